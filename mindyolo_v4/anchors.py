@@ -1,0 +1,89 @@
+"""Output levels of the detector and the numpy decode: raw map -> boxes and scores.
+
+The graph's own decode is `losses/decode.py`; a test holds the two equal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.schema.model import ModelConfig
+
+# Logits of width and height are held below this, in both decodes: e^10 of the smallest anchor is already 200 inputs wide.
+MAX_SIZE_LOGIT = 10.0
+
+YOLOV4_ANCHORS_WH_PX = (
+    (12, 16), (19, 36), (40, 28), (36, 75), (76, 55), (72, 146), (142, 110), (192, 243), (459, 401)
+)  # fmt: skip
+YOLOV4_TINY_ANCHORS_WH_PX = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
+
+
+@dataclass(frozen=True)
+class AnchorLevel:
+    """One output map: cells of `stride` pixels, each with the anchors `anchor_ids` of the network's list."""
+
+    stride: int  # pixels
+    anchor_ids: tuple[int, ...]
+    anchors_wh_px: tuple[tuple[float, float], ...]  # the level's own, in the order of the map's channels
+    scale_x_y: float  # 1.2, 1.1, 1.05 in YOLOv4: lets a centre reach the border of its cell
+
+
+@dataclass(frozen=True)
+class AnchorSet:
+    """All anchors of a network and the levels that use them, smallest stride first."""
+
+    anchors_wh_px: tuple[tuple[float, float], ...]
+    levels: tuple[AnchorLevel, ...]
+
+
+_LAYOUTS = {  # architecture -> (strides, anchor ids a level, default anchors, default scale_x_y)
+    "yolov4": ((8, 16, 32), ((0, 1, 2), (3, 4, 5), (6, 7, 8)), YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05)),
+    "yolov4-silu": ((8, 16, 32), ((0, 1, 2), (3, 4, 5), (6, 7, 8)), YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05)),
+    "yolov4-tiny": ((16, 32), ((1, 2, 3), (3, 4, 5)), YOLOV4_TINY_ANCHORS_WH_PX, (1.05, 1.05)),
+}
+
+
+def anchor_set(model: ModelConfig) -> AnchorSet:
+    """Return the levels of a detector; anchors do not scale with the input size (yolov4.cfg).
+
+    yolov4-tiny uses anchor 3 on both levels and anchor 0 on neither, as released.
+    """
+    strides, ids, default_anchors, default_scale = _LAYOUTS[model.architecture]
+    anchors = tuple((float(w), float(h)) for w, h in model.anchors_wh_px or default_anchors)
+    scales = model.scale_x_y or default_scale
+    levels = tuple(
+        AnchorLevel(stride, level_ids, tuple(anchors[i] for i in level_ids), float(scale))
+        for stride, level_ids, scale in zip(strides, ids, scales, strict=True)
+    )
+    return AnchorSet(anchors, levels)
+
+
+def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return 1 / (1 + e^-x) without overflow."""
+    half = np.tanh(logits * 0.5)
+    return half * 0.5 + 0.5
+
+
+def decode_boxes(
+    box_logits: NDArray[np.floating],
+    columns: NDArray[np.integer],
+    rows: NDArray[np.integer],
+    anchors_wh_px: NDArray[np.floating],
+    level: AnchorLevel,
+) -> NDArray[np.floating]:
+    """Decode N predictions of one level to centre and size in input pixels (N, 4).
+
+    b_x = (i + s sigma(t_x) - (s - 1) / 2) stride, b_w = a_w e^{t_w}; b_y, b_h alike (darknet `get_yolo_box` with
+    scale_x_y = s).
+
+    Args:
+        box_logits: t_x, t_y, t_w, t_h (N, 4).
+        columns, rows: cell of each prediction (N,).
+        anchors_wh_px: anchor of each prediction (N, 2), pixels.
+    """
+    cells = np.stack([columns, rows], axis=-1).astype(box_logits.dtype)
+    scale = level.scale_x_y
+    centres = (cells + scale * sigmoid(box_logits[:, :2]) - (scale - 1) / 2) * level.stride
+    sizes = np.exp(np.minimum(box_logits[:, 2:], MAX_SIZE_LOGIT)) * anchors_wh_px
+    return np.concatenate([centres, sizes], axis=-1)

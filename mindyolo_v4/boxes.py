@@ -1,0 +1,119 @@
+"""Boxes as numpy arrays: formats, clipping, IoU, and the fit of an image into the network's square input.
+
+A name tells format and unit: `boxes_xyxy_px` holds left, top, right, bottom in pixels (edges, not pixel indices, so
+the width is right - left); `cxcywh` is centre and size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+
+
+def xyxy_to_cxcywh(boxes_xyxy: FloatArray) -> FloatArray:
+    """Convert corners (..., 4) to centre and size (..., 4), in the same unit."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=-1)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: FloatArray) -> FloatArray:
+    """Convert centre and size (..., 4) to corners (..., 4), in the same unit."""
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def xyxy_to_xywh(boxes_xyxy: FloatArray) -> FloatArray:
+    """Convert corners (..., 4) to COCO's left, top, width, height (..., 4), in the same unit."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return np.concatenate([low, high - low], axis=-1)
+
+
+def xywh_to_xyxy(boxes_xywh: FloatArray) -> FloatArray:
+    """Convert COCO's left, top, width, height (..., 4) to corners (..., 4), in the same unit."""
+    low, size = boxes_xywh[..., :2], boxes_xywh[..., 2:]
+    return np.concatenate([low, low + size], axis=-1)
+
+
+def clip_xyxy(boxes_xyxy: FloatArray, width: float, height: float) -> FloatArray:
+    """Clip corners (..., 4) to the rectangle (0, 0, width, height)."""
+    limits = np.array([width, height, width, height], boxes_xyxy.dtype)
+    return np.clip(boxes_xyxy, 0, limits)
+
+
+def area_xyxy(boxes_xyxy: FloatArray) -> FloatArray:
+    """Return areas (...,) of corners (..., 4); 0 where a side is not positive."""
+    size = np.maximum(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], 0)
+    return size[..., 0] * size[..., 1]
+
+
+def pairwise_iou(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
+    """Return the IoU (N, M) of every box of `first_xyxy` (N, 4) with every one of `second_xyxy` (M, 4).
+
+    Two boxes without area have IoU 0.
+    """
+    low = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
+    high = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
+    size = np.maximum(high - low, 0)
+    intersection = size[..., 0] * size[..., 1]
+    union = area_xyxy(first_xyxy)[:, None] + area_xyxy(second_xyxy)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def shape_iou(sizes_wh: FloatArray, anchors_wh: FloatArray) -> FloatArray:
+    """Return the IoU (N, A) of boxes (N, 2) and anchors (A, 2) that share their centre; same unit for both."""
+    overlap = np.minimum(sizes_wh[:, None, :], anchors_wh[None, :, :]).prod(axis=-1)
+    union = sizes_wh.prod(axis=-1)[:, None] + anchors_wh.prod(axis=-1)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+@dataclass(frozen=True)
+class ResizeGeometry:
+    """How an image of `width` x `height` pixels lies in a square input of `size` pixels.
+
+    The image is resized to `resized_width` x `resized_height` and placed at (`pad_left`, `pad_top`).
+    """
+
+    width: int
+    height: int
+    size: int
+    resized_width: int
+    resized_height: int
+    pad_left: int
+    pad_top: int
+
+    def to_input(self, boxes_xyxy_px: FloatArray) -> FloatArray:
+        """Move boxes (N, 4) from original pixels to input pixels."""
+        return boxes_xyxy_px * self._scale(boxes_xyxy_px.dtype) + self._offset(boxes_xyxy_px.dtype)
+
+    def to_original(self, boxes_xyxy_px: FloatArray) -> FloatArray:
+        """Move boxes (N, 4) from input pixels to original pixels, clipped to the image."""
+        moved = (boxes_xyxy_px - self._offset(boxes_xyxy_px.dtype)) / self._scale(boxes_xyxy_px.dtype)
+        return clip_xyxy(moved, self.width, self.height)
+
+    def _scale(self, dtype: np.dtype) -> FloatArray:
+        scale = [self.resized_width / self.width, self.resized_height / self.height]
+        return np.array(scale * 2, dtype)
+
+    def _offset(self, dtype: np.dtype) -> FloatArray:
+        return np.array([self.pad_left, self.pad_top] * 2, dtype)
+
+
+def letterbox_geometry(width: int, height: int, size: int) -> ResizeGeometry:
+    """Fit the image into the square with its aspect kept, centred; an odd border has its extra pixel at the end."""
+    scale = size / max(width, height)
+    resized_width = min(size, max(1, round(width * scale)))
+    resized_height = min(size, max(1, round(height * scale)))
+    pad_left, pad_top = (size - resized_width) // 2, (size - resized_height) // 2
+    return ResizeGeometry(width, height, size, resized_width, resized_height, pad_left, pad_top)
+
+
+def stretch_geometry(width: int, height: int, size: int) -> ResizeGeometry:
+    """Fill the square; the aspect changes (darknet's `letter_box=0`)."""
+    return ResizeGeometry(width, height, size, size, size, 0, 0)
+
+
+def resize_geometry(resize: str, width: int, height: int, size: int) -> ResizeGeometry:
+    """Return the geometry for `resize` = "letterbox" or "stretch"."""
+    return {"letterbox": letterbox_geometry, "stretch": stretch_geometry}[resize](width, height, size)

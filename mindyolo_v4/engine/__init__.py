@@ -1,0 +1,1 @@
+"""Schedules, optimizer, EMA, train step, checkpoints and the training loop; knows no task."""

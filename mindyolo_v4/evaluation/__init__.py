@@ -1,0 +1,1 @@
+"""From raw maps to detections, metrics, plots and reports; free of MindSpore."""

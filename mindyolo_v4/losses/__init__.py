@@ -1,0 +1,1 @@
+"""Target assignment, decoding in the graph, IoU losses and the detector loss."""

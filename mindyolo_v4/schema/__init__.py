@@ -1,0 +1,1 @@
+"""Configuration records, one file a room; frozen, validated, free of MindSpore."""

@@ -1,0 +1,38 @@
+"""The one exception that means "the user can mend this"; every command prints it as one line."""
+
+
+class UserError(Exception):
+    """Tell the user which file or key is wrong, how, and what was expected.
+
+    Args:
+        subject: the file (with `:line` where there is one) or the dotted configuration key.
+        problem: what is wrong with it, in a few words.
+        got: the offending value, if there is one to show.
+        expected: what would have been accepted.
+    """
+
+    def __init__(self, subject: object, problem: str, got: object = None, expected: object = None):
+        self.subject, self.problem, self.got, self.expected = str(subject), problem, got, expected
+        details = [
+            f"{word} {value if isinstance(value, str) else repr(value)}"
+            for word, value in (("got", got), ("expected", expected))
+            if value is not None
+        ]
+        suffix = f" ({', '.join(details)})" if details else ""
+        super().__init__(f"{self.subject}: {problem}{suffix}".replace("\n", " "))
+
+
+def require(condition: bool, key: str, problem: str, got: object = None, expected: object = None) -> None:
+    """Raise UserError unless `condition` holds."""
+    if not condition:
+        raise UserError(key, problem, got, expected)
+
+
+def require_range(
+    key: str, value: float, low: float, high: float = float("inf"), open_low: bool = False
+) -> None:
+    """Raise UserError unless low <= value <= high (low < value when `open_low`)."""
+    above = value > low if open_low else value >= low
+    if not (above and value <= high):
+        bound = f"{'>' if open_low else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
+        raise UserError(key, "out of range", value, bound)

@@ -1,0 +1,1 @@
+"""Commands for people: check a data set, fit anchors, draw generated scenes."""
