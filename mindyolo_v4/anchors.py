@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.schema.model import ModelConfig
 
-# Logits of width and height are held below this, in both decodes: e^10 of the smallest anchor is already 200 inputs wide.
+# Logits of width and height are held below this in both decodes: e^10 anchors is already hundreds of inputs wide.
 MAX_SIZE_LOGIT = 10.0
 
 YOLOV4_ANCHORS_WH_PX = (

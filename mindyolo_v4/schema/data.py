@@ -10,15 +10,11 @@ from mindyolo_v4.schema.errors import UserError, require, require_range
 class AugmentConfig:
     """Strengths of the training augmentations; their order is code (`data/augment.py`)."""
 
-    mosaic: Literal["none", "canvas", "darknet"] = (
-        "canvas"  # 2s x 2s canvas with an affine crop, or darknet's tiles
-    )
+    mosaic: Literal["none", "canvas", "darknet"] = "canvas"  # 2s x 2s canvas with an affine crop, or darknet's tiles
     mosaic_prob: float = 1.0  # share of the samples that are mosaics
     mosaic_bound: bool = False  # darknet mosaic only: clip boxes at the tile seams (cfg key mosaic_bound)
     mosaic_off_epochs: int = 0  # the last epochs train on single images (no mosaic, no mixup)
-    partner_window: int = (
-        64  # mosaic and mixup partners lie in this many neighbours of the epoch's permutation
-    )
+    partner_window: int = 64  # mosaic and mixup partners lie in this many neighbours of the epoch's permutation
     mixup_prob: float = 0.0  # share of the samples that are a blend of two
     mixup_beta: float = 8.0  # blend weight ~ Beta(b, b)
     jitter: float = 0.0  # darknet crop: each side moves by up to this fraction of the image's side
@@ -78,9 +74,7 @@ class DataConfig:
     train: Any = None  # a split: file, folder, list name, or {annotations: FILE, images: DIR}
     val: Any = None
     test: Any = None
-    names: Any = (
-        None  # class names: a list, or a file with one name a line; optional where the files hold them
-    )
+    names: Any = None  # class names: a list, or a file with one name a line; optional where the files hold them
     num_classes: int | None = None  # checked against the names when given
     img_size: int = 608  # network input side, pixels, a multiple of 32
     resize: Literal["letterbox", "stretch"] = "letterbox"  # how a test image is fitted to img_size
@@ -126,9 +120,7 @@ def _check_split(key: str, split: Any) -> None:
 
 def _check_names(names: Any) -> None:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise UserError(
-            "data.names", "not a list of names", names, "[name, ...] or a file with one name a line"
-        )
+        raise UserError("data.names", "not a list of names", names, "[name, ...] or a file with one name a line")
     require(len(names) > 0, "data.names", "empty")
     doubled = sorted({name for name in names if list(names).count(name) > 1})
     require(not doubled, "data.names", "a name occurs twice", doubled)

@@ -28,9 +28,7 @@ def require(condition: bool, key: str, problem: str, got: object = None, expecte
         raise UserError(key, problem, got, expected)
 
 
-def require_range(
-    key: str, value: float, low: float, high: float = float("inf"), open_low: bool = False
-) -> None:
+def require_range(key: str, value: float, low: float, high: float = float("inf"), open_low: bool = False) -> None:
     """Raise UserError unless low <= value <= high (low < value when `open_low`)."""
     above = value > low if open_low else value >= low
     if not (above and value <= high):

@@ -14,12 +14,8 @@ class LossConfig:
     box_gain: float = 7.5  # 5 to 10 equals darknet's iou_normalizer 0.07 in size of step
     obj_gain: float = 1.0
     cls_gain: float = 1.0
-    anchor_threshold: float = (
-        0.213  # anchors whose shape IoU exceeds this are positive too; 1 = best anchor only
-    )
-    ignore_threshold: float = (
-        0.7  # a negative whose best IoU with a truth exceeds this is not trained as background
-    )
+    anchor_threshold: float = 0.213  # anchors whose shape IoU exceeds this are positive too; 1 = best anchor only
+    ignore_threshold: float = 0.7  # a negative whose best IoU with a truth exceeds this is not trained as background
     ignore_class_threshold: float | None = (
         None  # darknet's further condition: some class above 0.25; None = no condition
     )

@@ -31,9 +31,7 @@ class ModelConfig:
         require_range("model.objectness_prior", self.objectness_prior, 0.0, 0.5, open_low=True)
         if self.anchors_wh_px is not None:
             good = all(len(wh) == 2 and min(wh) > 0 for wh in self.anchors_wh_px)
-            require(
-                good, "model.anchors_wh_px", "not a list of [width, height] pairs > 0", self.anchors_wh_px
-            )
+            require(good, "model.anchors_wh_px", "not a list of [width, height] pairs > 0", self.anchors_wh_px)
             count = {"yolov4-tiny": 6, "cspdarknet53": 0}.get(self.architecture, 9)
             require(
                 len(self.anchors_wh_px) == count,
@@ -44,9 +42,5 @@ class ModelConfig:
             )
         if self.scale_x_y is not None:
             count = {"yolov4-tiny": 2, "cspdarknet53": 0}.get(self.architecture, 3)
-            require(
-                len(self.scale_x_y) == count, "model.scale_x_y", "wrong count", len(self.scale_x_y), count
-            )
-            require(
-                min(self.scale_x_y, default=1.0) >= 1.0, "model.scale_x_y", "must be >= 1", self.scale_x_y
-            )
+            require(len(self.scale_x_y) == count, "model.scale_x_y", "wrong count", len(self.scale_x_y), count)
+            require(min(self.scale_x_y, default=1.0) >= 1.0, "model.scale_x_y", "must be >= 1", self.scale_x_y)

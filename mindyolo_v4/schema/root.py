@@ -19,9 +19,7 @@ class Config:
     is_parallel: Literal["auto", "True", "False"] = "auto"  # auto: on when msrun started the process
     ms_mode: Literal["graph", "pynative"] = "graph"
     jit_level: Literal["O0", "O1", "O2"] = "O2"  # MindSpore's graph compilation level
-    ms_amp_level: Literal["auto", "O0", "O2", "O3"] = (
-        "auto"  # auto: O2 (float16) on Ascend, O0 (float32) on CPU
-    )
+    ms_amp_level: Literal["auto", "O0", "O2", "O3"] = "auto"  # auto: O2 (float16) on Ascend, O0 (float32) on CPU
     seed: int = 2
     weight: str | None = None  # checkpoint to start from
     save_dir: str | None = None  # the run folder; default runs/<config>-<n>

@@ -34,12 +34,8 @@ class ScheduleConfig:
     warmup_steps: int = 0  # the same in steps; the longer of the two holds
     warmup_power: float = 4.0  # exponent of the power warm-up
     warmup_offset: int = 0  # 1: the first step already has 1/warmup_steps of the peak; 0: it has 0
-    joined: bool = (
-        True  # the decay starts where the warm-up ends; False: it counts from step 0 (the published jump)
-    )
-    milestones: tuple[
-        float, ...
-    ] = ()  # step: multiply by `gamma` at these epochs (or steps, see milestone_unit)
+    joined: bool = True  # the decay starts where the warm-up ends; False: it counts from step 0 (the published jump)
+    milestones: tuple[float, ...] = ()  # step: multiply by `gamma` at these epochs (or steps, see milestone_unit)
     milestone_unit: Literal["epoch", "step", "fraction"] = "epoch"
     gamma: float = 0.1
     power: float = 4.0  # poly: (1 - t)^power
@@ -85,9 +81,7 @@ class TrainConfig:
     max_steps: int | None = None  # stop after this many optimizer steps; the schedule still spans `epochs`
     max_minutes: float | None = None  # stop at the first epoch end after this many minutes of training
     clip_norm: float | None = None  # largest global gradient norm
-    loss_scale: Literal["auto", "none", "static", "dynamic"] = (
-        "auto"  # auto: dynamic in mixed precision, else none
-    )
+    loss_scale: Literal["auto", "none", "static", "dynamic"] = "auto"  # auto: dynamic in mixed precision, else none
     loss_scale_value: float = 1024.0  # static factor, or where the dynamic one starts
     freeze: tuple[str, ...] = ()  # parameters whose names start so are not trained, their BN statistics fixed
     max_nonfinite: int = 20  # stop with status 3 after this many non-finite steps in a row
