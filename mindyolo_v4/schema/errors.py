@@ -11,6 +11,8 @@ class UserError(Exception):
         expected: what would have been accepted.
     """
 
+    exit_status = 2  # of the command that ends with this error
+
     def __init__(self, subject: object, problem: str, got: object = None, expected: object = None):
         self.subject, self.problem, self.got, self.expected = str(subject), problem, got, expected
         details = [
