@@ -1,0 +1,137 @@
+"""Curves of a run as one picture, and metrics as a text table."""
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SMOOTH_SHARE = 40  # the heavy line averages over this fraction of the steps
+
+
+def plot_results(steps_csv: Path, metrics_csv: Path, png: Path) -> None:
+    """Draw loss and its parts, learning rate, AP and AP50 into `png`.
+
+    A missing, empty or half-written file gives an empty panel; non-finite values are left out.
+
+    Args:
+        steps_csv: columns step, loss*, lr.
+        metrics_csv: columns epoch, AP, AP50.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    steps, metrics = read_columns(steps_csv), read_columns(metrics_csv)
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    loss_axes, rate_axes, metric_axes = figure.subplots(1, 3)
+    _plot_losses(loss_axes, steps)
+    _plot_lines(rate_axes, steps, "step", {"lr": "learning rate"}, marker="")
+    _plot_lines(metric_axes, metrics, "epoch", {"AP": "AP", "AP50": "AP50"}, marker="o")
+    metric_axes.set_ylim(0, 1)
+    metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes, title in ((loss_axes, "loss"), (rate_axes, "learning rate"), (metric_axes, "validation")):
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+    FigureCanvasAgg(figure).print_png(str(png))
+
+
+def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Read a CSV file of numbers into column name -> values; rows that are not complete are skipped."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [row for row in csv.reader(file) if row]
+    if not lines:
+        return {}
+    header, rows = lines[0], [numbers for row in lines[1:] if (numbers := _numbers(row, len(lines[0])))]
+    table = np.array(rows, np.float64).reshape(-1, len(header))
+    return {name.strip(): table[:, k] for k, name in enumerate(header)}
+
+
+def _numbers(row: list[str], columns: int) -> list[float] | None:
+    """Return the row as numbers (an empty cell is NaN), or None where it is cut short or holds text."""
+    if len(row) != columns:
+        return None
+    try:
+        return [float(cell) if cell.strip() not in ("", "None") else math.nan for cell in row]
+    except ValueError:
+        return None
+
+
+def _plot_losses(axes: "Axes", steps: dict[str, NDArray[np.float64]]) -> None:
+    """Plot every loss column: the steps faintly, their moving average on top."""
+    axes.set_xlabel("step")
+    values = []
+    for place, name in enumerate(name for name in steps if name.startswith("loss")):
+        good = np.isfinite(steps[name])
+        step, loss = steps["step"][good], steps[name][good]
+        if not len(loss):
+            continue
+        values.append(loss)
+        axes.plot(step, loss, color=f"C{place}", alpha=0.25, linewidth=0.8)
+        axes.plot(step, _smooth(loss), color=f"C{place}", label=name)
+    if not values:
+        return _say_empty(axes)
+    if min(loss.min() for loss in values) > 0:
+        axes.set_yscale("log")
+    axes.legend()
+    return None
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the centred moving average over 1/40 of the values; it narrows at both ends."""
+    half = len(values) // (2 * _SMOOTH_SHARE)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(len(values))
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+def _plot_lines(
+    axes: "Axes", table: dict[str, NDArray[np.float64]], across: str, labels: dict[str, str], marker: str
+) -> None:
+    axes.set_xlabel(across)
+    shown = False
+    for name, label in labels.items():
+        good = np.isfinite(table[name]) if name in table and across in table else np.zeros(0, bool)
+        if good.any():
+            axes.plot(table[across][good], table[name][good], marker=marker, markersize=3, label=label)
+            shown = True
+    if shown:
+        axes.legend()
+    else:
+        _say_empty(axes)
+
+
+def _say_empty(axes: "Axes") -> None:
+    axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=axes.transAxes, color="grey")
+
+
+def format_metrics_table(metrics: dict[str, Any]) -> str:
+    """Return the twelve numbers and the classes, best AP first, as aligned text; "-" where there are no truths.
+
+    Args:
+        metrics: what `CocoEvaluator.metrics` returns; numbers that it does not hold are left out.
+    """
+    names = [name for name in METRIC_NAMES if name in metrics]
+    lines = ["  ".join(f"{name:>6}" for name in names), "  ".join(f"{_cell(metrics[name]):>6}" for name in names)]
+    classes = metrics.get("per_class", [])
+    if classes:
+        width = max(len("class"), *(len(row["class_name"]) for row in classes))
+        lines += ["", f"{'class':<{width}}  {'truths':>7}  {'AP':>6}  {'AP50':>6}"]
+        for row in sorted(classes, key=lambda row: -1.0 if row["AP"] is None else row["AP"], reverse=True):
+            numbers = f"{row['truths']:>7}  {_cell(row['AP']):>6}  {_cell(row['AP50']):>6}"
+            lines.append(f"{row['class_name']:<{width}}  {numbers}")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
