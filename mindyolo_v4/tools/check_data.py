@@ -1,0 +1,128 @@
+"""Command that reads a data set as training would, and tells what is in it.
+
+python -m mindyolo_v4.tools.check_data --config configs/yolov4/bccd.yaml --data_dir DIR
+python -m mindyolo_v4.tools.check_data --data.format voc --data.root DIR --data.train train --data.val val
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.boxes import resize_geometry
+from mindyolo_v4.command_line import build_parser, parse, run_command
+from mindyolo_v4.config import load_config
+from mindyolo_v4.data.readers import read_split, warning_lines
+from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.schema.data import DataConfig
+from mindyolo_v4.schema.errors import UserError
+
+_PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+_SPLITS = ("train", "val", "test")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print what every configured split holds; return the exit status."""
+    parser = build_parser("check_data", "Read a data set as training would and tell what is in it.", ("data_dir",))
+    arguments = parse(parser, argv)
+    data = load_config(arguments.config, arguments.overrides).data
+    locations = {"train": data.train, "val": data.val, "test": data.test}
+    splits = [split for split in _SPLITS if locations[split] is not None]
+    if not splits:
+        raise UserError("data.train", "missing", expected="at least one of data.train, data.val, data.test")
+    datasets = {split: read_split(data, split) for split in splits}
+    print(describe_datasets(datasets, data))
+    return 0
+
+
+def describe_datasets(datasets: dict[str, Dataset], data: DataConfig) -> str:
+    """Return the report on the splits as text."""
+    lines = [f"data set {data.root} ({data.format})", "", *_split_table(datasets), "", *_class_table(datasets)]
+    for split, dataset in datasets.items():
+        lines += ["", *_size_table(split, dataset, data)]
+    notes = [*set_warnings(datasets, data), *(line for d in datasets.values() for line in warning_lines(d))]
+    lines += ["", "warnings", *(f"  {note}" for note in notes)] if notes else ["", "no warnings"]
+    return "\n".join(lines)
+
+
+def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
+    """Return what is doubtful about the splits together; the readers warn about single files."""
+    warnings = []
+    names = list(datasets)
+    for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
+        shared = {r.path for r in datasets[first].records} & {r.path for r in datasets[second].records}
+        if shared:
+            warnings.append(f"{len(shared)} images are in {first} and in {second}, such as {min(shared)}")
+        if datasets[first].class_names != datasets[second].class_names:
+            warnings.append(f"classes of {first} and {second} differ")
+    if "train" in datasets:
+        train = datasets["train"]
+        counts = class_counts(train)
+        absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
+        if absent:
+            warnings.append(f"{len(absent)} classes have no box to train on: {', '.join(absent[:10])}")
+        most = max(_trained(record) for record in train.records)
+        if most > data.max_truths:
+            warnings.append(f"an image has {most} truths, more than data.max_truths {data.max_truths}")
+    return warnings
+
+
+def class_counts(dataset: Dataset) -> NDArray[np.int64]:
+    """Count the trainable boxes (C,) of every class."""
+    ids = [record.class_ids[~record.ignore] for record in dataset.records]
+    return np.bincount(np.concatenate(ids), minlength=len(dataset.class_names))
+
+
+def box_sizes(dataset: Dataset, data: DataConfig) -> NDArray[np.float64]:
+    """Return width and height (N, 2) of the trainable boxes in pixels of the network's input."""
+    sizes = [_input_sizes(record, data) for record in dataset.records]
+    return np.concatenate([np.zeros((0, 2)), *sizes])
+
+
+def _input_sizes(record: ImageRecord, data: DataConfig) -> NDArray[np.float64]:
+    geometry = resize_geometry(data.resize, record.width, record.height, data.img_size)
+    boxes = geometry.to_input(record.boxes_xyxy_px[~record.ignore].astype(np.float64))
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def _trained(record: ImageRecord) -> int:
+    return int((~record.ignore).sum())
+
+
+def _split_table(datasets: dict[str, Dataset]) -> list[str]:
+    lines = [f"{'split':<6}{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most an image':>15}  source"]
+    for split, dataset in datasets.items():
+        trained = [_trained(record) for record in dataset.records]
+        ignored = sum(int(record.ignore.sum()) for record in dataset.records)
+        negatives = sum(len(record.class_ids) == 0 for record in dataset.records)
+        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{max(trained):>15}"
+        lines.append(f"{split:<6}{numbers}  {dataset.source}")
+    return lines
+
+
+def _class_table(datasets: dict[str, Dataset]) -> list[str]:
+    names = next(iter(datasets.values())).class_names
+    counts = [class_counts(dataset) for dataset in datasets.values()]
+    width = max(len(name) for name in (*names, "class"))
+    lines = [f"{'id':>4}  {'class':<{width}}" + "".join(f"{split:>9}" for split in datasets)]
+    for class_id, name in enumerate(names):
+        cells = "".join(f"{count[class_id] if class_id < len(count) else 0:>9}" for count in counts)
+        lines.append(f"{class_id:>4}  {name:<{width}}{cells}")
+    return lines
+
+
+def _size_table(split: str, dataset: Dataset, data: DataConfig) -> list[str]:
+    sizes = box_sizes(dataset, data)
+    title = f"{split}: box sizes in input pixels ({data.resize} to {data.img_size}), percentiles"
+    if not len(sizes):
+        return [title, "  no boxes"]
+    lines = [title, f"{'':<10}" + "".join(f"{p:>8}%" for p in _PERCENTILES)]
+    rows = {"width": sizes[:, 0], "height": sizes[:, 1], "root area": np.sqrt(sizes.prod(axis=1))}
+    for name, values in rows.items():
+        lines.append(f"{name:<10}" + "".join(f"{value:>9.1f}" for value in np.percentile(values, _PERCENTILES)))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,251 @@
+"""Generate pictures of shapes with boxes: data to try the whole package on, nothing to download.
+
+`python -m mindyolo_v4.tools.make_scenes --output DIR` writes a YOLO txt data set. The classes differ by shape alone:
+size, proportions, turn, colour and shading are drawn alike for all. Backgrounds, distractors, overlaps and noise keep
+colour and contrast from giving the answer.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
+from mindyolo_v4.command_line import run_command
+from mindyolo_v4.schema.errors import UserError, require_range
+from mindyolo_v4.tools.scene_paint import add_noise, draw_background, draw_distractors, pick_color, shade
+from mindyolo_v4.tools.scene_shapes import CLASS_NAMES, shape_outline
+
+Image = NDArray[np.uint8]
+
+MIN_OBJECTS, MAX_OBJECTS = 3, 12
+MIN_SIDE_PX, MAX_SIDE_PX = 12, 120
+MAX_IOU = 0.5
+MIN_VISIBLE = 0.6  # no object ends up with less of its pixels uncovered
+_DRAWN = 64  # coverage (0 to 255) from which a pixel counts as the object's
+_SUPERSAMPLING = 4
+_TRIES = 40  # places tried for one object
+_FORMAT = 1  # goes up when the same seed gives other pictures
+_CARD = "scenes.json"  # written last: what a complete scene set was made from
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """What determines a generated data set."""
+
+    train: int  # pictures
+    val: int  # pictures
+    img_size: int  # side of the square pictures, pixels
+    seed: int
+    format: int = _FORMAT
+
+    def __post_init__(self) -> None:
+        require_range("--train", self.train, 1, 10**6)
+        require_range("--val", self.val, 1, 10**6)
+        require_range("--img_size", self.img_size, 128, 4096)
+        require_range("--seed", self.seed, 0, 2**32 - 1)
+
+
+def draw_scene(rng: np.random.Generator, size: int) -> tuple[Image, NDArray[np.float32], NDArray[np.int64]]:
+    """Draw one picture of 3 to 12 objects.
+
+    A box holds exactly the pixels that its object was drawn on. Smaller objects are drawn over larger ones; no two
+    boxes have an IoU above 0.5, and at least 60 % of every object's pixels stay uncovered.
+
+    Args:
+        size: side of the picture, pixels, at least 128; objects are at most 120 and at most 3/8 of it.
+
+    Returns:
+        RGB picture (size, size, 3); boxes_xyxy_px (N, 4); class ids (N,), see CLASS_NAMES.
+    """
+    image = draw_background(rng, size)
+    draw_distractors(rng, image)
+    largest = min(MAX_SIDE_PX, size * 3 // 8)
+    count = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
+    sides = np.exp(rng.uniform(np.log(MIN_SIDE_PX), np.log(largest), count))
+    scene = _Scene(image)
+    for side in -np.sort(-sides):
+        _place(rng, scene, float(side), largest)
+    while len(scene.boxes) < MIN_OBJECTS:  # hardly ever: the picture is full of large ones
+        _place(rng, scene, float(MIN_SIDE_PX), largest)
+    image = add_noise(rng, scene.image)
+    return image, np.array(scene.boxes, np.float32), np.array(scene.class_ids, np.int64)
+
+
+class _Scene:
+    """A picture under way, and which object each pixel shows."""
+
+    def __init__(self, image: Image):
+        self.image = image
+        self.owner = np.zeros(image.shape[:2], np.int64)  # 0 = background, k = k-th object
+        self.drawn_px = [0]  # pixels of each object when drawn; 0 is the background
+        self.visible_px = [0]
+        self.boxes: list[tuple[int, int, int, int]] = []
+        self.class_ids: list[int] = []
+
+    def has_room(self, box: tuple[int, int, int, int], drawn: NDArray[np.bool_]) -> bool:
+        """Say whether an object there leaves all others visible and its box distinct."""
+        if self.boxes and pairwise_iou(np.array([box], float), np.array(self.boxes, float)).max() > MAX_IOU:
+            return False
+        hidden = np.bincount(self._region(self.owner, box)[drawn], minlength=len(self.drawn_px))
+        return all(
+            self.visible_px[k] - hidden[k] >= MIN_VISIBLE * self.drawn_px[k] for k in range(1, len(self.drawn_px))
+        )
+
+    def draw(self, box: tuple[int, int, int, int], class_id: int, coverage: Image, paint: NDArray[np.float32]) -> None:
+        """Blend `paint` (h, w, 3) into the box by `coverage` (h, w) and book the object."""
+        region, owner = self._region(self.image, box), self._region(self.owner, box)
+        share = coverage[:, :, None].astype(np.float32) / 255
+        region[:] = np.rint(region + share * (paint - region)).astype(np.uint8)
+        drawn = coverage >= _DRAWN
+        hidden = np.bincount(owner[drawn], minlength=len(self.drawn_px))
+        self.visible_px = [seen - int(lost) for seen, lost in zip(self.visible_px, hidden, strict=True)]
+        owner[drawn] = len(self.drawn_px)
+        self.drawn_px.append(int(drawn.sum()))
+        self.visible_px.append(int(drawn.sum()))
+        self.boxes.append(box)
+        self.class_ids.append(class_id)
+
+    @staticmethod
+    def _region(array: NDArray, box: tuple[int, int, int, int]) -> NDArray:
+        return array[box[1] : box[3], box[0] : box[2]]
+
+
+def _place(rng: np.random.Generator, scene: _Scene, side: float, largest: int) -> None:
+    """Draw one object with a longer side of about `side` pixels where there is room; give up after some tries."""
+    class_id = int(rng.integers(len(CLASS_NAMES)))
+    coverage = _coverage(shape_outline(rng, CLASS_NAMES[class_id]), side, largest)
+    height, width = coverage.shape
+    size = scene.image.shape[0]
+    for _ in range(_TRIES):
+        left, top = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
+        box = (left, top, left + width, top + height)
+        if scene.has_room(box, coverage >= _DRAWN):
+            under = scene.image[top : top + height, left : left + width][coverage >= _DRAWN]
+            color = pick_color(rng, under.mean(axis=0))
+            scene.draw(box, class_id, coverage, shade(rng, color, coverage))
+            return
+
+
+def _coverage(outline: NDArray[np.float64], side: float, largest: int) -> Image:
+    """Return how much of each pixel the shape covers, 0 to 255, cut to the pixels that count as drawn.
+
+    Args:
+        outline: corners (N, 2) in any unit.
+        side: wanted longer side of the box, pixels; raised where the shorter one would fall below 12.
+        largest: limit of the longer side, pixels.
+    """
+    extent = np.ptp(outline, axis=0)
+    scale = side / extent.max()
+    scale = min(max(scale, (MIN_SIDE_PX + 1.5) / extent.min()), (largest - 1.5) / extent.max())
+    corners = (outline - outline.min(axis=0)) * scale + 1
+    width, height = (np.ceil(np.ptp(corners, axis=0)) + 3).astype(int)
+    fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
+    cv2.fillPoly(fine, [np.rint(corners * _SUPERSAMPLING).astype(np.int32)], (255,))
+    coverage = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    rows = np.flatnonzero((coverage >= _DRAWN).any(axis=1))
+    columns = np.flatnonzero((coverage >= _DRAWN).any(axis=0))
+    return coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def write_scenes(output: Path, scenes: SceneSet) -> bool:
+    """Write the data set into `output`, complete or not at all; return False where it is there already.
+
+    Layout: images/{train,val}/NNNNN.jpg, labels/{train,val}/NNNNN.txt (class cx cy w h, relative), classes.txt.
+
+    Raises:
+        UserError: `output` holds something else.
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError(output, "not a folder")
+    if output.is_dir() and any(output.iterdir()):
+        _require_same(output, scenes)
+        return False
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        for split_number, (split, count) in enumerate((("train", scenes.train), ("val", scenes.val))):
+            _write_split(unfinished, split, count, (scenes.seed, split_number), scenes.img_size)
+        (unfinished / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n", encoding="utf-8")
+        (unfinished / _CARD).write_text(json.dumps(asdict(scenes), indent=2) + "\n", encoding="utf-8")
+        if output.is_dir():
+            output.rmdir()
+        unfinished.rename(output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return True
+
+
+def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], size: int) -> None:
+    images, labels = folder / "images" / split, folder / "labels" / split
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for index in range(count):
+        image, boxes, class_ids = draw_scene(np.random.default_rng((*seed, index)), size)
+        _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        (images / f"{index:05d}.jpg").write_bytes(data.tobytes())
+        relative = xyxy_to_cxcywh(boxes.astype(np.float64)) / size
+        rows = [
+            f"{class_id} " + " ".join(f"{value:.6f}" for value in box)
+            for class_id, box in zip(class_ids, relative, strict=True)
+        ]
+        (labels / f"{index:05d}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _require_same(output: Path, scenes: SceneSet) -> None:
+    """Raise unless the folder holds all of exactly this scene set."""
+    advice = "an empty or new folder, or the same scene set"
+    card = output / _CARD
+    if not card.is_file():
+        raise UserError(output, "not empty", expected=advice)
+    try:
+        found = json.loads(card.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(card, "not a JSON file", expected=advice) from None
+    if found != asdict(scenes):
+        raise UserError(output, "holds another scene set", json.dumps(found), json.dumps(asdict(scenes)))
+    for split, count in (("train", scenes.train), ("val", scenes.val)):
+        for index in range(count):
+            for name in (f"images/{split}/{index:05d}.jpg", f"labels/{split}/{index:05d}.txt"):
+                if not (output / name).is_file():
+                    raise UserError(
+                        output / name, "missing from the scene set", expected="all its files, or a new folder"
+                    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError("command line", message)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Generate a scene set as the command line says; return the exit status."""
+    parser = _Parser(
+        prog="python -m mindyolo_v4.tools.make_scenes", description="Generate pictures of shapes with boxes."
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder of the data set; new or empty"
+    )
+    parser.add_argument("--train", type=int, default=400, metavar="N", help="training pictures (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=100, metavar="N", help="validation pictures (default: %(default)s)")
+    parser.add_argument("--img_size", type=int, default=320, metavar="PX", help="side in pixels (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)")
+    values = parser.parse_args(argv)
+    scenes = SceneSet(values.train, values.val, values.img_size, values.seed)
+    written = write_scenes(values.output, scenes)
+    state = "written to" if written else "already in"
+    print(f"{scenes.train} training and {scenes.val} validation pictures {state} {values.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(main))
