@@ -1,0 +1,173 @@
+"""The recipes load, name what they must and no more, and hold the numbers that their headers derive."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mindyolo_v4.config import load_config, read_tree
+from mindyolo_v4.engine.schedule import learning_rates
+from mindyolo_v4.schema.root import Config
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+RECIPES = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "yolov4").glob("*.yaml"))]
+COCO_TRAIN_IMAGES = 118_287
+HEADER_FIELDS = ("Command:", "Devices:", "Hours:", "Expected:", "Sources:", "Learning rate:")
+
+each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+
+
+def recipe(name: str) -> Config:
+    return load_config(CONFIGS / "yolov4" / f"{name}.yaml")
+
+
+def header(path: Path) -> str:
+    lines = path.read_text("utf-8").splitlines()
+    return "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+
+
+def test_the_recipes_asked_for_are_there() -> None:
+    names = {path.stem for path in RECIPES}
+    assert names >= {"quickstart", "yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"}
+
+
+@each_recipe
+def test_recipe_loads_and_leaves_the_weights_their_variants(path: Path) -> None:
+    config = load_config(path)
+    tree = read_tree(path)
+    assert not {"topdown_kernel", "stride2_padding", "bn_eps"} & set(tree["model"])
+    assert config.weight is None
+    assert config.save_dir is None
+    assert (config.jit_level, config.ms_amp_level, config.device_target) == ("O2", "auto", "auto")
+
+
+@each_recipe
+def test_header_says_what_it_must(path: Path) -> None:
+    config = load_config(path)
+    text = header(path)
+    assert [field for field in HEADER_FIELDS if f"# {field}" not in text] == []
+    devices, images = map(int, re.search(r"# Devices: +(\d+) x (\d+) images", text).groups())
+    assert images == config.train.per_batch_size
+    assert devices == (8 if path.stem in ("yolov4", "yolov4-silu") else 1)
+    accumulated = re.search(r"(\d+) times accumulated", text)
+    assert config.train.accumulate == (int(accumulated.group(1)) if accumulated else 1)
+
+
+@each_recipe
+def test_every_key_of_a_recipe_is_written_once_in_its_file(path: Path) -> None:
+    keys: list[str] = []
+
+    def collect(node: yaml.Node, prefix: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                keys.append(f"{prefix}{key.value}")
+                collect(value, f"{prefix}{key.value}.")
+
+    collect(yaml.compose(path.read_text("utf-8")), "")
+    assert sorted(keys) == sorted(set(keys))
+
+
+@pytest.mark.parametrize("name", ["yolov4", "yolov4-silu"])
+def test_mindyolo_step_is_its_momentum_with_loss_scale_64(name: str) -> None:
+    config = recipe(name)
+    weight, velocity, ours, our_velocity = 0.7, 0.0, 0.7, 0.0
+    for gradient in (3.0, -1.0, 0.5):  # mindyolo: gradient divided by 64, decay not
+        velocity = 0.9 * velocity + gradient / 64 + 0.0005 * weight
+        weight -= 0.012 * velocity
+        our_velocity = config.optimizer.momentum * our_velocity + gradient + config.optimizer.weight_decay * ours
+        ours -= config.optimizer.lr * our_velocity
+    assert ours == pytest.approx(weight, rel=1e-12)
+    assert config.optimizer.lr == pytest.approx(1.875e-4, rel=1e-12)
+    assert config.optimizer.weight_decay == pytest.approx(0.032, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["yolov4", "yolov4-silu"])
+def test_mindyolo_schedule(name: str) -> None:
+    config = recipe(name)
+    steps_per_epoch = COCO_TRAIN_IMAGES // (8 * config.train.per_batch_size)
+    assert steps_per_epoch == 924
+    rates = learning_rates(config.optimizer, config.schedule, steps_per_epoch, config.train.epochs) * 64
+    published = {  # optimizer step -> learning rate as mindyolo prints it (yolov4 reference, 0.012 at the top)
+        1: 6.494e-7,
+        924: 0.0006,
+        9240: 0.006,
+        18479: 0.0119993506,
+        18480: 0.0118847117,
+        19404: 0.0118729365,
+        160 * 924: 0.006,
+        319 * 924: 2.891e-7,
+    }
+    assert {step: rates[step] for step in published} == pytest.approx(published, rel=2e-4)
+    assert len(rates) == 320 * 924
+
+
+def test_mindyolo_augmentation_and_loss() -> None:
+    config = recipe("yolov4")
+    augment = config.data.augment
+    assert (augment.mosaic, augment.mosaic_prob, augment.mixup_prob, augment.mixup_beta) == ("canvas", 1.0, 0.1, 8.0)
+    assert (augment.translate, augment.scale, augment.degrees, augment.shear) == (0.1, 0.9, 0.0, 0.0)
+    assert (augment.hsv, augment.hue, augment.saturation, augment.value) == ("gains", 0.015, 0.7, 0.4)
+    assert (augment.flip_prob, config.data.max_truths, config.data.img_size) == (0.5, 160, 608)
+    assert 5.0 <= config.loss.box_gain <= 10.0
+    assert config.train.ema.decay == 0.0
+    assert config.model.architecture == "yolov4"
+    silu = recipe("yolov4-silu")
+    assert silu.model.architecture == "yolov4-silu"
+    assert (silu.data, silu.loss, silu.optimizer, silu.schedule, silu.train) == (
+        *(config.data, config.loss, config.optimizer, config.schedule, config.train),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "momentum", "iterations", "first_milestone", "second_milestone"),
+    [
+        ("yolov4-darknet", 0.0013, 0.949, 500_500, 400_000, 450_000),
+        ("yolov4-tiny", 0.00261, 0.9, 2_000_200, 1_600_000, 1_800_000),
+    ],
+)
+def test_darknet_schedule(
+    name: str, lr: float, momentum: float, iterations: int, first_milestone: int, second_milestone: int
+) -> None:
+    config = recipe(name)
+    assert config.train.per_batch_size * config.train.accumulate == 64
+    assert (config.optimizer.momentum, config.optimizer.weight_decay) == (momentum, 5e-4)
+    steps_per_epoch = COCO_TRAIN_IMAGES // 64
+    assert config.train.max_steps == iterations
+    assert 0 <= steps_per_epoch * config.train.epochs - iterations < steps_per_epoch
+    rates = learning_rates(config.optimizer, config.schedule, steps_per_epoch, config.train.epochs)
+    expected = {
+        1: lr * 1e-12,
+        100: lr * 1e-4,
+        500: lr / 16,
+        1000: lr,
+        first_milestone - 1: lr,
+        first_milestone: lr / 10,
+        second_milestone: lr / 100,
+    }
+    assert {step: rates[step] for step in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def test_darknet_augmentation_loss_and_validation() -> None:
+    config = recipe("yolov4-darknet")
+    augment = config.data.augment
+    assert (augment.mosaic, augment.mosaic_prob, augment.jitter) == ("darknet", 0.5, 0.3)
+    assert (augment.hsv, augment.hue, augment.saturation, augment.value) == ("darknet", 0.1, 1.5, 1.5)
+    assert (config.loss.anchor_threshold, config.loss.ignore_class_threshold) == (0.213, 0.25)
+    assert (config.evaluate.nms, config.evaluate.iou_thres, config.data.resize) == ("diou", 0.6, "stretch")
+    tiny = recipe("yolov4-tiny")
+    assert (tiny.data.augment.mosaic, tiny.loss.anchor_threshold, tiny.data.img_size) == ("none", 1.0, 416)
+
+
+def test_the_model_zoo_page_names_every_recipe_and_its_rates() -> None:
+    page = (CONFIGS / "yolov4" / "README.md").read_text("utf-8")
+    for name in ("yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"):
+        assert f"[{name}.yaml]({name}.yaml)" in page
+    commands = [
+        "python train.py --config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend --epochs 320",
+        "msrun --worker_num=8 --local_worker_num=8 --bind_core=True --log_dir=./yolov4_log python train.py"
+        " --config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend --is_parallel True --epochs 320",
+        "python test.py --config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend --iou_thres 0.6"
+        " --weight /PATH/TO/WEIGHT.ckpt",
+    ]
+    assert [command for command in commands if command not in page.splitlines()] == []
