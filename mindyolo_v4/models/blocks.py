@@ -1,0 +1,115 @@
+"""Building blocks that all networks share."""
+
+import math
+from dataclasses import dataclass
+
+from mindspore import Tensor, nn, ops
+
+from mindyolo_v4.cpu_ops.activation import leaky_relu
+from mindyolo_v4.schema.model import ModelConfig
+
+ANCHORS_PER_LEVEL = 3
+LEAKY_SLOPES = {"leaky": 0.1, "leaky001": 0.01}
+
+
+@dataclass(frozen=True)
+class ConvStyle:
+    """What the convolution blocks of one part of a network have in common."""
+
+    activation: str  # mish, silu, leaky (slope 0.1) or leaky001 (slope 0.01)
+    bn_eps: float
+    bn_momentum: float  # weight of the OLD running statistic
+    stride2_padding: str  # symmetric, or same: right and bottom only
+
+
+def backbone_style(model: ModelConfig, default_activation: str) -> ConvStyle:
+    """Return the style of the backbone's blocks."""
+    activation = model.backbone_activation or default_activation
+    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding)
+
+
+def neck_style(model: ModelConfig, default_activation: str) -> ConvStyle:
+    """Return the style of the neck's and the head's blocks."""
+    activation = model.neck_activation or default_activation
+    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding)
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """Return `channels` times `width`, rounded up to a multiple of 8."""
+    # The inner rounding keeps a product such as 8.000000001 from becoming 16 channels.
+    return 8 * math.ceil(round(channels * width / 8, 6))
+
+
+def scale_blocks(blocks: int, depth: float) -> int:
+    """Return `blocks` times `depth`, rounded, at least 1."""
+    return max(1, round(blocks * depth))
+
+
+def build_activation(name: str) -> nn.Cell:
+    """Return the activation called `name` as ConvStyle lists them."""
+    if name in LEAKY_SLOPES:
+        return leaky_relu(LEAKY_SLOPES[name])
+    return {"mish": nn.Mish, "silu": nn.SiLU}[name]()
+
+
+class ConvNormAct(nn.Cell):
+    """Convolution without bias, batch normalisation, activation: (B, C, H, W) -> (B, C', H/stride, W/stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, style: ConvStyle, stride: int = 1):
+        super().__init__()
+        # At stride 1 the two padding modes are the same; at stride 2 and even size `same` pads right and bottom only.
+        same = stride == 2 and style.stride2_padding == "same"
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            pad_mode="same" if same else "pad",
+            padding=0 if same else kernel // 2,
+            has_bias=False,
+        )
+        self.bn = nn.BatchNorm2d(out_channels, eps=style.bn_eps, momentum=style.bn_momentum)
+        self.act = build_activation(style.activation)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+class Residual(nn.Cell):
+    """Add a 1x1 and a 3x3 block to their input; no activation after the sum."""
+
+    def __init__(self, channels: int, hidden: int, style: ConvStyle):
+        super().__init__()
+        self.channels = channels
+        self.conv1 = ConvNormAct(channels, hidden, 1, style)
+        self.conv2 = ConvNormAct(hidden, channels, 3, style)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x + self.conv2(self.conv1(x))
+
+
+class Prediction(nn.Conv2d):
+    """Linear 1x1 convolution to a raw map (B, A(5 + C), H, W), anchor by anchor: x y w h objectness classes."""
+
+    def __init__(self, in_channels: int, num_classes: int):
+        out_channels = ANCHORS_PER_LEVEL * (5 + num_classes)
+        super().__init__(in_channels, out_channels, 1, pad_mode="pad", padding=0, has_bias=True)
+
+
+def squeeze_expand(in_channels: int, narrow: int, wide: int, length: int, style: ConvStyle) -> nn.SequentialCell:
+    """Return `length` (odd) blocks: 1x1 to `narrow` and 3x3 to `wide` channels in turn, 1x1 first and last."""
+    blocks = [ConvNormAct(in_channels, narrow, 1, style)]
+    for _ in range(length // 2):
+        blocks += [ConvNormAct(narrow, wide, 3, style), ConvNormAct(wide, narrow, 1, style)]
+    return nn.SequentialCell(blocks)
+
+
+def upsample_twice(x: Tensor) -> Tensor:
+    """Repeat every pixel 2 x 2 times: (B, C, H, W) -> (B, C, 2H, 2W).
+
+    Written as a broadcast because `ops.interpolate` cannot be exported to ONNX; a step takes equally long with either.
+    """
+    batch, channels, height, width = x.shape
+    rows = batch * channels * height
+    repeated = ops.broadcast_to(x.reshape(rows, 1, width, 1), (rows, 2, width, 2))
+    return repeated.reshape(batch, channels, 2 * height, 2 * width)

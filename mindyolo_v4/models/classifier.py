@@ -1,0 +1,23 @@
+"""CSPDarknet53 with its ImageNet classifier tail (darknet's csdarknet53-omega.cfg)."""
+
+from mindspore import Tensor, nn
+
+from mindyolo_v4.models.blocks import backbone_style
+from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
+from mindyolo_v4.schema.model import ModelConfig
+
+
+class CSPDarknet53Classifier(nn.Cell):
+    """Turn images (B, 3, H, W), sides multiples of 32, into class logits (B, C).
+
+    The backbone's parameters have the names that they have in the detector.
+    """
+
+    def __init__(self, model: ModelConfig, num_classes: int):
+        super().__init__()
+        self.backbone = CSPDarknet53(model, backbone_style(model, "mish"))
+        self.fc = nn.Dense(self.backbone.out_channels[-1], num_classes)
+
+    def construct(self, images: Tensor) -> Tensor:
+        _, _, map32 = self.backbone(images)
+        return self.fc(map32.mean(axis=(2, 3)))

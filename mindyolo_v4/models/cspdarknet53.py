@@ -1,0 +1,71 @@
+"""CSPDarknet53, the backbone of YOLOv4 (idx 0 to 104 of darknet's yolov4.cfg)."""
+
+from dataclasses import dataclass
+
+from mindspore import Tensor, nn, ops
+
+from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Residual, scale_blocks, scale_channels
+from mindyolo_v4.schema.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Channels and residual blocks of one cross-stage-partial stage at full width and depth."""
+
+    channels: int  # of the stage's output
+    branch: int  # of the bypass and of the main path
+    hidden: int  # inside a residual block
+    blocks: int
+
+
+STEM_CHANNELS = 32
+STAGES = (  # each halves the map; the first keeps both branches at full width
+    Stage(64, branch=64, hidden=32, blocks=1),
+    Stage(128, branch=64, hidden=64, blocks=2),
+    Stage(256, branch=128, hidden=128, blocks=8),
+    Stage(512, branch=256, hidden=256, blocks=8),
+    Stage(1024, branch=512, hidden=512, blocks=4),
+)
+
+
+class CSPStage(nn.Cell):
+    """Halve the map, run residual blocks on one branch and join it with the other, which bypasses them."""
+
+    def __init__(self, in_channels: int, stage: Stage, model: ModelConfig, style: ConvStyle):
+        super().__init__()
+        channels, branch, hidden = (
+            scale_channels(count, model.width) for count in (stage.channels, stage.branch, stage.hidden)
+        )
+        blocks = scale_blocks(stage.blocks, model.depth)
+        self.down = ConvNormAct(in_channels, channels, 3, style, stride=2)
+        self.bypass = ConvNormAct(channels, branch, 1, style)
+        self.main_in = ConvNormAct(channels, branch, 1, style)
+        self.blocks = nn.SequentialCell([Residual(branch, hidden, style) for _ in range(blocks)])
+        self.main_out = ConvNormAct(branch, branch, 1, style)
+        self.transition = ConvNormAct(2 * branch, channels, 1, style)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        main = self.main_out(self.blocks(self.main_in(x)))
+        return self.transition(ops.concat((main, self.bypass(x)), axis=1))
+
+
+class CSPDarknet53(nn.Cell):
+    """Turn images (B, 3, H, W) into the maps of stride 8, 16 and 32, with `out_channels` channels."""
+
+    def __init__(self, model: ModelConfig, style: ConvStyle):
+        super().__init__()
+        stem, *channels = (scale_channels(c, model.width) for c in (STEM_CHANNELS, *(s.channels for s in STAGES)))
+        self.stem = ConvNormAct(3, stem, 3, style)
+        self.stage1 = CSPStage(stem, STAGES[0], model, style)
+        self.stage2 = CSPStage(channels[0], STAGES[1], model, style)
+        self.stage3 = CSPStage(channels[1], STAGES[2], model, style)
+        self.stage4 = CSPStage(channels[2], STAGES[3], model, style)
+        self.stage5 = CSPStage(channels[3], STAGES[4], model, style)
+        self.out_channels = tuple(channels[2:])
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        map8 = self.stage3(self.stage2(self.stage1(self.stem(images))))
+        map16 = self.stage4(map8)
+        map32 = self.stage5(map16)
+        return map8, map16, map32

@@ -1,0 +1,55 @@
+"""YOLOv4 (Bochkovskiy, Wang, Liao 2020; darknet's yolov4.cfg), with Mish and leaky ReLU or with SiLU everywhere."""
+
+from mindspore import Tensor, nn
+
+from mindyolo_v4.models.blocks import (
+    ConvNormAct,
+    ConvStyle,
+    Prediction,
+    backbone_style,
+    neck_style,
+    scale_channels,
+)
+from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
+from mindyolo_v4.models.panet import PathAggregation
+from mindyolo_v4.schema.model import ModelConfig
+
+ACTIVATIONS = {"yolov4": ("mish", "leaky"), "yolov4-silu": ("silu", "silu")}  # backbone; neck and head
+
+
+class YoloV4Head(nn.Cell):
+    """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
+
+    def __init__(self, in_channels: tuple[int, int, int], num_classes: int, model: ModelConfig, style: ConvStyle):
+        super().__init__()
+        c256, c512, c1024 = (scale_channels(count, model.width) for count in (256, 512, 1024))
+        self.expand3 = ConvNormAct(in_channels[0], c256, 3, style)
+        self.predict3 = Prediction(c256, num_classes)
+        self.expand4 = ConvNormAct(in_channels[1], c512, 3, style)
+        self.predict4 = Prediction(c512, num_classes)
+        self.expand5 = ConvNormAct(in_channels[2], c1024, 3, style)
+        self.predict5 = Prediction(c1024, num_classes)
+
+    def construct(self, map8: Tensor, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            self.predict3(self.expand3(map8)),
+            self.predict4(self.expand4(map16)),
+            self.predict5(self.expand5(map32)),
+        )
+
+
+class YoloV4(nn.Cell):
+    """Turn images (B, 3, H, W), sides multiples of 32, into raw maps (B, A(5 + C), H/s, W/s), s = 8, 16, 32."""
+
+    def __init__(self, model: ModelConfig, num_classes: int):
+        super().__init__()
+        backbone_activation, neck_activation = ACTIVATIONS[model.architecture]
+        style = neck_style(model, neck_activation)
+        self.backbone = CSPDarknet53(model, backbone_style(model, backbone_activation))
+        self.neck = PathAggregation(self.backbone.out_channels, model, style)
+        self.head = YoloV4Head(self.neck.out_channels, num_classes, model, style)
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        map8, map16, map32 = self.backbone(images)
+        map8, map16, map32 = self.neck(map8, map16, map32)
+        return self.head(map8, map16, map32)

@@ -1,0 +1,102 @@
+"""yolov4-tiny (darknet's yolov4-tiny.cfg): leaky ReLU everywhere, raw maps of stride 16 and 32."""
+
+from mindspore import Tensor, nn, ops
+
+from mindyolo_v4.models.blocks import (
+    ConvNormAct,
+    ConvStyle,
+    Prediction,
+    backbone_style,
+    neck_style,
+    scale_channels,
+    upsample_twice,
+)
+from mindyolo_v4.schema.model import ModelConfig
+
+
+class TinyBlock(nn.Cell):
+    """Split and join channels twice: (B, C, H, W) -> (B, 2C, H, W), and the inner map (B, C, H, W) of the last 1x1."""
+
+    def __init__(self, in_channels: int, channels: int, style: ConvStyle):
+        super().__init__()
+        half = channels // 2
+        self.channels = channels
+        self.entry = ConvNormAct(in_channels, channels, 3, style)
+        self.part1 = ConvNormAct(half, half, 3, style)
+        self.part2 = ConvNormAct(half, half, 3, style)
+        self.merge = ConvNormAct(2 * half, channels, 1, style)
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        entry = self.entry(x)
+        _, second_half = ops.chunk(entry, 2, axis=1)
+        part1 = self.part1(second_half)
+        merged = self.merge(ops.concat((self.part2(part1), part1), axis=1))
+        return ops.concat((entry, merged), axis=1), merged
+
+
+class TinyBackbone(nn.Cell):
+    """Turn images (B, 3, H, W) into the inner map of stride 16 and the last map, stride 32."""
+
+    def __init__(self, model: ModelConfig, style: ConvStyle):
+        super().__init__()
+        c32, c64, c128, c256, c512 = (scale_channels(count, model.width) for count in (32, 64, 128, 256, 512))
+        self.stem0 = ConvNormAct(3, c32, 3, style, stride=2)
+        self.stem1 = ConvNormAct(c32, c64, 3, style, stride=2)
+        self.block1 = TinyBlock(c64, c64, style)
+        self.block2 = TinyBlock(2 * c64, c128, style)
+        self.block3 = TinyBlock(2 * c128, c256, style)
+        self.final = ConvNormAct(2 * c256, c512, 3, style)
+        self.pool = nn.MaxPool2d(2, stride=2, pad_mode="same")
+        self.out_channels = (c256, c512)
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x, _ = self.block1(self.stem1(self.stem0(images)))
+        x, _ = self.block2(self.pool(x))
+        x, map16 = self.block3(self.pool(x))
+        return map16, self.final(self.pool(x))
+
+
+class TinyNeck(nn.Cell):
+    """Bring what stride 32 saw to stride 16."""
+
+    def __init__(self, in_channels: tuple[int, int], model: ModelConfig, style: ConvStyle):
+        super().__init__()
+        c128, c256 = (scale_channels(count, model.width) for count in (128, 256))
+        self.reduce = ConvNormAct(in_channels[1], c256, 1, style)
+        self.lateral = ConvNormAct(c256, c128, 1, style)
+        self.out_channels = (c128 + in_channels[0], c256)
+
+    def construct(self, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor]:
+        map32 = self.reduce(map32)
+        return ops.concat((upsample_twice(self.lateral(map32)), map16), axis=1), map32
+
+
+class TinyHead(nn.Cell):
+    """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
+
+    def __init__(self, in_channels: tuple[int, int], num_classes: int, model: ModelConfig, style: ConvStyle):
+        super().__init__()
+        c256, c512 = (scale_channels(count, model.width) for count in (256, 512))
+        self.expand4 = ConvNormAct(in_channels[0], c256, 3, style)
+        self.predict4 = Prediction(c256, num_classes)
+        self.expand5 = ConvNormAct(in_channels[1], c512, 3, style)
+        self.predict5 = Prediction(c512, num_classes)
+
+    def construct(self, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor]:
+        return self.predict4(self.expand4(map16)), self.predict5(self.expand5(map32))
+
+
+class YoloV4Tiny(nn.Cell):
+    """Turn images (B, 3, H, W), sides multiples of 32, into raw maps (B, A(5 + C), H/s, W/s), s = 16, 32."""
+
+    def __init__(self, model: ModelConfig, num_classes: int):
+        super().__init__()
+        style = neck_style(model, "leaky")
+        self.backbone = TinyBackbone(model, backbone_style(model, "leaky"))
+        self.neck = TinyNeck(self.backbone.out_channels, model, style)
+        self.head = TinyHead(self.neck.out_channels, num_classes, model, style)
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        map16, map32 = self.backbone(images)
+        map16, map32 = self.neck(map16, map32)
+        return self.head(map16, map32)

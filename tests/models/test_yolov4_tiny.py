@@ -1,0 +1,60 @@
+"""yolov4-tiny against darknet (yolov4.md 8.10)."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
+from mindyolo_v4.schema.model import ModelConfig
+from tests.models.golden import TINY_LAYERS, assert_golden, fill_golden, golden_image
+
+GOLDEN = {  # idx: mean, std, largest absolute value, first three values, last value
+    0: (0.39758, 0.56024, 3.21166, 0.184942, -0.0174326, -0.0333499, -0.0952343),
+    8: (0.231208, 0.390746, 3.03736, 1.92293, 0.316658, 1.01201, -0.0538564),
+    9: (0.388816, 0.465188, 3.03736, 1.92293, 1.62266, 1.03546, -0.0426142),
+    16: (0.212904, 0.366177, 3.03065, 0.462805, 0.502414, 0.568503, 0.155406),
+    17: (0.33581, 0.433074, 3.03065, 0.62424, 0.568503, 0.676161, 0.504426),
+    23: (0.18402, 0.329649, 2.54094, -0.00481669, -0.0235542, -0.0198297, 0.36063),
+    24: (0.20114, 0.36187, 2.96584, -0.012154, 0.0348506, -0.00224026, 0.36063),
+    27: (0.148052, 0.27796, 2.15691, 0.459066, 0.351303, 0.196162, -0.0313269),
+    29: (-0.00635312, 0.259313, 1.03399, -0.285797, -0.216113, -0.070013, 0.0171674),
+    34: (0.172028, 0.308748, 2.54094, -0.0444071, -0.0444071, -0.0243294, 0.36063),
+    36: (-0.0517174, 0.352582, 1.16026, -0.344529, -0.326641, -0.0795165, 0.159257),
+}
+
+
+@pytest.fixture(scope="module")
+def golden() -> Iterator[YoloV4Tiny]:
+    """Return the network with the golden weights, in inference mode."""
+    network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny"), num_classes=80)
+    assert fill_golden(network, TINY_LAYERS) == 6_062_814
+    yield network.set_train(False)
+
+
+def test_golden_raw_maps_in_graph_mode(golden: YoloV4Tiny, graph_mode: None) -> None:
+    maps = golden(golden_image(64, 96))
+    assert [raw_map.shape for raw_map in maps] == [(1, 255, 4, 6), (1, 255, 2, 3)]
+    assert_golden(dict(zip((36, 29), maps, strict=True)), GOLDEN)
+
+
+def test_golden_inner_maps_in_pynative_mode(golden: YoloV4Tiny, pynative_mode: None) -> None:
+    backbone, neck = golden.backbone, golden.neck
+    maps = {0: backbone.stem0(golden_image(64, 96))}
+    maps[8], _ = backbone.block1(backbone.stem1(maps[0]))
+    maps[9] = backbone.pool(maps[8])
+    maps[16], _ = backbone.block2(maps[9])
+    maps[17] = backbone.pool(maps[16])
+    maps[24], maps[23] = backbone.block3(maps[17])
+    maps[34], maps[27] = neck(*backbone(golden_image(64, 96)))
+    maps[36], maps[29] = golden.head(maps[34], maps[27])
+    assert maps.keys() == GOLDEN.keys()
+    assert_golden(maps, GOLDEN)
+
+
+def test_parameter_count(golden: YoloV4Tiny) -> None:
+    assert sum(parameter.size for parameter in golden.trainable_params()) == 6_056_606
+
+
+def test_narrow_network_keeps_the_form(graph_mode: None) -> None:
+    network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny", width=0.25), num_classes=2).set_train(False)
+    assert [m.shape for m in network(golden_image(64, 64))] == [(1, 21, 4, 4), (1, 21, 2, 2)]
