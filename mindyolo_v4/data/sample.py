@@ -1,0 +1,64 @@
+"""What the augmentations work on: one training image with its boxes, and all truths of a split packed flat."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.boxes import area_xyxy
+from mindyolo_v4.data.image_ops import Image
+from mindyolo_v4.data.records import ImageRecord
+
+BoxArray = NDArray[np.float32]  # (N, 4)
+ClassArray = NDArray[np.int64]  # (N,)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image with the boxes that are to be trained; a transform returns a new one and leaves its input alone."""
+
+    image: Image  # (H, W, 3) RGB
+    boxes_xyxy_px: BoxArray  # (N, 4) inside the image
+    class_ids: ClassArray  # (N,)
+
+
+def keep_largest(sample: Sample, limit: int) -> Sample:
+    """Keep the `limit` boxes of largest area, in the order that they had; the first wins among equals."""
+    if len(sample.class_ids) <= limit:
+        return sample
+    by_area = np.argsort(-area_xyxy(sample.boxes_xyxy_px), kind="stable")
+    kept = np.sort(by_area[:limit])
+    return Sample(sample.image, sample.boxes_xyxy_px[kept], sample.class_ids[kept])
+
+
+class TruthTable:
+    """Paths and trainable boxes of a split in four flat arrays.
+
+    Forked loader workers share the arrays' memory; a hundred thousand record objects would be copied page by page,
+    because reading a Python object writes its reference count.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord]):
+        trained = [~record.ignore for record in records]
+        counts = [int(mask.sum()) for mask in trained]
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        boxes = [record.boxes_xyxy_px[mask] for record, mask in zip(records, trained, strict=True)]
+        ids = [record.class_ids[mask] for record, mask in zip(records, trained, strict=True)]
+        self._boxes = np.concatenate([np.zeros((0, 4), np.float32), *boxes]).astype(np.float32)
+        self._class_ids = np.concatenate([np.zeros(0, np.int64), *ids]).astype(np.int64)
+        self._paths = np.array([os.fsencode(record.path) for record in records], dtype=np.bytes_)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, index: int) -> Path:
+        """Return the file of image `index`."""
+        return Path(os.fsdecode(bytes(self._paths[index])))
+
+    def truths(self, index: int) -> tuple[BoxArray, ClassArray]:
+        """Return the trainable boxes (N, 4) in original pixels and classes (N,) of image `index`."""
+        part = slice(self._starts[index], self._starts[index + 1])
+        return self._boxes[part], self._class_ids[part]

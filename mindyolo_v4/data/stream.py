@@ -1,0 +1,265 @@
+"""MindData pipelines: training micro-batches and test images, made in worker processes, counted from the start.
+
+Every row that a worker makes ends in a column of notes (what could not be read or kept), which is taken off again
+before a batch is handed on.
+"""
+
+import os
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.boxes import resize_geometry, xyxy_to_cxcywh
+from mindyolo_v4.data.augment import NoReadableImageError, SampleNotes, TrainSamples
+from mindyolo_v4.data.image_ops import Image, ImageReadError, grey_image, read_image, resize_image
+from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.data.sample import TruthTable
+from mindyolo_v4.schema.data import DataConfig
+from mindyolo_v4.schema.errors import UserError
+
+Row = tuple[np.ndarray, ...]
+Targets = Callable[[NDArray[np.float32], NDArray[np.int64]], Row]  # normalised cxcywh (N, 4), classes (N,) -> arrays
+
+NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
+NO_IMAGE_MARK = "[no readable image]"  # MindData hands on a worker's exception as text only
+PREFETCH_BYTES = 256 * 2**20  # batches that wait in one queue of the pipeline take at most this much (two always fit)
+ROWS_A_PIPELINE = 2**20  # MindData lists all row numbers at once; a long training is cut into pipelines
+
+
+class _Source(Protocol):
+    """Rows by number, as GeneratorDataset reads them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Row: ...
+
+
+def worker_count(num_workers: int | None, world_size: int) -> int:
+    """Return the loader processes of a device: as configured, else this machine's cores a device, 1 to 8.
+
+    MindData takes no more than the machine has cores.
+    """
+    cores = os.cpu_count() or 1
+    if num_workers is not None:
+        return min(num_workers, cores)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return max(1, min(8, usable // world_size))
+
+
+def prefetch_size(per_batch_size: int, img_size: int) -> int:
+    """Return how many rows or batches may wait in each queue of a pipeline, 2 to 16.
+
+    MindData looks at an empty queue only every 0.1 s, so short queues starve small, fast samples.
+    """
+    return max(2, min(16, PREFETCH_BYTES // (per_batch_size * 3 * img_size**2)))
+
+
+def _chw(image: Image) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def _pack_notes(notes: SampleNotes) -> NDArray[np.int64]:
+    """Lay notes out as [truths dropped, unreadable images, their numbers ..., -1 ...]."""
+    packed = np.full(2 + NAMED_IMAGES, -1, np.int64)
+    packed[:2] = notes.truths_dropped, len(notes.unreadable)
+    named = notes.unreadable[:NAMED_IMAGES]
+    packed[2 : 2 + len(named)] = named
+    return packed
+
+
+class _TrainSource:
+    """Rows of one device, numbered from the start of the training."""
+
+    def __init__(self, stream: "TrainStream", assign: Targets, first: int, length: int):
+        self._samples, self._assign = stream.samples, assign
+        self._rows_an_epoch = stream.steps_per_epoch * stream.per_batch_size
+        self._rank, self._world_size = stream.rank, stream.world_size
+        self._first, self._length = first, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> Row:
+        cv2.setNumThreads(1)  # the worker processes are the parallelism
+        epoch, place = divmod(self._first + int(row), self._rows_an_epoch)
+        index = place * self._world_size + self._rank
+        try:
+            sample, notes = self._samples.sample_with_notes(epoch, index)
+            boxes = xyxy_to_cxcywh(sample.boxes_xyxy_px) / np.float32(sample.image.shape[0])
+            return (_chw(sample.image), *self._assign(boxes, sample.class_ids), _pack_notes(notes))
+        except Exception as error:
+            # MindData makes the exception anew from one string (which not every class can be made of), and keeps what
+            # follows the last "Traceback" in it: so the original traceback goes into the message
+            mark = f"\n{NO_IMAGE_MARK}" if isinstance(error, NoReadableImageError) else ""
+            own = self._samples.own_path(epoch, index)
+            where = f"in the sample of {own} (seed {self._samples.seed}, epoch {epoch}, index {index})"
+            raise RuntimeError(f"{traceback.format_exc()}{where}{mark}") from error
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The pipeline's width and depth."""
+
+    columns: int  # arrays a row, notes included
+    per_batch_size: int
+    workers: int
+    prefetch: int
+
+
+def _batches(source: _Source, shape: _Shape, report: Callable[[np.ndarray], None]) -> Iterator[tuple[ms.Tensor, ...]]:
+    """Run one pipeline to its end; its processes end with it, however it is left."""
+    ds.config.set_prefetch_size(shape.prefetch)
+    names = [f"column{number}" for number in range(shape.columns)]
+    rows = ds.GeneratorDataset(
+        source, names, shuffle=False, num_parallel_workers=shape.workers, python_multiprocessing=shape.workers > 1
+    )
+    batched = rows.batch(shape.per_batch_size, drop_remainder=True, num_parallel_workers=1)
+    iterator = batched.create_tuple_iterator(num_epochs=1)
+    failure = None
+    try:
+        for *batch, notes in iterator:
+            report(notes.asnumpy())
+            yield tuple(batch)
+    except RuntimeError as error:
+        failure = str(error)  # the exception itself would keep its frames alive, and with them the processes
+    finally:
+        iterator.stop()
+        del iterator
+    if failure is not None:
+        raise RuntimeError(failure)
+
+
+class TrainStream:
+    """Micro-batches of a training, the same for any number of workers and any start.
+
+    Position k x world_size + rank of an epoch's order is sample k of a device; what does not fill a micro-batch on
+    every device is left out of the epoch.
+    """
+
+    def __init__(
+        self,
+        samples: TrainSamples,
+        assign: Targets,
+        per_batch_size: int,
+        num_workers: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.samples, self.per_batch_size, self.rank, self.world_size = samples, per_batch_size, rank, world_size
+        self.steps_per_epoch = len(samples) // (per_batch_size * world_size)
+        self._assign = assign
+        self._workers = worker_count(num_workers, world_size)
+        self._counts: Counter[str] = Counter()
+        self._unreadable: Counter[str] = Counter()
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                "train.per_batch_size",
+                "one batch a device needs more images than the training split has",
+                got=f"{per_batch_size} x {world_size} devices",
+                expected=f"at most {len(samples)} in all",
+            )
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[ms.Tensor, ...]]:
+        """Yield micro-batches number start .. stop - 1, counted from the beginning of the training.
+
+        Element 0 is the images, uint8 (B, 3, S, S); then what `assign` returns, batched. Raises UserError when no image
+        can be read; RuntimeError with the worker's traceback, image files, seed, epoch and index when a sample fails.
+        """
+        columns = 2 + len(self._assign(np.zeros((0, 4), np.float32), np.zeros(0, np.int64)))
+        prefetch = prefetch_size(self.per_batch_size, self.samples.data.img_size)
+        shape = _Shape(columns, self.per_batch_size, self._workers, prefetch)
+        stride = max(1, ROWS_A_PIPELINE // self.per_batch_size)
+        for first in range(start, stop, stride):
+            length = (min(stop, first + stride) - first) * self.per_batch_size
+            source = _TrainSource(self, self._assign, first * self.per_batch_size, length)
+            try:
+                yield from _batches(source, shape, self._note)
+            except RuntimeError as error:
+                if NO_IMAGE_MARK in str(error):
+                    raise NoReadableImageError(self.samples.source, self.samples.table.path(0)) from error
+                raise
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts since the start: samples, truths_dropped, unreadable {path: attempts}."""
+        counts = {name: self._counts[name] for name in ("samples", "truths_dropped", "unreadable_unnamed")}
+        return {**counts, "unreadable": dict(self._unreadable)}
+
+    def _note(self, notes: NDArray[np.int64]) -> None:
+        """Add up the notes (B, 2 + NAMED_IMAGES) of one batch."""
+        named = notes[:, 2:][notes[:, 2:] >= 0]
+        self._counts["samples"] += len(notes)
+        self._counts["truths_dropped"] += int(notes[:, 0].sum())
+        self._counts["unreadable_unnamed"] += int(notes[:, 1].sum()) - len(named)
+        self._unreadable.update(str(self.samples.table.path(int(image))) for image in named)
+
+
+class _EvalSource:
+    """Test images of one device in order, then grey padding; the notes are [record index or -1, unreadable]."""
+
+    def __init__(self, table: TruthTable, data: DataConfig, indices: NDArray[np.int64]):
+        self._table, self._data, self._indices = table, data, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, row: int) -> Row:
+        cv2.setNumThreads(1)
+        index, data = int(self._indices[int(row)]), self._data
+        image, unreadable = grey_image(data.img_size, data.pad_value), False
+        if index >= 0:
+            try:
+                pixels = read_image(self._table.path(index))
+                geometry = resize_geometry(data.resize, pixels.shape[1], pixels.shape[0], data.img_size)
+                image = resize_image(pixels, geometry, data.pad_value)
+            except ImageReadError:
+                unreadable = True
+        return _chw(image), np.array([index, unreadable], np.int64)
+
+
+class EvalStream:
+    """Every image of a split once, in batches of one size; device r has images r, r + world_size, ..."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        data: DataConfig,
+        per_batch_size: int,
+        num_workers: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self._table, self._data, self._per_batch_size = TruthTable(dataset.records), data, per_batch_size
+        self._workers = worker_count(num_workers, world_size)
+        share = -(-len(self._table) // world_size)
+        own = np.arange(rank, len(self._table), world_size)
+        padded = -(-share // per_batch_size) * per_batch_size  # equal on all devices
+        self._indices = np.concatenate([own, np.full(padded - len(own), -1)]).astype(np.int64)
+        self._unreadable: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._indices) // self._per_batch_size
+
+    def batches(self) -> Iterator[tuple[ms.Tensor, NDArray[np.int64]]]:
+        """Yield images, uint8 (B, 3, S, S), and the record indices (n,) of the first n of them; the rest is padding."""
+        if len(self._indices) == 0:
+            return
+        rows: list[NDArray[np.int64]] = []
+        source = _EvalSource(self._table, self._data, self._indices)
+        prefetch = prefetch_size(self._per_batch_size, self._data.img_size)
+        shape = _Shape(2, self._per_batch_size, self._workers, prefetch)
+        for (images,) in _batches(source, shape, rows.append):
+            indices, unreadable = rows.pop().T
+            self._unreadable.update({str(self._table.path(int(index))): 1 for index in indices[unreadable == 1]})
+            yield images, indices[indices >= 0]
+
+    def report(self) -> dict[str, Any]:
+        """Return {"unreadable": {path: 1}}: images that were given to the network as plain grey."""
+        return {"unreadable": dict(self._unreadable)}
