@@ -1,0 +1,91 @@
+"""A checkpoint's card against the user's configuration: what the weights fix, and what the user may choose."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.config import Tree, build_config, build_record, merge_trees, record_to_tree, written_keys
+from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.schema.card import Card, Preprocessing
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.root import Config
+
+_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior"}
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
+_FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
+
+
+def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
+    """Return the card of the checkpoints that a run with `config` writes."""
+    data = config.data
+    preprocessing = Preprocessing(data.resize, data.pad_value, "rgb", data.mean, data.std)
+    return Card("detect", config.model, class_names, data.img_size, preprocessing, source, record_to_tree(config))
+
+
+def read_card(path: str | Path) -> Card:
+    """Return the card of a detector checkpoint.
+
+    Raises:
+        UserError: the file is damaged, is no checkpoint of ours, or does not hold a detector.
+    """
+    tree = checkpoint.load_card(path)
+    known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
+    card: Card = build_record(Card, known, f"{path}: card.")
+    if card.task != "detect":
+        raise UserError(path, "holds no detector", card.task, "detect")
+    return card
+
+
+def config_for_checkpoint(path: str | Path, card: Card, recipe: Tree, overrides: Tree) -> Config:
+    """Return the configuration to test or predict with: the checkpoint's network, the user's data and settings.
+
+    The run's own configuration stands in for a missing recipe. The checkpoint's architecture wins; its preprocessing
+    and input size win over a recipe, and the command line over both.
+
+    Raises:
+        UserError: a written `model.*` key contradicts the checkpoint.
+    """
+    written = merge_trees(recipe, overrides, "command line")
+    check_architecture(path, card, written_keys(written, "model"))
+    base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
+    fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
+    del fixed["color"]
+    if "names" not in written.get("data", {}):
+        fixed["names"] = list(card.class_names)
+    tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, str(path))
+    own = {name: value for name, value in overrides.items() if name != "model"}
+    return build_config(merge_trees(tree, own, "command line"))
+
+
+def check_architecture(path: str | Path, card: Card, written: dict[str, Any]) -> None:
+    """Raise UserError where a written `model.*` key is not what the checkpoint holds."""
+    for name, value in written.items():
+        held = getattr(card.model, name)
+        if name in _UNUSED_IN_INFERENCE or value == held:
+            continue
+        anchors_agree = name in ("anchors_wh_px", "scale_x_y") and value is not None
+        if anchors_agree and anchor_set(replace(card.model, **{name: value})) == anchor_set(card.model):
+            continue
+        raise UserError(f"model.{name}", f"contradicts the checkpoint {path}", value, held)
+
+
+def take_over_variants(config: Config, tree: Tree, card: Card) -> tuple[Config, list[str]]:
+    """Give a training configuration the variants of the weights that it starts from, unless it names them itself.
+
+    Returns:
+        The configuration, and one text for each value that changed.
+    """
+    taken = []
+    model, data = config.model, config.data
+    for name in _VARIANTS:
+        value = getattr(card.model, name)
+        if name not in tree.get("model", {}) and value != getattr(model, name):
+            model = replace(model, **{name: value})
+            taken.append(f"model.{name}: {value}")
+    for name in ("mean", "std"):
+        value = getattr(card.preprocessing, name)
+        if name not in tree.get("data", {}) and value != getattr(data, name):
+            data = replace(data, **{name: value})
+            taken.append(f"data.{name}: {list(value)}")
+    return replace(config, model=model, data=data), taken

@@ -1,0 +1,201 @@
+"""Checkpoints: one .ckpt file with model, averages, optimizer, loss scale and a card that says what they are."""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn
+
+from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.formats import CARD, DESCRIPTIONS, Entry, FormatError, check_sum, identify, read_index, read_text
+from mindyolo_v4.schema.errors import UserError
+
+EMA, OPTIMIZER, SCALER = "ema.", "optimizer.", "scaler."  # name prefixes of what is not the model itself
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which of the network's parameters a file gave."""
+
+    path: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]  # the network has them, the file does not
+    unexpected: tuple[str, ...]  # the file has them, the network does not
+    misshapen: tuple[str, ...]  # "name (file shape, network shape)"
+
+    def __str__(self) -> str:
+        asked = len(self.loaded) + len(self.missing) + len(self.misshapen)
+        text = f"{self.path}: took {len(self.loaded)} of {asked} parameters"
+        for label, names in (
+            ("not in the file, left as initialised", self.missing),
+            ("of another shape, left as initialised", self.misshapen),
+            ("in the file only, not used", self.unexpected),
+        ):
+            if names:
+                text += f"; {label}: {_some(names)}"
+        return text
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write tensors and card to `path` (.ckpt): a reader finds the old file or the whole new one, never a part."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.stem}.unfinished.ckpt")  # MindSpore demands the suffix
+    try:
+        ms.save_checkpoint(
+            [{"name": name, "data": value} for name, value in tensors.items()],
+            str(unfinished),
+            append_dict={CARD: json.dumps(card)},
+            crc_check=True,
+        )
+        unfinished.chmod(0o644)
+        _sync(unfinished)
+        unfinished.replace(path)
+        _sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_card(path: str | Path) -> dict[str, Any]:
+    """Return a checkpoint's card without reading its tensors. Raises UserError for any other or damaged file."""
+    text = _read(path, read_text, CARD)
+    if text is None:
+        raise UserError(path, "is no checkpoint of this package", DESCRIPTIONS["mindspore"])
+    return json.loads(text)
+
+
+def load_weights(
+    path: str | Path, network: nn.Cell, prefix: str = "", use_ema: bool = True, partial: bool = False
+) -> LoadReport:
+    """Give the network's parameters (those that start with `prefix`) the values of a MindSpore checkpoint.
+
+    Args:
+        use_ema: take the averaged weights where the file has them.
+        partial: leave what the file does not have, or has in another shape, as it is. Otherwise that is an error.
+
+    Raises:
+        UserError: the file is none, damaged, or does not fit; the message names the parameters.
+    """
+    index = checked_index(path)
+    wanted = {name: value for name, value in named_parameters(network).items() if name.startswith(prefix)}
+    source = {name: EMA + name if use_ema and EMA + name in index else name for name in wanted}
+    fits = {name: _fits(index.get(source[name]), wanted[name]) for name in wanted}
+    loaded = tuple(name for name in wanted if fits[name] and source[name] in index)
+    missing = tuple(name for name in wanted if source[name] not in index)
+    misshapen = tuple(
+        f"{name} ({index[source[name]].shape} in the file, {tuple(wanted[name].shape)} in the network)"
+        for name in wanted
+        if not fits[name] and source[name] in index
+    )
+    not_model = (EMA, OPTIMIZER, SCALER)
+    unexpected = tuple(
+        name for name in index if name.startswith(prefix) and name not in wanted and not name.startswith(not_model)
+    )
+    unexpected = tuple(name for name in unexpected if index[name].dtype != "str")
+    report = LoadReport(str(path), loaded, missing, unexpected, misshapen)
+    if not loaded or (not partial and (missing or misshapen)):
+        problem = "does not fit the network" if loaded else "has none of the network's parameters"
+        raise UserError(path, f"{problem}; {str(report).split(': ', 1)[1]}")
+    _assign(path, {source[name]: wanted[name] for name in loaded})
+    return report
+
+
+def load_training_state(path: str | Path, tensors: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Give every tensor of a training run its value in the file; return the card. Raises UserError where one lacks."""
+    index = checked_index(path)
+    unfit = tuple(name for name, value in tensors.items() if name not in index or not _fits(index[name], value))
+    if unfit:
+        raise UserError(path, "does not continue this training: other or missing tensors", _some(unfit))
+    _assign(path, tensors)
+    return load_card(path)
+
+
+def newest_valid(folder: str | Path) -> Path:
+    """Return the run folder's undamaged checkpoint of the latest step; name damaged ones in a warning.
+
+    Raises UserError where there is none.
+    """
+    found = []
+    for path in [Path(folder) / LAST, *_epoch_files(Path(folder))]:
+        try:
+            if path.exists():
+                found.append((load_card(path)["training"]["step"], path))
+        except (UserError, KeyError, json.JSONDecodeError) as error:
+            logger.warning("skipped: %s", error)
+    for _, path in sorted(found, key=lambda pair: pair[0], reverse=True):
+        try:
+            checked_index(path)
+            return path
+        except UserError as error:
+            logger.warning("skipped: %s", error)
+    raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), f"{LAST} or epoch_NNNN.ckpt")
+
+
+def epoch_path(folder: Path, epoch: int) -> Path:
+    """Return where the checkpoint of an epoch (from 1) lies."""
+    return folder / f"epoch_{epoch:04d}.ckpt"
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Delete all but the `count` latest epoch_NNNN.ckpt."""
+    for path in _epoch_files(folder)[:-count]:
+        path.unlink()
+
+
+def checked_index(path: str | Path) -> dict[str, Entry]:
+    """Return the index of a MindSpore checkpoint whose structure and checksum are right. Raises UserError."""
+    index = _read(path, read_index)
+    _read(path, check_sum)
+    return index
+
+
+def _epoch_files(folder: Path) -> list[Path]:
+    numbered = [(int(match[1]), path) for path in folder.glob("epoch_*.ckpt") if (match := _EPOCH.match(path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+_EPOCH = re.compile(r"epoch_(\d+)\.ckpt$")
+
+
+def _read(path, read, *arguments):
+    """Call a reader of `formats`; say in a UserError what the file is instead."""
+    if not Path(path).is_file():
+        raise UserError(path, "no such file")
+    try:
+        return read(path, *arguments)
+    except FormatError as error:
+        kind = identify(path)
+        if kind in ("mindspore", "mindyolo_v4", "unknown"):
+            raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
+        raise UserError(path, "is no MindSpore checkpoint", DESCRIPTIONS[kind], "a .ckpt file") from error
+
+
+def _fits(entry: Entry | None, parameter: Parameter) -> bool:
+    return entry is not None and (entry.shape == tuple(parameter.shape))
+
+
+def _assign(path: str | Path, targets: Mapping[str, Parameter]) -> None:
+    values = ms.load_checkpoint(str(path), choice_func=targets.__contains__)
+    for name, parameter in targets.items():
+        parameter.set_data(Tensor(values[name].asnumpy(), parameter.dtype))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _some(names: tuple[str, ...], count: int = 8) -> str:
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest

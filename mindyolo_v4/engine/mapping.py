@@ -1,0 +1,60 @@
+"""Operations on every pair of two tuples, inside a graph.
+
+A Python loop over parameters would nest one function call an iteration wherever the loop stands in a branch, and a
+full-size network has hundreds; `HyperMap` lays the operations side by side.
+"""
+
+import mindspore as ms
+from mindspore import ops
+
+add_each = ops.MultitypeFuncGraph("add_each")
+assign_each = ops.MultitypeFuncGraph("assign_each")
+average_each = ops.MultitypeFuncGraph("average_each")
+clear_each = ops.MultitypeFuncGraph("clear_each")
+half_squared_norm_each = ops.MultitypeFuncGraph("half_squared_norm_each")
+read_each = ops.MultitypeFuncGraph("read_each")
+scale_each = ops.MultitypeFuncGraph("scale_each")
+
+_half_squared_norm = ops.L2Loss()  # a third of the time of square and sum on CPU
+
+
+@add_each.register("Number", "Tensor", "Tensor")
+def _add(share, total, value):
+    """Add `share` x `value` to the parameter `total`."""
+    return ops.assign(total, total + value * share)
+
+
+@assign_each.register("Tensor", "Tensor")
+def _assign(target, value):
+    """Write `value` to the parameter `target`."""
+    return ops.assign(target, value)
+
+
+@average_each.register("Tensor", "Tensor", "Tensor")
+def _average(decay, average, live):
+    """Move `average` to decay x average + (1 - decay) x live."""
+    return ops.assign(average, average * decay + live * (1.0 - decay))
+
+
+@scale_each.register("Tensor", "Tensor")
+def _scale(factor, gradient):
+    """Return `gradient` times `factor`, in the gradient's own type."""
+    return gradient * factor.astype(gradient.dtype)
+
+
+@clear_each.register("Tensor")
+def _clear(total):
+    """Set the parameter `total` to 0; a product with 0 would keep NaN."""
+    return ops.assign(total, ops.zeros_like(total))
+
+
+@read_each.register("Tensor")
+def _read(total):
+    """Return the value of the parameter `total` as it is now."""
+    return total.value()
+
+
+@half_squared_norm_each.register("Tensor")
+def _half_square(gradient):
+    """Return half the sum of squares, float32."""
+    return _half_squared_norm(gradient.astype(ms.float32))

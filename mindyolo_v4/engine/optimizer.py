@@ -1,0 +1,65 @@
+"""SGD with momentum: which parameters are trained, and which of them decay."""
+
+from mindspore import Parameter, nn
+
+from mindyolo_v4.engine.parameters import batch_norms, named_parameters
+from mindyolo_v4.schema.errors import UserError, require
+from mindyolo_v4.schema.train import OptimizerConfig
+
+
+def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Exclude the parameters whose names start with a prefix from training; return their names.
+
+    Batch normalisation under a prefix normalises by its running statistics and leaves them as they are.
+    Call before the network is compiled. Raises UserError for a prefix that no parameter has.
+    """
+    parameters = named_parameters(network)
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in parameters):
+            rooms = ", ".join(sorted({name.split(".")[0] for name in parameters}))
+            raise UserError("train.freeze", "no parameter's name starts so", prefix, f"a prefix under {rooms}")
+    frozen = tuple(name for name in parameters if name.startswith(prefixes)) if prefixes else ()
+    for name in frozen:
+        parameters[name].requires_grad = False
+    for name, cell in batch_norms(network).items():
+        if f"{name}.moving_mean" in frozen:
+            cell.use_batch_statistics = False
+    return frozen
+
+
+def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer:
+    """Return SGD over the trainable parameters of `network`.
+
+    v <- momentum v + g + decay w;  w <- w - lr v. Decay falls on 4-D weights (convolution kernels), or on everything.
+    The learning rate starts at 0: the train step assigns it each time.
+    """
+    trained = network.trainable_params()
+    if not trained:
+        raise UserError("train.freeze", "leaves nothing to train")
+    decays = [parameter for parameter in trained if settings.decay_on == "all" or parameter.ndim == 4]
+    chosen = {id(parameter) for parameter in decays}
+    rest = [parameter for parameter in trained if id(parameter) not in chosen]
+    groups: list[dict[str, object]] = [
+        {"params": group, "weight_decay": decay}
+        for group, decay in ((decays, settings.weight_decay), (rest, 0.0))
+        if group
+    ]
+    groups.append({"order_params": trained})
+    if settings.nesterov:  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
+        require(settings.momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", settings.momentum)
+        return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
+    return nn.Momentum(groups, learning_rate=0.0, momentum=settings.momentum)
+
+
+def optimizer_state(network: nn.Cell, optimizer: nn.Optimizer) -> dict[str, Parameter]:
+    """Return what the optimizer remembers between steps, by the network's parameter names."""
+    names = {id(value): name for name, value in named_parameters(network).items()}
+    if isinstance(optimizer, nn.SGD):
+        kinds = {"moments": optimizer.accum, "first_step": optimizer.stat}
+    else:
+        kinds = {"moments": optimizer.moments}
+    state = {"global_step": optimizer.global_step}
+    for kind, values in kinds.items():
+        pairs = zip(optimizer.parameters, values, strict=True)
+        state |= {f"{kind}.{names[id(parameter)]}": value for parameter, value in pairs}
+    return state

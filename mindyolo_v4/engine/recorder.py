@@ -1,0 +1,96 @@
+"""What becomes of each step's values: rows, progress line, and the count of steps that were not finite."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mindspore import Tensor
+
+from mindyolo_v4.engine.progress import Progress
+from mindyolo_v4.engine.run_files import RunFiles
+from mindyolo_v4.schema.train import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818 - it says what happened
+    """Loss or gradients were not finite for `train.max_nonfinite` steps in a row; commands end with status 3."""
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint's card carries of the loop itself."""
+
+    step: int = 0  # optimizer steps done
+    train_seconds: float = 0.0  # wall clock of the training, compilation and validation included
+    nonfinite_steps: int = 0
+    nonfinite_in_a_row: int = 0
+    best: dict[str, Any] | None = None  # metrics of the best checkpoint, with epoch, step, train_seconds
+    steps_per_epoch: int = 0  # optimizer steps
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step that may still be running."""
+
+    step: int  # from 1
+    epoch: int  # from 1
+    values: Tensor  # total and parts
+    finite: Tensor
+    learning_rate: float
+    images_per_s: float
+
+
+@dataclass
+class Recorder:
+    """Read a step's values back one step late, so that the device never waits for the host, and pass them on."""
+
+    state: TrainingState
+    settings: TrainConfig
+    files: RunFiles
+    progress: Progress
+    pending: Outcome | None = None
+    images: int = 0  # since the last row, all devices
+    since: float = field(default_factory=time.monotonic)
+
+    def put(self, epoch: int, result: tuple[Tensor, Tensor], learning_rate: float, images: int) -> None:
+        """Keep the result of the step that `state` has just counted; `images` are those of all devices."""
+        step, now = self.state.step, time.monotonic()
+        self.images += images
+        speed = self.images / max(now - self.since, 1e-9)
+        self.pending = Outcome(step, epoch, *result, learning_rate, speed)
+        if step % self.settings.log_interval == 0:
+            self.restart_clock()
+
+    def flush(self) -> None:
+        """Read back the step kept, if there is one. Raises TrainingDiverged."""
+        if self.pending is None:
+            return
+        done, self.pending = self.pending, None
+        values = done.values.asnumpy()
+        if done.step % self.settings.log_interval == 0:
+            row = (done.step, done.epoch, values, done.learning_rate, done.images_per_s)
+            self.files.step(*row)
+            self.progress.step(*row)
+        self._count(bool(done.finite.asnumpy()), done.step, float(values[0]))
+
+    def restart_clock(self) -> None:
+        """Leave what has passed until now, a validation say, out of the speed."""
+        self.images, self.since = 0, time.monotonic()
+
+    def _count(self, finite: bool, step: int, loss: float) -> None:
+        state = self.state
+        if finite:
+            state.nonfinite_in_a_row = 0
+            return
+        state.nonfinite_steps += 1
+        state.nonfinite_in_a_row += 1
+        logger.warning("step %d: its loss (%g) or gradients are not finite; nothing was changed", step, loss)
+        if state.nonfinite_in_a_row >= self.settings.max_nonfinite:
+            raise TrainingDiverged(
+                f"{state.nonfinite_in_a_row} steps in a row were not finite, the last one step {step}: try a smaller "
+                "optimizer.lr or a longer warm-up, train.clip_norm 10, train.loss_scale dynamic in mixed precision, "
+                "and check the data (python -m mindyolo_v4.tools.check_data)"
+            )

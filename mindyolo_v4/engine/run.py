@@ -1,0 +1,172 @@
+"""One training put together: schedule, optimizer, averages, train step, checkpoints."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mindspore import Parameter, Tensor, nn
+
+from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.engine.ema import Ema
+from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
+from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.engine.progress import Progress
+from mindyolo_v4.engine.recorder import TrainingState
+from mindyolo_v4.engine.run_files import RunFiles
+from mindyolo_v4.engine.schedule import learning_rates
+from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.runtime import Runtime
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.root import Config
+from mindyolo_v4.schema.train import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+MicroBatch = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """What a task hands to the loop."""
+
+    forward: nn.Cell  # construct(*micro-batch) -> (total, (part, ...)); attribute `part_names`
+    network: nn.Cell  # inside `forward`: what is saved, averaged and frozen, by its own parameter names
+    batches: Callable[[int, int], Iterator[MicroBatch]]  # micro-batches start..stop-1, counted over the training
+    steps_per_epoch: int  # micro-batches an epoch on each device
+    evaluate: Callable[[], Mapping[str, Any]] | None  # scores the network as it is now; called on every device
+    card: Mapping[str, Any]  # what the checkpoints say of themselves; the loop adds "training"
+    best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
+
+
+class Run:
+    """The pieces that one training is made of, and what can be done with all of them together."""
+
+    def __init__(self, parts: TrainingParts, config: Config, runtime: Runtime, folder: Path):
+        settings = config.train
+        if parts.steps_per_epoch < settings.accumulate:
+            expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
+            raise UserError("train.accumulate", "is longer than an epoch", settings.accumulate, expected)
+        self.parts, self.folder, self.writes = parts, folder, runtime.rank == 0
+        self.accumulate = settings.accumulate
+        self.steps_per_epoch = parts.steps_per_epoch // settings.accumulate
+        self.rates = learning_rates(config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs)
+        self.keep_checkpoints = settings.keep_checkpoints
+        frozen = freeze(parts.network, settings.freeze)
+        if frozen:
+            logger.info("frozen: %d parameters", len(frozen))
+        self.optimizer = build_optimizer(parts.network, config.optimizer)
+        self.ema = Ema(parts.network, settings.ema) if settings.ema.decay > 0.0 else None
+        step_settings = _step_settings(settings, runtime)
+        self.train_step = TrainStep(parts.forward, parts.network, self.optimizer, self.ema, step_settings)
+        self.state = TrainingState(steps_per_epoch=self.steps_per_epoch, world_size=runtime.world_size)
+        self.compiled = False
+        self.ticked = time.monotonic()
+
+    def micro_batches(self, first: int, last: int) -> Iterator[list[MicroBatch]]:
+        """Yield the micro-batches of optimizer steps first..last-1; an epoch's left-over ones are passed by."""
+        per_epoch, k = self.parts.steps_per_epoch, self.accumulate
+        used = self.steps_per_epoch * k
+        start = first // self.steps_per_epoch * per_epoch + first % self.steps_per_epoch * k
+        stop = last // self.steps_per_epoch * per_epoch + last % self.steps_per_epoch * k
+        group: list[MicroBatch] = []
+        if start >= stop:
+            return
+        for number, batch in enumerate(self.parts.batches(start, stop), start):
+            if number % per_epoch < used:
+                group.append(batch)
+            if len(group) == k:
+                yield group
+                group = []
+
+    def call(self, step: int, micro_batches: list[MicroBatch], progress: Progress) -> tuple[Tensor, Tensor]:
+        """Run one optimizer step; around the first one say that the graph compiles and how long that took."""
+        if self.compiled:
+            return self.train_step(self.rates[step], micro_batches)
+        logger.info("compiling the training graph (once; nothing moves until it is done) ...")
+        started = time.monotonic()
+        values, finite = self.train_step(self.rates[step], micro_batches)
+        finite.asnumpy()
+        logger.info("compiled, first step included, in %.1f s", time.monotonic() - started)
+        progress.restart_clock()
+        self.compiled = True
+        return values, finite
+
+    def validate(self, epoch: int, files: RunFiles) -> None:
+        """Score the network, with averaged weights where there are any; keep the metrics if they are the best."""
+        assert self.parts.evaluate is not None
+        self.train_step.average_statistics()
+        with self.ema.swapped_in() if self.ema else nullcontext():
+            self.parts.network.set_train(False)
+            metrics = dict(self.parts.evaluate())
+            self.parts.network.set_train(True)
+        self.tick()
+        state, name = self.state, self.parts.best_metric
+        files.metrics(state.step, epoch, state.train_seconds, metrics)
+        value = metrics.get(name, math.nan)
+        logger.info("epoch %d, step %d: %s %.4f", epoch, state.step, name, value)
+        if state.best is None or value > state.best.get(name, -math.inf):
+            state.best = metrics | {"epoch": epoch, "step": state.step, "train_seconds": state.train_seconds}
+            files.best(state.best)
+            self._write(self.folder / checkpoint.BEST, epoch)
+
+    def save(self, epoch: int, keep: bool) -> None:
+        """Write last.ckpt, and epoch_NNNN.ckpt where it is due."""
+        self.train_step.average_statistics()
+        self.tick()
+        self._write(self.folder / checkpoint.LAST, epoch)
+        if keep:
+            self._write(checkpoint.epoch_path(self.folder, epoch), epoch)
+            if self.writes:
+                checkpoint.keep_newest(self.folder, self.keep_checkpoints)
+
+    def load(self, path: Path) -> None:
+        """Continue where a checkpoint of the same training stands."""
+        card = checkpoint.load_training_state(path, self.tensors())
+        if "training" not in card:
+            raise UserError(path, "carries no training to resume; give it as --weight instead")
+        fields = TrainingState.__dataclass_fields__
+        saved = TrainingState(**{name: value for name, value in card["training"].items() if name in fields})
+        for name in ("steps_per_epoch", "world_size"):
+            there, here = getattr(saved, name), getattr(self.state, name)
+            if there != here:
+                raise UserError("--resume", f"{path} has another {name}: other data, batch or devices", here, there)
+        self.state = saved
+        self.train_step.update.remember_statistics()
+        logger.info("resumed from %s at step %d", path, saved.step)
+
+    def tensors(self) -> dict[str, Parameter]:
+        """Return everything that a step changes, by its name in a checkpoint."""
+        network = self.parts.network
+        groups = {
+            "": named_parameters(network),
+            checkpoint.OPTIMIZER: optimizer_state(network, self.optimizer),
+            checkpoint.SCALER: self.train_step.scaler_state(),
+        }
+        if self.ema is not None:
+            groups[checkpoint.EMA] = self.ema.by_name() | {"updates": self.ema.updates}
+        return {prefix + name: value for prefix, group in groups.items() for name, value in group.items()}
+
+    def tick(self) -> None:
+        """Add the time since the last call to the training's."""
+        now = time.monotonic()
+        self.state.train_seconds += now - self.ticked
+        self.ticked = now
+
+    def _write(self, path: Path, epoch: int) -> None:
+        if self.writes:
+            card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
+            checkpoint.save(path, self.tensors(), card)
+
+
+def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
+    scale = settings.loss_scale
+    if scale == "auto":
+        scale = "none" if runtime.amp_level == "O0" else "dynamic"
+    return StepSettings(
+        settings.accumulate, settings.clip_norm, scale, settings.loss_scale_value, world_size=runtime.world_size
+    )

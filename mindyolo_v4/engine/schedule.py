@@ -1,0 +1,77 @@
+"""Learning rates as one array, computed before training: warm-up, then decay."""
+
+import numpy as np
+
+from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig
+
+
+def learning_rates(
+    optimizer: OptimizerConfig, schedule: ScheduleConfig, steps_per_epoch: int, epochs: int
+) -> np.ndarray:
+    """Return the learning rate of every optimizer step, float64 (steps_per_epoch * epochs,).
+
+    Warm-up: peak * (s + offset) / w, or that fraction to `warmup_power` (darknet's burn_in), for steps s < w.
+    Decay: with `joined` cosine, poly and sgdr count from the end of the warm-up, so that there is no jump; otherwise
+    from step 0, as darknet, mindyolo and the MindSpore model zoo do. Milestones are always absolute.
+    """
+    total = steps_per_epoch * epochs
+    warmup = warmup_length(schedule, steps_per_epoch, epochs)
+    step = np.arange(total, dtype=np.float64)
+    start = warmup if schedule.joined else 0
+    counted = np.maximum(step - start, 0.0)
+    if schedule.update == "epoch":
+        counted = np.floor(counted / steps_per_epoch) * steps_per_epoch
+        step_of_epoch = np.floor(step / steps_per_epoch) * steps_per_epoch
+    else:
+        step_of_epoch = step
+    factor = _decay(schedule, counted, max(total - start, 1))
+    if schedule.kind == "step":
+        factor = _staircase(schedule, step_of_epoch, steps_per_epoch, total)
+    if warmup > 0:
+        ramp = (step[:warmup] + schedule.warmup_offset) / warmup
+        factor[:warmup] = ramp if schedule.warmup == "linear" else ramp**schedule.warmup_power
+    return optimizer.lr * factor
+
+
+def warmup_length(schedule: ScheduleConfig, steps_per_epoch: int, epochs: int) -> int:
+    """Return the warm-up in steps: the longer of the two lengths given, at most half of the training."""
+    wanted = max(round(schedule.warmup_epochs * steps_per_epoch), schedule.warmup_steps)
+    return min(wanted, steps_per_epoch * epochs // 2)
+
+
+def _decay(schedule: ScheduleConfig, counted: np.ndarray, length: int) -> np.ndarray:
+    """Return the factor of the decay `counted` steps after its start, of `length` steps in all."""
+    if schedule.kind == "cosine":
+        return _cosine(counted / length, schedule.final_factor)
+    if schedule.kind == "poly":
+        return (1.0 - counted / length) ** schedule.power
+    if schedule.kind == "sgdr":
+        return _cosine(
+            _cycle_position(counted, schedule.cycle_steps or length, schedule.cycle_mult), schedule.final_factor
+        )
+    return np.ones_like(counted)
+
+
+def _cosine(progress: np.ndarray, final: float) -> np.ndarray:
+    """Return final + (1 - final) (1 + cos(pi t)) / 2 (Loshchilov & Hutter 2017, equation 5)."""
+    return final + 0.5 * (1.0 - final) * (1.0 + np.cos(np.pi * progress))
+
+
+def _cycle_position(counted: np.ndarray, first_cycle: float, multiple: float) -> np.ndarray:
+    """Return how far each step is in its cycle, 0 to 1; a boundary belongs to the cycle that ends there (darknet)."""
+    last = counted[-1]
+    starts, cycle = [0.0], float(first_cycle)
+    lengths = [cycle]
+    while starts[-1] + cycle < last:
+        starts.append(starts[-1] + cycle)
+        cycle *= multiple
+        lengths.append(cycle)
+    index = np.maximum(np.searchsorted(starts, counted, side="left") - 1, 0)
+    return (counted - np.asarray(starts)[index]) / np.asarray(lengths)[index]
+
+
+def _staircase(schedule: ScheduleConfig, step: np.ndarray, steps_per_epoch: int, total: int) -> np.ndarray:
+    """Return gamma to the number of milestones reached; a milestone acts at the step that it names."""
+    unit = {"epoch": steps_per_epoch, "step": 1, "fraction": total}[schedule.milestone_unit]
+    milestones = np.asarray(schedule.milestones, np.float64) * unit
+    return schedule.gamma ** np.searchsorted(milestones, step, side="right").astype(np.float64)

@@ -1,0 +1,66 @@
+"""The graph's decode: logits -> boxes in input pixels, planar (one tensor a coordinate).
+
+The numpy decode for evaluation is `mindyolo_v4.anchors.decode_boxes`; a test holds the two equal.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+
+from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
+
+Planes = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray, ...]:
+    """Return what the decode of each prediction needs: offset x, offset y, gain, anchor width, anchor height.
+
+    Each is float32 (N,), pixels, N predictions in the order of `losses.assign`. b_x = offset + gain sigma(t_x) is
+    (i + s sigma(t_x) - (s - 1) / 2) stride with offset = (i - (s - 1) / 2) stride and gain = s stride.
+    """
+    blocks = []
+    for level in anchors.levels:
+        side = img_size // level.stride
+        line, column = np.divmod(np.arange(side * side), side)
+        shift = (level.scale_x_y - 1) / 2
+        for width, height in level.anchors_wh_px:
+            block = np.empty((5, side * side))
+            block[0], block[1] = (column - shift) * level.stride, (line - shift) * level.stride
+            block[2], block[3], block[4] = level.scale_x_y * level.stride, width, height
+            blocks.append(block)
+    return tuple(np.concatenate(blocks, axis=1).astype(np.float32))
+
+
+def decode_planes(logits: Planes, constants: tuple[Tensor, ...]) -> Planes:
+    """Decode t_x, t_y, t_w, t_h to centre and size in pixels; `constants` broadcast against the logits.
+
+    Equation of yolov4.md 4.1; t_w and t_h are held below MAX_SIZE_LOGIT.
+    """
+    t_x, t_y, t_w, t_h = logits
+    offset_x, offset_y, gain, anchor_w, anchor_h = constants
+    return (
+        offset_x + gain * ops.sigmoid(t_x),
+        offset_y + gain * ops.sigmoid(t_y),
+        anchor_w * ops.exp(ops.clamp(t_w, max=MAX_SIZE_LOGIT)),
+        anchor_h * ops.exp(ops.clamp(t_h, max=MAX_SIZE_LOGIT)),
+    )
+
+
+def split_anchors(raw_maps: tuple[Tensor, ...], anchors_a_level: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Reshape raw maps (B, A (5 + C), H, W) to float32 (B, A, 5 + C, H W)."""
+    maps = ()
+    for raw, count in zip(raw_maps, anchors_a_level):  # noqa: B905 - the graph parser knows no strict=
+        batch, channels, height, width = raw.shape
+        maps += (ops.cast(raw, ms.float32).reshape(batch, count, channels // count, height * width),)
+    return maps
+
+
+def prediction_plane(maps: tuple[Tensor, ...], channel: int) -> Tensor:
+    """Return one channel of all predictions (B, 1, N) from the maps of `split_anchors`."""
+    levels = ()
+    for level_map in maps:
+        batch, anchors, _, cells = level_map.shape
+        # ops.slice, not [:, :, channel]: StridedSlice takes seven times as long on CPU.
+        plane = ops.slice(level_map, (0, 0, channel, 0), (batch, anchors, 1, cells))
+        levels += (plane.reshape(batch, 1, anchors * cells),)
+    return ops.concat(levels, axis=2)

@@ -1,0 +1,155 @@
+"""Checkpoints written, read back, damaged, and handed to networks that they do not fit."""
+
+import json
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from tiny import TinyNet
+
+from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.schema.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+def tensors(network: nn.Cell) -> dict:
+    return dict(named_parameters(network))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = TinyNet(seed=1)
+    averaged = {f"ema.{name}": Tensor(value.asnumpy() + 1.0) for name, value in named_parameters(network).items()}
+    path = tmp_path / "last.ckpt"
+    checkpoint.save(path, tensors(network) | averaged, {"task": "détecter", "training": {"step": 7}})
+    return path, network
+
+
+def test_round_trip_of_weights_and_card(saved):
+    path, network = saved
+    other = TinyNet(seed=2)
+    report = checkpoint.load_weights(path, other, use_ema=False)
+    assert checkpoint.load_card(path) == {"task": "détecter", "training": {"step": 7}}
+    assert set(report.loaded) == set(named_parameters(network))
+    assert (report.missing, report.unexpected, report.misshapen) == ((), (), ())
+    for name, value in named_parameters(other).items():
+        assert np.array_equal(value.asnumpy(), named_parameters(network)[name].asnumpy()), name
+
+
+def test_averages_are_preferred(saved):
+    path, network = saved
+    other = TinyNet(seed=2)
+    checkpoint.load_weights(path, other)
+    assert np.array_equal(other.head.bias.asnumpy(), network.head.bias.asnumpy() + 1.0)
+
+
+def test_file_is_plain_mindspore_and_readable(saved):
+    path, network = saved
+    values = ms.load_checkpoint(str(path))
+    assert np.array_equal(values["stem.weight"].asnumpy(), network.stem.weight.asnumpy())
+    assert json.loads(values["card"])["task"] == "détecter"
+    assert path.stat().st_mode & 0o444 == 0o444
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+class OtherHead(TinyNet):
+    def __init__(self):
+        super().__init__(seed=3)
+        self.head = nn.Conv2d(4, 5, 1, has_bias=True)
+
+
+def test_other_class_count_is_an_error_unless_partial(saved):
+    path, network = saved
+    with pytest.raises(UserError, match=r"last.ckpt: does not fit.*head.weight \(\(2, 4, 1, 1\) in the file, \(5, "):
+        checkpoint.load_weights(path, OtherHead())
+    other = OtherHead()
+    before = other.head.weight.asnumpy().copy()
+    report = checkpoint.load_weights(path, other, use_ema=False, partial=True)
+    assert len(report.misshapen) == 2
+    assert "took 5 of 7" in str(report)
+    assert np.array_equal(other.head.weight.asnumpy(), before)
+    assert np.array_equal(other.stem.weight.asnumpy(), network.stem.weight.asnumpy())
+
+
+def test_prefix_takes_one_room(saved):
+    path, network = saved
+    other = TinyNet(seed=2)
+    report = checkpoint.load_weights(path, other, prefix="bn.", use_ema=False)
+    assert all(name.startswith("bn.") for name in report.loaded)
+    assert report.missing == ()
+    assert not np.array_equal(other.stem.weight.asnumpy(), network.stem.weight.asnumpy())
+
+
+def test_backbone_only_file(tmp_path):
+    network = TinyNet(seed=1)
+    path = tmp_path / "backbone.ckpt"
+    ms.save_checkpoint([{"name": "stem.weight", "data": network.stem.weight}], str(path))
+    report = checkpoint.load_weights(path, TinyNet(seed=2), partial=True)
+    assert report.loaded == ("stem.weight",)
+    assert len(report.missing) == 6
+    with pytest.raises(UserError, match=r"is no checkpoint of this package"):
+        checkpoint.load_card(path)
+    with pytest.raises(UserError, match=r"backbone.ckpt: does not fit the network; took 1 of 7"):
+        checkpoint.load_weights(path, TinyNet(seed=2))
+
+
+def test_nothing_in_common(tmp_path):
+    path = tmp_path / "x.ckpt"
+    ms.save_checkpoint([{"name": "conv1.weight", "data": Tensor(np.ones(3, np.float32))}], str(path))
+    with pytest.raises(UserError, match="has none of the network's parameters"):
+        checkpoint.load_weights(path, TinyNet(), partial=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"", "is no MindSpore checkpoint .got an empty file"),
+        (lambda data: data[: len(data) // 2], "is cut short"),
+        (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], "checksum does not match"),
+        (lambda data: b"\x93garbage" * 40, "cannot be read as a checkpoint"),
+        (lambda data: b"PK\x03\x04" + data, "got a PyTorch file"),
+        (lambda data: b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(400), "got a darknet .weights file"),
+    ],
+)
+def test_damaged_and_foreign_files(saved, damage, message):
+    path, _ = saved
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=message) as error:
+        checkpoint.load_weights(path, TinyNet())
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        checkpoint.load_card(tmp_path / "no.ckpt")
+
+
+def test_newest_valid_skips_damaged_ones(tmp_path, caplog):
+    weights = {"stem.weight": TinyNet().stem.weight}
+    for epoch in (2, 9, 10):
+        checkpoint.save(checkpoint.epoch_path(tmp_path, epoch), weights, {"training": {"step": epoch * 5}})
+    checkpoint.save(tmp_path / "last.ckpt", weights, {"training": {"step": 52}})
+    assert checkpoint.newest_valid(tmp_path).name == "last.ckpt"
+    data = bytearray((tmp_path / "last.ckpt").read_bytes())
+    data[40] ^= 255
+    (tmp_path / "last.ckpt").write_bytes(data)
+    assert checkpoint.newest_valid(tmp_path).name == "epoch_0010.ckpt"
+    assert "checksum" in caplog.text
+    (tmp_path / "epoch_0010.ckpt").write_bytes(b"")
+    assert checkpoint.newest_valid(tmp_path).name == "epoch_0009.ckpt"
+
+
+def test_newest_valid_of_an_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="--resume"):
+        checkpoint.newest_valid(tmp_path)
+
+
+def test_keep_newest(tmp_path):
+    for epoch in (1, 2, 10, 9):
+        checkpoint.epoch_path(tmp_path, epoch).write_bytes(b"")
+    checkpoint.keep_newest(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0009.ckpt", "epoch_0010.ckpt"]

@@ -1,0 +1,213 @@
+"""The training loop on a tiny network: files, exact resume, divergence, stops."""
+
+import csv
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+from tiny import TinyForward, TinyNet, tiny_batch
+
+from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.engine.loop import TrainingDiverged, TrainingParts, fit
+from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.runtime import Runtime
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.root import Config
+from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+RUNTIME = Runtime("CPU", "graph", "O0", "O0", 0, 1, ())
+
+
+def config(**train) -> Config:
+    return Config(
+        optimizer=OptimizerConfig(lr=0.05),
+        schedule=ScheduleConfig(warmup_steps=2),
+        train=TrainConfig(**({"epochs": 2, "per_batch_size": 2} | train)),
+    )
+
+
+class Task:
+    """A tiny network, its numbered batches, and scores that tell how often and on what they were asked."""
+
+    def __init__(self, steps_per_epoch: int = 4, spoiled: tuple[int, ...] = (), scores: tuple[float, ...] = ()):
+        self.network = TinyNet()
+        self.steps_per_epoch, self.spoiled, self.scores = steps_per_epoch, spoiled, list(scores)
+        self.asked: list[int] = []
+        self.scored: list[np.ndarray] = []
+
+    def batches(self, start: int, stop: int):
+        for number in range(start, stop):
+            self.asked.append(number)
+            x, target = tiny_batch(number)
+            yield (Tensor(np.full_like(x.asnumpy(), np.nan)) if number in self.spoiled else x), target
+
+    def evaluate(self):
+        assert not self.network.training
+        self.scored.append(self.network.head.bias.asnumpy().copy())
+        value = self.scores.pop(0) if self.scores else float(len(self.scored))
+        return {"AP": value, "per_class": [{"class_id": 0, "AP": value}]}
+
+    def parts(self, **changes) -> TrainingParts:
+        forward = TrainingParts(
+            TinyForward(self.network), self.network, self.batches, self.steps_per_epoch, self.evaluate, {"task": "tiny"}
+        )
+        return replace(forward, **changes)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_folder_after_two_epochs(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="mindyolo_v4")
+    task = Task(scores=(0.5, 0.25))
+    result = fit(task.parts(), config(keep_checkpoints=1), RUNTIME, tmp_path)
+    assert (result.step, result.epoch, result.stopped_by, result.nonfinite_steps) == (8, 2, "epochs", 0)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "steps.csv",
+        "metrics.csv",
+        "metrics.json",
+        "last.ckpt",
+        "best.ckpt",
+        "epoch_0002.ckpt",
+        "tensorboard",
+    }
+    steps = rows(tmp_path / "steps.csv")
+    assert list(steps[0]) == ["step", "epoch", "loss", "loss_box", "loss_obj", "loss_cls", "lr", "images_per_s"]
+    assert [(row["step"], row["epoch"]) for row in steps] == [(str(n), str((n + 3) // 4)) for n in range(1, 9)]
+    for row in steps:
+        parts = sum(float(row[name]) for name in ("loss_box", "loss_obj", "loss_cls"))
+        assert float(row["loss"]) == pytest.approx(parts, rel=1e-6)
+        assert str(np.float32(row["loss"])) == row["loss"]
+    assert [float(row["lr"]) for row in steps[:3]] == [0.0, 0.025, 0.05]
+    assert float(steps[-1]["loss"]) < float(steps[0]["loss"])
+    assert [(row["epoch"], row["step"], row["AP"]) for row in rows(tmp_path / "metrics.csv")] == [
+        ("1", "4", "0.5"),
+        ("2", "8", "0.25"),
+    ]
+    best = json.loads((tmp_path / "metrics.json").read_text())
+    assert (best["AP"], best["epoch"], best["step"]) == (0.5, 1, 4)
+    assert best["train_seconds"] > 0
+    assert checkpoint.load_card(tmp_path / "best.ckpt")["training"]["step"] == 4
+    assert checkpoint.load_card(tmp_path / "last.ckpt")["task"] == "tiny"
+    assert "compiling the training graph" in caplog.text
+    assert "compiled, first step included, in" in caplog.text
+    assert "step 8/8 epoch 2/2 loss" in caplog.text
+
+
+def test_four_steps_equal_two_resume_two(tmp_path):
+    """With EMA, accumulation, dynamic loss scale, clipping and a non-finite step: bit for bit."""
+    settings = config(
+        accumulate=2, ema=EmaConfig(0.9, 4.0), loss_scale="dynamic", clip_norm=1.0, epochs=1, checkpoint_interval=9
+    )
+    whole, first, second = (Task(steps_per_epoch=8, spoiled=(3,)) for _ in range(3))
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    fit(whole.parts(), settings, RUNTIME, tmp_path / "whole")
+    stopped = replace(settings, train=replace(settings.train, max_steps=2))
+    result = fit(first.parts(), stopped, RUNTIME, tmp_path / "halves")
+    assert (result.stopped_by, result.step, result.nonfinite_steps) == ("max_steps", 2, 1)
+    newest = checkpoint.newest_valid(tmp_path / "halves")
+    result = fit(second.parts(), settings, RUNTIME, tmp_path / "halves", newest)
+    assert (result.stopped_by, result.step, result.nonfinite_steps) == ("epochs", 4, 1)
+    assert second.asked == [4, 5, 6, 7]
+    index = checkpoint.checked_index(tmp_path / "whole" / "last.ckpt")
+    assert {name.split(".")[0] for name in index} == {"stem", "bn", "head", "ema", "optimizer", "scaler", "card"}
+    held = [tensor_bytes(tmp_path / name / "last.ckpt") for name in ("whole", "halves")]
+    assert held[0] == held[1]
+    losses = [[row["loss"] for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "halves")]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 4
+
+
+def tensor_bytes(path: Path) -> dict[str, bytes]:
+    data = path.read_bytes()
+    index = checkpoint.checked_index(path)
+    return {name: data[entry.start : entry.start + entry.size] for name, entry in index.items() if name != "card"}
+
+
+def test_left_over_micro_batches_are_passed_by(tmp_path):
+    task = Task(steps_per_epoch=5)
+    result = fit(task.parts(evaluate=None), config(accumulate=2), RUNTIME, tmp_path)
+    assert result.step == 4
+    assert task.asked == list(range(9))  # of which 4 was not used, and 9 not even drawn
+
+
+def test_rows_behind_the_resumed_step_go(tmp_path):
+    settings = config(epochs=3, checkpoint_interval=1)
+    fit(Task().parts(), settings, RUNTIME, tmp_path)
+    before = rows(tmp_path / "steps.csv")
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    (tmp_path / "epoch_0003.ckpt").unlink()
+    task = Task()
+    fit(task.parts(), settings, RUNTIME, tmp_path, checkpoint.newest_valid(tmp_path))
+    after = rows(tmp_path / "steps.csv")
+    assert task.asked == [8, 9, 10, 11]
+    assert [row["step"] for row in after] == [str(n) for n in range(1, 13)]
+    assert [row["loss"] for row in after] == [row["loss"] for row in before]
+    assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["1", "2", "3"]
+
+
+def test_validation_sees_the_averages_and_gives_them_back(tmp_path):
+    task = Task()
+    fit(task.parts(), config(epochs=1, ema=EmaConfig(0.99, 1.0)), RUNTIME, tmp_path)
+    live = named_parameters(task.network)["head.bias"].asnumpy()
+    averaged = TinyNet(seed=5)
+    checkpoint.load_weights(tmp_path / "last.ckpt", averaged)
+    assert np.array_equal(task.scored[0], averaged.head.bias.asnumpy())
+    assert not np.array_equal(task.scored[0], live)
+    checkpoint.load_weights(tmp_path / "last.ckpt", averaged, use_ema=False)
+    assert np.array_equal(live, averaged.head.bias.asnumpy())
+
+
+def test_divergence_stops_after_steps_in_a_row(tmp_path):
+    task = Task(steps_per_epoch=8, spoiled=(1, 3, 4, 5))
+    with pytest.raises(TrainingDiverged, match=r"3 steps in a row.*the last one step 6.*optimizer\.lr.*clip_norm"):
+        fit(task.parts(), config(max_nonfinite=3), RUNTIME, tmp_path)
+    assert len(rows(tmp_path / "steps.csv")) == 6
+
+
+def test_one_non_finite_step_is_counted_and_survived(tmp_path, caplog):
+    result = fit(Task(spoiled=(1,)).parts(), config(epochs=1, max_nonfinite=2), RUNTIME, tmp_path)
+    assert (result.nonfinite_steps, result.step) == (1, 4)
+    assert "step 2: its loss" in caplog.text
+
+
+def test_max_minutes_stops_at_an_epoch_end(tmp_path):
+    task = Task()
+    result = fit(task.parts(), config(epochs=50, max_minutes=1e-6), RUNTIME, tmp_path)
+    assert (result.step, result.stopped_by) == (4, "max_minutes")
+    assert len(task.scored) == 1
+
+
+def test_val_interval_and_the_end(tmp_path):
+    task = Task(steps_per_epoch=2)
+    fit(task.parts(), config(epochs=5, val_interval=2, log_interval=2), RUNTIME, tmp_path)
+    assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["2", "4", "5"]
+    assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["2", "4", "6", "8", "10"]
+
+
+def test_other_rank_writes_nothing(tmp_path):
+    fit(Task().parts(), config(epochs=1), replace(RUNTIME, rank=1), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_refuses_another_training(tmp_path):
+    fit(Task().parts(), config(epochs=1), RUNTIME, tmp_path)
+    last = tmp_path / "last.ckpt"
+    with pytest.raises(UserError, match=r"--resume: .*steps_per_epoch.*got 3, expected 4"):
+        fit(Task(steps_per_epoch=3).parts(), config(epochs=1), RUNTIME, tmp_path, last)
+    with pytest.raises(UserError, match=r"last.ckpt: does not continue this training.*ema\."):
+        fit(Task().parts(), config(epochs=1, ema=EmaConfig(0.9)), RUNTIME, tmp_path, last)
+
+
+def test_accumulation_longer_than_an_epoch(tmp_path):
+    with pytest.raises(UserError, match=r"train.accumulate.*got 5, expected at most 4"):
+        fit(Task().parts(), config(accumulate=5), RUNTIME, tmp_path)

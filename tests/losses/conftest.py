@@ -1,0 +1,128 @@
+"""The detector loss in float64 NumPy, prediction by prediction, written apart from the package's own."""
+
+import numpy as np
+import pytest
+
+from mindyolo_v4.anchors import decode_boxes
+
+
+def similarity(box, truth, kind, alpha=None):
+    """Return the IoU kind of two boxes (centre and size), and CIoU's alpha."""
+    low, high = box[:2] - box[2:] / 2, box[:2] + box[2:] / 2
+    truth_low, truth_high = truth[:2] - truth[2:] / 2, truth[:2] + truth[2:] / 2
+    overlap = np.prod(np.maximum(np.minimum(high, truth_high) - np.maximum(low, truth_low), 0))
+    union = np.prod(box[2:]) + np.prod(truth[2:]) - overlap
+    hull = np.maximum(high, truth_high) - np.minimum(low, truth_low)
+    iou = overlap / union
+    if kind == "iou":
+        return iou, None
+    if kind == "giou":
+        return iou - (np.prod(hull) - union) / np.prod(hull), None
+    diou = iou - ((box[:2] - truth[:2]) ** 2).sum() / (hull**2).sum()
+    if kind == "diou":
+        return diou, None
+    aspect = 4 / np.pi**2 * (np.arctan(truth[2] / truth[3]) - np.arctan(box[2] / box[3])) ** 2
+    alpha = aspect / (1 - iou + aspect + 1e-6) if alpha is None else alpha
+    return diou - alpha * aspect, alpha
+
+
+def bce(logits, targets):
+    return np.logaddexp(0, logits) - targets * logits
+
+
+class Oracle:
+    """Hold the matches, the ignore mask and CIoU's alphas of `maps` fixed, as the gradient does."""
+
+    def __init__(self, anchors, size, classes, config, truths, maps):
+        self.anchors, self.size, self.classes, self.config = anchors, size, classes, config
+        self.images = len(truths)
+        self.matches = [self._match(boxes, labels) for boxes, labels in truths]
+        boxes = self._predictions(maps)[1]
+        self.ignored = np.zeros(boxes.shape[:2], bool)
+        for image, (truth_boxes, _) in enumerate(truths):
+            for truth in np.array(truth_boxes).reshape(-1, 4) * size:
+                iou = [similarity(box, truth, "iou")[0] for box in boxes[image]]
+                self.ignored[image] |= np.array(iou) > config.ignore_threshold
+            for prediction, _, _ in self.matches[image]:
+                self.ignored[image, prediction] = False
+        self.alphas = None
+        self.alphas = self._box_term(boxes)[1]
+
+    def _match(self, boxes, labels):
+        """Return (prediction, truth in pixels, class) of every match."""
+        matches = []
+        for box, label in zip(np.array(boxes).reshape(-1, 4), labels, strict=True):
+            sizes = np.array(self.anchors.anchors_wh_px)
+            overlap = np.minimum(sizes, box[2:] * self.size).prod(1)
+            iou = overlap / (sizes.prod(1) + (box[2:] * self.size).prod() - overlap)
+            start = 0
+            for level in self.anchors.levels:
+                side = self.size // level.stride
+                column, row = (min(int(centre * side), side - 1) for centre in box[:2])
+                for anchor in level.anchor_ids:
+                    if anchor == iou.argmax() or iou[anchor] > self.config.anchor_threshold:
+                        matches.append((start + row * side + column, box * self.size, label))
+                    start += side * side
+        return matches
+
+    def _predictions(self, maps):
+        """Return logits (B, N, 5 + C) and boxes (B, N, 4)."""
+        logits, boxes = [], []
+        for level_map, level in zip(maps, self.anchors.levels, strict=True):
+            side = self.size // level.stride
+            rows, columns = np.divmod(np.arange(side * side), side)
+            split = level_map.astype(np.float64).reshape(self.images, 3, 5 + self.classes, side * side)
+            for anchor, wh in enumerate(level.anchors_wh_px):
+                part = split[:, anchor].transpose(0, 2, 1)
+                size = np.full((side * side, 2), wh)
+                logits.append(part)
+                boxes.append(np.stack([decode_boxes(p[:, :4], columns, rows, size, level) for p in part]))
+        return np.concatenate(logits, 1), np.concatenate(boxes, 1)
+
+    def _box_term(self, boxes):
+        total, alphas = 0.0, []
+        for image, matches in enumerate(self.matches):
+            for prediction, truth, _ in matches:
+                sharing = len({label for other, _, label in matches if other == prediction})
+                fixed = None if self.alphas is None else self.alphas[len(alphas)]
+                value, alpha = similarity(boxes[image, prediction], truth, self.config.box, fixed)
+                alphas.append(alpha)
+                total += (1 - value) / sharing
+        return total, alphas
+
+    def parts(self, maps):
+        """Return box, objectness and class part."""
+        logits, boxes = self._predictions(maps)
+        target = np.zeros(logits.shape[:2])
+        class_term = 0.0
+        for image, matches in enumerate(self.matches):
+            for prediction in {prediction for prediction, _, _ in matches}:
+                target[image, prediction] = 1
+                labels = np.zeros(self.classes)
+                labels[[label for other, _, label in matches if other == prediction]] = 1
+                smooth = labels * (1 - self.config.label_smoothing) + self.config.label_smoothing / 2
+                class_term += bce(logits[image, prediction, 5:], smooth).sum()
+        object_term = (bce(logits[..., 4], target) * ~self.ignored).sum()
+        gains = self.config.box_gain, self.config.obj_gain, self.config.cls_gain
+        terms = self._box_term(boxes)[0], object_term, class_term
+        return [gain * term / self.images for gain, term in zip(gains, terms, strict=True)]
+
+    def finite_differences(self, maps, step=1e-5):
+        """Return the central differences of the total with respect to every logit."""
+        maps = [level_map.astype(np.float64) for level_map in maps]
+        gradients = [np.zeros_like(level_map) for level_map in maps]
+        for level_map, gradient in zip(maps, gradients, strict=True):
+            for place in np.ndindex(level_map.shape):
+                before = level_map[place]
+                level_map[place] = before + step
+                above = sum(self.parts(maps))
+                level_map[place] = before - step
+                gradient[place] = (above - sum(self.parts(maps))) / (2 * step)
+                level_map[place] = before
+        return gradients
+
+
+@pytest.fixture
+def loss_oracle() -> type[Oracle]:
+    """Return the oracle's class: tests are imported one by one and share code through fixtures."""
+    return Oracle

@@ -1,0 +1,65 @@
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from mindyolo_v4.anchors import anchor_set, decode_boxes
+from mindyolo_v4.losses.decode import decode_planes, prediction_constants, prediction_plane, split_anchors
+from mindyolo_v4.schema.model import ModelConfig
+
+
+@ms.jit
+def decode_in_graph(logits, constants):
+    return decode_planes(logits, constants)
+
+
+@ms.jit
+def first_channels(maps):
+    split = split_anchors(maps, (3, 3, 3))
+    return prediction_plane(split, 0), prediction_plane(split, 4)
+
+
+def run(logits, constants, graph):
+    decode = decode_in_graph if graph else decode_planes
+    planes = decode(ms.mutable(tuple(Tensor(plane) for plane in logits)), tuple(Tensor(plane) for plane in constants))
+    return np.stack([plane.asnumpy() for plane in planes], axis=-1)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_equals_the_numpy_decode(graph, rng):
+    anchors = anchor_set(ModelConfig())
+    constants = prediction_constants(anchors, 64)
+    logits = rng.normal(0, 3, (4, constants[0].size)).astype(np.float32)
+    logits[2, :5] = 50.0  # held by the clamp
+    expected, start = [], 0
+    for level in anchors.levels:
+        side = 64 // level.stride
+        rows, columns = np.divmod(np.arange(side * side), side)
+        for wh in level.anchors_wh_px:
+            part = logits[:, start : start + side * side].T
+            expected.append(decode_boxes(part, columns, rows, np.full((side * side, 2), wh, np.float32), level))
+            start += side * side
+    np.testing.assert_allclose(run(logits, constants, graph), np.concatenate(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "prediction", "logits", "expected"),
+    [  # yolov4.md 8.3: prediction = first of the level + anchor H W + row W + column
+        (608, 76 * 76 + 7 * 76 + 10, (0.2, -0.3, 0.1, -0.2), (84.4784, 59.2854, 20.9982, 29.4743)),
+        (608, 17328 + 2 * 38 * 38 + 37 * 38, (1.5, -2.0, -0.4, 0.3), (13.5893, 593.2980, 48.2630, 197.0794)),
+        (608, 21660 + 19 * 19 + 3 * 19 + 18, (-4.0, 4.0, 0.5, 0.25), (575.8043, 128.1957, 316.5545, 312.0182)),
+        (416, 10140 + 2 * 13 * 13 + 6 * 13 + 6, (0.0, 0.0, 0.0, 0.0), (208.0, 208.0, 459.0, 401.0)),
+    ],
+)
+def test_vectors(size, prediction, logits, expected):
+    constants = [plane[prediction : prediction + 1] for plane in prediction_constants(anchor_set(ModelConfig()), size)]
+    boxes = run(np.array(logits, np.float32).reshape(4, 1), constants, graph=True)
+    np.testing.assert_allclose(boxes, [expected], rtol=1e-5)
+
+
+def test_planes_follow_the_channel_order(rng):
+    maps = [rng.normal(size=(2, 3 * 7, side, side)).astype(np.float32) for side in (4, 2, 1)]
+    found = first_channels(ms.mutable(tuple(Tensor(level_map) for level_map in maps)))
+    for channel, plane in zip((0, 4), found, strict=True):
+        parts = [m[:, anchor * 7 + channel].reshape(2, -1) for m in maps for anchor in range(3)]
+        np.testing.assert_array_equal(plane.asnumpy()[:, 0], np.concatenate(parts, axis=1))

@@ -1,0 +1,272 @@
+"""The detector loss against darknet's deltas (yolov4.md 8.6) and a float64 oracle with finite differences."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.losses.assign import WEIGHT_BOX, Assigner
+from mindyolo_v4.losses.detection import DetectionLoss
+from mindyolo_v4.schema.loss import LossConfig
+from mindyolo_v4.schema.model import ModelConfig
+
+SMALL_ANCHORS = ((4, 5), (6, 10), (10, 8), (8, 16), (16, 12), (14, 24), (20, 20), (24, 30), (40, 40))
+DARKNET = LossConfig(ignore_class_threshold=0.25)
+
+
+@pytest.fixture(params=[ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+def mode(request):
+    before = ms.get_context("mode")
+    ms.set_context(mode=request.param)
+    yield request.param
+    ms.set_context(mode=before)
+
+
+@pytest.fixture
+def graph():
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=before)
+
+
+@pytest.fixture(scope="module")
+def darknet():
+    """Share one compiled graph between the vectors."""
+    return Case(DARKNET)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return Case(LossConfig(), size=32, anchors=SMALL_ANCHORS, max_truths=4)
+
+
+class Gradients(nn.Cell):
+    """Value and gradient with respect to the three maps."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.forward = Flat(loss)
+        self.value_and_grad = ms.value_and_grad(self.forward, (0, 1, 2), None, has_aux=True)
+
+    def construct(self, small, middle, large, ids, values, truths):
+        return self.value_and_grad(small, middle, large, ids, values, truths)
+
+
+class Flat(nn.Cell):
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def construct(self, small, middle, large, ids, values, truths):
+        return self.loss((small, middle, large), ids, values, truths)
+
+
+class Case:
+    """One configuration of assigner and loss."""
+
+    def __init__(self, config, size=608, classes=3, anchors=None, max_truths=4):
+        self.anchors = anchor_set(ModelConfig(anchors_wh_px=anchors))
+        self.size, self.classes, self.config = size, classes, config
+        self.assign = Assigner(self.anchors, size, classes, max_truths, config.anchor_threshold)
+        self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config))
+
+    def empty_maps(self, images=1):
+        shape = (images, 3 * (5 + self.classes))
+        return [np.zeros((*shape, s, s), np.float32) for s in (self.size // 8, self.size // 16, self.size // 32)]
+
+    def tables(self, truths):
+        """Return the batch's tables from (boxes, classes) of each image."""
+        tables = [self.assign(np.array(b, np.float32).reshape(-1, 4), np.array(c, np.int64)) for b, c in truths]
+        return [np.stack(table) for table in zip(*tables, strict=True)]
+
+    def run(self, maps, tables):
+        """Return total, parts and the gradients of the three maps."""
+        (total, parts), gradients = self.gradients(*(Tensor(array) for array in (*maps, *tables)))
+        return float(total), [float(part) for part in parts], [gradient.asnumpy() for gradient in gradients]
+
+
+def delta(gradients, level, anchor, row, column, image=0):
+    """Return darknet's delta of objectness and classes (4,) of one prediction."""
+    return -gradients[level][image, anchor * 8 + 4 : anchor * 8 + 8, row, column]
+
+
+def objectness(gradient):
+    return -gradient[:, 4::8]
+
+
+T1 = ([(0.5, 0.5, 0.4, 0.5)], [1])
+T3_BOXES = [(0.30, 0.62, 0.35, 0.30), (0.302, 0.618, 0.30, 0.33)]
+
+
+def maps_of_t2(case):
+    maps = case.empty_maps()
+    maps[2][0, 8:16, 11, 5] = [0.4, -0.3, 0.1, -0.2, 1, -1, 0.5, 2]
+    maps[2][0, 12, 11, 6], maps[2][0, 8, 11, 6], maps[2][0, 15, 11, 6] = 2, -2, 1
+    return maps
+
+
+def test_t1(mode, darknet):
+    case = darknet if mode == ms.GRAPH_MODE else Case(DARKNET)
+    gradients = case.run(case.empty_maps(), case.tables([T1]))[2]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), [0.5, -0.5, 0.5, -0.5], atol=1e-6)
+    np.testing.assert_allclose(delta(gradients, 2, 2, 9, 9), [0.5, -0.5, 0.5, -0.5], atol=1e-6)
+    np.testing.assert_allclose(delta(gradients, 2, 0, 9, 9), [-0.5, 0, 0, 0], atol=1e-6)
+    assert objectness(gradients[2]).sum() == pytest.approx(-539.5, abs=1e-3)
+    assert (gradients[1] ** 2).sum() == pytest.approx(1083, rel=1e-5)
+    assert (gradients[0] ** 2).sum() == pytest.approx(4332, rel=1e-5)
+
+
+def test_t1_smoothing_and_best_anchor_only(graph):
+    case = Case(LossConfig(label_smoothing=0.1, anchor_threshold=1.0))
+    gradients = case.run(case.empty_maps(), case.tables([T1]))[2]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), [0.5, -0.45, 0.45, -0.45], atol=1e-6)
+    np.testing.assert_allclose(delta(gradients, 2, 2, 9, 9), [-0.5, 0, 0, 0], atol=1e-6)
+
+
+def test_t2_mean_over_images(graph, darknet):
+    case = darknet
+    maps = [np.concatenate([a, b]) for a, b in zip(maps_of_t2(case), case.empty_maps(), strict=True)]
+    truths = (T3_BOXES[:1], [2])
+    gradients = case.run(maps, case.tables([truths, truths]))[2]
+    found = 2 * delta(gradients, 2, 1, 11, 5)
+    np.testing.assert_allclose(found, [0.268941, -0.268941, -0.622459, 0.119203], atol=1e-6)
+    np.testing.assert_allclose(2 * delta(gradients, 2, 0, 11, 5), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
+    assert 2 * delta(gradients, 2, 1, 11, 6)[0] == pytest.approx(-0.880797, abs=1e-6)
+    np.testing.assert_allclose(2 * delta(gradients, 2, 1, 11, 5, image=1), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
+
+
+def test_t3_t4_shared_prediction_and_ignored_neighbour(graph, darknet):
+    case = darknet
+    different = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 0])]))[2]
+    same = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 2])]))[2]
+    for anchor in (0, 1):
+        np.testing.assert_allclose(delta(different, 2, anchor, 11, 5), [0.5, 0.5, -0.5, 0.5], atol=1e-6)
+        np.testing.assert_allclose(delta(same, 2, anchor, 11, 5), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
+        np.testing.assert_allclose(same[2][0, anchor * 8 : anchor * 8 + 4, 11, 5],
+                                   2 * different[2][0, anchor * 8 : anchor * 8 + 4, 11, 5], rtol=1e-4)  # fmt: skip
+    assert delta(different, 2, 1, 12, 5)[0] == 0
+
+
+def test_t3_class_condition(graph, darknet):
+    case = darknet
+    maps = case.empty_maps()
+    maps[2][0, 13:16, 12, 5] = -2  # every class below 0.25: no longer ignored
+    gradients = case.run(maps, case.tables([(T3_BOXES, [2, 0])]))[2]
+    assert delta(gradients, 2, 1, 12, 5)[0] == pytest.approx(-0.5, abs=1e-6)
+    gradients = (free := Case(LossConfig())).run(maps, free.tables([(T3_BOXES, [2, 0])]))[2]
+    assert delta(gradients, 2, 1, 12, 5)[0] == 0
+
+
+def test_t5(graph, darknet):
+    case = darknet
+    gradients = case.run(case.empty_maps(), case.tables([([(0.1, 0.1, 0.03, 0.05)], [0])]))[2]
+    for anchor in range(3):
+        np.testing.assert_allclose(delta(gradients, 0, anchor, 7, 7), [0.5, 0.5, -0.5, -0.5], atol=1e-6)
+    assert (objectness(gradients[0]) > 0).sum() == 3
+    assert (objectness(gradients[1]) > 0).sum() == (objectness(gradients[2]) > 0).sum() == 0
+
+
+TRUTHS = [
+    ([(0.3, 0.62, 0.35, 0.5), (0.32, 0.6, 0.3, 0.45), (0.31, 0.61, 0.33, 0.5), (0.9, 0.2, 0.15, 0.2)], [2, 0, 2, 1]),
+    ([(1.0, 1.0, 0.6, 0.7)], [1]),
+    ([], []),
+]
+
+
+def random_maps(case, rng, images=3):
+    maps = [rng.normal(0, 0.4, level.shape).astype(np.float32) for level in case.empty_maps(images)]
+    # A neighbour of the first truth's cell (row 2, column 1) whose box fits it: anchor 1 of stride 8.
+    maps[0][0, 8:12, 2, 0] = [3.0, 0.0, 0.62, 0.47]
+    return maps
+
+
+@pytest.mark.parametrize("kind", ["ciou", "diou", "giou", "iou"])
+def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_oracle):
+    config = LossConfig(box=kind, label_smoothing=0.1, box_gain=3.0, obj_gain=0.7, cls_gain=1.3, ignore_threshold=0.4)
+    case = Case(config, size=32, anchors=SMALL_ANCHORS)
+    maps = random_maps(case, rng)
+    oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
+    assert oracle.ignored.any()
+    total, parts, gradients = case.run(maps, case.tables(TRUTHS))
+    np.testing.assert_allclose(parts, oracle.parts(maps), rtol=1e-5)
+    assert total == pytest.approx(sum(oracle.parts(maps)), rel=1e-5)
+    for found, expected in zip(gradients, oracle.finite_differences(maps), strict=True):
+        np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_pynative_equals_graph(rng):
+    results = []
+    before = ms.get_context("mode")
+    for mode in (ms.GRAPH_MODE, ms.PYNATIVE_MODE):
+        ms.set_context(mode=mode)
+        case = Case(LossConfig(ignore_class_threshold=0.5), size=32, anchors=SMALL_ANCHORS)
+        results.append(case.run(random_maps(case, np.random.default_rng(1)), case.tables(TRUTHS)))
+    ms.set_context(mode=before)
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    for graph_gradient, pynative_gradient in zip(results[0][2], results[1][2], strict=True):
+        np.testing.assert_allclose(graph_gradient, pynative_gradient, atol=1e-6)
+
+
+def test_parts_sum_exactly_and_padding_does_not_count(graph, rng, small):
+    case = small
+    maps, tables = random_maps(case, rng), case.tables(TRUTHS)
+    total, parts, gradients = case.run(maps, tables)
+    assert np.float32(parts[0]) + np.float32(parts[1]) + np.float32(parts[2]) == np.float32(total)
+    padded = [table.copy() for table in tables]
+    rows = padded[1][:, WEIGHT_BOX] == 0
+    padded[0][:, 0][rows], padded[0][:, 1][rows] = 17, 2
+    for plane in range(4):
+        padded[1][:, plane][rows] = 5 + plane
+    again = case.run(maps, padded)
+    assert (again[0], again[1]) == (total, parts)
+    for first, second in zip(gradients, again[2], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_more_padding_changes_nothing(graph, rng, small):
+    few, many = small, Case(LossConfig(), size=32, anchors=SMALL_ANCHORS, max_truths=9)
+    maps = random_maps(few, rng)
+    first, second = few.run(maps, few.tables(TRUTHS)), many.run(maps, many.tables(TRUTHS))
+    np.testing.assert_allclose(first[1], second[1], rtol=1e-6)
+    for one, other in zip(first[2], second[2], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+def test_order_of_truths_does_not_count(graph, rng, small):
+    case = small
+    maps = random_maps(case, rng)
+    turned = [(boxes[::-1], classes[::-1]) for boxes, classes in TRUTHS]
+    first, second = case.run(maps, case.tables(TRUTHS)), case.run(maps, case.tables(turned))
+    np.testing.assert_allclose(first[1], second[1], rtol=1e-6)
+    for one, other in zip(first[2], second[2], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_finite_without_truths_and_with_huge_logits(graph, rng, small):
+    case = small
+    total, parts, gradients = case.run(case.empty_maps(3), case.tables([([], [])] * 3))
+    assert parts == [0, pytest.approx(63 * np.log(2), rel=1e-6), 0]
+    assert sum(abs(gradient).sum() for gradient in gradients) == pytest.approx(63 * 0.5, rel=1e-6)
+    for size in (30.0, 1e4):
+        huge = [(rng.choice([-size, size], level.shape)).astype(np.float32) for level in case.empty_maps(3)]
+        total, parts, gradients = case.run(huge, case.tables(TRUTHS))
+        assert np.isfinite([total, *parts]).all()
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_half_precision_maps_give_a_float32_loss(graph, rng, small):
+    case = small
+    maps = [level.astype(np.float16) for level in random_maps(case, rng)]
+    expected = case.run([level.astype(np.float32) for level in maps], case.tables(TRUTHS))
+    (total, _), gradients = case.gradients(*(Tensor(array) for array in (*maps, *case.tables(TRUTHS))))
+    assert total.dtype == ms.float32
+    assert float(total) == pytest.approx(expected[0], rel=1e-6)
+    np.testing.assert_allclose(gradients[1].asnumpy(), expected[2][1], atol=2e-3)
+
+
+def test_maps_of_another_size_are_refused(graph):
+    case, other = Case(LossConfig(), size=32), Case(LossConfig(), size=64)
+    with pytest.raises(ValueError, match="raw maps"):
+        case.run(other.empty_maps(), case.tables([T1]))

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from mindyolo_v4.anchors import MAX_SIZE_LOGIT, anchor_set, decode_boxes, sigmoid
+from mindyolo_v4.schema.model import ModelConfig
+
+# size, stride, anchor id, (column, row), logits, pixels: yolov4.md 8.3.
+DECODE_ROWS = [
+    (8, 1, (10, 7), (0.2, -0.3, 0.1, -0.2), (84.4784, 59.2854, 20.9982, 29.4743)),
+    (16, 5, (0, 37), (1.5, -2.0, -0.4, 0.3), (13.5893, 593.2980, 48.2630, 197.0794)),
+    (32, 7, (18, 3), (-4.0, 4.0, 0.5, 0.25), (575.8043, 128.1957, 316.5545, 312.0182)),
+    (32, 8, (6, 6), (0.0, 0.0, 0.0, 0.0), (208.0, 208.0, 459.0, 401.0)),
+]
+
+
+def test_yolov4_levels():
+    anchors = anchor_set(ModelConfig())
+    assert [level.stride for level in anchors.levels] == [8, 16, 32]
+    assert [level.scale_x_y for level in anchors.levels] == [1.2, 1.1, 1.05]
+    assert anchors.levels[1].anchors_wh_px == ((36, 75), (76, 55), (72, 146))
+    assert len(anchors.anchors_wh_px) == 9
+
+
+def test_tiny_shares_anchor_3_and_leaves_anchor_0():
+    anchors = anchor_set(ModelConfig(architecture="yolov4-tiny"))
+    assert [level.anchor_ids for level in anchors.levels] == [(1, 2, 3), (3, 4, 5)]
+    assert anchors.levels[0].anchors_wh_px[2] == anchors.levels[1].anchors_wh_px[0] == (81, 82)
+
+
+def test_own_anchors_and_scale():
+    own = tuple((float(i), float(2 * i)) for i in range(1, 10))
+    anchors = anchor_set(ModelConfig(anchors_wh_px=own, scale_x_y=(1.0, 1.5, 2.0)))
+    assert anchors.levels[2].anchors_wh_px == own[6:]
+    assert anchors.levels[1].scale_x_y == 1.5
+
+
+def test_sigmoid_does_not_overflow():
+    with np.errstate(all="raise"):
+        values = sigmoid(np.array([-1e4, 0.0, np.log(3.0), 1e4]))
+    np.testing.assert_allclose(values, [0, 0.5, 0.75, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize(("stride", "anchor", "cell", "logits", "expected"), DECODE_ROWS)
+def test_decode_vectors(stride, anchor, cell, logits, expected):
+    anchors = anchor_set(ModelConfig())
+    level = next(level for level in anchors.levels if level.stride == stride)
+    size = np.array([anchors.anchors_wh_px[anchor]])
+    boxes = decode_boxes(np.array([logits]), np.array([cell[0]]), np.array([cell[1]]), size, level)
+    np.testing.assert_allclose(boxes, [expected], rtol=2e-6, atol=5e-5)
+
+
+def test_decode_holds_huge_sizes():
+    level = anchor_set(ModelConfig()).levels[0]
+    logits = np.array([[0.0, 0.0, 1e6, -1e6]], np.float32)
+    boxes = decode_boxes(logits, np.array([0]), np.array([0]), np.ones((1, 2), np.float32), level)
+    np.testing.assert_allclose(boxes[0, 2:], [np.exp(MAX_SIZE_LOGIT), 0], rtol=1e-6)

@@ -1,0 +1,244 @@
+"""Train, test and predict from files to files, as a user does, on drawn scenes and a tiny network."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import predict as predict_command
+import test as test_command
+import train as train_command
+from mindyolo_v4.command_line import run_command
+from mindyolo_v4.config import load_config
+from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+
+TINY_RECIPE = """
+model: {{width: 0.1, depth: 0.1, objectness_prior: 0.3}}
+data:
+  format: yolo
+  root: {root}
+  train: images/train
+  val: images/val
+  img_size: 64
+  num_workers: 2
+  max_truths: 20
+  augment: {{mosaic: canvas, mosaic_prob: 0.5, scale: 0.3, flip_prob: 0.5}}
+optimizer: {{lr: 1.0e-5}}
+schedule: {{warmup_epochs: 1}}
+train: {{epochs: 3, per_batch_size: 4, ema: {{decay: 0.9, ramp_steps: 2}}, keep_checkpoints: 2}}
+"""
+
+PARTS = ["loss_box", "loss_obj", "loss_cls"]
+METRIC_KEYS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
+METRIC_KEYS |= {"images", "read_ms", "network_ms", "nms_ms", "per_class"}
+
+
+def command(main, *argv: object) -> int:
+    return run_command(main, [str(word) for word in argv])
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    write_scenes(root, SceneSet(train=12, val=6, img_size=160, seed=0))
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY_RECIPE.format(root=scenes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished training."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert command(train_command.main, "--config", recipe, "--save_dir", folder) == 0
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
+    for name in (
+        "config.yaml",
+        "train.log",
+        "metrics.json",
+        "results.png",
+        "last.ckpt",
+        "best.ckpt",
+        "epoch_0003.ckpt",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    assert not (run / "epoch_0001.ckpt").exists()  # keep_checkpoints: 2
+    assert list(run.rglob("events.out.tfevents*"))
+    steps = rows(run / "steps.csv")
+    assert list(steps[0]) == ["step", "epoch", "loss", *PARTS, "lr", "images_per_s"]
+    assert [int(row["step"]) for row in steps] == list(range(1, 10))
+    for row in steps:
+        parts = [np.float32(row[name]) for name in PARTS]
+        assert np.isclose(np.float32(row["loss"]), sum(parts), rtol=1e-6)
+    assert [int(row["epoch"]) for row in rows(run / "metrics.csv")] == [1, 2, 3]
+    best = json.loads((run / "metrics.json").read_text())
+    assert METRIC_KEYS | {"epoch", "step", "train_seconds"} <= set(best)
+    resolved = load_config(run / "config.yaml")
+    assert resolved.data.root == str(scenes)
+    assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(run: Path, tmp_path: Path) -> None:
+    assert command(test_command.main, "--weight", run / "best.ckpt", "--save_dir", tmp_path / "t") == 0
+    metrics = json.loads((tmp_path / "t/metrics.json").read_text())
+    assert set(metrics) >= METRIC_KEYS
+    best = json.loads((run / "metrics.json").read_text())
+    assert metrics["images"] == 6
+    for name in ("AP", "AP50", "AR100"):
+        assert metrics[name] == pytest.approx(best[name], abs=1e-6)
+    truths = json.loads((tmp_path / "t/ground_truth.json").read_text())
+    predictions = json.loads((tmp_path / "t/predictions.json").read_text())
+    image_ids = {image["id"] for image in truths["images"]}
+    assert image_ids == set(range(1, 7))
+    assert all(entry["image_id"] in image_ids and 1 <= entry["category_id"] <= 4 for entry in predictions)
+
+
+def test_batch_size_does_not_change_the_metrics(run: Path, tmp_path: Path) -> None:
+    results = []
+    for size in (1, 4):
+        folder = tmp_path / str(size)
+        status = command(test_command.main, "--weight", run / "last.ckpt", "--save_dir", folder, "--batch_size", size)
+        assert status == 0
+        results.append(json.loads((folder / "predictions.json").read_text()))
+    assert len(results[0]) == len(results[1]) > 0
+    first, second = ([entry["score"] for entry in result] for result in results)
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_predict_draws_and_lists_every_image(run: Path, scenes: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    sources = sorted((scenes / "images/val").iterdir())
+    (folder / "a b.jpg").write_bytes(sources[0].read_bytes())
+    (folder / "a b.png").write_bytes(sources[1].read_bytes())
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    arguments = [
+        "--weight",
+        run / "last.ckpt",
+        "--source",
+        folder,
+        "--save_dir",
+        tmp_path / "p",
+        "--conf_thres",
+        "0.01",
+    ]
+    assert command(predict_command.main, *arguments) == 0
+    listed = json.loads((tmp_path / "p/predictions.json").read_text())
+    assert [Path(entry["file"]).name for entry in listed] == ["a b.jpg", "a b.png"]
+    for name in ("a b.jpg", "a b_2.jpg"):
+        drawn = cv2.imread(str(tmp_path / "p" / name))
+        assert drawn.shape == (160, 160, 3)
+    for entry in listed:
+        assert (entry["width"], entry["height"]) == (160, 160)
+        for found in entry["detections"]:
+            assert set(found) == {"class_id", "class_name", "score", "box_xyxy_px"}
+            left, top, right, bottom = found["box_xyxy_px"]
+            assert 0 <= left < right <= 160 and 0 <= top < bottom <= 160
+    assert "skipped" in (tmp_path / "p/train.log").read_text()
+
+
+def test_functions_for_notebooks(run: Path, scenes: Path) -> None:
+    import mindspore as ms
+
+    from mindyolo_v4.detect import load_detector
+    from mindyolo_v4.predict import predict_images
+
+    network, card = load_detector(run / "best.ckpt")
+    maps = network(ms.Tensor(np.zeros((1, 3, 64, 64), np.float32)))
+    assert [level.shape for level in maps] == [(1, 27, 8, 8), (1, 27, 4, 4), (1, 27, 2, 2)]
+    assert (card.architecture, card.img_size, card.preprocessing.resize) == ("yolov4", 64, "letterbox")
+    assert card.class_names == ("circle", "square", "triangle", "star")
+    assert "mindyolo_v4" in card.source
+    path = sorted((scenes / "images/val").iterdir())[0]
+    image = cv2.imread(str(path))[..., ::-1]
+    by_path, by_array = predict_images(run / "best.ckpt", [path, image], conf_thres=0.01)
+    assert by_path["file"] == str(path)
+    assert by_path["detections"] == by_array["detections"]
+
+
+def test_resume_continues_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
+    """4 steps equal 2 + resume + 2, with mosaic, averages, accumulation, dynamic loss scale and 2 loader workers on."""
+    options = [
+        "--config",
+        recipe,
+        "--train.per_batch_size",
+        2,
+        "--train.accumulate",
+        2,
+        "--train.loss_scale",
+        "dynamic",
+    ]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert command(train_command.main, *options, "--save_dir", whole, "--train.max_steps", 4) == 0
+    assert command(train_command.main, *options, "--save_dir", halves, "--train.max_steps", 2) == 0
+    assert command(train_command.main, *options, "--save_dir", halves, "--train.max_steps", 4, "--resume") == 0
+    losses = [[row["loss"] for row in rows(folder / "steps.csv")] for folder in (whole, halves)]
+    assert len(losses[0]) == 4
+    assert losses[0] == losses[1]
+
+    import mindspore as ms
+
+    first, second = (ms.load_checkpoint(str(folder / "last.ckpt")) for folder in (whole, halves))
+    assert set(first) == set(second)
+    tensors = [name for name, value in first.items() if isinstance(value, ms.Tensor)]
+    assert any(name.startswith("ema.") for name in tensors)
+    for name in tensors:
+        np.testing.assert_array_equal(first[name].asnumpy(), second[name].asnumpy(), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "parts"),
+    [
+        (train_command.main, ["--config", "{recipe}", "--save_dir", "{run}"], ["--save_dir", "not empty", "--resume"]),
+        (train_command.main, ["--config", "{recipe}", "--data.train", "nowhere"], ["nowhere"]),
+        (train_command.main, ["--config", "{recipe}", "--data.num_classes", "7"], ["num_classes", "7", "4"]),
+        (train_command.main, ["--config", "{recipe}", "--device_target", "Ascend"], ["--device_target CPU"]),
+        (train_command.main, ["--config", "{recipe}", "--weight", "{recipe}"], ["tiny.yaml"]),
+        (train_command.main, ["--config", "{recipe}", "--train.freeze", "[backbne.]"], ["train.freeze", "backbne."]),
+        (train_command.main, ["--config", "{recipe}", "--is_parallel", "True"], ["--is_parallel", "msrun"]),
+        (test_command.main, [], ["--weight: missing"]),
+        (test_command.main, ["--weight", "no.ckpt"], ["no.ckpt"]),
+        (test_command.main, ["--weight", "{run}/best.ckpt", "--model.width", "1"], ["model.width", "1.0", "0.1"]),
+        (test_command.main, ["--weight", "{run}/best.ckpt", "--save_dir", "{run}"], ["not empty", "--exist_ok"]),
+        (test_command.main, ["--weight", "{run}/best.ckpt", "--split", "test"], ["data.test"]),
+        (predict_command.main, ["--weight", "{run}/best.ckpt", "--source", "{run}/*.tif"], ["no image there"]),
+        (predict_command.main, ["--weight", "{run}/best.ckpt"], ["--source: missing"]),
+    ],
+)
+def test_user_errors_are_one_line_with_status_2_and_leave_nothing(
+    main: object,
+    arguments: Sequence[str],
+    parts: list[str],
+    recipe: Path,
+    run: Path,
+    tmp_path: Path,
+    capfd,
+    monkeypatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filled = [word.format(recipe=recipe, run=run) for word in arguments]
+    assert command(main, *filled) == 2
+    error = capfd.readouterr().err.strip().splitlines()
+    lines = [line for line in error if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in "\n".join(error)
+    for part in parts:
+        assert part in lines[0]
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))

@@ -1,0 +1,60 @@
+"""What is set before MindSpore loads."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mindyolo_v4 import environment
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    for name in ("NO_ALBUMENTATIONS_UPDATE", "OPENCV_FOR_THREADS_NUM", "GLOG_v", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_defaults_are_set_and_the_users_kept(clean):
+    clean.setenv("GLOG_v", "1")
+    clean.setattr(environment, "mindspore_version", lambda: (2, 8))
+    assert environment.prepare() == ()
+    assert os.environ["GLOG_v"] == "1"  # noqa: SIM112 - MindSpore spells it so
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+    assert "ONEDNN_MAX_CPU_ISA" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("version", "avx512", "users", "expected"),
+    [
+        ((2, 9), True, None, "AVX2"),
+        ((2, 10), True, None, "AVX2"),
+        ((2, 10), True, "ALL", "ALL"),
+        ((2, 10), False, None, None),
+        ((2, 8), True, None, None),
+    ],
+)
+def test_instruction_set(clean, version, avx512, users, expected):
+    clean.setattr(environment, "mindspore_version", lambda: version)
+    clean.setattr(environment, "has_avx512", lambda: avx512)
+    if users:
+        clean.setenv("ONEDNN_MAX_CPU_ISA", users)
+    notes = environment.prepare()
+    assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
+    assert bool(notes) == (expected == "AVX2")
+
+
+def test_has_avx512_reads_the_flags(tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text("flags : fpu avx2 avx512f avx512bw\n")
+    assert environment.has_avx512(file)
+    file.write_text("flags : fpu avx2\n")
+    assert not environment.has_avx512(file)
+    assert not environment.has_avx512(tmp_path / "absent")
+
+
+def test_loads_nothing_heavy():
+    code = "import sys, mindyolo_v4.environment; print(sorted({'mindspore', 'cv2', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
