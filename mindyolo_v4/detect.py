@@ -13,17 +13,19 @@ import numpy as np
 from mindspore import nn
 from tqdm import tqdm
 
-from mindyolo_v4 import __version__
+from mindyolo_v4 import __version__, environment
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.cards import config_for_checkpoint, make_card, read_card, take_over_variants
 from mindyolo_v4.config import Tree, build_config, dump_config, record_to_tree
 from mindyolo_v4.data.augment import TrainSamples
-from mindyolo_v4.data.readers import read_split
+from mindyolo_v4.data.readers import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.stream import EvalStream, TrainStream
 from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.engine.loop import TrainingParts, fit
+from mindyolo_v4.engine.loop import fit
+from mindyolo_v4.engine.optimizer import freeze
+from mindyolo_v4.engine.run import TrainingParts
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.nms import detect_objects
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
@@ -31,7 +33,6 @@ from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.build import build_detector
 from mindyolo_v4.models.describe import giga_flops, parameter_count
-from mindyolo_v4.models.initialisation import initialise
 from mindyolo_v4.models.normalise import Normalise
 from mindyolo_v4.runtime import Runtime, make_run_folder, setup_logger, start, to_mixed_precision
 from mindyolo_v4.schema.card import Card
@@ -74,30 +75,26 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     runtime = start(config)
     card = read_card(config.weight) if config.weight else None
     config, taken_over = take_over_variants(config, tree, card) if card else (config, [])
-    train_set, val_set = read_split(config.data, "train"), _validation_set(config)
+    train_set = read_split(config.data, "train")
     config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
-    folder = make_run_folder(config.save_dir, default_name, resume is not None)
-    setup_logger(folder, runtime.rank)
-    _log_start(config, runtime, train_set, taken_over)
+    val_set = read_split(config.data, "val") if config.data.val is not None else None
 
-    network = build_detector(config.model, len(train_set.class_names))
-    initialise(network, config.seed)
-    if config.weight:
-        report = checkpoint.load_weights(config.weight, network, partial=True)
-        logger.info(
-            "%s: %d parameters taken, %d left as initialised", config.weight, len(report.loaded), len(report.missing)
-        )
-    logger.info(
-        "%s: %s trainable parameters, %.3f GFLOPs at %d px",
-        config.model.architecture,
-        f"{parameter_count(network):,}",
-        giga_flops(network, config.data.img_size),
-        config.data.img_size,
-    )
+    network = build_detector(config.model, len(train_set.class_names), config.seed)
+    loaded = checkpoint.load_weights(config.weight, network, partial=True) if config.weight else None
+    freeze(network, config.train.freeze)
     parts, stream = _training_parts(config, runtime, network, train_set, val_set)
+
+    folder = make_run_folder(config.save_dir, default_name, resume is not None)
+    resume_from = _resume_from(resume, folder)
+    setup_logger(folder, runtime.rank)
+    _log_start(config, runtime, network, train_set)
+    for line in taken_over:
+        logger.info("taken over from %s: %s", config.weight, line)
+    if loaded is not None:
+        logger.info("%s", loaded)
     if runtime.rank == 0:
         (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    fit(parts, config, runtime, folder, _resume_from(resume, folder))
+    fit(parts, config, runtime, folder, resume_from)
     if runtime.rank == 0:
         _log_end(folder, stream)
     return 0
@@ -204,12 +201,6 @@ def _normalise(data: DataConfig) -> nn.Cell:
     return Normalise(data.mean, data.std)
 
 
-def _validation_set(config: Config) -> Dataset | None:
-    if config.data.val is None:
-        return None
-    return read_split(config.data, "val")
-
-
 def _require_same_classes(card: Card, dataset: Dataset) -> None:
     if dataset.class_names != card.class_names:
         raise UserError(
@@ -223,25 +214,27 @@ def _resume_from(resume: str | None, folder: Path) -> Path | None:
     return checkpoint.newest_valid(folder) if resume == "auto" else Path(resume)
 
 
-def _log_start(config: Config, runtime: Runtime, train_set: Dataset, taken_over: list[str]) -> None:
-    workers = f"{runtime.world_size} x {config.train.per_batch_size} x {config.train.accumulate}"
+def _log_start(config: Config, runtime: Runtime, network: nn.Cell, train_set: Dataset) -> None:
+    for note in (*environment.notes(), *runtime.notes):
+        logger.info("%s", note)
     logger.info(
-        "%s, %s mode, jit level %s, mixed precision %s, global batch %s (devices x images x accumulated)",
+        "%s, %s mode, jit level %s, mixed precision %s, %d device(s) x %d images x %d accumulated",
         runtime.device_target,
         runtime.ms_mode,
         runtime.jit_level,
         runtime.amp_level,
-        workers,
+        runtime.world_size,
+        config.train.per_batch_size,
+        config.train.accumulate,
     )
-    for note in runtime.notes:
-        logger.info("%s", note)
-    for line in taken_over:
-        logger.info("taken over from %s: %s", config.weight, line)
+    count, size = parameter_count(network), config.data.img_size
+    name = config.model.architecture
+    logger.info("%s: %s parameters, %.3f GFLOPs at %d px", name, f"{count:,}", giga_flops(network, size), size)
     boxes = sum(int((~record.ignore).sum()) for record in train_set.records)
     classes = len(train_set.class_names)
     logger.info("%s: %d images, %d boxes, %d classes", train_set.source, len(train_set.records), boxes, classes)
-    for warning in train_set.warnings:
-        logger.warning("%s", warning)
+    for line in warning_lines(train_set):
+        logger.warning("%s", line)
 
 
 def _report_unreadable(report: dict[str, Any]) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.engine.progress import Progress
-from mindyolo_v4.engine.recorder import Recorder, TrainingDiverged
+from mindyolo_v4.engine.recorder import Recorder, TrainingDivergedError
 from mindyolo_v4.engine.run import Run, TrainingParts
 from mindyolo_v4.engine.run_files import RunFiles
 from mindyolo_v4.runtime import Runtime, any_rank
 from mindyolo_v4.schema.root import Config
 
-__all__ = ["FitResult", "TrainingDiverged", "TrainingParts", "fit"]
+__all__ = ["FitResult", "TrainingDivergedError", "TrainingParts", "fit"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
     """Train until the epochs, `max_steps` or `max_minutes` are over; write the run folder's files on rank 0.
 
     Raises:
-        TrainingDiverged: too many steps in a row were not finite.
+        TrainingDivergedError: too many steps in a row were not finite.
         UserError: `resume` is damaged or belongs to another training; the accumulation is longer than an epoch.
     """
     run = Run(parts, config, runtime, folder)

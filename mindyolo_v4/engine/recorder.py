@@ -9,13 +9,16 @@ from mindspore import Tensor
 
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.run_files import RunFiles
+from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.train import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
-class TrainingDiverged(RuntimeError):  # noqa: N818 - it says what happened
-    """Loss or gradients were not finite for `train.max_nonfinite` steps in a row; commands end with status 3."""
+class TrainingDivergedError(UserError):
+    """Loss or gradients were not finite for `train.max_nonfinite` steps in a row."""
+
+    exit_status = 3
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Recorder:
             self.restart_clock()
 
     def flush(self) -> None:
-        """Read back the step kept, if there is one. Raises TrainingDiverged."""
+        """Read back the step kept, if there is one. Raises TrainingDivergedError."""
         if self.pending is None:
             return
         done, self.pending = self.pending, None
@@ -89,8 +92,9 @@ class Recorder:
         state.nonfinite_in_a_row += 1
         logger.warning("step %d: its loss (%g) or gradients are not finite; nothing was changed", step, loss)
         if state.nonfinite_in_a_row >= self.settings.max_nonfinite:
-            raise TrainingDiverged(
-                f"{state.nonfinite_in_a_row} steps in a row were not finite, the last one step {step}: try a smaller "
+            raise TrainingDivergedError(
+                "training",
+                f"{state.nonfinite_in_a_row} steps in a row were not finite, the last one step {step}; try a smaller "
                 "optimizer.lr or a longer warm-up, train.clip_norm 10, train.loss_scale dynamic in mixed precision, "
-                "and check the data (python -m mindyolo_v4.tools.check_data)"
+                "and check the data (python -m mindyolo_v4.tools.check_data)",
             )

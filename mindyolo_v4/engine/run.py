@@ -107,7 +107,8 @@ class Run:
         self.tick()
         state, name = self.state, self.parts.best_metric
         files.metrics(state.step, epoch, state.train_seconds, metrics)
-        value = metrics.get(name, math.nan)
+        measured = metrics.get(name)
+        value = -math.inf if measured is None else measured  # None: no truths to score against
         logger.info("epoch %d, step %d: %s %.4f", epoch, state.step, name, value)
         if state.best is None or value > state.best.get(name, -math.inf):
             state.best = metrics | {"epoch": epoch, "step": state.step, "train_seconds": state.train_seconds}

@@ -12,7 +12,7 @@ from mindspore import Tensor
 from tiny import TinyForward, TinyNet, tiny_batch
 
 from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.engine.loop import TrainingDiverged, TrainingParts, fit
+from mindyolo_v4.engine.loop import TrainingDivergedError, TrainingParts, fit
 from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.runtime import Runtime
 from mindyolo_v4.schema.errors import UserError
@@ -169,7 +169,7 @@ def test_validation_sees_the_averages_and_gives_them_back(tmp_path):
 
 def test_divergence_stops_after_steps_in_a_row(tmp_path):
     task = Task(steps_per_epoch=8, spoiled=(1, 3, 4, 5))
-    with pytest.raises(TrainingDiverged, match=r"3 steps in a row.*the last one step 6.*optimizer\.lr.*clip_norm"):
+    with pytest.raises(TrainingDivergedError, match=r"3 steps in a row.*the last one step 6.*optimizer\.lr.*clip_norm"):
         fit(task.parts(), config(max_nonfinite=3), RUNTIME, tmp_path)
     assert len(rows(tmp_path / "steps.csv")) == 6
 
