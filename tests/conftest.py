@@ -1,12 +1,21 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_runtest_setup() -> None:
+    """Fix the device before any test runs a kernel: MindSpore refuses it afterwards, even the same one."""
+    mindspore = sys.modules.get("mindspore")
+    if mindspore is not None and not getattr(pytest_runtest_setup, "done", False):
+        mindspore.set_device("CPU")
+        pytest_runtest_setup.done = True
 
 
 @pytest.fixture(scope="session")
