@@ -34,7 +34,7 @@ from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.build import build_detector
 from mindyolo_v4.models.describe import giga_flops, parameter_count
 from mindyolo_v4.models.normalise import Normalise
-from mindyolo_v4.runtime import Runtime, make_run_folder, setup_logger, start, to_mixed_precision
+from mindyolo_v4.runtime import Runtime, make_run_folder, peak_memory_gb, setup_logger, start, to_mixed_precision
 from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.data import DataConfig
 from mindyolo_v4.schema.errors import UserError
@@ -248,4 +248,4 @@ def _log_end(folder: Path, stream: TrainStream) -> None:
     if report["truths_dropped"]:
         logger.warning("%d truths did not fit data.max_truths and were not trained", report["truths_dropped"])
     plot_results(folder / "steps.csv", folder / "metrics.csv", folder / "results.png")
-    logger.info("run folder: %s", folder)
+    logger.info("peak memory %.2f GB; run folder: %s", peak_memory_gb(), folder)

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,6 +91,12 @@ def to_mixed_precision(network: nn.Cell, amp_level: str) -> nn.Cell:
     if amp_level == "O0":
         return network
     return ms.amp.auto_mixed_precision(network, amp_level=amp_level, dtype=ms.float16)
+
+
+def peak_memory_gb() -> float:
+    """Return the most memory that this process has held, in GB; its loader processes are not counted."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
+    return kilobytes * 1024 / 1e9
 
 
 def any_rank(flag: bool, world_size: int) -> bool:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -180,3 +181,9 @@ def test_logger_writes_file_and_console(tmp_path, capsys):
             handler.close()
         runtime.PACKAGE_LOGGER.propagate = kept[1]
         runtime.PACKAGE_LOGGER.setLevel(logging.NOTSET)
+
+
+def test_peak_memory_is_the_kernels_own_count():
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    kilobytes = int(status["VmHWM"].split()[0])
+    assert runtime.peak_memory_gb() == pytest.approx(kilobytes * 1024 / 1e9, rel=0.02)
