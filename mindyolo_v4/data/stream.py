@@ -4,6 +4,7 @@ Every row that a worker makes ends in a column of notes (what could not be read 
 before a batch is handed on.
 """
 
+import logging
 import os
 import traceback
 from collections import Counter
@@ -24,6 +25,8 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.sample import TruthTable
 from mindyolo_v4.schema.data import DataConfig
 from mindyolo_v4.schema.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Row = tuple[np.ndarray, ...]
 Targets = Callable[[NDArray[np.float32], NDArray[np.int64]], Row]  # normalised cxcywh (N, 4), classes (N,) -> arrays
@@ -198,7 +201,10 @@ class TrainStream:
         self._counts["samples"] += len(notes)
         self._counts["truths_dropped"] += int(notes[:, 0].sum())
         self._counts["unreadable_unnamed"] += int(notes[:, 1].sum()) - len(named)
-        self._unreadable.update(str(self.samples.table.path(int(image))) for image in named)
+        for path in (str(self.samples.table.path(int(image))) for image in named):
+            if path not in self._unreadable:
+                logger.warning("%s: could not be decoded; the next image takes its place", path)
+            self._unreadable[path] += 1
 
 
 class _EvalSource:

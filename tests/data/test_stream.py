@@ -119,13 +119,14 @@ def test_too_large_a_batch_is_an_error(dataset):
         stream(dataset, batch=6, world_size=2)
 
 
-def test_unreadable_images_are_replaced_and_reported(dataset):
+def test_unreadable_images_are_replaced_and_reported(dataset, caplog):
     order = epoch_permutation(1, 0, 10)
     dataset.records[order[4]].path.write_bytes(b"")
     train = stream(dataset, workers=2)
     counts = np.concatenate([batch[2] for batch in arrays(train.batches(0, 5))])
     assert counts.tolist() == [*order[:4], order[5], *order[5:]]
     assert train.report()["unreadable"] == {str(dataset.records[order[4]].path): 1}
+    assert [f"{dataset.records[order[4]].path}: could not be decoded" in line for line in caplog.messages] == [True]
 
 
 def test_dropped_truths_are_reported(dataset):
