@@ -11,7 +11,7 @@ from mindyolo_v4.schema.card import Card, Preprocessing
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
-_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior"}
+_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
 _VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
 _FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
 

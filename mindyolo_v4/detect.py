@@ -31,6 +31,7 @@ from mindyolo_v4.evaluation.nms import detect_objects
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
+from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_detector
 from mindyolo_v4.models.describe import giga_flops, parameter_count
 from mindyolo_v4.models.normalise import Normalise
@@ -132,7 +133,8 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
         UserError: the file is damaged, is no checkpoint of ours, or does not hold a detector.
     """
     card = read_card(path)
-    network = build_detector(card.model, len(card.class_names))
+    # Fused operators are for training: nothing is to be compiled here, whatever the run that trained it asked for.
+    network = build_detector(replace(card.model, cpu_fused="off"), len(card.class_names))
     checkpoint.load_weights(path, network)
     network.set_train(False)
     return network, card
@@ -227,6 +229,7 @@ def _log_start(config: Config, runtime: Runtime, network: nn.Cell, train_set: Da
         config.train.per_batch_size,
         config.train.accumulate,
     )
+    logger.info("batch normalisation with activation while training: %s", choose_fused(config.model.cpu_fused)[1])
     count, size = parameter_count(network), config.data.img_size
     name = config.model.architecture
     logger.info("%s: %s parameters, %.3f GFLOPs at %d px", name, f"{count:,}", giga_flops(network, size), size)

@@ -74,6 +74,7 @@ def test_a_written_architecture_key_that_contradicts_is_an_error_with_both_value
 
 def test_keys_that_agree_or_do_not_matter_pass(card: Card) -> None:
     spelled_out = {"width": 0.25, "anchors_wh_px": [list(pair) for pair in YOLOV4_ANCHORS_WH_PX], "bn_momentum": 0.5}
+    spelled_out["cpu_fused"] = "off"
     config = cards.config_for_checkpoint("x.ckpt", card, tree_of(model=spelled_out), {})
     assert config.model == card.model
 

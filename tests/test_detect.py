@@ -14,6 +14,10 @@ import test as test_command
 import train as train_command
 from mindyolo_v4.command_line import run_command
 from mindyolo_v4.config import load_config
+from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
+from mindyolo_v4.detect import load_detector
+from mindyolo_v4.models import blocks
+from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 
 TINY_RECIPE = """
@@ -93,6 +97,32 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_the_log_says_whether_operators_are_fused(run: Path) -> None:
+    lines = (run / "train.log").read_text().splitlines()
+    (line,) = (line for line in lines if "batch normalisation with activation" in line)
+    assert line.endswith(choose_fused("auto")[1])
+
+
+def test_fused_operators_demanded_without_a_compiler_end_with_one_line(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status = command(train_command.main, "--config", recipe, "--save_dir", tmp_path / "r", "--model.cpu_fused", "on")
+    assert status == 2
+    assert "model.cpu_fused: neither g++ nor c++ is on PATH" in capfd.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_detector_is_loaded_without_compiling_operators(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Path:
+        raise AssertionError("asked for the fused operators")
+
+    monkeypatch.setattr(blocks, "fused_library", refuse)
+    network, card = load_detector(run / "last.ckpt")
+    assert card.model.cpu_fused == "auto"
+    assert not any(isinstance(cell, FusedNormAct) for _, cell in network.cells_and_names())
 
 
 def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(run: Path, tmp_path: Path) -> None:

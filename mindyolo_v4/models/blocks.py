@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.cpu_ops.activation import leaky_relu
+from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
 
 ANCHORS_PER_LEVEL = 3
@@ -20,18 +23,38 @@ class ConvStyle:
     bn_eps: float
     bn_momentum: float  # weight of the OLD running statistic
     stride2_padding: str  # symmetric, or same: right and bottom only
+    fused: Path | None = None  # library of the fused normalisation and activation; None: stock operators
 
 
 def backbone_style(model: ModelConfig, default_activation: str) -> ConvStyle:
     """Return the style of the backbone's blocks."""
-    activation = model.backbone_activation or default_activation
-    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding)
+    return _style(model, model.backbone_activation or default_activation)
 
 
 def neck_style(model: ModelConfig, default_activation: str) -> ConvStyle:
     """Return the style of the neck's and the head's blocks."""
-    activation = model.neck_activation or default_activation
-    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding)
+    return _style(model, model.neck_activation or default_activation)
+
+
+def _style(model: ModelConfig, activation: str) -> ConvStyle:
+    fused, _ = choose_fused(model.cpu_fused)
+    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused)
+
+
+def choose_fused(setting: str) -> tuple[Path | None, str]:
+    """Return the library of the fused operators (None: stock operators), and what is in force in a few words.
+
+    Raises:
+        UserError: `setting` is "on" and they cannot be had here.
+    """
+    if setting == "off":
+        return None, "stock operators (model.cpu_fused: off)"
+    try:
+        return (library := fused_library()), f"fused operators from {library}"
+    except FusedUnavailableError as error:
+        if setting == "on":
+            raise UserError("model.cpu_fused", str(error), setting, "auto or off") from error
+        return None, f"stock operators ({error})"
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -68,11 +91,17 @@ class ConvNormAct(nn.Cell):
             padding=0 if same else kernel // 2,
             has_bias=False,
         )
-        self.bn = nn.BatchNorm2d(out_channels, eps=style.bn_eps, momentum=style.bn_momentum)
         self.act = build_activation(style.activation)
+        self.fused = style.fused is not None
+        if style.fused:  # the same parameters, but `bn` activates as well
+            eps, momentum = style.bn_eps, style.bn_momentum
+            self.bn = FusedNormAct(out_channels, eps, momentum, style.activation, self.act, style.fused)
+        else:
+            self.bn = nn.BatchNorm2d(out_channels, eps=style.bn_eps, momentum=style.bn_momentum)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+        x = self.bn(self.conv(x))
+        return x if self.fused else self.act(x)
 
 
 class Residual(nn.Cell):

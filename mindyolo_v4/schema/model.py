@@ -22,6 +22,9 @@ class ModelConfig:
     anchors_wh_px: tuple[tuple[float, float], ...] | None = None  # all anchors, smallest level first, pixels
     scale_x_y: tuple[float, ...] | None = None  # one factor a level, smallest stride first
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
+    # Batch normalisation and activation as one C++ operator while training on CPU, compiled on first use; no part of
+    # the network's identity. "auto": where it can be had; "on": an error where it cannot.
+    cpu_fused: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         require_range("model.width", self.width, 0.0, 4.0, open_low=True)
