@@ -1,0 +1,265 @@
+"""What the documents say: every command runs as printed (shrunk), every link, key and option is there.
+
+The commands run in a copy of the checkout's surroundings: `configs/`, drawn pictures where the documents say that data
+lies, and the run folders that earlier documented commands make. The README's first two blocks are `.ci/run`'s.
+"""
+
+import contextlib
+import json
+import os
+import re
+import runpy
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.command_line import FLAT_NAMES, run_command
+from mindyolo_v4.config import field_paths, load_config
+from mindyolo_v4.tools import check_data
+from tests.documents import (
+    DOCUMENTS,
+    MAKERS,
+    PROGRAMS,
+    README,
+    REPOSITORY,
+    TEST_MINE,
+    TRAIN_MINE,
+    UnknownCommandError,
+    World,
+    build_world,
+    documented_commands,
+    fenced_blocks,
+    is_for_ascend,
+    own_data_recipes,
+    split_command,
+)
+
+COMMANDS = documented_commands()
+ON_ASCEND = [line for line in COMMANDS if is_for_ascend(line)]
+ANYWHERE = [line for line in COMMANDS if not is_for_ascend(line)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Return the surroundings that the documents speak of, with few and small pictures."""
+    return build_world(tmp_path_factory.mktemp("world"), tmp_path_factory.mktemp("drawn") / "scenes")
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+def test_the_documents_hold_the_commands_that_others_rest_on() -> None:
+    assert {TEST_MINE, *MAKERS.values()} <= set(ANYWHERE)
+    assert {split_command(line)[0] for line in ANYWHERE} == set(PROGRAMS)
+    assert sorted(line.split()[0] for line in ON_ASCEND) == ["msrun", "python", "python"]
+
+
+def test_no_block_hides_commands_under_another_language() -> None:
+    fences = [fence for path in DOCUMENTS for fence in re.findall(r"^```(.*)", path.read_text("utf-8"), re.M)]
+    assert set(fences) == {"", "sh", "shell", "python", "yaml", "text"}
+
+
+def test_readme_starts_with_two_commands_of_one_line() -> None:
+    first, second = fenced_blocks(README, "sh")[:2]
+    assert first.count("\n") == second.count("\n") == 1
+    assert "make_scenes" in first
+    assert "pytest" in second
+
+
+@pytest.mark.parametrize(
+    "line", ["tensorboard --logdir runs", "python train.py | tee log", "python export.py", "cd x && python train.py"]
+)
+def test_a_command_that_cannot_be_run_small_is_refused(line: str) -> None:
+    with pytest.raises(UnknownCommandError):
+        split_command(line)
+
+
+@pytest.mark.parametrize("line", ANYWHERE)
+def test_command_runs_as_documented(line: str, world: World) -> None:
+    assert world.run(line) == 0
+    program, arguments = split_command(line)
+    promised = {
+        "train.py": ("config.yaml", "train.log", "steps.csv", "metrics.json", "results.png", "best.ckpt", "last.ckpt"),
+        "test.py": ("metrics.json", "predictions.json", "ground_truth.json"),
+        "predict.py": ("predictions.json",),
+    }.get(program[1], ())
+    for name in promised:
+        assert (world.written[line] / name).stat().st_size > 0, name
+    if program[1] == "predict.py":
+        listed = json.loads((world.written[line] / "predictions.json").read_text())
+        assert len(listed) == len(list(world.written[line].glob("*.jpg"))) > 0
+    if "--resume" in arguments:
+        assert "resumed from" in (world.written[line] / "train.log").read_text()
+
+
+@pytest.mark.parametrize("format_", ["voc", "yolo", "coco"])
+def test_own_data_in_every_format(format_: str, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    (recipe,) = [text for text in own_data_recipes() if f"format: {format_}" in text]
+    (world.root / f"{format_}.yaml").write_text(recipe)
+    with contextlib.chdir(world.root):
+        assert run_command(check_data.main, ["--config", f"{format_}.yaml"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^train +8 ", table, re.M)
+    assert re.search(r"^val +4 ", table, re.M)
+    assert re.search(r"0 +cat +[1-9]", table)
+
+
+# ------------------------------------------------------------------------------------------------------ Ascend
+
+
+@pytest.fixture(scope="module")
+def without_ascend() -> None:
+    from mindyolo_v4.runtime import choose_device
+
+    if choose_device("auto") == "Ascend":
+        pytest.skip("this machine has Ascend: its commands would start a training")
+
+
+def environment() -> dict[str, str]:
+    """Return variables in which `python` and `msrun` are those of the tests, and no launcher has left a trace."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MS_")}
+    folders = [str(Path(sys.executable).parent), kept.get("PATH", "")]
+    return {**kept, "PATH": os.pathsep.join(folders), "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("python ")])
+def test_ascend_command_names_the_cpu_where_there_is_none(line: str, without_ascend: None, tmp_path: Path) -> None:
+    words = shlex.split(line)
+    done = subprocess.run(words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "--device_target CPU" in error
+
+
+@pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("msrun ")])
+def test_ascend_command_on_several_devices(line: str, without_ascend: None, tmp_path: Path) -> None:
+    with socket.socket() as probe:  # another msrun on this machine may hold the default port
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    logs = tmp_path / "logs"
+    small = re.sub(r"(worker_num)=\d+", r"\1=2", line)
+    # Without --join=True msrun starts the workers and ends at once with status 0, whatever becomes of them.
+    small = re.sub(r"--log_dir=\S+", f"--log_dir={logs} --master_port={port} --join=True", small)
+    assert small.count("worker_num=2") == 2
+    words = shlex.split(small)
+    done = subprocess.run(words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    texts = {path.name: path.read_text("utf-8", errors="replace") for path in logs.glob("*.log")}
+    assert [name for name, text in texts.items() if "Traceback" in text] == []
+    last_lines = [text.strip().splitlines()[-1] for name, text in texts.items() if "worker" in name and text.strip()]
+    named = [last for last in last_lines if last.startswith("error: ") and "--device_target CPU" in last]
+    assert named
+
+
+# ------------------------------------------------------------------------------------- Python and YAML, keys, links
+
+
+def run_python_block(world: World, text: str, name: str) -> dict[str, object]:
+    path = world.root / f"{name}.py"
+    path.write_text(text)
+    with contextlib.chdir(world.root):
+        return runpy.run_path(str(path))
+
+
+def test_python_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.run(TRAIN_MINE) == 0
+    (block,) = fenced_blocks(README, "python")
+    names = run_python_block(world, block, "readme_block")
+    shown = capsys.readouterr().out
+    assert "picture.jpg" in shown
+    assert "('cat', 'dog')" in shown
+    assert names["config"].train.epochs == 10
+
+
+def test_python_of_the_evaluation_page_gives_the_ap_of_the_metrics(world: World) -> None:
+    line = f"{TEST_MINE} --conf_thres 0"  # two steps of training leave no score above the usual threshold
+    assert world.run(line) == 0
+    folder = world.written[line]
+    (block,) = fenced_blocks(REPOSITORY / "docs/evaluation.md", "python")
+    names = run_python_block(world, block.replace("runs/test-1", str(folder)), "evaluation_block")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert names["evaluation"].stats[:2] == pytest.approx([metrics["AP"], metrics["AP50"]], abs=1e-9)
+
+
+def test_no_python_block_is_left_out() -> None:
+    counts = {path.name: len(fenced_blocks(path, "python")) for path in DOCUMENTS if fenced_blocks(path, "python")}
+    assert counts == {"README.md": 1, "evaluation.md": 1}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_yaml_blocks_are_configurations(document: Path, world: World) -> None:
+    folder = world.root if document.parent.name == "docs" else world.root / document.parent.relative_to(REPOSITORY)
+    for number, block in enumerate(fenced_blocks(document, "yaml")):
+        path = folder / f"{document.stem}-{number}.yaml"
+        path.write_text(block)
+        assert load_config(path).data.root is not None
+
+
+SECTIONS = {path.partition(".")[0] for path in field_paths() if "." in path}
+FILE_SUFFIXES = {"py", "yaml", "yml", "txt", "json", "csv", "log", "md", "ckpt", "png", "names"}
+OWN_OPTIONS = {"config", "resume", "exist_ok", "source", "image_path", "output", "train", "val"}
+
+
+def code_spans(document: Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.M | re.S)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def unknown_names(spans: Sequence[str]) -> list[str]:
+    """Return what looks like a configuration key or an option of ours, and is none."""
+    keys = set(field_paths())
+    prefixes = {key[: dot.start()] for key in keys for dot in re.finditer(r"\.", key)}
+    unknown = []
+    for span in spans:
+        for name in re.findall(r"(?<![\w./-])(\w+(?:\.\w+)+)(?![\w/(])", span.replace("--", " ")):
+            section, suffix = name.partition(".")[0], name.rpartition(".")[2]
+            if section in SECTIONS and suffix not in FILE_SUFFIXES and name not in keys | prefixes:
+                unknown.append(name)
+        options = re.findall(r"(?<!\S)--(\w+)(?![\w.-])", "" if span.startswith("msrun ") else span)
+        unknown += [f"--{name}" for name in options if name not in {*FLAT_NAMES, *OWN_OPTIONS}]
+    return unknown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_keys_and_options_exist(document: Path) -> None:
+    assert unknown_names(code_spans(document)) == []
+
+
+def test_a_key_that_does_not_exist_is_found() -> None:
+    spans = ["train.epoch", "--optimizer.lr 1", "data.augment", "train.log", "--epoch 3", "loss.box: ciou", "a=loss.x"]
+    assert unknown_names(spans) == ["train.epoch", "--epoch", "loss.x"]
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, REPOSITORY / "CONTRIBUTING.md"], ids=lambda path: str(path.relative_to(REPOSITORY))
+)
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text("utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (document.parent / target).exists()] == []
+
+
+def test_quoted_messages_are_those_of_the_readers() -> None:
+    table = re.findall(r"^\| (`.+`) \| .* \|$", (REPOSITORY / "docs/data.md").read_text("utf-8"), re.M)
+    quoted = [message for row in table for message in re.findall(r"`([^`]+)`", row)]
+    sources = "".join(path.read_text("utf-8") for path in (REPOSITORY / "mindyolo_v4/data").glob("*.py"))
+    assert len(quoted) > 15
+    assert [message for message in quoted if message not in sources] == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    text = README.read_text("utf-8")
+    pages = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS[1:]]
+    assert [page for page in pages if f"]({page})" not in text] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_no_figure_is_missing(document: Path) -> None:
+    assert "TODO-MEASURED" not in document.read_text("utf-8")
