@@ -71,7 +71,7 @@ def parse(parser: _Parser, argv: Sequence[str]) -> Arguments:
     Raises:
         UserError: an option is unknown (with the nearest known one) or lacks its value.
     """
-    known = {action.option_strings[0][2:]: action for action in parser._actions if action.option_strings}
+    known = {option[2:]: action for action in parser._actions for option in action.option_strings if option[:2] == "--"}
     plain, overrides = _take_overrides([_normalise(token) for token in argv], known)
     values = vars(parser.parse_args(plain))
     config = values.pop("config")

@@ -1,5 +1,8 @@
 """COCO-style detection, wired: files -> samples -> network -> loss -> checkpoint, and raw maps -> detections -> AP."""
 
+from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up before MindSpore or OpenCV loads
+
+# isort: split
 import json
 import logging
 import time
@@ -13,11 +16,11 @@ import numpy as np
 from mindspore import nn
 from tqdm import tqdm
 
-from mindyolo_v4 import __version__, environment
+from mindyolo_v4 import __version__
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.cards import config_for_checkpoint, make_card, read_card, take_over_variants
-from mindyolo_v4.config import Tree, build_config, dump_config, record_to_tree
+from mindyolo_v4.config import Tree, build_config, dump_config, merge_trees, record_to_tree
 from mindyolo_v4.data.augment import TrainSamples
 from mindyolo_v4.data.readers import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset
@@ -25,7 +28,7 @@ from mindyolo_v4.data.stream import EvalStream, TrainStream
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze
-from mindyolo_v4.engine.run import TrainingParts
+from mindyolo_v4.engine.run import TrainingParts, check_accumulation
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.nms import detect_objects
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
@@ -35,7 +38,16 @@ from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_detector
 from mindyolo_v4.models.describe import giga_flops, parameter_count
 from mindyolo_v4.models.normalise import Normalise
-from mindyolo_v4.runtime import Runtime, make_run_folder, peak_memory_gb, setup_logger, start, to_mixed_precision
+from mindyolo_v4.runtime import (
+    Runtime,
+    choose_device,
+    existing_run_folder,
+    make_run_folder,
+    peak_memory_gb,
+    setup_logger,
+    start,
+    to_mixed_precision,
+)
 from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.data import DataConfig
 from mindyolo_v4.schema.errors import UserError
@@ -85,8 +97,10 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     freeze(network, config.train.freeze)
     parts, stream = _training_parts(config, runtime, network, train_set, val_set)
 
+    check_accumulation(parts, config.train)
+
+    resume_from = _resume_from(resume, config.save_dir, default_name)
     folder = make_run_folder(config.save_dir, default_name, resume is not None)
-    resume_from = _resume_from(resume, folder)
     setup_logger(folder, runtime.rank)
     _log_start(config, runtime, network, train_set)
     for line in taken_over:
@@ -103,13 +117,14 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
 
 def test(weight: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> int:
     """Score a checkpoint on a split and write the results to the run folder. Return the exit status."""
+    choose_device(build_config(merge_trees(recipe, overrides, "command line")).device_target)
     card = read_card(weight)
     config = config_for_checkpoint(weight, card, recipe, overrides)
     runtime = start(config)
     dataset = read_split(config.data, config.evaluate.split)
     _require_same_classes(card, dataset)
     folder = make_run_folder(config.save_dir, "test", exist_ok, permission="--exist_ok")
-    setup_logger(folder, runtime.rank)
+    setup_logger(folder, runtime.rank, "test.log")
     network, _ = load_detector(weight)
     network = to_mixed_precision(network, runtime.amp_level)
     logger.info("%s: %d images of %s", weight, len(dataset.records), dataset.source)
@@ -117,7 +132,7 @@ def test(weight: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> 
     results = {"metrics.json": metrics, "predictions.json": evaluator.predictions()}
     if config.data.format != "coco":
         results["ground_truth.json"] = evaluator.ground_truth()
-    for name, content in results.items():
+    for name, content in results.items() if runtime.rank == 0 else ():
         (folder / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
     logger.info("%s\nwritten to %s", format_metrics_table(metrics), folder)
     return 0
@@ -210,14 +225,18 @@ def _require_same_classes(card: Card, dataset: Dataset) -> None:
         )
 
 
-def _resume_from(resume: str | None, folder: Path) -> Path | None:
+def _resume_from(resume: str | None, save_dir: str | None, default_name: str) -> Path | None:
     if resume is None:
         return None
-    return checkpoint.newest_valid(folder) if resume == "auto" else Path(resume)
+    path = Path(resume)
+    if resume == "auto":
+        path = checkpoint.newest_valid(existing_run_folder(save_dir, default_name))
+    checkpoint.load_card(path)  # a damaged file is told before anything is written
+    return path
 
 
 def _log_start(config: Config, runtime: Runtime, network: nn.Cell, train_set: Dataset) -> None:
-    for note in (*environment.notes(), *runtime.notes):
+    for note in runtime.notes:
         logger.info("%s", note)
     logger.info(
         "%s, %s mode, jit level %s, mixed precision %s, %d device(s) x %d images x %d accumulated",

@@ -1,5 +1,8 @@
 """Images -> drawn images and `predictions.json`, with nothing but a checkpoint."""
 
+from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up before MindSpore or OpenCV loads
+
+# isort: split
 import glob
 import json
 import logging
@@ -15,13 +18,13 @@ from tqdm import tqdm
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.cards import config_for_checkpoint, read_card
-from mindyolo_v4.config import Tree, read_tree
+from mindyolo_v4.config import Tree, build_config, merge_trees, read_tree
 from mindyolo_v4.data.image_ops import ImageReadError, read_image, resize_image
 from mindyolo_v4.detect import InferenceForward, load_detector
 from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import Detections, detect_objects
 from mindyolo_v4.models.normalise import Normalise
-from mindyolo_v4.runtime import make_run_folder, setup_logger, start, to_mixed_precision
+from mindyolo_v4.runtime import choose_device, make_run_folder, setup_logger, start, to_mixed_precision
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
@@ -34,7 +37,7 @@ Prediction = dict[str, Any]
 class Detector:
     """A checkpoint ready to look at images, one at a time (one compiled graph whatever their sizes)."""
 
-    def __init__(self, weight: str | Path, config: Config, amp_level: str = "O0"):
+    def __init__(self, weight: str | Path, config: Config, amp_level: str):
         network, self.card = load_detector(weight)
         data = config.data
         self.config, self.anchors = config, anchor_set(self.card.model)
@@ -86,7 +89,8 @@ def predict_images(
         ImageReadError: a file is no readable image.
     """
     overrides = read_tree(None, [("evaluate.conf_thres", repr(conf_thres)), ("evaluate.iou_thres", repr(iou_thres))])
-    detector = Detector(weight, config_for_checkpoint(weight, read_card(weight), {}, overrides))
+    config = config_for_checkpoint(weight, read_card(weight), {}, overrides)
+    detector = Detector(weight, config, start(config).amp_level)
     predictions = []
     for item in images:
         is_array = isinstance(item, np.ndarray)
@@ -97,18 +101,19 @@ def predict_images(
 
 def predict(weight: str, source: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> int:
     """Draw the detections of every image of `source` and list them in `predictions.json`. Return the exit status."""
+    choose_device(build_config(merge_trees(recipe, overrides, "command line")).device_target)
     files = list_images(source)
     config = config_for_checkpoint(weight, read_card(weight), recipe, overrides)
     runtime = start(config)
     folder = make_run_folder(config.save_dir, "predict", exist_ok, permission="--exist_ok")
-    setup_logger(folder, runtime.rank)
+    setup_logger(folder, runtime.rank, "predict.log")
     detector = Detector(weight, config, runtime.amp_level)
     predictions, skipped = [], []
     for file, name in zip(tqdm(files, unit="image", disable=None), output_names(files), strict=True):
         try:
             image = read_image(Path(file))
         except ImageReadError as error:
-            skipped.append(f"{file}: {error}")
+            skipped.append(str(error))
             continue
         found = detector.detect(image)
         predictions.append(detector.describe(file, image, found))

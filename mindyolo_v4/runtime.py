@@ -134,14 +134,29 @@ def make_run_folder(
     return Path(folder)
 
 
-def setup_logger(folder: Path, rank: int) -> logging.Logger:
-    """Return the package's logger: rank 0 writes to the console and to train.log, the others only their warnings."""
+def existing_run_folder(save_dir: str | Path | None, default_name: str, runs_root: Path = Path("runs")) -> Path:
+    """Return the folder of a run to continue: `save_dir`, or the latest runs/<default_name>-<n>.
+
+    Raises:
+        UserError: there is none.
+    """
+    used = _numbered_folders(runs_root, default_name)
+    latest = runs_root / f"{default_name}-{used[-1]}" if used else None
+    folder = latest if save_dir is None else Path(save_dir)
+    if folder is None or not folder.is_dir():
+        wanted = f"{runs_root}/{default_name}-<n>" if folder is None else folder
+        raise UserError("--resume", f"there is no run folder {wanted} to continue")
+    return folder
+
+
+def setup_logger(folder: Path, rank: int, file_name: str = "train.log") -> logging.Logger:
+    """Return the package's logger: rank 0 writes to the console and to a file, the others only their warnings."""
     for handler in list(PACKAGE_LOGGER.handlers):
         PACKAGE_LOGGER.removeHandler(handler)
         handler.close()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if rank == 0:
-        handlers.append(logging.FileHandler(folder / "train.log", encoding="utf-8"))
+        handlers.append(logging.FileHandler(folder / file_name, encoding="utf-8"))
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
     handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in handlers:

@@ -52,6 +52,15 @@ def test_a_default_loses_against_the_users_own() -> None:
     assert load_config(None, arguments.overrides).evaluate.conf_thres == 0.5
 
 
+def test_every_name_of_an_option_is_known() -> None:
+    parser = build_parser("predict.py", "Predict.")
+    parser.add_argument("--source", "--image_path")
+    assert parse(parser, ["--image-path", "x.jpg"]).options["source"] == "x.jpg"
+    with pytest.raises(SystemExit) as caught:
+        parse_train("--help")
+    assert caught.value.code == 0
+
+
 @pytest.mark.parametrize(
     ("line", "parts"),
     [

@@ -181,7 +181,7 @@ def test_predict_draws_and_lists_every_image(run: Path, scenes: Path, tmp_path: 
             assert set(found) == {"class_id", "class_name", "score", "box_xyxy_px"}
             left, top, right, bottom = found["box_xyxy_px"]
             assert 0 <= left < right <= 160 and 0 <= top < bottom <= 160
-    assert "skipped" in (tmp_path / "p/train.log").read_text()
+    assert "skipped" in (tmp_path / "p/predict.log").read_text()
 
 
 def test_functions_for_notebooks(run: Path, scenes: Path) -> None:
@@ -243,7 +243,15 @@ def test_resume_continues_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
         (train_command.main, ["--config", "{recipe}", "--weight", "{recipe}"], ["tiny.yaml"]),
         (train_command.main, ["--config", "{recipe}", "--train.freeze", "[backbne.]"], ["train.freeze", "backbne."]),
         (train_command.main, ["--config", "{recipe}", "--is_parallel", "True"], ["--is_parallel", "msrun"]),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--train.accumulate", "9"],
+            ["train.accumulate", "an epoch", "9"],
+        ),
+        (train_command.main, ["--config", "{recipe}", "--resume", "nothere.ckpt"], ["nothere.ckpt"]),
+        (train_command.main, ["--config", "{recipe}", "--resume"], ["--resume", "no run folder runs/tiny-<n>"]),
         (test_command.main, [], ["--weight: missing"]),
+        (test_command.main, ["--weight", "no.ckpt", "--device_target", "Ascend"], ["--device_target CPU"]),
         (test_command.main, ["--weight", "no.ckpt"], ["no.ckpt"]),
         (test_command.main, ["--weight", "{run}/best.ckpt", "--model.width", "1"], ["model.width", "1.0", "0.1"]),
         (test_command.main, ["--weight", "{run}/best.ckpt", "--save_dir", "{run}"], ["not empty", "--exist_ok"]),

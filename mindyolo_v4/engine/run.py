@@ -43,14 +43,19 @@ class TrainingParts:
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
 
 
+def check_accumulation(parts: TrainingParts, settings: TrainConfig) -> None:
+    """Raise UserError where an epoch has not even one optimizer step."""
+    if parts.steps_per_epoch < settings.accumulate:
+        expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
+        raise UserError("train.accumulate", "is longer than an epoch", settings.accumulate, expected)
+
+
 class Run:
     """The pieces that one training is made of, and what can be done with all of them together."""
 
     def __init__(self, parts: TrainingParts, config: Config, runtime: Runtime, folder: Path):
         settings = config.train
-        if parts.steps_per_epoch < settings.accumulate:
-            expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
-            raise UserError("train.accumulate", "is longer than an epoch", settings.accumulate, expected)
+        check_accumulation(parts, settings)
         self.parts, self.folder, self.writes = parts, folder, runtime.rank == 0
         self.accumulate = settings.accumulate
         self.steps_per_epoch = parts.steps_per_epoch // settings.accumulate

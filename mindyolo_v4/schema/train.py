@@ -10,7 +10,7 @@ from mindyolo_v4.schema.errors import require, require_range
 class OptimizerConfig:
     """SGD with momentum; weight decay is coupled (L2), as in darknet."""
 
-    lr: float = 0.01  # peak learning rate of the mean-over-global-batch gradient
+    lr: float = 0.001  # peak learning rate of the mean-over-global-batch gradient
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
