@@ -112,3 +112,10 @@ def test_every_key_has_a_default_and_round_trips() -> None:
     assert len(paths) == len(set(paths))
     sections = {field.name for field in dataclasses.fields(Config)}
     assert all(path.split(".")[0] in sections for path in paths)
+
+
+def test_adamw_refuses_what_belongs_to_sgd() -> None:
+    with pytest.raises(UserError, match=r"optimizer\.nesterov: belongs to optimizer\.kind sgd"):
+        load_config(None, [("optimizer.kind", "adamw"), ("optimizer.nesterov", "true")])
+    with pytest.raises(UserError, match=r"optimizer\.momentum: must be > 0"):
+        load_config(None, [("optimizer.kind", "adamw"), ("optimizer.momentum", "0")])

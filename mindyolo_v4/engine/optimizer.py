@@ -1,4 +1,4 @@
-"""SGD with momentum: which parameters are trained, and which of them decay."""
+"""SGD with momentum or AdamW: which parameters are trained, and which of them decay."""
 
 from mindspore import Parameter, nn
 
@@ -28,10 +28,11 @@ def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer:
-    """Return SGD over the trainable parameters of `network`.
+    """Return the optimizer of the trainable parameters of `network`.
 
-    v <- momentum v + g + decay w;  w <- w - lr v. Decay falls on 4-D weights (convolution kernels), or on everything.
-    The learning rate starts at 0: the train step assigns it each time.
+    SGD: v <- momentum v + g + decay w;  w <- w - lr v. AdamW (Loshchilov and Hutter 2019, without bias correction):
+    m <- b1 m + (1 - b1) g;  u <- b2 u + (1 - b2) g^2;  w <- w - lr (m / (sqrt(u) + 1e-6) + decay w). Decay falls on 4-D
+    weights (convolution kernels), or on everything. The learning rate starts at 0: the train step assigns it each time.
     """
     trained = network.trainable_params()
     if not trained:
@@ -45,6 +46,8 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
         if group
     ]
     groups.append({"order_params": trained})
+    if settings.kind == "adamw":
+        return nn.AdamWeightDecay(groups, learning_rate=0.0, beta1=settings.momentum, beta2=settings.beta2)
     if settings.nesterov:  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
         require(settings.momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", settings.momentum)
         return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
@@ -56,6 +59,8 @@ def optimizer_state(network: nn.Cell, optimizer: nn.Optimizer) -> dict[str, Para
     names = {id(value): name for name, value in named_parameters(network).items()}
     if isinstance(optimizer, nn.SGD):
         kinds = {"moments": optimizer.accum, "first_step": optimizer.stat}
+    elif isinstance(optimizer, nn.AdamWeightDecay):
+        kinds = {"moments": optimizer.moments1, "second_moments": optimizer.moments2}
     else:
         kinds = {"moments": optimizer.moments}
     state = {"global_step": optimizer.global_step}

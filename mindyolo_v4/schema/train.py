@@ -8,10 +8,12 @@ from mindyolo_v4.schema.errors import require, require_range
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with momentum; weight decay is coupled (L2), as in darknet."""
+    """SGD with momentum and coupled weight decay (L2), as in darknet; or AdamW, which learns faster in short runs."""
 
+    kind: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.001  # peak learning rate of the mean-over-global-batch gradient
-    momentum: float = 0.9
+    momentum: float = 0.9  # adamw: decay of the first moment
+    beta2: float = 0.999  # adamw: decay of the second moment
     nesterov: bool = False
     weight_decay: float = 5e-4
     decay_on: Literal["conv", "all"] = "conv"  # convolution kernels only, or every parameter
@@ -19,6 +21,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         require_range("optimizer.lr", self.lr, 0.0, open_low=True)
         require_range("optimizer.momentum", self.momentum, 0.0, 0.9999)
+        require_range("optimizer.beta2", self.beta2, 0.0, 0.999999, open_low=True)
+        require(
+            self.kind == "sgd" or not self.nesterov, "optimizer.nesterov", "belongs to optimizer.kind sgd", self.kind
+        )
+        require(self.kind == "sgd" or self.momentum > 0, "optimizer.momentum", "must be > 0 for adamw", self.momentum)
         require_range("optimizer.weight_decay", self.weight_decay, 0.0)
 
 

@@ -62,6 +62,35 @@ def test_momentum_and_coupled_decay_on_kernels_only(any_mode, nesterov):
     assert rig.value("conv.bias").item() == pytest.approx(b, rel=1e-6)
 
 
+def test_adamw_with_decoupled_decay_on_kernels_only(any_mode):
+    settings = OptimizerConfig(kind="adamw", momentum=0.9, beta2=0.99, weight_decay=0.5)
+    rig = Rig(Linear(2.0, 1.0), LinearForward, settings)
+    values = {"conv.weight": 2.0, "conv.bias": 1.0}
+    first, second = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0.0)
+    for x, rate in ((3.0, 0.1), (-1.0, 0.05), (2.0, 0.2)):
+        rig.step(rate, [linear_input(x)])
+        for name, gradient, decay in (("conv.weight", x, 0.5), ("conv.bias", 1.0, 0.0)):
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.99 * second[name] + 0.01 * gradient**2
+            values[name] -= rate * (first[name] / (second[name] ** 0.5 + 1e-6) + decay * values[name])
+    for name, value in values.items():
+        assert rig.value(name).item() == pytest.approx(value, rel=1e-5)
+
+
+def test_adamw_leaves_everything_alone_when_a_step_is_not_finite(graph_mode):
+    rig = Rig(Linear(2.0, 1.0), LinearForward, OptimizerConfig(kind="adamw"))
+    rig.step(0.1, [linear_input(3.0)])
+    before = {name: value.asnumpy().copy() for name, value in optimizer_state(rig.network, rig.optimizer).items()}
+    weight = rig.value("conv.weight")
+    _, finite = rig.step(0.1, [linear_input(float("nan"))])
+    assert not bool(finite.asnumpy())
+    after = optimizer_state(rig.network, rig.optimizer)
+    assert {"moments.conv.weight", "second_moments.conv.bias", "global_step"} <= set(after)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name].asnumpy(), value, err_msg=name)
+    np.testing.assert_array_equal(rig.value("conv.weight"), weight)
+
+
 def test_decay_on_all(graph_mode):
     rig = Rig(Linear(2.0, 1.0), LinearForward, OptimizerConfig(weight_decay=0.5, decay_on="all"))
     rig.step(0.1, [linear_input(3.0)])
