@@ -32,7 +32,7 @@ MIN_VISIBLE = 0.6  # no object ends up with less of its pixels uncovered
 _DRAWN = 64  # coverage (0 to 255) from which a pixel counts as the object's
 _SUPERSAMPLING = 4
 _TRIES = 40  # places tried for one object
-_FORMAT = 1  # goes up when the same seed gives other pictures
+_FORMAT = 2  # goes up when the same seed gives other pictures
 _CARD = "scenes.json"  # written last: what a complete scene set was made from
 _JPEG_QUALITY = 95
 
@@ -70,7 +70,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[Image, NDArray[np.f
     draw_distractors(rng, image)
     largest = min(MAX_SIDE_PX, size * 3 // 8)
     count = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
-    sides = np.exp(rng.uniform(np.log(MIN_SIDE_PX), np.log(largest), count))
+    sides = rng.uniform(MIN_SIDE_PX, largest, count)
     scene = _Scene(image)
     for side in -np.sort(-sides):
         _place(rng, scene, float(side), largest)
@@ -235,7 +235,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder of the data set; new or empty"
     )
-    parser.add_argument("--train", type=int, default=400, metavar="N", help="training pictures (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=600, metavar="N", help="training pictures (default: %(default)s)")
     parser.add_argument("--val", type=int, default=100, metavar="N", help="validation pictures (default: %(default)s)")
     parser.add_argument("--img_size", type=int, default=320, metavar="PX", help="side in pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)")

@@ -216,4 +216,4 @@ def test_mistakes_are_one_line(arguments, message, capsys, monkeypatch, tmp_path
 def test_the_card_says_what_made_the_set(tmp_path):
     write_scenes(tmp_path / "a", SceneSet(train=1, val=1, img_size=128, seed=9))
     card = json.loads((tmp_path / "a/scenes.json").read_text())
-    assert card == {"train": 1, "val": 1, "img_size": 128, "seed": 9, "format": 1}
+    assert card == {"train": 1, "val": 1, "img_size": 128, "seed": 9, "format": 2}
