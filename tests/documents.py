@@ -156,6 +156,19 @@ def write_yolo_and_coco(root: Path, scenes: Path, names: Sequence[str]) -> None:
         (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
 
 
+def write_coco128(root: Path) -> None:
+    """Lay the drawn COCO set out as the documents' subset of COCO 2017, and list its first images."""
+    source, target = root / "datasets/mine", root / "datasets/coco128"
+    files = {"train": "instances_train2017.json", "val": "val2017_from_yolo_boxes.json"}
+    (target / "annotations").mkdir(parents=True)
+    for split, annotations in files.items():
+        shutil.copytree(source / "images" / split, target / "images" / f"{split}2017")
+        shutil.copytree(source / "labels" / split, target / "labels" / f"{split}2017")
+        shutil.copy(source / "annotations" / f"{split}.json", target / "annotations" / annotations)
+    images = sorted((target / "images/train2017").iterdir())[:8]
+    (root / "first8.txt").write_text("".join(f"{image.relative_to(root)}\n" for image in images))
+
+
 def own_data_recipes() -> list[str]:
     return [block for block in fenced_blocks(README, "yaml") if block.startswith("# mine.yaml")]
 
@@ -169,6 +182,7 @@ def build_world(root: Path, scenes: Path) -> World:
     write_yolo_and_coco(root / "datasets/mine", scenes, ["cat", "dog"])
     splits = {"train": "train", "val": "val", "test": "val"}
     write_voc(root / "datasets/bccd", scenes, splits, ["RBC", "WBC", "Platelets"])
+    write_coco128(root)
     shutil.copytree(scenes / "images/val", root / "path/to/images")
     shutil.copy(scenes / "images/val/00000.jpg", root / "picture.jpg")
     (root / "mine.yaml").write_text(own_data_recipes()[0])
