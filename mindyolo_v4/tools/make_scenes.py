@@ -235,7 +235,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder of the data set; new or empty"
     )
-    parser.add_argument("--train", type=int, default=600, metavar="N", help="training pictures (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=1200, metavar="N", help="training pictures (default: %(default)s)")
     parser.add_argument("--val", type=int, default=100, metavar="N", help="validation pictures (default: %(default)s)")
     parser.add_argument("--img_size", type=int, default=320, metavar="PX", help="side in pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)")
