@@ -4,7 +4,7 @@ import pytest
 from mindyolo_v4.anchors import MAX_SIZE_LOGIT, anchor_set, decode_boxes, sigmoid
 from mindyolo_v4.schema.model import ModelConfig
 
-# size, stride, anchor id, (column, row), logits, pixels: yolov4.md 8.3.
+# size, stride, anchor id, (column, row), logits, pixels.
 DECODE_ROWS = [
     (8, 1, (10, 7), (0.2, -0.3, 0.1, -0.2), (84.4784, 59.2854, 20.9982, 29.4743)),
     (16, 5, (0, 37), (1.5, -2.0, -0.4, 0.3), (13.5893, 593.2980, 48.2630, 197.0794)),

@@ -49,7 +49,7 @@ def draw_affine(rng: np.random.Generator, augment: AugmentConfig, canvas: int, s
     """Draw the move of a canvas (pixels a side) onto the S x S output, centre near centre.
 
     Order: perspective, rotation and zoom 1 + U(-scale, scale), shear, shift of U(-translate, translate) x S (the order
-    of the mindyolo recipe, yolov4.md 5.10). The perspective terms are limited so that no part of the canvas passes
+    of mindyolo's recipe). The perspective terms are limited so that no part of the canvas passes
     behind the viewer.
     """
     limit = 0.9 / canvas
@@ -161,7 +161,7 @@ class Pads:
 
 
 def draw_pads(rng: np.random.Generator, jitter: float, width: int, height: int) -> Pads:
-    """Draw the jitter of an image: each side ~ U(-d, d) with d = floor(jitter x side) (yolov4.md 5.5, step 2)."""
+    """Draw the jitter of an image as darknet does: each side ~ U(-d, d) with d = floor(jitter x side)."""
     limit_x, limit_y = int(jitter * width), int(jitter * height)
     left, right = (int(side) for side in rng.integers(-limit_x, limit_x, 2, endpoint=True))
     top, bottom = (int(side) for side in rng.integers(-limit_y, limit_y, 2, endpoint=True))

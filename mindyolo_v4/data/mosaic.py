@@ -40,7 +40,7 @@ def _join(image: Image, parts: Sequence[tuple[BoxArray, NDArray[np.int64]]]) -> 
 
 
 def canvas_mosaic(samples: Sequence[Sample], rng: np.random.Generator, data: DataConfig) -> Sample:
-    """Put four images around a point of a 2s x 2s canvas and move the canvas onto s x s (yolov4.md 5.10).
+    """Put four images around a point of a 2s x 2s canvas and move the canvas onto s x s (mindyolo's recipe).
 
     The point is U(s/2, 3s/2) in x and y; each image has its long side resized to s, one corner at the point, and is cut
     at the canvas border. Every image is drawn straight onto the output, by the product of both moves.
@@ -85,7 +85,7 @@ def _seen_part(place: Matrix, width: int, height: int, canvas_size: int) -> tupl
 
 @dataclass(frozen=True)
 class Shifts:
-    """By how many output pixels a tile's view moves to leave out padded borders (L, T, R, B of yolov4.md 5.5)."""
+    """By how many output pixels a tile's view moves to leave out padded borders (L, T, R, B)."""
 
     left: int = 0
     top: int = 0
@@ -94,7 +94,7 @@ class Shifts:
 
 
 def darknet_mosaic(samples: Sequence[Sample], rng: np.random.Generator, data: DataConfig) -> Sample:
-    """Cut an s x s canvas at a random point into four tiles, each a view of one augmented image (yolov4.md 5.5).
+    """Cut an s x s canvas at a random point into four tiles, each a view of one augmented image (darknet).
 
     Each image is jittered, mirrored and recoloured by its own draws; the cut is an integer in [0.2 s, 0.8 s].
     """
@@ -151,7 +151,7 @@ def tile_offset(tile: int, cut: tuple[int, int], shifts: Shifts, size: int) -> t
 def place_tile_boxes(
     boxes_cxcywh: BoxArray, offset: tuple[int, int], bounds: tuple[int, int, int, int] | None, size: int
 ) -> tuple[BoxArray, NDArray[np.bool_]]:
-    """Shift normalised boxes (N, 4) with their tile and cut them; tell (N,) which stay (darknet, yolov4.md 5.5).
+    """Shift normalised boxes (N, 4) with their tile and cut them; tell (N,) which stay (darknet).
 
     Edges are truncated to whole pixels in float32, as in the original.
 

@@ -16,7 +16,9 @@ BOX_X, BOX_Y, BOX_W, BOX_H, WEIGHT_BOX, WEIGHT_OBJECT, WEIGHT_CLASS = range(7)
 
 
 class Assigner:
-    """Match truths with predictions as darknet does (yolov4.md 4.2): the centre's cell, best anchor and good anchors.
+    """Match truths with predictions: the cell of the centre, its best anchor and every good one.
+
+    As darknet's `forward_yolo_layer` does.
 
     A truth is positive on the best of all anchors (first maximum of the shape IoU) and on every anchor whose shape IoU
     exceeds `anchor_threshold`, on each level that uses the anchor. A best anchor that no level uses gives nothing.
@@ -95,7 +97,7 @@ class Assigner:
         return truth, self._slot_offset[slot] + line * side + column
 
     def _weights(self, prediction: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return box, objectness and class weight of each row (3, rows); yolov4.md 4.2 step D, 4.3."""
+        """Return box, objectness and class weight of each row (3, rows); darknet's `averages_yolo_deltas`."""
         weights = np.zeros((3, len(prediction)))
         distinct, first, place = np.unique(prediction, return_index=True, return_inverse=True)
         weights[1, first] = 1

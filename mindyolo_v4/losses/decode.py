@@ -34,7 +34,7 @@ def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray,
 def decode_planes(logits: Planes, constants: tuple[Tensor, ...]) -> Planes:
     """Decode t_x, t_y, t_w, t_h to centre and size in pixels; `constants` broadcast against the logits.
 
-    Equation of yolov4.md 4.1; t_w and t_h are held below MAX_SIZE_LOGIT.
+    darknet's `get_yolo_box` with `scale_x_y`; t_w and t_h are held below MAX_SIZE_LOGIT.
     """
     t_x, t_y, t_w, t_h = logits
     offset_x, offset_y, gain, anchor_w, anchor_h = constants

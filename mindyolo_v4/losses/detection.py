@@ -18,7 +18,7 @@ _CLASS_CHANNELS = 5  # the first of them
 
 
 class DetectionLoss(nn.Cell):
-    """Score raw maps against the tables of `losses.assign.Assigner` (yolov4.md 4.2 to 4.4).
+    """Score raw maps against the tables of `losses.assign.Assigner` (darknet's yolo layer; CIoU: Zheng et al. 2020).
 
     box = box_gain sum w (1 - CIoU) over matches; objectness = obj_gain sum BCE over predictions, 1 at matches, 0
     elsewhere, ignored ones left out; class = cls_gain sum_c BCE over matched predictions, with target

@@ -1,4 +1,4 @@
-"""Both mosaics: darknet's label vectors (yolov4.md 8.7), hand-computed tiles, and boxes found again by their paint."""
+"""Both mosaics: darknet's own label vectors, hand-computed tiles, and boxes found again by their paint."""
 
 import colorsys
 
@@ -20,7 +20,7 @@ from mindyolo_v4.data.mosaic import (
 from mindyolo_v4.data.sample import Sample
 from mindyolo_v4.schema.data import AugmentConfig, DataConfig
 
-# ---------------------------------------------------------------- vectors of yolov4.md 8.7, from darknet itself
+# ---------------------------------------------------------------- vectors from darknet itself
 SIZE, CUT = 608, (240, 360)
 SOURCES = [
     [(0.80, 0.85, 0.20, 0.20), (0.30, 0.30, 0.10, 0.10)],

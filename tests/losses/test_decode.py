@@ -44,7 +44,7 @@ def test_equals_the_numpy_decode(graph, rng):
 
 @pytest.mark.parametrize(
     ("size", "prediction", "logits", "expected"),
-    [  # yolov4.md 8.3: prediction = first of the level + anchor H W + row W + column
+    [  # prediction = first of the level + anchor H W + row W + column
         (608, 76 * 76 + 7 * 76 + 10, (0.2, -0.3, 0.1, -0.2), (84.4784, 59.2854, 20.9982, 29.4743)),
         (608, 17328 + 2 * 38 * 38 + 37 * 38, (1.5, -2.0, -0.4, 0.3), (13.5893, 593.2980, 48.2630, 197.0794)),
         (608, 21660 + 19 * 19 + 3 * 19 + 18, (-4.0, 4.0, 0.5, 0.25), (575.8043, 128.1957, 316.5545, 312.0182)),

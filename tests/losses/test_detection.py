@@ -1,4 +1,4 @@
-"""The detector loss against darknet's deltas (yolov4.md 8.6) and a float64 oracle with finite differences."""
+"""The detector loss against darknet's deltas and a float64 oracle with finite differences."""
 
 import mindspore as ms
 import numpy as np

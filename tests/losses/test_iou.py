@@ -5,7 +5,7 @@ from mindspore import Tensor, ops
 
 from mindyolo_v4.losses.iou import box_similarity
 
-# yolov4.md 8.1: prediction, truth, IoU, GIoU, DIoU, CIoU, true gradient of CIoU with alpha constant.
+# prediction, truth, IoU, GIoU, DIoU, CIoU, true gradient of CIoU with alpha constant.
 PAIRS = [
     ((0.5, 0.5, 0.4, 0.4), (0.6, 0.6, 0.4, 0.4), 0.391304, 0.311304, 0.351304, 0.351304,
      (2.134745, 2.134745, 0.266843, 0.266843)),

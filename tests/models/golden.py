@@ -1,4 +1,4 @@
-"""The golden networks of yolov4.md section 8.10: a number generator that fills weights in darknet's file order.
+"""Golden networks, whose outputs darknet computed: a number generator that fills weights in darknet's file order.
 
 Importable from tests as `tests.models.golden`.
 """

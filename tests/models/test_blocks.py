@@ -21,7 +21,7 @@ from mindyolo_v4.models.blocks import (
 )
 
 STYLE = ConvStyle("mish", bn_eps=1e-5, bn_momentum=0.97, stride2_padding="symmetric")
-MISH = {  # x: Mish(x), Mish'(x); yolov4.md 8.2
+MISH = {  # x: Mish(x), Mish'(x); float64
     -20.0: (-4.1e-8, -3.9e-8),
     -5.0: (-0.033576238, -0.026747498),
     -3.0: (-0.145647461, -0.093393115),

@@ -1,4 +1,4 @@
-"""The CSPDarknet53 classifier against darknet (yolov4.md 8.10)."""
+"""The CSPDarknet53 classifier against darknet's own outputs."""
 
 from collections.abc import Iterator
 

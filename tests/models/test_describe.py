@@ -1,4 +1,4 @@
-"""Parameter counts and operations against yolov4.md 1.3, which darknet's own console confirms."""
+"""Parameter counts and operations as darknet's own console reports them."""
 
 import pytest
 from mindspore import nn

@@ -1,4 +1,4 @@
-"""Our network, in the variant that mindyolo trains, against what mindyolo computed (yolov4.md 3.3)."""
+"""Our network, in the variant that mindyolo trains, against what mindyolo computed."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""YOLOv4 against darknet (yolov4.md 8.10) and against its own document."""
+"""YOLOv4 against outputs and sizes that darknet reports."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""yolov4-tiny against darknet (yolov4.md 8.10)."""
+"""yolov4-tiny against darknet's own outputs."""
 
 from collections.abc import Iterator
 
