@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +33,37 @@ def data_root() -> Path:
 def rng() -> np.random.Generator:
     """Return a generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@contextmanager
+def _mode(name: str) -> Iterator[None]:
+    """Run MindSpore in a mode; it is loaded here, since most tests do without."""
+    import mindspore as ms
+
+    before = ms.get_context("mode")
+    ms.set_context(mode={"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}[name])
+    try:
+        yield
+    finally:
+        ms.set_context(mode=before)
+
+
+@pytest.fixture
+def graph_mode() -> Iterator[None]:
+    """Compile cells as graphs."""
+    with _mode("graph"):
+        yield
+
+
+@pytest.fixture
+def pynative_mode() -> Iterator[None]:
+    """Run cells operator by operator."""
+    with _mode("pynative"):
+        yield
+
+
+@pytest.fixture(params=["graph", "pynative"])
+def any_mode(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once in each mode."""
+    with _mode(request.param):
+        yield request.param
