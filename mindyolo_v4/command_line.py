@@ -45,14 +45,16 @@ class Arguments:
         return Arguments(self.config, ((dotted, text), *self.overrides), self.options)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is a UserError: one line, as of any other mistake."""
+
     def error(self, message: str) -> NoReturn:
         raise UserError("command line", message)
 
 
-def build_parser(program: str, description: str, flat_names: Sequence[str] = tuple(FLAT_NAMES)) -> _Parser:
+def build_parser(program: str, description: str, flat_names: Sequence[str] = tuple(FLAT_NAMES)) -> Parser:
     """Return a parser of `--config`, the given flat names and dotted overrides; the command adds its own options."""
-    parser = _Parser(
+    parser = Parser(
         prog=program,
         description=description,
         allow_abbrev=False,
@@ -65,7 +67,7 @@ def build_parser(program: str, description: str, flat_names: Sequence[str] = tup
     return parser
 
 
-def parse(parser: _Parser, argv: Sequence[str]) -> Arguments:
+def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
     """Split a command line into recipe, overrides and the command's own options.
 
     Raises:

@@ -96,7 +96,6 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     loaded = checkpoint.load_weights(config.weight, network, partial=True) if config.weight else None
     freeze(network, config.train.freeze)
     parts, stream = _training_parts(config, runtime, network, train_set, val_set)
-
     check_accumulation(parts, config.train)
 
     resume_from = _resume_from(resume, config.save_dir, default_name)

@@ -19,6 +19,7 @@ from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.cards import config_for_checkpoint, read_card
 from mindyolo_v4.config import Tree, build_config, merge_trees, read_tree
+from mindyolo_v4.data.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.image_ops import ImageReadError, read_image, resize_image
 from mindyolo_v4.detect import InferenceForward, load_detector
 from mindyolo_v4.evaluation.draw import draw_detections
@@ -30,7 +31,6 @@ from mindyolo_v4.schema.root import Config
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 Prediction = dict[str, Any]
 
 

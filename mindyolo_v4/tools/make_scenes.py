@@ -5,20 +5,18 @@ size, proportions, turn, colour and shading are drawn alike for all. Backgrounds
 colour and contrast from giving the answer.
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
-from mindyolo_v4.command_line import run_command
+from mindyolo_v4.command_line import Parser, run_command
 from mindyolo_v4.schema.errors import UserError, require_range
 from mindyolo_v4.tools.scene_paint import add_noise, draw_background, draw_distractors, pick_color, shade
 from mindyolo_v4.tools.scene_shapes import CLASS_NAMES, shape_outline
@@ -222,14 +220,9 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
                     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError("command line", message)
-
-
 def main(argv: Sequence[str]) -> int:
     """Generate a scene set as the command line says; return the exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m mindyolo_v4.tools.make_scenes", description="Generate pictures of shapes with boxes."
     )
     parser.add_argument(
