@@ -27,6 +27,7 @@ class AnchorLevel:
     anchor_ids: tuple[int, ...]
     anchors_wh_px: tuple[tuple[float, float], ...]  # the level's own, in the order of the map's channels
     scale_x_y: float  # 1.2, 1.1, 1.05 in YOLOv4: lets a centre reach the border of its cell
+    box_decode: str = "exp"  # as ModelConfig.box_decode
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def anchor_set(model: ModelConfig) -> AnchorSet:
     anchors = tuple((float(w), float(h)) for w, h in model.anchors_wh_px or default_anchors)
     scales = model.scale_x_y or default_scale
     levels = tuple(
-        AnchorLevel(stride, level_ids, tuple(anchors[i] for i in level_ids), float(scale))
+        AnchorLevel(stride, level_ids, tuple(anchors[i] for i in level_ids), float(scale), model.box_decode)
         for stride, level_ids, scale in zip(strides, ids, scales, strict=True)
     )
     return AnchorSet(anchors, levels)
@@ -75,7 +76,7 @@ def decode_boxes(
     """Decode N predictions of one level to centre and size in input pixels (N, 4).
 
     b_x = (i + s sigma(t_x) - (s - 1) / 2) stride, b_w = a_w e^{t_w}; b_y, b_h alike (darknet `get_yolo_box` with
-    scale_x_y = s).
+    scale_x_y = s). With `box_decode: square` b_w = a_w (2 sigma(t_w))^2 (scaled YOLOv4, darknet's `new_coords`).
 
     Args:
         box_logits: t_x, t_y, t_w, t_h (N, 4).
@@ -85,5 +86,8 @@ def decode_boxes(
     cells = np.stack([columns, rows], axis=-1).astype(box_logits.dtype)
     scale = level.scale_x_y
     centres = (cells + scale * sigmoid(box_logits[:, :2]) - (scale - 1) / 2) * level.stride
-    sizes = np.exp(np.minimum(box_logits[:, 2:], MAX_SIZE_LOGIT)) * anchors_wh_px
+    if level.box_decode == "square":
+        sizes = (2 * sigmoid(box_logits[:, 2:])) ** 2 * anchors_wh_px
+    else:
+        sizes = np.exp(np.minimum(box_logits[:, 2:], MAX_SIZE_LOGIT)) * anchors_wh_px
     return np.concatenate([centres, sizes], axis=-1)

@@ -50,7 +50,7 @@ def config_for_checkpoint(path: str | Path, card: Card, recipe: Tree, overrides:
     check_architecture(path, card, written_keys(written, "model"))
     base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
     fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
-    del fixed["color"]
+    del fixed["color"], fixed["crop_fraction"]
     if "names" not in written.get("data", {}):
         fixed["names"] = list(card.class_names)
     tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, str(path))

@@ -54,3 +54,12 @@ def test_decode_holds_huge_sizes():
     logits = np.array([[0.0, 0.0, 1e6, -1e6]], np.float32)
     boxes = decode_boxes(logits, np.array([0]), np.array([0]), np.ones((1, 2), np.float32), level)
     np.testing.assert_allclose(boxes[0, 2:], [np.exp(MAX_SIZE_LOGIT), 0], rtol=1e-6)
+
+
+def test_square_decode_by_hand():
+    # sigma(0) = 1/2: the anchor itself, in the middle of cell (3, 2); sigma(log 3) = 3/4: (2 * 3/4)^2 = 2.25 anchors.
+    model = ModelConfig(box_decode="square", scale_x_y=(2.0, 2.0, 2.0))
+    level = anchor_set(model).levels[0]
+    logits = np.array([[0, 0, 0, 0], [np.log(3), 0, np.log(3), 0]])
+    boxes = decode_boxes(logits, np.array([3, 3]), np.array([2, 2]), np.array([[10.0, 20.0]] * 2), level)
+    np.testing.assert_allclose(boxes, [[28, 20, 10, 20], [32, 20, 22.5, 20]], rtol=1e-12)

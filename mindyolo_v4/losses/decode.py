@@ -31,16 +31,21 @@ def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray,
     return tuple(np.concatenate(blocks, axis=1).astype(np.float32))
 
 
-def decode_planes(logits: Planes, constants: tuple[Tensor, ...]) -> Planes:
+def decode_planes(logits: Planes, constants: tuple[Tensor, ...], square: bool = False) -> Planes:
     """Decode t_x, t_y, t_w, t_h to centre and size in pixels; `constants` broadcast against the logits.
 
-    darknet's `get_yolo_box` with `scale_x_y`; t_w and t_h are held below MAX_SIZE_LOGIT.
+    darknet's `get_yolo_box` with `scale_x_y`; t_w and t_h are held below MAX_SIZE_LOGIT. `square`: the sizes are
+    a (2 sigma(t))^2 as in scaled YOLOv4.
     """
     t_x, t_y, t_w, t_h = logits
     offset_x, offset_y, gain, anchor_w, anchor_h = constants
+    centre_x, centre_y = offset_x + gain * ops.sigmoid(t_x), offset_y + gain * ops.sigmoid(t_y)
+    if square:
+        half_w, half_h = ops.sigmoid(t_w), ops.sigmoid(t_h)
+        return centre_x, centre_y, anchor_w * (4.0 * half_w * half_w), anchor_h * (4.0 * half_h * half_h)
     return (
-        offset_x + gain * ops.sigmoid(t_x),
-        offset_y + gain * ops.sigmoid(t_y),
+        centre_x,
+        centre_y,
         anchor_w * ops.exp(ops.clamp(t_w, max=MAX_SIZE_LOGIT)),
         anchor_h * ops.exp(ops.clamp(t_h, max=MAX_SIZE_LOGIT)),
     )

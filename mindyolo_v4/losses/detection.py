@@ -34,6 +34,7 @@ class DetectionLoss(nn.Cell):
         super().__init__()
         self.num_classes = num_classes
         self.anchors_a_level = tuple(len(level.anchor_ids) for level in anchors.levels)
+        self.square_sizes = anchors.levels[0].box_decode == "square"
         self.box_kind = loss.box
         self.gains = (loss.box_gain, loss.obj_gain, loss.cls_gain)
         self.smoothing = loss.label_smoothing
@@ -95,7 +96,8 @@ class DetectionLoss(nn.Cell):
         planes = ()
         for channel in _BOX_CHANNELS:
             planes += (prediction_plane(fixed, channel),)
-        ignored = fits_a_truth(decode_planes(planes, self.constants), truths_xyxy_px, self.ignore_threshold)
+        boxes = decode_planes(planes, self.constants, self.square_sizes)
+        ignored = fits_a_truth(boxes, truths_xyxy_px, self.ignore_threshold)
         if self.ignore_class_logit is not None:
             levels = ()
             for level_map in fixed:
@@ -108,7 +110,7 @@ class DetectionLoss(nn.Cell):
         constants = ()
         for plane in self.constants:
             constants += (ops.gather(plane, prediction, 0),)
-        boxes = decode_planes(logits[:4], constants)
+        boxes = decode_planes(logits[:4], constants, self.square_sizes)
         return ops.sum(values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values[:4], self.box_kind)))
 
     def _objectness_term(

@@ -10,11 +10,12 @@ from mindyolo_v4.schema.model import ModelConfig
 class Preprocessing:
     """How an image becomes network input, as the weights were trained."""
 
-    resize: Literal["letterbox", "stretch"] = "letterbox"
+    resize: Literal["letterbox", "stretch", "crop"] = "letterbox"  # crop: short side scaled, centre cut out
     pad_value: int = 114  # grey level of the letterbox border, 0 to 255
     color: Literal["rgb"] = "rgb"  # channel order
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # subtracted, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # divides, 0..255 scale
+    crop_fraction: float = 1.0  # crop only: side of the cut by the scaled short side (0.875 = 224 of 256)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Card:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     source: str = ""  # where the weights come from
     config: dict[str, Any] = field(default_factory=dict)  # the resolved configuration of the run; empty if converted
+    source_format: str = ""  # converted weights: the format they came in
+    source_sha256: str = ""  # converted weights: hexadecimal digest of the file they came in
+    origin: dict[str, Any] = field(default_factory=dict)  # what only an export back to that format needs
 
     @property
     def architecture(self) -> str:

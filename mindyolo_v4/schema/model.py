@@ -21,6 +21,7 @@ class ModelConfig:
     neck_activation: Literal["mish", "leaky", "silu"] | None = None
     anchors_wh_px: tuple[tuple[float, float], ...] | None = None  # all anchors, smallest level first, pixels
     scale_x_y: tuple[float, ...] | None = None  # one factor a level, smallest stride first
+    box_decode: Literal["exp", "square"] = "exp"  # size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4)
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
     # Batch normalisation and activation as one C++ operator while training on CPU, compiled on first use; no part of
     # the network's identity. "auto": where it can be had; "on": an error where it cannot.

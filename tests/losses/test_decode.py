@@ -9,8 +9,8 @@ from mindyolo_v4.schema.model import ModelConfig
 
 
 @ms.jit
-def decode_in_graph(logits, constants):
-    return decode_planes(logits, constants)
+def decode_in_graph(logits, constants, square):
+    return decode_planes(logits, constants, square)
 
 
 @ms.jit
@@ -19,15 +19,17 @@ def first_channels(maps):
     return prediction_plane(split, 0), prediction_plane(split, 4)
 
 
-def run(logits, constants, graph):
+def run(logits, constants, graph, square=False):
     decode = decode_in_graph if graph else decode_planes
-    planes = decode(ms.mutable(tuple(Tensor(plane) for plane in logits)), tuple(Tensor(plane) for plane in constants))
+    constants = tuple(Tensor(plane) for plane in constants)
+    planes = decode(ms.mutable(tuple(Tensor(plane) for plane in logits)), constants, square)
     return np.stack([plane.asnumpy() for plane in planes], axis=-1)
 
 
 @pytest.mark.parametrize("graph", [True, False])
-def test_equals_the_numpy_decode(graph, rng):
-    anchors = anchor_set(ModelConfig())
+@pytest.mark.parametrize("box_decode", ["exp", "square"])
+def test_equals_the_numpy_decode(graph, box_decode, rng):
+    anchors = anchor_set(ModelConfig(box_decode=box_decode))
     constants = prediction_constants(anchors, 64)
     logits = rng.normal(0, 3, (4, constants[0].size)).astype(np.float32)
     logits[2, :5] = 50.0  # held by the clamp
@@ -39,7 +41,8 @@ def test_equals_the_numpy_decode(graph, rng):
             part = logits[:, start : start + side * side].T
             expected.append(decode_boxes(part, columns, rows, np.full((side * side, 2), wh, np.float32), level))
             start += side * side
-    np.testing.assert_allclose(run(logits, constants, graph), np.concatenate(expected), rtol=1e-5, atol=1e-5)
+    found = run(logits, constants, graph, box_decode == "square")
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
