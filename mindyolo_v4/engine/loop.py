@@ -57,6 +57,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
             if state.step % per_epoch and state.step != last_step:
                 continue
             recorder.flush()
+            recorder.end_epoch(epoch)
             run.tick()
             out_of_time = settings.max_minutes is not None and state.train_seconds > 60.0 * settings.max_minutes
             if any_rank(out_of_time, runtime.world_size):
@@ -66,7 +67,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
             if parts.evaluate is not None and (last or (ended and epoch % settings.val_interval == 0)):
                 run.validate(epoch, files)
             run.save(epoch, keep=ended and epoch % settings.checkpoint_interval == 0)
-            recorder.restart_clock()
+            recorder.start_epoch()
             if last:
                 break
     epoch = math.ceil(state.step / per_epoch)

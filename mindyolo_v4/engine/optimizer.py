@@ -31,13 +31,14 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
     """Return the optimizer of the trainable parameters of `network`.
 
     SGD: v <- momentum v + g + decay w;  w <- w - lr v. AdamW (Loshchilov and Hutter 2019, without bias correction):
-    m <- b1 m + (1 - b1) g;  u <- b2 u + (1 - b2) g^2;  w <- w - lr (m / (sqrt(u) + 1e-6) + decay w). Decay falls on 4-D
-    weights (convolution kernels), or on everything. The learning rate starts at 0: the train step assigns it each time.
+    m <- b1 m + (1 - b1) g;  u <- b2 u + (1 - b2) g^2;  w <- w - lr (m / (sqrt(u) + 1e-6) + decay w). Decay falls on
+    weights of several axes (convolution kernels, dense matrices), or on everything. The learning rate starts at 0: the
+    train step assigns it each time.
     """
     trained = network.trainable_params()
     if not trained:
         raise UserError("train.freeze", "leaves nothing to train")
-    decays = [parameter for parameter in trained if settings.decay_on == "all" or parameter.ndim == 4]
+    decays = [parameter for parameter in trained if settings.decay_on == "all" or parameter.ndim > 1]
     chosen = {id(parameter) for parameter in decays}
     rest = [parameter for parameter in trained if id(parameter) not in chosen]
     groups: list[dict[str, object]] = [

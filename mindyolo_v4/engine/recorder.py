@@ -1,6 +1,7 @@
 """What becomes of each step's values: rows, progress line, and the count of steps that were not finite."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,20 @@ class Outcome:
 
 
 @dataclass
+class EpochTotals:
+    """What an epoch sums up; the step that compiles counts only where there is no other."""
+
+    images: int = 0  # of all devices
+    since: float = field(default_factory=time.monotonic)
+    compiling_speed: float = 0.0  # images/s of the step that compiled
+    losses: list[float] = field(default_factory=list)  # of the finite steps
+
+    def speed(self) -> float:
+        """Return the images a second until now."""
+        return self.images / max(time.monotonic() - self.since, 1e-9) if self.images else self.compiling_speed
+
+
+@dataclass
 class Recorder:
     """Read a step's values back one step late, so that the device never waits for the host, and pass them on."""
 
@@ -57,12 +72,18 @@ class Recorder:
     pending: Outcome | None = None
     images: int = 0  # since the last row, all devices
     since: float = field(default_factory=time.monotonic)
+    epoch: EpochTotals = field(default_factory=EpochTotals)
+    compiled: bool = False
 
     def put(self, epoch: int, result: tuple[Tensor, Tensor], learning_rate: float, images: int) -> None:
         """Keep the result of the step that `state` has just counted; `images` are those of all devices."""
         step, now = self.state.step, time.monotonic()
         self.images += images
         speed = self.images / max(now - self.since, 1e-9)
+        if self.compiled:
+            self.epoch.images += images
+        else:
+            self.epoch.since, self.epoch.compiling_speed, self.compiled = now, speed, True
         self.pending = Outcome(step, epoch, *result, learning_rate, speed)
         if step % self.settings.log_interval == 0:
             self.restart_clock()
@@ -77,11 +98,25 @@ class Recorder:
             row = (done.step, done.epoch, values, done.learning_rate, done.images_per_s)
             self.files.step(*row)
             self.progress.step(*row)
-        self._count(bool(done.finite.asnumpy()), done.step, float(values[0]))
+        finite, loss = bool(done.finite.asnumpy()), float(values[0])
+        self._count(finite, done.step, loss)
+        if finite:
+            self.epoch.losses.append(loss)
 
     def restart_clock(self) -> None:
         """Leave what has passed until now, a validation say, out of the speed."""
         self.images, self.since = 0, time.monotonic()
+
+    def start_epoch(self) -> None:
+        """Begin to sum up an epoch; what has passed until now is left out of its speed."""
+        self.restart_clock()
+        self.epoch = EpochTotals()
+
+    def end_epoch(self, epoch: int) -> None:
+        """Tell the speed of all devices over the epoch, and its mean loss."""
+        losses = self.epoch.losses
+        loss = sum(losses) / len(losses) if losses else math.nan
+        logger.info("Epoch: [%d] Avg img/s: %.3f Loss: %.4f", epoch, self.epoch.speed(), loss)
 
     def _count(self, finite: bool, step: int, loss: float) -> None:
         state = self.state

@@ -16,7 +16,7 @@ class OptimizerConfig:
     beta2: float = 0.999  # adamw: decay of the second moment
     nesterov: bool = False
     weight_decay: float = 5e-4
-    decay_on: Literal["conv", "all"] = "conv"  # convolution kernels only, or every parameter
+    decay_on: Literal["conv", "all"] = "conv"  # convolution kernels and dense matrices only, or every parameter
 
     def __post_init__(self) -> None:
         require_range("optimizer.lr", self.lr, 0.0, open_low=True)
