@@ -10,12 +10,13 @@ from mindyolo_v4.schema.model import ModelConfig
 class Preprocessing:
     """How an image becomes network input, as the weights were trained."""
 
-    resize: Literal["letterbox", "stretch", "crop"] = "letterbox"  # crop: short side scaled, centre cut out
+    # crop: short side scaled, centre cut out; stretch_crop: both sides scaled, as the MindSpore model zoo does
+    resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
     pad_value: int = 114  # grey level of the letterbox border, 0 to 255
     color: Literal["rgb"] = "rgb"  # channel order
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # subtracted, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # divides, 0..255 scale
-    crop_fraction: float = 1.0  # crop only: side of the cut by the scaled short side (0.875 = 224 of 256)
+    crop_fraction: float = 1.0  # crop, stretch_crop: side of the cut by the scaled side (0.875 = 224 of 256)
 
 
 @dataclass(frozen=True)

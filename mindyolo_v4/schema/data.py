@@ -66,26 +66,58 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class ClassifyConfig:
+    """How a classifier's training images are cut, jittered and mixed; flips, hue and turns are `data.augment`'s."""
+
+    crop: Literal["resized", "darknet"] = "resized"  # a part of random area and shape, or darknet's random size
+    area: tuple[float, ...] = (0.08, 1.0)  # resized: smallest and largest part, fraction of the image's area
+    ratio: tuple[float, ...] = (0.75, 4 / 3)  # resized: smallest and largest width by height of the part
+    short_side_px: tuple[int, ...] = (128, 448)  # darknet: range that the short side is scaled to
+    aspect: float = 1.0  # darknet: largest factor of the aspect (4/3 = up to x4/3 or /(4/3))
+    color_jitter: tuple[float, ...] = (0.0, 0.0, 0.0)  # brightness, contrast, saturation: each times 1 + U(-j, j)
+    mix: Literal["none", "cutmix", "mosaic", "both"] = "none"  # both: one or the other, with equal chance
+    mix_prob: float = 0.5  # share of the samples that are mixed from several images
+
+    def __post_init__(self) -> None:
+        for name, high in (("area", 1.0), ("ratio", float("inf")), ("short_side_px", float("inf"))):
+            values = getattr(self, name)
+            require(len(values) == 2, f"data.classify.{name}", "needs two numbers", values, "[smallest, largest]")
+            good = 0 < values[0] <= values[1] <= high
+            require(good, f"data.classify.{name}", "out of range", values, "0 < smallest <= largest")
+        require_range("data.classify.aspect", self.aspect, 1.0)
+        require(len(self.color_jitter) == 3, "data.classify.color_jitter", "needs three numbers", self.color_jitter)
+        for strength in self.color_jitter:
+            require_range("data.classify.color_jitter", strength, 0.0, 1.0)
+        require_range("data.classify.mix_prob", self.mix_prob, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """One data set: where it lies, its splits and class names, and how images become network input."""
 
-    format: Literal["coco", "yolo", "voc"] = "coco"  # annotation format
+    format: Literal["coco", "yolo", "voc", "imagenet"] = "coco"  # annotation format; imagenet: a folder a class
     root: str | None = None  # folder that the splits are relative to
     train: Any = None  # a split: file, folder, list name, or {annotations: FILE, images: DIR}
     val: Any = None
     test: Any = None
+    mindrecord: str | None = None  # imagenet: folder that tools.to_mindrecord wrote; splits in it are read from it
     names: Any = None  # class names: a list, or a file with one name a line; optional where the files hold them
     num_classes: int | None = None  # checked against the names when given
     img_size: int = 608  # network input side, pixels, a multiple of 32
-    resize: Literal["letterbox", "stretch"] = "letterbox"  # how a test image is fitted to img_size
+    # How a test image is fitted to img_size. Classifiers: crop scales the short side to img_size / crop_fraction,
+    # stretch_crop both sides, and the centre is cut out.
+    resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
+    crop_fraction: float = 1.0  # crop and stretch_crop: side of the cut by the scaled side (0.875 = 224 of 256)
     pad_value: int = 114  # grey level of the letterbox border and of uncovered canvas, 0 to 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB mean subtracted in the graph, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # RGB divisor applied in the graph, 0..255 scale
     max_truths: int = 200  # truths kept a training sample; further ones are counted and reported
     num_workers: int | None = None  # loader processes a device; default: cores divided by devices, 1 to 8
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    classify: ClassifyConfig = field(default_factory=ClassifyConfig)
 
     def __post_init__(self) -> None:
+        require_range("data.crop_fraction", self.crop_fraction, 0.0, 1.0, open_low=True)
         require_range("data.img_size", self.img_size, 32)
         require(self.img_size % 32 == 0, "data.img_size", "not a multiple of 32", self.img_size)
         require_range("data.pad_value", self.pad_value, 0, 255)

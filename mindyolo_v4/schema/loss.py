@@ -1,4 +1,4 @@
-"""Weights and rules of the detector loss."""
+"""Weights and rules of the losses."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,10 @@ from mindyolo_v4.schema.errors import require_range
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Terms are summed over cells and classes and divided by the images of the batch."""
+    """Detector: terms are summed over cells and classes and divided by the images of the batch.
+
+    The classifier's cross-entropy is a mean over the images and knows `label_smoothing` alone.
+    """
 
     box: Literal["ciou", "diou", "giou", "iou"] = "ciou"  # box term: 1 - this
     box_gain: float = 7.5  # 5 to 10 equals darknet's iou_normalizer 0.07 in size of step
@@ -19,7 +22,7 @@ class LossConfig:
     ignore_class_threshold: float | None = (
         None  # darknet's further condition: some class above 0.25; None = no condition
     )
-    label_smoothing: float = 0.0  # class target y(1 - e) + e/2
+    label_smoothing: float = 0.0  # e: class target y(1 - e) + e/2; classifier: truth 1 - e, others e/(C - 1)
 
     def __post_init__(self) -> None:
         for name in ("box_gain", "obj_gain", "cls_gain"):

@@ -48,3 +48,8 @@ class ModelConfig:
             count = {"yolov4-tiny": 2, "cspdarknet53": 0}.get(self.architecture, 3)
             require(len(self.scale_x_y) == count, "model.scale_x_y", "wrong count", len(self.scale_x_y), count)
             require(min(self.scale_x_y, default=1.0) >= 1.0, "model.scale_x_y", "must be >= 1", self.scale_x_y)
+
+    @property
+    def task(self) -> Literal["detect", "classify"]:
+        """Return what a network of this architecture does."""
+        return "classify" if self.architecture == "cspdarknet53" else "detect"
