@@ -1,6 +1,6 @@
 """The training samples of an epoch. What happens to an image, and in which order, reads top to bottom in `_compose`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from mindyolo_v4.data.geometry import (
     resize_matrix,
     warp_sample,
 )
-from mindyolo_v4.data.image_ops import ImageReadError, read_image
+from mindyolo_v4.data.image_ops import Image, ImageReadError, read_image
 from mindyolo_v4.data.mixup import mixup
 from mindyolo_v4.data.mosaic import canvas_mosaic, darknet_mosaic
 from mindyolo_v4.data.records import Dataset
@@ -87,6 +87,7 @@ class TrainSamples:
 
     def __init__(self, dataset: Dataset, data: DataConfig, seed: int, epochs: int):
         self.table = TruthTable(dataset.records)
+        self.no_targets = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
         self.source = dataset.source
         self.data, self.seed, self.epochs = data, seed, epochs
         self._pixel_transforms = PixelTransforms(data.augment.pixel_transforms)
@@ -132,16 +133,27 @@ class TrainSamples:
     def _read(self, epoch: int, position: int, used: list[int], unreadable: list[int]) -> Sample:
         """Read the image at a position, or the next one that can be read."""
         order = epoch_permutation(self.seed, epoch, len(self))
-        for step in range(len(self)):
-            image = int(order[(position + step) % len(self)])
-            try:
-                pixels = read_image(self.table.path(image))
-            except ImageReadError:
-                unreadable.append(image)
-                continue
-            used.append(image)
-            return Sample(pixels, *self.table.truths(image))
-        raise NoReadableImageError(self.source, self.table.path(0))
+        found = read_or_next(order, position, lambda image: read_image(self.table.path(image)), unreadable)
+        if found is None:
+            raise NoReadableImageError(self.source, self.table.path(0))
+        used.append(found[0])
+        return Sample(found[1], *self.table.truths(found[0]))
+
+
+def read_or_next(
+    order: NDArray[np.int64], position: int, read: Callable[[int], Image], unreadable: list[int]
+) -> tuple[int, Image] | None:
+    """Return the image at a position of an epoch's order, or the next one that can be read: (its index, pixels).
+
+    Indices that could not be read are added to `unreadable`; None when there is nothing left.
+    """
+    for step in range(len(order)):
+        image = int(order[(position + step) % len(order)])
+        try:
+            return image, read(image)
+        except ImageReadError:
+            unreadable.append(image)
+    return None
 
 
 def _compose(

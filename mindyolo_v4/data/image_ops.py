@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.boxes import ResizeGeometry
+from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
+from mindyolo_v4.schema.data import DataConfig
 
 Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
 
@@ -26,10 +27,22 @@ def read_image(path: Path | str) -> Image:
     Raises ImageReadError for a file that is missing, empty, not an image or cut short: decoding from memory refuses a
     truncated JPEG, where cv2.imread fills the missing part with grey and only prints a warning.
     """
+    return decode_image(read_encoded(path), path)
+
+
+def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray[np.uint8]:
+    """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError where they are not there."""
     try:
-        encoded = np.fromfile(path, np.uint8)
+        encoded = np.fromfile(path, np.uint8, length, offset=offset)
     except OSError as error:
         raise ImageReadError(path) from error
+    if length not in (-1, len(encoded)):
+        raise ImageReadError(path)
+    return encoded
+
+
+def decode_image(encoded: NDArray[np.uint8], path: Path | str) -> Image:
+    """Decode the bytes of an image file as `read_image` does; `path` is for the message alone."""
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if image is None:
         raise ImageReadError(path)
@@ -44,12 +57,38 @@ def grey_image(size: int, pad_value: int) -> Image:
 def resize_image(image: Image, geometry: ResizeGeometry, pad_value: int) -> Image:
     """Fit an image (H, W, 3) into (S, S, 3): area interpolation when shrinking, bilinear otherwise, grey border."""
     width, height = geometry.resized_width, geometry.resized_height
-    shrinks = width < geometry.width or height < geometry.height
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    if (width, height) != (geometry.width, geometry.height):
-        image = cv2.resize(image, (width, height), interpolation=interpolation)
+    image = scale_image(image, width, height)
     if (width, height) == (geometry.size, geometry.size):
         return image
     canvas = grey_image(geometry.size, pad_value)
     canvas[geometry.pad_top : geometry.pad_top + height, geometry.pad_left : geometry.pad_left + width] = image
     return canvas
+
+
+def fit_image(image: Image, data: DataConfig) -> Image:
+    """Fit a test image (H, W, 3) into (S, S, 3) as `data.resize` says."""
+    height, width = image.shape[:2]
+    if data.resize in ("crop", "stretch_crop"):
+        return centre_crop(image, data.img_size, data.crop_fraction, data.resize == "crop")
+    return resize_image(image, resize_geometry(data.resize, width, height, data.img_size), data.pad_value)
+
+
+def centre_crop(image: Image, size: int, fraction: float, keep_aspect: bool) -> Image:
+    """Scale the short side, or both sides, to round(size / fraction) and cut S x S out of the centre.
+
+    The long side is rounded down, and the cut's corner to the nearest pixel, half to even, as torchvision does.
+    """
+    height, width = image.shape[:2]
+    side, short = round(size / fraction), min(height, width)
+    new_width, new_height = (side * width // short, side * height // short) if keep_aspect else (side, side)
+    scaled = scale_image(image, new_width, new_height)
+    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    return scaled[top : top + size, left : left + size]
+
+
+def scale_image(image: Image, width: int, height: int) -> Image:
+    """Resize to width x height pixels: area interpolation when a side shrinks, bilinear otherwise."""
+    if (width, height) == (image.shape[1], image.shape[0]):
+        return image
+    shrinks = width < image.shape[1] or height < image.shape[0]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

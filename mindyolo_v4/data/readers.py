@@ -25,6 +25,10 @@ def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> D
     Raises:
         UserError: names the configuration key, or the file and line, that is wrong.
     """
+    if data.format not in _READERS:
+        raise UserError("data.format", "holds no boxes", data.format, " | ".join(_READERS))
+    if data.resize in ("crop", "stretch_crop"):
+        raise UserError("data.resize", "would cut boxes off", data.resize, "letterbox | stretch")
     key = f"data.{split}"
     location = {"train": data.train, "val": data.val, "test": data.test}[split]
     if data.root is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.boxes import area_xyxy
-from mindyolo_v4.data.image_ops import Image
+from mindyolo_v4.boxes import area_xyxy, xyxy_to_cxcywh
+from mindyolo_v4.data.image_ops import Image, read_encoded
 from mindyolo_v4.data.records import ImageRecord
 
 BoxArray = NDArray[np.float32]  # (N, 4)
@@ -23,6 +23,23 @@ class Sample:
     image: Image  # (H, W, 3) RGB
     boxes_xyxy_px: BoxArray  # (N, 4) inside the image
     class_ids: ClassArray  # (N,)
+
+    def targets(self) -> tuple[BoxArray, ClassArray]:
+        """Return boxes (N, 4) as cx cy w h in fractions of a square image, and classes (N,)."""
+        return xyxy_to_cxcywh(self.boxes_xyxy_px) / np.float32(self.image.shape[0]), self.class_ids
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSample:
+    """One image with the classes that it shows; M = 1, or the most images that are mixed into one."""
+
+    image: Image  # (S, S, 3) RGB
+    class_ids: NDArray[np.int32]  # (M,) a class may occur twice
+    shares: NDArray[np.float32]  # (M,) of the image's area, sum 1; 0 where there is no further class
+
+    def targets(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return classes (M,) and their shares (M,)."""
+        return self.class_ids, self.shares
 
 
 def keep_largest(sample: Sample, limit: int) -> Sample:
@@ -57,6 +74,10 @@ class TruthTable:
     def path(self, index: int) -> Path:
         """Return the file of image `index`."""
         return Path(os.fsdecode(bytes(self._paths[index])))
+
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """Return the bytes of image file `index`. Raises ImageReadError where they cannot be had."""
+        return read_encoded(self.path(index))
 
     def truths(self, index: int) -> tuple[BoxArray, ClassArray]:
         """Return the trainable boxes (N, 4) in original pixels and classes (N,) of image `index`."""

@@ -18,9 +18,10 @@ import mindspore.dataset as ds
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.boxes import resize_geometry, xyxy_to_cxcywh
 from mindyolo_v4.data.augment import NoReadableImageError, SampleNotes, TrainSamples
-from mindyolo_v4.data.image_ops import Image, ImageReadError, grey_image, read_image, resize_image
+from mindyolo_v4.data.class_augment import ClassTrainSamples
+from mindyolo_v4.data.class_images import ClassImages
+from mindyolo_v4.data.image_ops import Image, ImageReadError, decode_image, fit_image, grey_image
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.sample import TruthTable
 from mindyolo_v4.schema.data import DataConfig
@@ -29,7 +30,7 @@ from mindyolo_v4.schema.errors import UserError
 logger = logging.getLogger(__name__)
 
 Row = tuple[np.ndarray, ...]
-Targets = Callable[[NDArray[np.float32], NDArray[np.int64]], Row]  # normalised cxcywh (N, 4), classes (N,) -> arrays
+Targets = Callable[..., Row]  # what a sample's `targets()` returns -> arrays
 
 NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
 NO_IMAGE_MARK = "[no readable image]"  # MindData hands on a worker's exception as text only
@@ -96,8 +97,7 @@ class _TrainSource:
         index = place * self._world_size + self._rank
         try:
             sample, notes = self._samples.sample_with_notes(epoch, index)
-            boxes = xyxy_to_cxcywh(sample.boxes_xyxy_px) / np.float32(sample.image.shape[0])
-            return (_chw(sample.image), *self._assign(boxes, sample.class_ids), _pack_notes(notes))
+            return (_chw(sample.image), *self._assign(*sample.targets()), _pack_notes(notes))
         except Exception as error:
             # MindData makes the exception anew from one string (which not every class can be made of), and keeps what
             # follows the last "Traceback" in it: so the original traceback goes into the message
@@ -149,7 +149,7 @@ class TrainStream:
 
     def __init__(
         self,
-        samples: TrainSamples,
+        samples: TrainSamples | ClassTrainSamples,
         assign: Targets,
         per_batch_size: int,
         num_workers: int | None,
@@ -176,7 +176,7 @@ class TrainStream:
         Element 0 is the images, uint8 (B, 3, S, S); then what `assign` returns, batched. Raises UserError when no image
         can be read; RuntimeError with the worker's traceback, image files, seed, epoch and index when a sample fails.
         """
-        columns = 2 + len(self._assign(np.zeros((0, 4), np.float32), np.zeros(0, np.int64)))
+        columns = 2 + len(self._assign(*self.samples.no_targets))
         prefetch = prefetch_size(self.per_batch_size, self.samples.data.img_size)
         shape = _Shape(columns, self.per_batch_size, self._workers, prefetch)
         stride = max(1, ROWS_A_PIPELINE // self.per_batch_size)
@@ -210,8 +210,8 @@ class TrainStream:
 class _EvalSource:
     """Test images of one device in order, then grey padding; the notes are [record index or -1, unreadable]."""
 
-    def __init__(self, table: TruthTable, data: DataConfig, indices: NDArray[np.int64]):
-        self._table, self._data, self._indices = table, data, indices
+    def __init__(self, images: TruthTable | ClassImages, data: DataConfig, indices: NDArray[np.int64]):
+        self._images, self._data, self._indices = images, data, indices
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -222,9 +222,7 @@ class _EvalSource:
         image, unreadable = grey_image(data.img_size, data.pad_value), False
         if index >= 0:
             try:
-                pixels = read_image(self._table.path(index))
-                geometry = resize_geometry(data.resize, pixels.shape[1], pixels.shape[0], data.img_size)
-                image = resize_image(pixels, geometry, data.pad_value)
+                image = fit_image(decode_image(self._images.encoded(index), self._images.path(index)), data)
             except ImageReadError:
                 unreadable = True
         return _chw(image), np.array([index, unreadable], np.int64)
@@ -235,17 +233,18 @@ class EvalStream:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | ClassImages,
         data: DataConfig,
         per_batch_size: int,
         num_workers: int | None,
         rank: int = 0,
         world_size: int = 1,
     ):
-        self._table, self._data, self._per_batch_size = TruthTable(dataset.records), data, per_batch_size
+        self._images = dataset if isinstance(dataset, ClassImages) else TruthTable(dataset.records)
+        self._data, self._per_batch_size = data, per_batch_size
         self._workers = worker_count(num_workers, world_size)
-        share = -(-len(self._table) // world_size)
-        own = np.arange(rank, len(self._table), world_size)
+        share = -(-len(self._images) // world_size)
+        own = np.arange(rank, len(self._images), world_size)
         padded = -(-share // per_batch_size) * per_batch_size  # equal on all devices
         self._indices = np.concatenate([own, np.full(padded - len(own), -1)]).astype(np.int64)
         self._unreadable: dict[str, int] = {}
@@ -258,12 +257,12 @@ class EvalStream:
         if len(self._indices) == 0:
             return
         rows: list[NDArray[np.int64]] = []
-        source = _EvalSource(self._table, self._data, self._indices)
+        source = _EvalSource(self._images, self._data, self._indices)
         prefetch = prefetch_size(self._per_batch_size, self._data.img_size)
         shape = _Shape(2, self._per_batch_size, self._workers, prefetch)
         for (images,) in _batches(source, shape, rows.append):
             indices, unreadable = rows.pop().T
-            self._unreadable.update({str(self._table.path(int(index))): 1 for index in indices[unreadable == 1]})
+            self._unreadable.update({str(self._images.path(int(index))): 1 for index in indices[unreadable == 1]})
             yield images, indices[indices >= 0]
 
     def report(self) -> dict[str, Any]:

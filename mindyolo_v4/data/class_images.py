@@ -1,0 +1,50 @@
+"""The images and classes of one split of a classification set: more than a million fit into a few flat arrays."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.data.image_ops import read_encoded
+
+Encoded = NDArray[np.uint8]  # (bytes,) an image file as it is
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Where each image lies inside the MindRecord files of `tools.to_mindrecord`."""
+
+    paths: tuple[Path, ...]
+    shard_ids: NDArray[np.int32]  # (N,) index into `paths`
+    offsets: NDArray[np.int64]  # (N,) bytes from the start of the file
+    lengths: NDArray[np.int64]  # (N,) bytes
+
+
+@dataclass(frozen=True, eq=False)
+class ClassImages:
+    """One split, read and checked. Forked loader workers share the arrays' memory."""
+
+    folder: Path  # that the names are relative to
+    names: NDArray[np.bytes_]  # (N,) file names
+    class_ids: NDArray[np.int32]  # (N,) index into class_names
+    class_names: tuple[str, ...]
+    source: str  # folder or list, for messages and reports
+    warnings: tuple[str, ...] = ()
+    shards: Shards | None = None  # None: the images are files
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """Return the file of image `index`, which only names it where the images lie in shards."""
+        return self.folder / os.fsdecode(bytes(self.names[index]))
+
+    def encoded(self, index: int) -> Encoded:
+        """Return the bytes of image file `index`. Raises ImageReadError where they cannot be had."""
+        if self.shards is None:
+            return read_encoded(self.path(index))
+        shards = self.shards
+        path, offset, length = shards.paths[shards.shard_ids[index]], shards.offsets[index], shards.lengths[index]
+        return read_encoded(path, int(offset), int(length))
