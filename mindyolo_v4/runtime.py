@@ -5,7 +5,7 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +105,14 @@ def any_rank(flag: bool, world_size: int) -> bool:
         return flag
     count = ops.AllReduce(ops.ReduceOp.SUM)(Tensor([float(flag)], ms.float32))
     return float(count.asnumpy()[0]) > 0.5
+
+
+def sum_over_ranks(counts: Sequence[int], world_size: int) -> list[int]:
+    """Return the sums of counts (each sum below 2^24, exact in float32) over all devices."""
+    if world_size == 1:
+        return list(counts)
+    summed = ops.AllReduce(ops.ReduceOp.SUM)(Tensor(np.array(counts, np.float32)))
+    return [round(float(count)) for count in summed.asnumpy()]
 
 
 def make_run_folder(

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,22 @@ from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+DETECTION_CURVES = {"AP": "AP", "AP50": "AP50"}  # column of metrics.csv -> its label
+CLASSIFICATION_CURVES = {"acc1": "Acc@1", "acc5": "Acc@5"}  # percent
 _SMOOTH_SHARE = 40  # the heavy line averages over this fraction of the steps
 
 
-def plot_results(steps_csv: Path, metrics_csv: Path, png: Path) -> None:
-    """Draw loss and its parts, learning rate, AP and AP50 into `png`.
+def plot_results(
+    steps_csv: Path, metrics_csv: Path, png: Path, curves: Mapping[str, str] = DETECTION_CURVES, top: float = 1.0
+) -> None:
+    """Draw loss and its parts, learning rate and validation curves into `png`.
 
     A missing, empty or half-written file gives an empty panel; non-finite values are left out.
 
     Args:
         steps_csv: columns step, loss*, lr.
-        metrics_csv: columns epoch, AP, AP50.
+        metrics_csv: columns epoch and those of `curves`.
+        top: the best value that a curve can reach.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -34,8 +40,8 @@ def plot_results(steps_csv: Path, metrics_csv: Path, png: Path) -> None:
     loss_axes, rate_axes, metric_axes = figure.subplots(1, 3)
     _plot_losses(loss_axes, steps)
     _plot_lines(rate_axes, steps, "step", {"lr": "learning rate"}, marker="")
-    _plot_lines(metric_axes, metrics, "epoch", {"AP": "AP", "AP50": "AP50"}, marker="o")
-    metric_axes.set_ylim(0, 1)
+    _plot_lines(metric_axes, metrics, "epoch", curves, marker="o")
+    metric_axes.set_ylim(0, top)
     metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, title in ((loss_axes, "loss"), (rate_axes, "learning rate"), (metric_axes, "validation")):
         axes.set_title(title)
@@ -96,7 +102,7 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _plot_lines(
-    axes: "Axes", table: dict[str, NDArray[np.float64]], across: str, labels: dict[str, str], marker: str
+    axes: "Axes", table: dict[str, NDArray[np.float64]], across: str, labels: Mapping[str, str], marker: str
 ) -> None:
     axes.set_xlabel(across)
     shown = False

@@ -1,0 +1,48 @@
+"""Acc@1 and Acc@5: how often the truth is the best class, and among the five best."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+KS = (1, 5)
+
+
+def truth_ranks(scores: NDArray[np.floating], class_ids: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return for each row of scores (N, C) how many classes come before the true one (N,); ties go to the lower class.
+
+    A truth whose score is not a number has rank C.
+    """
+    own = np.take_along_axis(scores, class_ids[:, None].astype(np.int64), axis=1)  # (N, 1)
+    earlier = np.arange(scores.shape[1])[None, :] < class_ids[:, None]
+    ranks = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+    return np.where(np.isnan(own[:, 0]), scores.shape[1], ranks)
+
+
+def best_classes(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Return the `count` best classes of scores (C,), best first; ties go to the lower class."""
+    return np.argsort(-scores, kind="stable")[:count]
+
+
+class TopK:
+    """Count hits over batches of any size."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (1 + len(KS))  # images, then hits among the best k
+
+    def add(self, scores: NDArray[np.floating], class_ids: NDArray[np.integer]) -> None:
+        """Count the rows of scores (N, C) with true classes (N,)."""
+        ranks = truth_ranks(scores, class_ids)
+        hits = [int((ranks < k).sum()) for k in KS]
+        self.counts = [total + more for total, more in zip(self.counts, [len(ranks), *hits], strict=True)]
+
+
+def top_k_metrics(counts: Sequence[int]) -> dict[str, float]:
+    """Return acc1 and acc5 in percent, and images, from `TopK.counts` or the sum of several."""
+    images, *hits = counts
+    return {f"acc{k}": 100.0 * hit / max(images, 1) for k, hit in zip(KS, hits, strict=True)} | {"images": images}
+
+
+def format_top_k(metrics: dict[str, float]) -> str:
+    """Return the line that the field's training scripts print."""
+    return f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f}"
