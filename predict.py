@@ -1,4 +1,4 @@
-"""Draw what a checkpoint finds: python predict.py --weight W --source FILE|FOLDER|GLOB [--key value ...]"""
+"""Draw or name what a checkpoint sees: python predict.py --weight W --source FILE|FOLDER|GLOB [--key value ...]"""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from mindyolo_v4.schema.errors import UserError
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
-    parser = build_parser("predict.py", "Draw the objects that a checkpoint finds in images.")
+    parser = build_parser(
+        "predict.py", "Draw the objects that a checkpoint finds in images, or name their five best classes."
+    )
     parser.add_argument("--source", "--image_path", help="image file, folder or glob pattern")
     parser.add_argument("--exist_ok", action="store_true", help="write into a folder that is not empty")
     arguments = (

@@ -14,26 +14,34 @@ from mindyolo_v4.schema.root import Config
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
 _VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
 _FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
+_NETWORKS = {"detect": "detector", "classify": "classifier"}
+# Where neither a recipe nor a run says what the data are, converted weights for instance.
+_DATA_OF_TASK: dict[str, Tree] = {
+    "detect": {},
+    "classify": {"data": {"format": "imagenet", "train": "train", "val": "val"}},
+}
 
 
 def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
     """Return the card of the checkpoints that a run with `config` writes."""
     data = config.data
-    preprocessing = Preprocessing(data.resize, data.pad_value, "rgb", data.mean, data.std)
-    return Card("detect", config.model, class_names, data.img_size, preprocessing, source, record_to_tree(config))
+    preprocessing = Preprocessing(data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction)
+    return Card(
+        config.model.task, config.model, class_names, data.img_size, preprocessing, source, record_to_tree(config)
+    )
 
 
-def read_card(path: str | Path) -> Card:
-    """Return the card of a detector checkpoint.
+def read_card(path: str | Path, task: str | None = None) -> Card:
+    """Return a checkpoint's card.
 
     Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or does not hold a detector.
+        UserError: the file is damaged, is no checkpoint of ours, or its network is not for `task` (None: for any).
     """
     tree = checkpoint.load_card(path)
     known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
     card: Card = build_record(Card, known, f"{path}: card.")
-    if card.task != "detect":
-        raise UserError(path, "holds no detector", card.task, "detect")
+    if task not in (None, card.task):
+        raise UserError(path, f"holds no {_NETWORKS[str(task)]}", card.task, task)
     return card
 
 
@@ -49,8 +57,9 @@ def config_for_checkpoint(path: str | Path, card: Card, recipe: Tree, overrides:
     written = merge_trees(recipe, overrides, "command line")
     check_architecture(path, card, written_keys(written, "model"))
     base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
+    base = merge_trees(_DATA_OF_TASK[card.task], base, str(path))
     fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
-    del fixed["color"], fixed["crop_fraction"]
+    del fixed["color"]
     if "names" not in written.get("data", {}):
         fixed["names"] = list(card.class_names)
     tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, str(path))

@@ -44,7 +44,7 @@ def test_card_survives_its_way_through_a_checkpoint(card: Card, monkeypatch: pyt
 def test_a_classifier_is_refused(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards.checkpoint, "load_card", lambda path: record_to_tree(replace(card, task="classify")))
     with pytest.raises(UserError, match=r"x\.ckpt: holds no detector"):
-        cards.read_card("x.ckpt")
+        cards.read_card("x.ckpt", "detect")
 
 
 def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:

@@ -1,0 +1,136 @@
+"""What training and testing of every task have in common: compiled forward passes, the run folder, the log."""
+
+from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up before MindSpore or OpenCV loads
+
+# isort: split
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+from mindyolo_v4.cards import take_over_variants
+from mindyolo_v4.config import Tree, dump_config
+from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.engine.loop import fit
+from mindyolo_v4.engine.run import TrainingParts, check_accumulation
+from mindyolo_v4.models.blocks import choose_fused
+from mindyolo_v4.models.describe import giga_flops, parameter_count
+from mindyolo_v4.models.normalise import Normalise
+from mindyolo_v4.runtime import Runtime, existing_run_folder, make_run_folder, peak_memory_gb, setup_logger
+from mindyolo_v4.schema.card import Card
+from mindyolo_v4.schema.data import DataConfig
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.root import Config
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingForward(nn.Cell):
+    """Images and targets -> the loss and its parts, as the training engine compiles it."""
+
+    def __init__(self, normalise: nn.Cell, network: nn.Cell, loss: nn.Cell):
+        super().__init__()
+        self.normalise, self.network, self.loss = normalise, network, loss
+        self.part_names = loss.part_names
+
+    def construct(self, images: ms.Tensor, *targets: ms.Tensor) -> tuple[ms.Tensor, tuple[ms.Tensor, ...]]:
+        """Return (total, parts) of images (B, 3, S, S) uint8 and the loss's own targets."""
+        return self.loss(self.network(self.normalise(images)), *targets)
+
+
+class InferenceForward(nn.Cell):
+    """Images (B, 3, S, S) uint8 -> what the network makes of them: raw maps, or class logits."""
+
+    def __init__(self, normalise: nn.Cell, network: nn.Cell):
+        super().__init__()
+        self.normalise, self.network = normalise, network
+        self.set_train(False)
+
+    def construct(self, images: ms.Tensor):
+        """Return the network's output."""
+        return self.network(self.normalise(images))
+
+
+def normaliser(data: DataConfig) -> nn.Cell:
+    """Return the cell that turns the loader's bytes into network input."""
+    return Normalise(data.mean, data.std)
+
+
+def take_over(config: Config, tree: Tree, card: Card | None) -> tuple[Config, list[str]]:
+    """Give the configuration the variants of its starting weights; return it with a line for each that changed."""
+    if card is None:
+        return config, []
+    config, taken = take_over_variants(config, tree, card)
+    return config, [f"taken over from {config.weight}: {line}" for line in taken]
+
+
+def describe_start(config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:
+    """Return what is in force, a line each: device, operators, network."""
+    count, size = parameter_count(network), config.data.img_size
+    return [
+        *runtime.notes,
+        f"{runtime.device_target}, {runtime.ms_mode} mode, jit level {runtime.jit_level}, mixed precision "
+        f"{runtime.amp_level}, {runtime.world_size} device(s) x {config.train.per_batch_size} images x "
+        f"{config.train.accumulate} accumulated",
+        f"batch normalisation with activation while training: {choose_fused(config.model.cpu_fused)[1]}",
+        f"{config.model.architecture}: {count:,} parameters, {giga_flops(network, size):.3f} GFLOPs at {size} px",
+    ]
+
+
+def run_training(
+    parts: TrainingParts,
+    config: Config,
+    runtime: Runtime,
+    default_name: str,
+    resume: str | None,
+    lines: Sequence[str],
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Train in the run folder, whose log begins with `lines` and `warnings`; return the folder.
+
+    Args:
+        default_name: of the folder, where the configuration names none.
+        resume: None, a checkpoint, or "auto": the newest one of the folder.
+    """
+    check_accumulation(parts, config.train)
+    resume_from = _resume_from(resume, config.save_dir, default_name)
+    folder = make_run_folder(config.save_dir, default_name, resume is not None)
+    setup_logger(folder, runtime.rank)
+    for line in lines:
+        logger.info("%s", line)
+    for line in warnings:
+        logger.warning("%s", line)
+    if runtime.rank == 0:
+        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    fit(parts, config, runtime, folder, resume_from)
+    return folder
+
+
+def _resume_from(resume: str | None, save_dir: str | None, default_name: str) -> Path | None:
+    if resume is None:
+        return None
+    path = Path(resume)
+    if resume == "auto":
+        path = checkpoint.newest_valid(existing_run_folder(save_dir, default_name))
+    checkpoint.load_card(path)  # a damaged file is told before anything is written
+    return path
+
+
+def log_unreadable(report: dict[str, Any]) -> None:
+    """Name the images that a stream could not read."""
+    for path, count in report["unreadable"].items():
+        logger.warning("%s: could not be decoded (%d times)", path, count)
+
+
+def log_end(folder: Path) -> None:
+    """Say what the run took and where it lies."""
+    logger.info("peak memory %.2f GB; run folder: %s", peak_memory_gb(), folder)
+
+
+def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
+    """Raise UserError where a data set's classes are not the checkpoint's."""
+    if class_names != card.class_names:
+        raise UserError("data.names", "not the classes of the checkpoint", list(class_names), list(card.class_names))
