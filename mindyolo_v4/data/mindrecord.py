@@ -1,6 +1,7 @@
 """Splits that `tools.to_mindrecord` has packed: an index beside the MindRecord files says where each image lies."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def _read_packed(data: DataConfig, folder: Path, split: str) -> ClassImages:
             fields = {name: index[name] for name in index.files}
         files = [(folder / str(name), int(size)) for name, size in zip(fields["files"], fields["sizes"], strict=True)]
         version = int(fields["version"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise UserError(source, f"is no index of packed images: {error}") from None
     if version != INDEX_VERSION:
         raise UserError(source, "was written by another version of tools.to_mindrecord", version, INDEX_VERSION)
