@@ -11,15 +11,17 @@ from mindyolo_v4.engine.schedule import learning_rates
 from mindyolo_v4.schema.root import Config
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-RECIPES = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "yolov4").glob("*.yaml"))]
+CLASSIFIERS = sorted((CONFIGS / "cspdarknet53").glob("*.yaml"))
+RECIPES = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "yolov4").glob("*.yaml")), *CLASSIFIERS]
 COCO_TRAIN_IMAGES = 118_287
+IMAGENET_TRAIN_IMAGES = 1_281_167
 HEADER_FIELDS = ("Command:", "Devices:", "Hours:", "Expected:", "Sources:", "Learning rate:")
 
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 
 
-def recipe(name: str) -> Config:
-    return load_config(CONFIGS / "yolov4" / f"{name}.yaml")
+def recipe(name: str, folder: str = "yolov4") -> Config:
+    return load_config(CONFIGS / folder / f"{name}.yaml")
 
 
 def header(path: Path) -> str:
@@ -30,6 +32,7 @@ def header(path: Path) -> str:
 def test_the_recipes_asked_for_are_there() -> None:
     names = {path.stem for path in RECIPES}
     assert names >= {"quickstart", "yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"}
+    assert {path.stem for path in CLASSIFIERS} == {"imagenet", "omega", "zoo", "tinyimagenet10"}
 
 
 @each_recipe
@@ -49,7 +52,7 @@ def test_header_says_what_it_must(path: Path) -> None:
     assert [field for field in HEADER_FIELDS if f"# {field}" not in text] == []
     devices, images = map(int, re.search(r"# Devices: +(\d+) x (\d+) images", text).groups())
     assert images == config.train.per_batch_size
-    assert devices == (8 if path.stem in ("yolov4", "yolov4-silu") else 1)
+    assert devices == (8 if path.stem in ("yolov4", "yolov4-silu", "imagenet", "zoo") else 1)
     accumulated = re.search(r"(\d+) times accumulated", text)
     assert config.train.accumulate == (int(accumulated.group(1)) if accumulated else 1)
 
@@ -171,3 +174,68 @@ def test_the_model_zoo_page_names_every_recipe_and_its_rates() -> None:
         " --weight /PATH/TO/WEIGHT.ckpt",
     ]
     assert [command for command in commands if command not in page.splitlines()] == []
+
+
+# ------------------------------------------------------------------------------------------------ classifiers
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.stem)
+def test_a_classifier_reads_imagenets_layout(path: Path) -> None:
+    config = load_config(path)
+    assert config.model.task == "classify"
+    assert (config.data.format, config.data.train, config.data.val) == ("imagenet", "train", "val")
+    assert config.data.augment.flip_prob == 0.5
+    assert config.optimizer.decay_on == ("all" if path.stem == "imagenet" else "conv")
+
+
+def test_the_default_classifier_recipe_is_the_gpu_counterparts() -> None:
+    config = recipe("imagenet", "cspdarknet53")
+    data, optimizer = config.data, config.optimizer
+    assert (data.img_size, data.resize, round(data.img_size / data.crop_fraction)) == (224, "crop", 256)
+    assert [mean / 255 for mean in data.mean] == pytest.approx([0.485, 0.456, 0.406])
+    assert [std / 255 for std in data.std] == pytest.approx([0.229, 0.224, 0.225])
+    assert (data.classify.area, data.classify.mix, data.classify.color_jitter) == ((0.08, 1.0), "none", (0, 0, 0))
+    assert data.classify.ratio == pytest.approx((3 / 4, 4 / 3), abs=1e-6)
+    assert (optimizer.kind, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.1, 0.9, 1e-4)
+    assert (config.train.per_batch_size, config.train.epochs, config.train.ema.decay) == (64, 120, 0.0)
+    assert (config.loss.label_smoothing, config.model.bn_momentum) == (0.0, 0.9)
+    rates = learning_rates(optimizer, config.schedule, 10, 300)[::10]
+    assert rates == pytest.approx([0.1 * 0.1 ** (epoch // 30) for epoch in range(300)], rel=1e-9)
+
+
+def test_the_zoos_recipe() -> None:
+    config = recipe("zoo", "cspdarknet53")
+    rates = learning_rates(config.optimizer, config.schedule, 100, config.train.epochs)
+    assert (rates[0], rates[250], rates[500]) == pytest.approx((0.0, 0.05, 0.1))
+    assert rates[500 + 14500 // 2] == pytest.approx(0.05)
+    assert (config.data.resize, config.data.classify.color_jitter) == ("stretch_crop", (0.4, 0.4, 0.4))
+    assert (config.loss.label_smoothing, config.optimizer.weight_decay) == (0.1, 1e-4)
+
+
+def test_darknets_classifier_recipe() -> None:
+    config = recipe("omega", "cspdarknet53")
+    steps = IMAGENET_TRAIN_IMAGES // 128
+    assert config.train.per_batch_size * config.train.accumulate == 128
+    assert 0 <= steps * config.train.epochs - config.train.max_steps < steps
+    rates = learning_rates(config.optimizer, config.schedule, steps, config.train.epochs)
+    assert rates[500] == pytest.approx(0.1 / 16)
+    assert rates[600_000] == pytest.approx(0.1 * 0.5**4, rel=5e-3)
+    assert rates[1_199_999] < 1e-9
+    data = config.data
+    assert (data.img_size, data.crop_fraction, data.mean, data.std) == (256, 1.0, (0, 0, 0), (255, 255, 255))
+    assert (data.classify.crop, data.classify.short_side_px, data.classify.mix) == ("darknet", (128, 448), "both")
+    assert (data.augment.degrees, data.augment.hsv, data.augment.hue) == (7.0, "darknet", 0.1)
+    assert (data.augment.saturation, data.augment.value, data.classify.aspect) == pytest.approx((4 / 3,) * 3)
+    assert (config.loss.label_smoothing, config.optimizer.weight_decay) == (0.1, 5e-4)
+
+
+def test_the_small_classifier_can_start_the_small_detector() -> None:
+    classifier, detector = recipe("tinyimagenet10", "cspdarknet53").model, recipe("bccd").model
+    assert (classifier.width, classifier.depth) == (detector.width, detector.depth) == (0.25, 0.33)
+
+
+def test_the_classifier_page_names_every_recipe_and_what_others_reached() -> None:
+    page = (CONFIGS / "cspdarknet53" / "README.md").read_text("utf-8")
+    assert [path.name for path in CLASSIFIERS if f"[{path.name}]({path.name})" not in page] == []
+    assert [figure for figure in ("76.644", "1049", "148", "78.54", "78.7") if figure not in page] == []
+    assert "python train.py --batch-size 64 --epochs 120 --data-path /path/to/imagenet" in page
