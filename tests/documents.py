@@ -16,12 +16,14 @@ import test as test_command
 import train as train_command
 from mindyolo_v4.boxes import cxcywh_to_xyxy
 from mindyolo_v4.command_line import run_command
-from mindyolo_v4.tools import check_data, fit_anchors, make_scenes
+from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.class_folders import write_imagenet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
-DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "configs/yolov4/README.md"]
+DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS += [REPOSITORY / "configs/yolov4/README.md", REPOSITORY / "configs/cspdarknet53/README.md"]
 SIZE = 160  # pixels, of the drawn pictures
 
 # What makes a command small; nothing else is appended to it.
@@ -39,12 +41,17 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
+    ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
 }
 TRAIN_MINE = "python train.py --config mine.yaml --save_dir runs/mine"
 TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
-MAKERS = {  # run folder that documents use -> the documented command that makes it
+TINY = "datasets/tinyimagenet10"
+MAKERS = {  # folder that documents use -> the documented command that makes it
     "runs/mine": TRAIN_MINE,
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
+    "runs/tinyimagenet10-1": f"python train.py --config configs/cspdarknet53/tinyimagenet10.yaml --data_path {TINY}",
+    "datasets/packed": "python -m mindyolo_v4.tools.to_mindrecord"
+    f" --data_path {TINY} --split train --output datasets/packed",
 }
 
 
@@ -63,6 +70,13 @@ def documented_commands() -> list[str]:
         blocks += fenced_blocks(document, "sh", "shell")[2 if document == README else 0 :]
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+def is_of_classifier(line: str) -> bool:
+    """Tell whether a command trains a classifier or reads a checkpoint of one."""
+    return ("train.py" in line and "configs/cspdarknet53" in line) or (
+        "train.py" not in line and "runs/tinyimagenet10-1" in line
+    )
 
 
 def split_command(line: str) -> tuple[tuple[str, ...], list[str]]:
@@ -183,6 +197,7 @@ def build_world(root: Path, scenes: Path) -> World:
     splits = {"train": "train", "val": "val", "test": "val"}
     write_voc(root / "datasets/bccd", scenes, splits, ["RBC", "WBC", "Platelets"])
     write_coco128(root)
+    write_imagenet(root / TINY, train=4, val=2)
     shutil.copytree(scenes / "images/val", root / "path/to/images")
     shutil.copy(scenes / "images/val/00000.jpg", root / "picture.jpg")
     (root / "mine.yaml").write_text(own_data_recipes()[0])
