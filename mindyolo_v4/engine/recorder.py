@@ -110,7 +110,7 @@ class Recorder:
     def start_epoch(self) -> None:
         """Begin to sum up an epoch; what has passed until now is left out of its speed."""
         self.restart_clock()
-        self.epoch = EpochTotals()
+        self.epoch = EpochTotals(since=self.since)
 
     def end_epoch(self, epoch: int) -> None:
         """Tell the speed of all devices over the epoch, and its mean loss."""

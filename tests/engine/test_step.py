@@ -5,7 +5,7 @@ import math
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
 
 from mindyolo_v4.engine.ema import Ema
@@ -95,6 +95,14 @@ def test_decay_on_all(graph_mode):
     rig = Rig(Linear(2.0, 1.0), LinearForward, OptimizerConfig(weight_decay=0.5, decay_on="all"))
     rig.step(0.1, [linear_input(3.0)])
     assert rig.value("conv.bias").item() == pytest.approx(1.0 - 0.1 * (1.0 + 0.5), rel=1e-6)
+
+
+def test_dense_matrices_decay_as_kernels_do():
+    network = nn.SequentialCell([nn.Conv2d(3, 4, 3, has_bias=True), nn.BatchNorm2d(4), nn.Dense(4, 2)])
+    optimizer = build_optimizer(network, OptimizerConfig(weight_decay=0.5))
+    decays = dict(zip((p.name for p in optimizer.parameters), optimizer.decay_flags, strict=True))
+    assert {name for name, flag in decays.items() if flag} == {"0.weight", "2.weight"}
+    assert len(decays) == 6
 
 
 @pytest.mark.parametrize("scale", ["none", "static", "dynamic"])
