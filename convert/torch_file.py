@@ -254,5 +254,5 @@ def _as_float32(stored: np.ndarray, storage: Storage) -> np.ndarray:
         bits = stored.astype(np.uint32, order="C")
         return np.left_shift(bits, np.uint32(16), out=bits).view(np.float32)
     if stored.dtype.kind == "f":
-        stored = stored.astype(np.float32, order="C", copy=False)
+        stored = stored.astype(np.float32, copy=False)
     return np.require(stored, requirements=["C", "A"])

@@ -65,6 +65,8 @@ def test_parts_of_one_storage(tmp_path, write):
         "column": Part(base, 2, (3,), (4,)),
         "one": Part(base, 11, (1, 1), (100, 7)),  # strides of single elements mean nothing
         "half": Part(base.astype(np.float16), 0, (3, 2), (1, 6)),
+        "integer": Part(base.astype(np.int16), 0, (3, 2), (1, 6)),
+        "short": Part(base.astype(np.float32).view(np.uint16)[1::2].copy(), 0, (3, 2), (1, 6), kind="BFloat16Storage"),
     }
     found = read_tensors(write(tmp_path / "a.pth", tensors))
     grid = base.reshape(3, 4)
@@ -72,7 +74,8 @@ def test_parts_of_one_storage(tmp_path, write):
     assert found["transposed"].tolist() == grid.T.tolist() and found["transposed"].flags.c_contiguous
     assert found["column"].tolist() == grid[:, 2].tolist()
     assert found["one"].tolist() == [[11.0]]
-    assert found["half"].tolist() == [[0, 6], [1, 7], [2, 8]] and found["half"].flags.c_contiguous
+    for name in ("half", "integer", "short"):
+        assert found[name].tolist() == [[0, 6], [1, 7], [2, 8]] and found[name].flags.c_contiguous
 
 
 def test_floats_of_a_zip_are_views(tmp_path):
@@ -140,6 +143,7 @@ def test_no_state_dict(tmp_path, checkpoint):
         Part(WEIGHT, shape=(7,)),
         Part(WEIGHT, offset=1),
         Part(WEIGHT, shape=(2, 3), strides=(4, 1)),
+        Part(WEIGHT, shape=(7,), strides=(0,)),
         Part(WEIGHT, shape=(1 << 40,), strides=(0,)),
         Part(WEIGHT, shape=(1 << 61, 1 << 61), strides=(0, 0)),
         Part(WEIGHT, shape=(0, 1 << 61), strides=(1, 1)),

@@ -1,5 +1,7 @@
 """Pickles that attack: nothing runs, nothing is changed, memory stays bounded, one line is said."""
 
+import copyreg
+import os
 import pickle
 import struct
 import zipfile
@@ -133,8 +135,6 @@ def test_states_change_nothing_of_ours(tmp_path, build, target):
         b"\x8e" + struct.pack("<Q", 1 << 40),  # a terabyte of bytes
         b"\x96" + struct.pack("<Q", 1 << 40),
         b"\x95" + struct.pack("<Q", 1 << 40),
-        b"Nr\xff\xff\xff\x7f",  # the memo's entry 2 147 483 647
-        b"Np2147483647\n",
         b"}" * (torch_pickle.MAX_INSTRUCTIONS + 2),
         b"}" + b")" + b"\x85" * 200_000 + b"Ns",  # hashing it would overflow the C stack
     ],
@@ -143,23 +143,67 @@ def test_broken_pickles(tmp_path, content):
     assert "is damaged or cut short: its pickle" in refusal(zipped(tmp_path, content))
 
 
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
+def test_the_memo_stays_small(tmp_path, put):
+    assert "memo entry 2147483647" in refusal(zipped(tmp_path, b"N" + put))  # it would take 34 GB
+
+
 def test_deep_lists_are_no_trouble(tmp_path):
     deep = b"]" * 100_000 + b"a" * 99_999
     assert "holds no state dict (got list" in refusal(zipped(tmp_path, deep))
 
 
-def test_pickle_and_storage_too_long_for_their_place(tmp_path):
+def test_a_dict_that_holds_itself(tmp_path):
+    assert "holds no state dict" in refusal(zipped(tmp_path, b"}q\x00X\x05\x00\x00\x00modelh\x00s"))
+
+
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04%st"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (STORAGE % b"" + b"QK\x00K\x04\x85)\x89NtR", "1 sizes and 0 strides"),
+        (STORAGE % b"" + b"QK\x00(" + b"K\x01" * 33 + b"t(" + b"K\x01" * 33 + b"ttR", "at most 32 numbers"),
+        (STORAGE % b"" + b"QK\x00K\x04\x85K\x01\x85\x89N}X\x03\x00\x00\x00negI01\nstR", "negated or conjugated"),
+        (STORAGE % b"(X\x01\x00\x00\x00vK\x00K\x04t" + b"QK\x00K\x04\x85K\x01\x85tR", "view of a storage"),
+    ],
+)
+def test_tensors_of_other_kinds(tmp_path, content, words):
+    assert words in refusal(zipped(tmp_path, b"ctorch._utils\n_rebuild_tensor_v2\n(" + content))
+
+
+def test_extension_registry_is_not_used(tmp_path):
+    """A code that this process has resolved before reaches its object past every check of names."""
+    copyreg.add_extension("os", "getcwd", 201)
+    try:
+        assert pickle.loads(b"\x80\x02\x82\xc9.") is os.getcwd
+        assert "instruction EXT1" in refusal(zipped(tmp_path, b"\x82\xc9)R"))
+    finally:
+        copyreg.remove_extension("os", "getcwd", 201)
+
+
+def test_a_pickle_of_64_mb_is_not_read(tmp_path):
     big = bytes(torch_pickle.MAX_PICKLE_BYTES + 1)
     assert "data.pkl is too long" in refusal(write_zip(tmp_path / "a.pth", {}, records={"data.pkl": big}))
-    path = write_zip(tmp_path / "b.pth", {"w": WEIGHT})
-    content = bytearray(path.read_bytes())
-    directory = content.rindex(b"PK\x01\x02", 0, content.index(b"archive/byteorder", content.index(b"PK\x01\x02")))
-    first = content.index(b"PK\x01\x02")
-    for place, size in ((first, 10), (directory, 1 << 30)):  # data.pkl shorter than its pickle, byteorder of 1 GB
-        changed = bytearray(content)
-        changed[place + 20 : place + 28] = struct.pack("<II", size, size)
-        path.write_bytes(changed)
-        assert "damaged" in (message := refusal(path)) or f"{size}" in message or "reaches behind" in message
+
+
+def test_directory_that_lies(tmp_path):
+    path = write_zip(tmp_path / "a.pth", {"w": WEIGHT})
+    content = path.read_bytes()
+
+    def changed(entry: bytes, at: int, value: bytes):
+        name = content.rindex(entry)  # in the directory, 46 bytes behind the start of its record
+        new = bytearray(content)
+        new[name - 30 : name - 26] = bytes(4)  # no checksum
+        new[name - 46 + at : name - 46 + at + len(value)] = value
+        path.write_bytes(new)
+        return path
+
+    assert "behind its place" in refusal(changed(b"archive/data.pkl", 20, struct.pack("<II", 10, 10)))
+    message = refusal(changed(b"archive/data/0", 20, struct.pack("<II", 1 << 30, 1 << 30)))
+    assert "archive/data/0 reaches behind the end" in message and str(len(content)) in message
+    assert "is not where the directory" in refusal(changed(b"archive/data/0", 42, struct.pack("<I", 5)))
 
 
 def test_compressed_entries_are_never_unpacked(tmp_path):
