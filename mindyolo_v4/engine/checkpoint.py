@@ -85,9 +85,9 @@ def load_card(path: str | Path) -> dict[str, Any]:
 def foreign_file(path: str | Path) -> UserError:
     """Return the error that says what a file is that is no checkpoint of ours, and how to convert it."""
     command = convert_command(path)
-    return UserError(
-        path, "is no checkpoint of this package", describe(path), f"convert it: {command}" if command else None
-    )
+    if command is None:
+        return UserError(path, "is no checkpoint of this package", describe(path))
+    return UserError(path, f"is {describe(path)}; convert it: {command}")
 
 
 def load_weights(

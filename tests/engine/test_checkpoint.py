@@ -113,7 +113,7 @@ def test_nothing_in_common(tmp_path):
         (lambda data: b"PK\x03\x04" + data, "got a PyTorch file"),
         (
             lambda data: b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(400),
-            r"got a darknet .weights file, expected convert it: python -m convert.darknet \S+last.ckpt \S+",
+            r"is a darknet .weights file; convert it: python -m convert.darknet \S+last.ckpt \S+last_converted.ckpt$",
         ),
         (lambda data: b"<html><body>404</body></html>", "got a web page"),
     ],
