@@ -7,8 +7,8 @@ python -m benchmarks.classifier_reading --images datasets/coco128/images/train20
     pipeline  a MindData pipeline in C++, whose crops are its own draws: not a function of seed, epoch and index
     pil       Pillow, as torchvision reads
 
-The figure is in milliseconds an image. The bound: no more than 1.05 times the faster of `eager` and `pil`, the other two
-whose samples are a function of seed, epoch and index.
+The figure is in milliseconds an image. The bound: no more than 1.05 times the faster of `eager` and `pil`, the other
+two whose samples are a function of seed, epoch and index.
 """
 
 import argparse

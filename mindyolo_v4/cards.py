@@ -12,7 +12,12 @@ from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
-_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
+_VARIANTS = (
+    "topdown_kernel",
+    "stride2_padding",
+    "bn_eps",
+    "backbone_activation",
+)  # no recipe names them: the weights know
 _FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
 _NETWORKS = {"detect": "detector", "classify": "classifier"}
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
@@ -37,11 +42,16 @@ def read_card(path: str | Path, task: str | None = None) -> Card:
     Raises:
         UserError: the file is damaged, is no checkpoint of ours, or its network is not for `task` (None: for any).
     """
-    tree = checkpoint.load_card(path)
-    known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
-    card: Card = build_record(Card, known, f"{path}: card.")
+    card = build_card(path, checkpoint.load_card(path))
     if task not in (None, card.task):
         raise UserError(path, f"holds no {_NETWORKS[str(task)]}", card.task, task)
+    return card
+
+
+def build_card(path: str | Path, tree: Tree) -> Card:
+    """Return the card that a checkpoint holds as plain mappings. Raises UserError naming the key that is wrong."""
+    known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
+    card: Card = build_record(Card, known, f"{path}: card.")
     return card
 
 

@@ -1,10 +1,15 @@
 """Recognise weight files by their content, and read a MindSpore checkpoint's index without MindSpore."""
 
+import io
+import json
 import mmap
+import pickletools
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 CARD = "card"  # the text entry that makes a MindSpore checkpoint one of ours
 
@@ -15,10 +20,36 @@ DESCRIPTIONS = {
     "pytorch": "a PyTorch file",
     "darknet": "a darknet .weights file",
     "onnx": "an ONNX file",
+    "html": "a web page, as a failed download leaves one",
+    "text": "a text file",
     "empty": "an empty file",
     "unknown": "no weight file, or a damaged one",
 }
 
+
+@dataclass(frozen=True)
+class Family:
+    """Whose weights a file holds, told from one tensor that only theirs have."""
+
+    name: str
+    description: str
+    module: str  # of `convert`, the command that converts them
+    telltale: str  # how the name of that tensor ends
+
+
+FAMILIES = (
+    Family("mindyolo", "a mindyolo checkpoint", "mindyolo", "model.model.0.conv.weight"),
+    Family("mindspore_zoo", "a checkpoint of the MindSpore model zoo", "mindspore_zoo", "backbone.conv0.0.weight"),
+    Family("tianxiaomo", "weights of Tianxiaomo's pytorch-YOLOv4", "pytorch", "down1.conv1.conv.0.weight"),
+    Family("tianxiaomo_cfg", "weights of Tianxiaomo's cfg loader", "pytorch", "models.0.conv1.weight"),
+    Family("wongkinyiu", "weights of WongKinYiu's PyTorch_YOLOv4", "pytorch", "module_list.0.Conv2d.weight"),
+    Family("deepspark", "weights of DeepSpark's CSPDarknet53", "pytorch", "stage2.split0.layers.0.weight"),
+    Family("timm", "weights of timm's cspdarknet53", "pytorch", "stages.0.conv_exp.conv.weight"),
+)
+OWN_TELLTALE = "backbone.stem.conv.weight"  # ours, of the two networks with CSPDarknet53; tiny has the next one
+OWN_TINY_TELLTALE = "backbone.stem0.conv.weight"
+
+_HEADER_LIMIT = 1 << 26  # bytes of a file's table of contents that are looked at
 _CRC_MARK, _CRC_LENGTH = b"crc_num", 17  # MindSpore appends this and ten bytes, the crc32 of all before
 _CHUNK = 1 << 24
 
@@ -44,7 +75,7 @@ def identify(path: str | Path) -> str:
     if size == 0:
         return "empty"
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(512)
     if head[:4] == b"PK\x03\x04" or head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
         return "pytorch"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= size:
@@ -52,12 +83,64 @@ def identify(path: str | Path) -> str:
     if head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b":"):
         return "onnx"
     version = [int.from_bytes(head[place : place + 4], "little") for place in (0, 4)]
-    if version[0] == 0 and version[1] in (1, 2) and size % 4 == 0:
+    if version[0] == 0 and version[1] in (1, 2):
         return "darknet"
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
+        return "html"
     try:
         return "mindyolo_v4" if CARD in read_index(path) else "mindspore"
     except FormatError:
-        return "unknown"
+        return "text" if _is_text(head) else "unknown"
+
+
+def family_of(path: str | Path) -> Family | None:
+    """Return whose weights a MindSpore, PyTorch or safetensors file of others holds, None where no table knows them."""
+    names = {"mindspore": read_index, "pytorch": _torch_strings, "safetensors": safetensors_header}.get(identify(path))
+    if names is None:
+        return None
+    try:
+        known = list(names(path))
+    except FormatError:
+        return None
+    return next((f for f in FAMILIES if any(f".{name}".endswith(f".{f.telltale}") for name in known)), None)
+
+
+def describe(path: str | Path) -> str:
+    """Say in a few words what a file is."""
+    family = family_of(path)
+    return family.description if family else DESCRIPTIONS[identify(path)]
+
+
+def convert_command(path: str | Path) -> str | None:
+    """Return the command that makes a checkpoint of ours from a foreign file, None where there is none."""
+    kind, family = identify(path), family_of(path)
+    if family is not None:
+        module = family.module
+    elif kind == "darknet":
+        module = "darknet"
+    elif kind == "safetensors" and CARD in safetensors_header(path).get("__metadata__", {}):
+        module = "safetensors"
+    else:
+        return None
+    target = Path(path).with_suffix(".ckpt")
+    if target == Path(path):
+        target = target.with_name(f"{target.stem}_converted.ckpt")
+    return f"python -m convert.{module} {path} {target}"
+
+
+def safetensors_header(path: str | Path) -> dict[str, Any]:
+    """Return the table of contents of a safetensors file: tensors by name, and `__metadata__`. Raises FormatError."""
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _HEADER_LIMIT:
+            raise FormatError(f"its header of {length} bytes is larger than any file of weights has")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise FormatError("its header is damaged") from error
+    if not isinstance(header, dict):
+        raise FormatError("its header is damaged")
+    return header
 
 
 def read_index(path: str | Path) -> dict[str, Entry]:
@@ -99,6 +182,38 @@ def check_sum(path: str | Path) -> None:
             found = zlib.crc32(data[start : min(start + _CHUNK, end)], found)
         if found != int.from_bytes(data[end + len(_CRC_MARK) :], "big"):
             raise FormatError("its checksum does not match: the file is damaged")
+
+
+def _is_text(head: bytes) -> bool:
+    text = head.decode("utf-8", "replace")
+    # The last character may be cut through.
+    return "\ufffd" not in text[:-1] and all(
+        letter.isprintable() or letter in "\t\n\r\f\ufeff\ufffd" for letter in text
+    )
+
+
+def _torch_strings(path: str | Path) -> set[str]:
+    """Return the strings in a PyTorch file's pickles, found by reading their opcodes: nothing is built or run."""
+    path = Path(path)
+    pickles: IO[bytes]
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                entry = next(info for info in archive.infolist() if info.filename.endswith("data.pkl"))
+                if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > _HEADER_LIMIT:
+                    raise FormatError("no PyTorch file: its table of contents is compressed or too long")
+                pickles = io.BytesIO(archive.read(entry))
+        else:
+            with path.open("rb") as file:
+                pickles = io.BytesIO(file.read(_HEADER_LIMIT))
+    except (zipfile.BadZipFile, StopIteration) as error:
+        raise FormatError("no PyTorch file") from error
+    found: set[str] = set()
+    try:
+        while True:  # the older layout has several pickles, and bytes that are none behind them
+            found.update(value for _, value, _ in pickletools.genops(pickles) if isinstance(value, str))
+    except (ValueError, EOFError):
+        return found
 
 
 def _mapped(path: str | Path) -> mmap.mmap:

@@ -42,7 +42,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {  # room -> rooms or single modules th
     "predict": (*WIRING, "wiring", "detect", "classify"),
     "export": (*WIRING, "wiring", "detect", "classify"),
     "tools": ("config", "command_line", "schema", "boxes", "anchors", "data"),
-    "convert": ("models", "schema", "formats", "engine.checkpoint", "runtime", "boxes", "anchors"),
+    "convert": (
+        *("models", "schema", "formats", "config", "cards", "command_line"),
+        *("engine.checkpoint", "runtime", "boxes", "anchors"),
+    ),
 }
 NEVER_IMPORTED = (*ENTRY_POINTS, "tests", "benchmarks", "scripts", "convert")
 # The modules that must not load MindSpore, directly or through others; "!" takes one out again.

@@ -50,7 +50,9 @@ def test_index_and_card(tmp_path):
         (struct.pack("<Q", 2) + b"{}", "safetensors"),
         (struct.pack("<iiiq", 0, 2, 5, 32000) + bytes(40), "darknet"),
         (b"\x08\x08\x12\x07pytorch", "onnx"),
-        (b"hello", "unknown"),
+        (b"hello", "text"),
+        (b"\xff\xfe\x00\x01", "unknown"),
+        (b"\n<!DOCTYPE html><html>", "html"),
     ],
 )
 def test_identify(tmp_path, data, kind):

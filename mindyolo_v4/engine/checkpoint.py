@@ -13,7 +13,17 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
 from mindyolo_v4.engine.parameters import named_parameters
-from mindyolo_v4.formats import CARD, DESCRIPTIONS, Entry, FormatError, check_sum, identify, read_index, read_text
+from mindyolo_v4.formats import (
+    CARD,
+    Entry,
+    FormatError,
+    check_sum,
+    convert_command,
+    describe,
+    identify,
+    read_index,
+    read_text,
+)
 from mindyolo_v4.schema.errors import UserError
 
 EMA, OPTIMIZER, SCALER = "ema.", "optimizer.", "scaler."  # name prefixes of what is not the model itself
@@ -68,8 +78,16 @@ def load_card(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's card without reading its tensors. Raises UserError for any other or damaged file."""
     text = _read(path, read_text, CARD)
     if text is None:
-        raise UserError(path, "is no checkpoint of this package", DESCRIPTIONS["mindspore"])
+        raise foreign_file(path)
     return json.loads(text)
+
+
+def foreign_file(path: str | Path) -> UserError:
+    """Return the error that says what a file is that is no checkpoint of ours, and how to convert it."""
+    command = convert_command(path)
+    if command is None:
+        return UserError(path, "is no checkpoint of this package", describe(path))
+    return UserError(path, f"is {describe(path)}; convert it: {command}")
 
 
 def load_weights(
@@ -172,10 +190,9 @@ def _read(path, read, *arguments):
     try:
         return read(path, *arguments)
     except FormatError as error:
-        kind = identify(path)
-        if kind in ("mindspore", "mindyolo_v4", "unknown"):
+        if identify(path) in ("mindspore", "mindyolo_v4", "unknown"):
             raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
-        raise UserError(path, "is no MindSpore checkpoint", DESCRIPTIONS[kind], "a .ckpt file") from error
+        raise foreign_file(path) from error
 
 
 def _fits(entry: Entry | None, parameter: Parameter) -> bool:

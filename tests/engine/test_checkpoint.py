@@ -106,12 +106,16 @@ def test_nothing_in_common(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: b"", "is no MindSpore checkpoint .got an empty file"),
+        (lambda data: b"", "is no checkpoint of this package .got an empty file"),
         (lambda data: data[: len(data) // 2], "is cut short"),
         (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], "checksum does not match"),
         (lambda data: b"\x93garbage" * 40, "cannot be read as a checkpoint"),
         (lambda data: b"PK\x03\x04" + data, "got a PyTorch file"),
-        (lambda data: b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(400), "got a darknet .weights file"),
+        (
+            lambda data: b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(400),
+            r"is a darknet .weights file; convert it: python -m convert.darknet \S+last.ckpt \S+last_converted.ckpt$",
+        ),
+        (lambda data: b"<html><body>404</body></html>", "got a web page"),
     ],
 )
 def test_damaged_and_foreign_files(saved, damage, message):

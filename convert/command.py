@@ -1,0 +1,105 @@
+"""What the conversion commands share: their options, the direction, and what they print."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.files import Converted, Own, note, read_own, write_own
+from convert.topology import parameter_shapes
+from mindyolo_v4.command_line import Parser, run_command
+from mindyolo_v4.formats import identify
+from mindyolo_v4.schema.errors import UserError
+
+ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    source: Path
+    target: Path
+    architecture: str | None
+    names: tuple[str, ...] | None
+    partial: int | None  # darknet: the sections below this one are in the file
+
+
+def convert(
+    argv: Sequence[str] | None,
+    module: str,
+    description: str,
+    to_ours: Callable[[Request], Converted],
+    to_theirs: Callable[[Request, Own], Sequence[Path]] | None,
+) -> int:
+    """Run one conversion command: a checkpoint of ours goes to the foreign format, anything else comes to ours.
+
+    Returns:
+        The exit status; a mistake of the user is one line on stderr and status 2, and leaves no output file.
+    """
+
+    def main(arguments: Sequence[str]) -> int:
+        request = parse_request(arguments, module, description)
+        if identify(request.source) == "mindyolo_v4":
+            if to_theirs is None:
+                raise UserError(request.source, "a checkpoint of ours, and nothing is written in this format")
+            written = to_theirs(request, read_own(request.source))
+            print(f"{request.source} -> {', '.join(str(path) for path in written)}")
+            return 0
+        if request.target.suffix != ".ckpt":
+            raise UserError(request.target, "a checkpoint of ours must end in .ckpt", request.target.suffix, ".ckpt")
+        converted = to_ours(request)
+        card = write_own(request.target, request.source, converted, request.names)
+        for text in converted.notes:
+            note(text)
+        count = sum(value.size for name, value in converted.tensors.items() if "moving_" not in name)
+        model = card.model
+        print(
+            f"{request.source} ({converted.description}) -> {request.target}: {card.architecture}, "
+            f"{converted.classes} classes, {count:,} parameters, width {model.width:g}, depth {model.depth:g}, "
+            f"top-down kernel {model.topdown_kernel}, {model.stride2_padding} padding, BN epsilon {model.bn_eps:g}, "
+            f"box decode {model.box_decode}, {card.preprocessing.resize} to {card.img_size} px"
+        )
+        return 0
+
+    return run_command(main, argv)
+
+
+def parse_request(argv: Sequence[str], module: str, description: str) -> Request:
+    """Read the options that all conversion commands share. Raises UserError where a file cannot be."""
+    parser = Parser(prog=f"python -m convert.{module}", description=description, allow_abbrev=False)
+    parser.add_argument("source", metavar="SRC", help="file to read; a checkpoint of ours goes to the foreign format")
+    parser.add_argument("target", metavar="DST", help="file to write")
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="architecture, where the file does not tell")
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line")
+    parser.add_argument("--partial", type=int, metavar="N", help="darknet: the file holds the sections below N alone")
+    options = parser.parse_args(list(argv))
+    source, target = Path(options.source), Path(options.target)
+    if not source.is_file():
+        raise UserError(source, "no such file")
+    if target.is_dir() or not target.parent.is_dir():
+        raise UserError(target, "cannot be written", "a folder" if target.is_dir() else "no such folder")
+    if target.exists() and target.samefile(source):
+        raise UserError(target, "is the file to read")
+    return Request(source, target, options.arch, _read_names(options.names), options.partial)
+
+
+def _read_names(path: str | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(path, "no UTF-8 text") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled or not names:
+        raise UserError(path, "a class name occurs twice" if doubled else "holds no class names", doubled or None)
+    return names
+
+
+def check_complete(own: Own) -> None:
+    """Raise UserError where a checkpoint does not hold its whole network."""
+    shapes = parameter_shapes(own.card.model, max(len(own.card.class_names), 1))
+    missing = [name for name in shapes if name not in own.tensors]
+    if missing:
+        raise UserError(own.path, "holds a part of its network only; nothing is exported", f"no {missing[0]}")

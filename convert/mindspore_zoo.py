@@ -1,0 +1,28 @@
+"""The MindSpore model zoo's CSPDarknet53 and YOLOv4: python -m convert.mindspore_zoo SRC DST"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from convert.command import Request, convert
+from convert.files import Converted, Own, read_mindspore
+from convert.scheme_files import export_checked, from_scheme, write_mindspore
+from convert.zoo_names import CLASSIFIER, DETECTOR
+
+
+def to_ours(request: Request) -> Converted:
+    """Convert a checkpoint of the zoo, whatever wrapper its names begin with."""
+    tensors = read_mindspore(request.source)
+    is_detector = any("backblock0." in name for name in tensors)
+    scheme = DETECTOR if is_detector else CLASSIFIER
+    return from_scheme(request, tensors, scheme, "yolov4" if is_detector else "cspdarknet53")
+
+
+def to_theirs(request: Request, own: Own) -> Sequence[Path]:
+    """Write a checkpoint of ours with the zoo's names; exact where its stride-2 convolutions pad as the zoo's."""
+    scheme = CLASSIFIER if own.card.architecture == "cspdarknet53" else DETECTOR
+    return write_mindspore(request.target, export_checked(own, scheme))
+
+
+if __name__ == "__main__":
+    sys.exit(convert(None, "mindspore_zoo", __doc__, to_ours, to_theirs))

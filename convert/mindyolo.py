@@ -1,0 +1,47 @@
+"""mindyolo's YOLOv4 (v0.5.0 and later): python -m convert.mindyolo SRC DST"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from convert.command import Request, convert
+from convert.files import Converted, Own, read_mindspore, sha256_of
+from convert.mindyolo_names import SCHEME
+from convert.scheme_files import export_checked, from_scheme, write_mindspore
+
+_PUBLISHED = re.compile(
+    r"-([0-9a-f]{8})(?:-[0-9a-z]+)?\.ckpt$"
+)  # the beginning of a SHA-256 in a published file's name
+
+
+def to_ours(request: Request) -> Converted:
+    """Convert a checkpoint of mindyolo, the averaged weights where it has both."""
+    tensors = read_mindspore(request.source)
+    averaged = {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
+    tensors = tensors | averaged
+    is_detector = any(".66.m.0." in name for name in tensors)
+    architecture = request.architecture or "yolov4" if is_detector else "cspdarknet53"
+    if not is_detector and request.architecture == "yolov4-silu":
+        scheme = replace(SCHEME, variants={"backbone_activation": "silu"})
+        return from_scheme(replace(request, architecture=None), tensors, scheme, "cspdarknet53")
+    converted = from_scheme(request, tensors, SCHEME, architecture)
+    return replace(converted, notes=(*converted.notes, *published_digest_notes(request.source)))
+
+
+def published_digest_notes(path: Path) -> tuple[str, ...]:
+    """Compare a file with the beginning of the SHA-256 that its publisher put into its name; say where they differ."""
+    promised = _PUBLISHED.search(path.name)
+    if promised is None or (found := sha256_of(path)).startswith(promised[1]):
+        return ()
+    return (f"{path}: not the published file, whose SHA-256 begins with {promised[1]} (got {found[:8]})",)
+
+
+def to_theirs(request: Request, own: Own) -> Sequence[Path]:
+    """Write a checkpoint of ours with mindyolo's names: exact, a 1x1 top-down kernel lying in the middle of a 3x3."""
+    return write_mindspore(request.target, export_checked(own, SCHEME))
+
+
+if __name__ == "__main__":
+    sys.exit(convert(None, "mindyolo", __doc__, to_ours, to_theirs))

@@ -1,0 +1,81 @@
+"""From a name table to files and back: the part that all formats with named tensors share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from convert.command import Request, check_complete
+from convert.files import Converted, Own, note, write_whole
+from convert.mapping import backbone_layers, export_tensors, import_tensors, infer_model, shift_epsilon
+from convert.schemes import Scheme
+from convert.topology import activations_of, layers_of
+from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.model import ModelConfig
+
+_SAME_NETWORK = {"yolov4": ("yolov4", "yolov4-silu")}  # names and shapes do not tell these apart
+
+
+def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme, architecture: str) -> Converted:
+    """Convert tensors that are named as `scheme` says.
+
+    Raises:
+        UserError: the file holds another architecture than asked for, or does not cover the network exactly.
+    """
+    if request.partial is not None:
+        raise UserError("--partial", f"has no meaning for {scheme.description}", request.partial)
+    possible = _SAME_NETWORK.get(architecture, (architecture,))
+    if request.architecture is not None and request.architecture not in possible:
+        raise UserError(request.source, "holds another architecture", architecture, f"--arch {request.architecture}")
+    model, classes = infer_model(tensors, scheme, request.architecture or architecture, request.source)
+    model = replace(model, bn_eps=scheme.bn_eps)
+    is_detector = architecture != "cspdarknet53"
+    layers = layers_of(model, classes) if is_detector else backbone_layers(model, classes)
+    ours = import_tensors(tensors, scheme, layers, request.source)
+    return Converted(ours, model, classes, scheme.preprocessing, scheme.img_size, scheme.name, scheme.description)
+
+
+def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
+    """Return a checkpoint's tensors in a foreign format, if that computes the same.
+
+    Raises:
+        UserError: the format's network differs from ours where no operation can make it equal; the key is named.
+    """
+    check_complete(own)
+    model, classes = own.card.model, len(own.card.class_names)
+    for key, got, expected in differences(model, scheme):
+        raise UserError(
+            own.path, f"{scheme.description} differs in model.{key}: an export would not be exact", got, expected
+        )
+    if own.card.preprocessing != scheme.preprocessing:
+        note(f"{own.path} was trained for other input than {scheme.description} prepares: {own.card.preprocessing}")
+    if model.architecture != "cspdarknet53" and anchor_set(model) != anchor_set(replace(model, anchors_wh_px=None)):
+        note(f"the anchors of {own.path} are its own: set them there too: {model.anchors_wh_px}")
+    tensors = shift_epsilon(own.tensors, model.bn_eps, scheme.bn_eps)
+    return export_tensors(tensors, scheme, layers_of(model, classes), own.path)
+
+
+def differences(model: ModelConfig, scheme: Scheme) -> list[tuple[str, object, object]]:
+    """Return (key, ours, theirs) of the model options that no renaming can bring together."""
+    theirs = {"stride2_padding": "symmetric", "box_decode": "exp"} | scheme.variants
+    place = scheme.place("neck.reduce4")
+    if place is not None and place.kernel is None:  # no larger kernel that ours could lie in
+        theirs["topdown_kernel"] = 1
+    found = [(key, getattr(model, key), want) for key, want in theirs.items() if getattr(model, key) != want]
+    usual = activations_of(ModelConfig(model.architecture))
+    if activations_of(model) != usual and "backbone_activation" not in scheme.variants:
+        found.append(("backbone_activation and model.neck_activation", activations_of(model), usual))
+    return found
+
+
+def write_mindspore(target: Path, tensors: Mapping[str, NDArray]) -> Sequence[Path]:
+    """Write a MindSpore checkpoint that is not ours."""
+    if target.suffix != ".ckpt":
+        raise UserError(target, "a MindSpore checkpoint must end in .ckpt", target.suffix, ".ckpt")
+    rows = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in tensors.items()]
+    write_whole({target: lambda path: ms.save_checkpoint(rows, str(path))})
+    return (target,)
