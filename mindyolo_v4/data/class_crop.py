@@ -21,9 +21,9 @@ def draw_crop(rng: np.random.Generator, width: int, height: int, settings: Class
     The sides are rounded; after ten draws that do not fit, the largest centred part of a permitted ratio is taken
     (Szegedy et al. 2015, Going deeper with convolutions, section 6; torchvision's RandomResizedCrop).
     """
-    low, high = settings.ratio
+    (least, most), (low, high) = settings.area, settings.ratio
     for _ in range(ATTEMPTS):
-        area = width * height * rng.uniform(*settings.area)
+        area = width * height * rng.uniform(least, most)
         ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
         crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
@@ -53,8 +53,9 @@ def draw_darknet_crop(
     in x; the view is turned by U(-degrees, degrees) about the image's centre, after a shift that keeps it inside the
     unturned image where that is larger (AlexeyAB/darknet, image.c, random_augment_image).
     """
+    shortest, longest = settings.short_side_px
     aspect = rand_scale(rng, settings.aspect)
-    zoom = int(rng.integers(*settings.short_side_px, endpoint=True)) / min(height, width * aspect)
+    zoom = int(rng.integers(shortest, longest, endpoint=True)) / min(height, width * aspect)
     angle = math.radians(rng.uniform(-degrees, degrees))
     room_x = max(0.0, (width * zoom / aspect - size) / 2)
     room_y = max(0.0, (height * zoom - size) / 2)

@@ -52,11 +52,12 @@ def read_imagenet(data: DataConfig, split: str) -> ClassImages:
         raise UserError(f"data.{split}", "folder not found", str(folder))
     lines = _read_list(listing, location) if listing.is_file() else None
     labels, names = _classes(data, root, folder, lines)
+    source, warnings = str(folder if lines is None else listing), tuple[str, ...]()
     if lines is None:
-        images, ids, source, warnings = *_folder_images(folder, labels), str(folder), ()
+        images, ids = _folder_images(folder, labels)
     else:
         _check_labels(lines, labels, len(names))
-        images, ids, source = [line.name for line in lines], [line.label for line in lines], str(listing)
+        images, ids = [line.name for line in lines], [line.label for line in lines]
         warnings = _check_files(lines, folder, listing)
     check_class_count(data, names, source)
     if not images:
@@ -78,7 +79,7 @@ def _location(data: DataConfig, split: str) -> str:
     location: Any = {"train": data.train, "val": data.val, "test": data.test}[split]
     if not isinstance(location, str):
         raise UserError(f"data.{split}", "not a split of data.format imagenet", location, "a folder below data.root")
-    return location
+    return location.rstrip("/")
 
 
 def _class_folders(folder: Path) -> list[str]:
