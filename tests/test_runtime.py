@@ -187,3 +187,12 @@ def test_peak_memory_is_the_kernels_own_count():
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     kilobytes = int(status["VmHWM"].split()[0])
     assert runtime.peak_memory_gb() == pytest.approx(kilobytes * 1024 / 1e9, rel=0.02)
+
+
+def test_counts_of_one_device_are_their_own_sums():
+    assert runtime.sum_over_ranks([3, 0, 50000], 1) == [3, 0, 50000]
+
+
+def test_counts_are_summed_exactly(monkeypatch):
+    monkeypatch.setattr(runtime.ops, "AllReduce", lambda operation: lambda own: Tensor(own.asnumpy() * 8))
+    assert runtime.sum_over_ranks([1281167, 7], 8) == [8 * 1281167, 56]  # below 2^24

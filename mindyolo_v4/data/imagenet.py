@@ -131,11 +131,11 @@ def _read_list(path: Path, split: str) -> list[_Line]:
     for number, text in enumerate(read_lines(path), 1):
         if not text.strip():
             continue
-        name, _, label = text.strip().rpartition(" ")
+        *name, label = text.rsplit(maxsplit=1)
         place = f"{path}:{number}"
         if not name or not label.isdecimal():
             raise UserError(place, "not a line of an image list", text.strip()[:80], "relative/path label")
-        lines.append(_Line(name.strip().removeprefix(f"{split}/"), int(label), place))
+        lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), place))
     return lines
 
 
