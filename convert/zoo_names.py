@@ -51,7 +51,7 @@ CLASSIFIER = Scheme(
     suffixes=_SUFFIXES,
     place=lookup(plain(BACKBONE | {"fc": "head.fc"}), _block),
     bn_eps=1e-5,
-    preprocessing=Preprocessing("crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=224 / 256),
+    preprocessing=Preprocessing("stretch_crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=224 / 256),
     img_size=224,
     leading=r"(?:network\.|yolo_network\.|feature_map\.|model\.(?=backbone|feature_map|network))*",
     ignored=_OPTIMIZER,
