@@ -1,5 +1,6 @@
 """A checkpoint's card against the user's configuration: what the weights fix, and what the user may choose."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,8 @@ from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
-_VARIANTS = (
-    "topdown_kernel",
-    "stride2_padding",
-    "bn_eps",
-    "backbone_activation",
-)  # no recipe names them: the weights know
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "backbone_activation")  # the weights know them, no recipe
+_NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
 _FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
 _NETWORKS = {"detect": "detector", "classify": "classifier"}
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
@@ -108,3 +105,21 @@ def take_over_variants(config: Config, tree: Tree, card: Card) -> tuple[Config, 
             data = replace(data, **{name: value})
             taken.append(f"data.{name}: {list(value)}")
     return replace(config, model=model, data=data), taken
+
+
+def changed_settings(held: Tree, config: Config) -> list[str]:
+    """Return a text for each value that differs between the configuration of a checkpoint and the one in force."""
+    return [
+        f"{path}: {there} -> {here}"
+        for path, there, here in _differences(held, record_to_tree(config))
+        if not path.startswith(_NO_PART_OF_TRAINING)
+    ]
+
+
+def _differences(there: Tree, here: Tree, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name, value in here.items():
+        held = there.get(name, value)  # a key that came later has no value to differ from
+        if isinstance(value, dict) and isinstance(held, dict):
+            yield from _differences(held, value, f"{prefix}{name}.")
+        elif held != value:
+            yield prefix + name, held, value

@@ -11,7 +11,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
-from mindyolo_v4.cards import take_over_variants
+from mindyolo_v4.cards import changed_settings, take_over_variants
 from mindyolo_v4.config import Tree, dump_config
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.loop import fit
@@ -103,6 +103,9 @@ def run_training(
         logger.info("%s", line)
     for line in warnings:
         logger.warning("%s", line)
+    if resume_from is not None:
+        for line in changed_settings(checkpoint.load_card(resume_from)["config"], config):
+            logger.warning("resumed with another value than the checkpoint's: %s", line)
     if runtime.rank == 0:
         (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     fit(parts, config, runtime, folder, resume_from)

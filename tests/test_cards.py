@@ -86,3 +86,11 @@ def test_training_takes_over_the_variants_of_its_start_weights(card: Card) -> No
     tree = read_tree(None, [("model.topdown_kernel", "1")])
     config, taken = cards.take_over_variants(build_config(tree), tree, card)
     assert (config.model.topdown_kernel, taken) == (1, [])
+
+
+def test_a_resume_names_what_was_changed() -> None:
+    before = build_config({"optimizer": {"lr": 0.01}, "train": {"epochs": 3}, "data": {"augment": {"flip_prob": 0.5}}})
+    after = build_config({"optimizer": {"lr": 0.02}, "train": {"epochs": 3}, "save_dir": "elsewhere"})
+    changed = cards.changed_settings(record_to_tree(before), after)
+    assert changed == ["data.augment.flip_prob: 0.5 -> 0.0", "optimizer.lr: 0.01 -> 0.02"]
+    assert cards.changed_settings(record_to_tree(before), before) == []
