@@ -69,6 +69,11 @@ class WeightsFile:
         match = _CONV_N.search(self.path.name)
         return int(match[1]) if match else None
 
+    @property
+    def cfg(self) -> Path:
+        """Return where its cfg would lie: net.cfg beside net.weights and beside net.conv.N."""
+        return self.path.with_name(_CONV_N.sub(".x", self.path.name)).with_suffix(".cfg")
+
     @cached_property
     def values(self) -> NDArray[np.float32]:
         """Return all values as a view of the file."""

@@ -1,21 +1,25 @@
 """The MindSpore model zoo's CSPDarknet53 and YOLOv4: python -m convert.mindspore_zoo SRC DST"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from convert.command import Request, convert
 from convert.files import Converted, Own, read_mindspore
 from convert.scheme_files import export_checked, from_scheme, write_mindspore
+from convert.schemes import Scheme
 from convert.zoo_names import CLASSIFIER, DETECTOR
 
 
 def to_ours(request: Request) -> Converted:
     """Convert a checkpoint of the zoo, whatever wrapper its names begin with."""
     tensors = read_mindspore(request.source)
-    is_detector = any("backblock0." in name for name in tensors)
-    scheme = DETECTOR if is_detector else CLASSIFIER
-    return from_scheme(request, tensors, scheme, "yolov4" if is_detector else "cspdarknet53")
+    return from_scheme(request, tensors, scheme_of(tensors))
+
+
+def scheme_of(tensors: Iterable[str]) -> Scheme:
+    """Return the names that the tensors of a checkpoint have."""
+    return DETECTOR if any("backblock0." in name for name in tensors) else CLASSIFIER
 
 
 def to_theirs(request: Request, own: Own) -> Sequence[Path]:

@@ -176,11 +176,15 @@ def _yolo_options(model: ModelConfig, stride: int, classes: int) -> dict[str, st
     square = {"new_coords": "1"} if model.box_decode == "square" else {}
     return square | {
         "mask": ",".join(str(number) for number in level.anchor_ids),
-        "anchors": ", ".join(f"{w:g},{h:g}" for w, h in anchors.anchors_wh_px),
+        "anchors": ", ".join(f"{_text(w)},{_text(h)}" for w, h in anchors.anchors_wh_px),
         "classes": str(classes),
         "num": str(len(anchors.anchors_wh_px)),
-        "scale_x_y": f"{level.scale_x_y:g}",
+        "scale_x_y": _text(level.scale_x_y),
     }
+
+
+def _text(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def _yolov4(walk: _Walk, classes: int) -> None:

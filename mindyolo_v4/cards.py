@@ -28,15 +28,17 @@ def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card
     return Card("detect", config.model, class_names, data.img_size, preprocessing, source, record_to_tree(config))
 
 
-def read_card(path: str | Path) -> Card:
-    """Return the card of a detector checkpoint.
+def read_card(path: str | Path, task: str | None = "detect") -> Card:
+    """Return the card of a checkpoint that can do `task`; None: of any, as training starts from.
 
     Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or does not hold a detector.
+        UserError: the file is damaged, is no checkpoint of ours, or does not hold a whole network for the task.
     """
     card = build_card(path, checkpoint.load_card(path))
-    if card.task != "detect":
-        raise UserError(path, "holds no detector", card.task, "detect")
+    if task is not None and card.task != task:
+        raise UserError(path, "holds no detector", card.task, task)
+    if task is not None and not card.class_names:
+        raise UserError(path, "holds the beginning of a network only, without a head: training can start from it")
     return card
 
 

@@ -86,7 +86,7 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     """Train a detector as a configuration tree says; everything lands in the run folder. Return the exit status."""
     config = build_config(tree)
     runtime = start(config)
-    card = read_card(config.weight) if config.weight else None
+    card = read_card(config.weight, task=None) if config.weight else None
     config, taken_over = take_over_variants(config, tree, card) if card else (config, [])
     train_set = read_split(config.data, "train")
     config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
