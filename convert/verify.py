@@ -17,7 +17,7 @@ from convert.command import check_complete
 from convert.darknet_cfg import read_cfg
 from convert.darknet_file import open_weights
 from convert.files import Own, read_own
-from convert.topology import layers_of, sections_of
+from convert.topology import layers_of, parameter_shapes, sections_of
 from mindyolo_v4.command_line import Parser, run_command
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.models.build import build_classifier, build_detector
@@ -85,11 +85,16 @@ def run_opencv(cfg: Path, weights: Path, image: NDArray[np.float32], own: Own) -
         if not path.is_file():
             raise UserError(path, "no such file")
     described, file = read_cfg(cfg), open_weights(weights)
+    card, classes = own.card, len(own.card.class_names)
+    if parameter_shapes(described.model, described.classes) != parameter_shapes(card.model, classes):
+        what = f"{described.model.architecture}, {described.classes} classes, width {described.model.width:g}"
+        held = f"{card.architecture}, {classes} classes, width {card.model.width:g}"
+        raise UserError(cfg, "describes another network than the checkpoint's", what, held)
     if not file.has_length_of(layers_of(described.model, described.classes)):  # OpenCV reads such files all the same
-        raise file.misfit(described, own.card.class_names)
+        raise file.misfit(described, card.class_names)
     try:
         network = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
-        names = [f"conv_{idx}" for idx in output_sections(own.card)]
+        names = [f"conv_{idx}" for idx in output_sections(card)]
         network.setInput(image)
         network.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         network.enableFusion(False)

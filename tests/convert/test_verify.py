@@ -68,6 +68,7 @@ def test_one_altered_weight_is_seen(tmp_path: Path, capsys: pytest.CaptureFixtur
         ({"weights": "ours.ckpt"}, "ours.ckpt: no darknet .weights file"),
         ({"cfg": "other.cfg"}, "other.cfg:"),
         ({"cfg": "ours.ckpt"}, "ours.ckpt"),
+        ({"ckpt": "wider.ckpt"}, "net.cfg: describes another network than the checkpoint's (got yolov4-tiny, 3 classes"),
         ({"--img_size": "100"}, "--img_size: not a multiple of 32 (got 100)"),
         ({"--img_size": "0"}, "--img_size: not a multiple of 32 (got 0)"),
         ({"--img_size": "x"}, "argument --img_size: invalid int value: 'x'"),
@@ -81,6 +82,7 @@ def test_wrong_input_is_one_line(
     change: dict[str, str], complaint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _, cfg, weights = exported(tmp_path, TINY)
+    write_own(tmp_path / "wider.ckpt", DETECTOR)
     (tmp_path / "cut.weights").write_bytes(weights.read_bytes()[:200])
     (tmp_path / "long.weights").write_bytes(weights.read_bytes() + bytes(4))
     (tmp_path / "other.cfg").write_text(cfg.read_text().replace("classes=3", "classes=4", 1))
