@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.files import Converted, Own, note, read_own, write_own
+from convert.files import Converted, Own, note, read_own, recognise, write_own
 from convert.topology import parameter_shapes
 from mindyolo_v4.command_line import Parser, run_command
-from mindyolo_v4.formats import identify
 from mindyolo_v4.schema.errors import UserError
 
 ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
@@ -39,7 +38,7 @@ def convert(
 
     def main(arguments: Sequence[str]) -> int:
         request = parse_request(arguments, module, description)
-        if identify(request.source) == "mindyolo_v4":
+        if recognise(request.source) == "mindyolo_v4":
             refuse_options(request, "a checkpoint of ours says it itself")
             written = to_theirs(request, read_own(request.source))
             print(f"{request.source} -> {', '.join(str(path) for path in written)}")

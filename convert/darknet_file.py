@@ -105,12 +105,12 @@ class WeightsFile:
 
     def cut(self, layers: tuple[Layer, ...]) -> tuple[int, bool]:
         """Return the section that the file ends in or before, and whether it ends inside."""
-        left = self.bytes - self.header.size
+        left, border = self.bytes - self.header.size, 0
         for layer in layers:
             if left < 4 * layer.floats:
-                return layer.idx, left > 0
-            left -= 4 * layer.floats
-        return layers[-1].idx + 1, False
+                return (layer.idx, True) if left else (border, False)
+            left, border = left - 4 * layer.floats, layer.idx + 1
+        return border, False
 
 
 def open_weights(path: Path) -> WeightsFile:

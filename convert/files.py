@@ -17,7 +17,15 @@ from convert.coco_names import COCO_NAMES
 from mindyolo_v4.cards import read_card
 from mindyolo_v4.config import record_to_tree
 from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.formats import Entry, FormatError, check_sum, describe, read_index, safetensors_header
+from mindyolo_v4.formats import (
+    Entry,
+    FormatError,
+    check_sum,
+    describe,
+    identify,
+    read_index,
+    safetensors_header,
+)
 from mindyolo_v4.schema.card import Card, Preprocessing
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
@@ -49,6 +57,26 @@ class Converted:
     description: str  # of the format
     origin: dict[str, Any] = field(default_factory=dict)  # what an export back to it needs
     notes: tuple[str, ...] = ()  # what the user should know, a sentence each
+
+
+def recognise(path: str | Path) -> str:
+    """Return what kind of weights a file holds, as `formats.identify`. Raises UserError where it holds none."""
+    kind = identify(path)
+    if kind in ("empty", "html", "text", "unknown"):
+        size = f"{Path(path).stat().st_size} bytes"
+        raise UserError(path, cut_checkpoint(path) or "holds no weights", f"{describe(path)}, {size}")
+    return kind
+
+
+def cut_checkpoint(path: str | Path) -> str | None:
+    """Return how a MindSpore checkpoint ends that is cut short inside a tensor; None for any other file."""
+    with Path(path).open("rb") as file:
+        is_marked = file.read(1) == b"\n"  # the mark of a protobuf's first field
+    try:
+        read_index(path)
+    except FormatError as error:
+        return str(error) if is_marked and "cut short" in str(error) else None
+    return None
 
 
 def read_mindspore(path: str | Path) -> dict[str, NDArray]:
@@ -140,9 +168,20 @@ def write_own(target: Path, source: Path, converted: Converted, names: tuple[str
 def write_checkpoint(target: Path, tensors: Mapping[str, NDArray], card: Mapping[str, Any]) -> None:
     """Write a checkpoint of ours. Raises UserError where the system refuses."""
     try:
+        check_room(target, tensors)
         checkpoint.save(target, {name: Tensor.from_numpy(value) for name, value in tensors.items()}, card)
     except OSError as error:
         raise UserError(target, f"cannot be written: {error.strerror or error}") from error
+
+
+def check_room(target: Path, tensors: Mapping[str, NDArray]) -> None:
+    """Raise OSError where there is no room: MindSpore would tell it in its own log, and at length."""
+    probe = target.with_name(f".{target.stem}.unfinished{target.suffix}")
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 1 + sum(value.nbytes for value in tensors.values()))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def class_names(path: Path, classes: int, names: tuple[str, ...] | None, architecture: str) -> tuple[str, ...]:
@@ -175,6 +214,8 @@ def write_whole(targets: Mapping[Path, Callable[[Path], None]]) -> None:
             path.replace(target)
     except OSError as error:
         raise UserError(target, f"cannot be written: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise UserError(target, f"cannot be written: {error}") from error
     finally:
         for path in unfinished.values():
             path.unlink(missing_ok=True)

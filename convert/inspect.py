@@ -13,21 +13,23 @@ from convert import mindspore_zoo, mindyolo
 from convert.darknet import INPUT, classes_of, released
 from convert.darknet_cfg import read_cfg
 from convert.darknet_file import WeightsFile, open_weights
-from convert.files import read_mindspore, read_own, sha256_of
+from convert.files import cut_checkpoint, model_tensors, read_mindspore, read_own, read_safetensors, sha256_of
 from convert.mapping import bare_tensors, infer_model, missing_tensors
 from convert.pytorch import SCHEMES, read_torch
 from convert.topology import Layer, layers_of
+from mindyolo_v4.cards import build_card
 from mindyolo_v4.command_line import Parser, run_command
+from mindyolo_v4.engine.checkpoint import parse_card
 from mindyolo_v4.formats import (
+    CARD,
     WITHOUT_CARD,
     Family,
-    FormatError,
     convert_command,
     describe,
     family_of,
     identify,
-    read_index,
 )
+from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
 
@@ -76,9 +78,14 @@ def inspect(path: Path) -> dict[str, Any]:
             return found | _darknet(path)
         if kind == "mindyolo_v4":
             return found | _own(path)
+        if kind == "safetensors" and family is None:
+            return found | _safetensors(path)
         if kind in ("pytorch", "safetensors") or family is not None:
             return found | _named(path, kind, family)
-        return found | {"truncated_at": _cut(path) if kind in ("mindspore", "unknown") else None}
+        if kind in ("mindspore", "unknown"):
+            before = "before the card" if found["description"] == WITHOUT_CARD else None
+            return found | {"truncated_at": cut_checkpoint(path) or before}
+        return found
     except UserError as error:
         if _CUT not in error.problem:
             raise
@@ -134,9 +141,20 @@ def _network(model: ModelConfig, classes: int | None) -> dict[str, Any]:
 
 def _own(path: Path) -> dict[str, Any]:
     own = read_own(path)
-    origin, classes = own.card.origin, len(own.card.class_names) or None
-    cut = f"before section {origin['partial']} (converted so)" if "partial" in origin else None
-    return _network(own.card.model, classes) | {"parameters": _count(own.tensors), "truncated_at": cut}
+    return _described(own.card, own.tensors)
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    """Describe a file of ours in that format; of nobody's that we know, there is nothing to tell."""
+    tensors, metadata = read_safetensors(path)
+    if CARD not in metadata:
+        return {}
+    return _described(build_card(path, parse_card(path, metadata[CARD])), model_tensors(tensors))
+
+
+def _described(card: Card, tensors: dict[str, NDArray]) -> dict[str, Any]:
+    cut = f"before section {card.origin['partial']} (converted so)" if "partial" in card.origin else None
+    return _network(card.model, len(card.class_names) or None) | {"parameters": _count(tensors), "truncated_at": cut}
 
 
 def _named(path: Path, kind: str, family: Family | None) -> dict[str, Any]:
@@ -157,17 +175,6 @@ def _named(path: Path, kind: str, family: Family | None) -> dict[str, Any]:
 
 def _count(tensors: dict[str, NDArray]) -> int:
     return sum(value.size for name, value in tensors.items() if not name.endswith(_RUNNING))
-
-
-def _cut(path: Path) -> str | None:
-    """Return where a MindSpore checkpoint ends that nobody's names were found in."""
-    try:
-        read_index(path)
-    except FormatError as error:
-        with path.open("rb") as file:
-            is_checkpoint = file.read(1) == b"\n" and _CUT in str(error)
-        return str(error) if is_checkpoint else None
-    return "before the card" if describe(path) == WITHOUT_CARD else None
 
 
 if __name__ == "__main__":

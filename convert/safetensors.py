@@ -15,13 +15,14 @@ from convert.files import (
     model_tensors,
     read_mindspore,
     read_safetensors,
+    recognise,
     write_checkpoint,
     write_whole,
 )
 from mindyolo_v4.cards import build_card
 from mindyolo_v4.command_line import run_command
 from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.formats import CARD, describe, identify
+from mindyolo_v4.formats import CARD, describe
 from mindyolo_v4.schema.errors import UserError
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
     request = parse_request(argv, "safetensors", __doc__)
     refuse_options(request, "the card says it")
-    kind = identify(request.source)
+    kind = recognise(request.source)
     if kind == "mindyolo_v4":
         _to_safetensors(request.source, request.target)
     elif kind == "safetensors":

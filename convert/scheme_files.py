@@ -9,7 +9,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from convert.command import Request, check_complete
-from convert.files import Converted, Own, note, write_whole
+from convert.files import Converted, Own, check_room, note, write_whole
 from convert.mapping import export_tensors, import_tensors, infer_model, shift_epsilon, used_layers
 from convert.schemes import Scheme
 from convert.topology import activations_of, layers_of
@@ -82,5 +82,10 @@ def write_mindspore(target: Path, tensors: Mapping[str, NDArray]) -> Sequence[Pa
     if target.suffix != ".ckpt":
         raise UserError(target, "a MindSpore checkpoint must end in .ckpt", target.suffix, ".ckpt")
     rows = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in tensors.items()]
-    write_whole({target: lambda path: ms.save_checkpoint(rows, str(path))})
+
+    def write(path: Path) -> None:
+        check_room(path, tensors)
+        ms.save_checkpoint(rows, str(path))
+
+    write_whole({target: write})
     return (target,)

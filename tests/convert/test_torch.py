@@ -58,9 +58,7 @@ def as_legacy(path: Path, tensors: Tensors) -> Path:
 
 @pytest.mark.parametrize("write", [as_safetensors, as_zip, as_legacy])
 @pytest.mark.parametrize("counter", [1234, 0, None])
-def test_tianxiaomo_there_and_back(
-    write: Callable[[Path, Tensors], Path], counter: int | None, tmp_path: Path
-) -> None:
+def test_tianxiaomo_there_and_back(write: Callable[[Path, Tensors], Path], counter: int | None, tmp_path: Path) -> None:
     tensors = theirs(TIANXIAOMO, DETECTOR, counter)
     source = write(tmp_path / "theirs", tensors)
     assert run("pytorch", source, tmp_path / "ours.ckpt") == 0

@@ -68,7 +68,10 @@ def test_one_altered_weight_is_seen(tmp_path: Path, capsys: pytest.CaptureFixtur
         ({"weights": "ours.ckpt"}, "ours.ckpt: no darknet .weights file"),
         ({"cfg": "other.cfg"}, "other.cfg:"),
         ({"cfg": "ours.ckpt"}, "ours.ckpt"),
-        ({"ckpt": "wider.ckpt"}, "net.cfg: describes another network than the checkpoint's (got yolov4-tiny, 3 classes"),
+        (
+            {"ckpt": "wider.ckpt"},
+            "net.cfg: describes another network than the checkpoint's (got yolov4-tiny, 3 classes",
+        ),
         ({"--img_size": "100"}, "--img_size: not a multiple of 32 (got 100)"),
         ({"--img_size": "0"}, "--img_size: not a multiple of 32 (got 0)"),
         ({"--img_size": "x"}, "argument --img_size: invalid int value: 'x'"),
