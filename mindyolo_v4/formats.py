@@ -8,6 +8,7 @@ import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -100,12 +101,9 @@ def identify(path: str | Path) -> str:
 def family_of(path: str | Path) -> Family | None:
     """Return whose weights a MindSpore, PyTorch or safetensors file of others holds, None where no table knows them."""
     names = {"mindspore": read_index, "pytorch": _torch_strings, "safetensors": safetensors_header}.get(identify(path))
-    if names is None:
-        return None
-    try:
-        known = list(names(path))
-    except FormatError:
-        return None
+    known: list[str] = []
+    with suppress(FormatError):
+        known = list(names(path)) if names else []
     return next((f for f in FAMILIES if any(f".{name}".endswith(f".{f.telltale}") for name in known)), None)
 
 
@@ -153,10 +151,9 @@ def safetensors_header(path: str | Path) -> dict[str, Any]:
 
 
 def _holds_card(path: str | Path) -> bool:
-    try:
+    with suppress(FormatError):
         return CARD in safetensors_header(path).get("__metadata__", {})
-    except FormatError:
-        return False
+    return False
 
 
 def read_index(path: str | Path) -> dict[str, Entry]:
@@ -206,9 +203,8 @@ def check_sum(path: str | Path) -> None:
 def _is_text(head: bytes) -> bool:
     text = head.decode("utf-8", "replace")
     # The last character may be cut through.
-    return "\ufffd" not in text[:-1] and all(
-        letter.isprintable() or letter in "\t\n\r\f\ufeff\ufffd" for letter in text
-    )
+    marks = "\t\n\r\f\ufeff\ufffd"
+    return "\ufffd" not in text[:-1] and all(letter.isprintable() or letter in marks for letter in text)
 
 
 def _torch_strings(path: str | Path) -> set[str]:
@@ -228,12 +224,10 @@ def _torch_strings(path: str | Path) -> set[str]:
     except (zipfile.BadZipFile, StopIteration, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         raise FormatError("no PyTorch file") from error
     found: set[str] = set()
-    try:
+    with suppress(ValueError, EOFError):  # damaged, or the newer layout's only pickle is read
         for _ in range(5):  # the older layout has as many pickles, and bytes that are none behind them
             instructions = islice(pickletools.genops(pickles), _MAX_INSTRUCTIONS)
             found.update(value for _, value, _ in instructions if isinstance(value, str))
-    except (ValueError, EOFError):
-        pass  # damaged, or the newer layout's only pickle is read
     return found
 
 
