@@ -16,8 +16,7 @@ MODELS = {
     "silu": replace(DETECTOR, architecture="yolov4-silu"),
     "tiny": TINY,
     "classifier": CLASSIFIER,
-    "topdown 3": replace(DETECTOR, topdown_kernel=3),
-    "square": replace(DETECTOR, box_decode="square", scale_x_y=(2.0, 2.0, 2.0), bn_eps=1e-4),
+    "all variants": replace(DETECTOR, topdown_kernel=3, box_decode="square", scale_x_y=(2.0, 2.0, 2.0), bn_eps=1e-4),
 }
 
 
