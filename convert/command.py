@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.files import Converted, Own, note, read_own, write_own
+from convert.files import Converted, Own, note, read_own, recognise, write_own
 from convert.topology import parameter_shapes
 from mindyolo_v4.command_line import Parser, run_command
-from mindyolo_v4.formats import identify
 from mindyolo_v4.schema.errors import UserError
 
 ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
@@ -25,11 +24,11 @@ class Request:
 
 
 def convert(
-    argv: Sequence[str] | None,
+    argv: Sequence[str],
     module: str,
     description: str,
     to_ours: Callable[[Request], Converted],
-    to_theirs: Callable[[Request, Own], Sequence[Path]] | None,
+    to_theirs: Callable[[Request, Own], Sequence[Path]],
 ) -> int:
     """Run one conversion command: a checkpoint of ours goes to the foreign format, anything else comes to ours.
 
@@ -39,9 +38,8 @@ def convert(
 
     def main(arguments: Sequence[str]) -> int:
         request = parse_request(arguments, module, description)
-        if identify(request.source) == "mindyolo_v4":
-            if to_theirs is None:
-                raise UserError(request.source, "a checkpoint of ours, and nothing is written in this format")
+        if recognise(request.source) == "mindyolo_v4":
+            refuse_options(request, "a checkpoint of ours says it itself")
             written = to_theirs(request, read_own(request.source))
             print(f"{request.source} -> {', '.join(str(path) for path in written)}")
             return 0
@@ -75,7 +73,7 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     options = parser.parse_args(list(argv))
     source, target = Path(options.source), Path(options.target)
     if not source.is_file():
-        raise UserError(source, "no such file")
+        raise UserError(source, "a folder, not a file" if source.is_dir() else "no such file")
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(target, "cannot be written", "a folder" if target.is_dir() else "no such folder")
     if target.exists() and target.samefile(source):
@@ -83,11 +81,19 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     return Request(source, target, options.arch, _read_names(options.names), options.partial)
 
 
+def refuse_options(request: Request, reason: str) -> None:
+    """Raise UserError where an option was given that says what a foreign file does not."""
+    given = {"--arch": request.architecture, "--names": request.names, "--partial": request.partial}
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(option, f"has no meaning here: {reason}")
+
+
 def _read_names(path: str | None) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(path, "no UTF-8 text") from error
     names = tuple(line.strip() for line in lines if line.strip())
@@ -98,8 +104,9 @@ def _read_names(path: str | None) -> tuple[str, ...] | None:
 
 
 def check_complete(own: Own) -> None:
-    """Raise UserError where a checkpoint does not hold its whole network."""
-    shapes = parameter_shapes(own.card.model, max(len(own.card.class_names), 1))
-    missing = [name for name in shapes if name not in own.tensors]
-    if missing:
-        raise UserError(own.path, "holds a part of its network only; nothing is exported", f"no {missing[0]}")
+    """Raise UserError where a checkpoint does not hold its whole network, or holds another than its card says."""
+    for name, shape in parameter_shapes(own.card.model, max(len(own.card.class_names), 1)).items():
+        if name not in own.tensors:
+            raise UserError(own.path, "holds a part of its network only", f"no {name}")
+        if own.tensors[name].shape != shape:
+            raise UserError(own.path, f"{name} is not of its card's network", own.tensors[name].shape, shape)

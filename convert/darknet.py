@@ -1,7 +1,8 @@
 """darknet's .weights and .conv.N files: python -m convert.darknet SRC DST
 
-A `.cfg` of the same stem beside SRC is read too (classes, width, depth, anchors, input size); without one the released
-network is assumed and the number of classes follows from the length. DST gets a `.cfg` beside it.
+A `.cfg` of the same stem beside SRC (net.cfg of net.weights and of net.conv.N) is read too: classes, width, depth,
+anchors, input size. Without one the released network is assumed and the number of classes follows from the length.
+DST gets a `.cfg` beside it.
 """
 
 import sys
@@ -12,9 +13,9 @@ from pathlib import Path
 from convert.command import Request, check_complete, convert
 from convert.darknet_cfg import CfgNetwork, read_cfg, write_cfg
 from convert.darknet_file import Header, WeightsFile, open_weights, write_weights
-from convert.files import Converted, Own, note, write_whole
-from convert.mapping import check_finite, shift_epsilon
-from convert.topology import Layer, activations_of, layers_of
+from convert.files import Converted, Own, check_finite, note, write_whole
+from convert.mapping import shift_epsilon
+from convert.topology import Layer, layers_of
 from mindyolo_v4.schema.card import Preprocessing
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
@@ -33,8 +34,7 @@ def to_ours(request: Request) -> Converted:
     """Convert a .weights file, whole or (where name or `--partial` says so) its first sections."""
     file = open_weights(request.source)
     section = request.partial if request.partial is not None else file.section_in_name
-    cfg_path = request.source.with_suffix(".cfg")
-    cfg = read_cfg(cfg_path) if cfg_path.is_file() else None
+    cfg = read_cfg(file.cfg) if file.cfg.is_file() else None
     if section is not None:
         network, layers = _partial_network(request, file, section, cfg)
     else:
@@ -44,7 +44,7 @@ def to_ours(request: Request) -> Converted:
     check_finite(request.source, tensors)
     _check_variances(request.source, tensors)
     origin = {"header": file.header.numbers, "header_bytes": file.header.size}
-    notes = [] if cfg is None else [f"read the network from {cfg_path}"]
+    notes = [] if cfg is None else [f"read the network from {file.cfg}"]
     if section is not None:
         origin["partial"] = section
         notes.append(f"{len(layers)} layers of sections 0 to {section - 1}; the others keep their starting values")
@@ -67,8 +67,8 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
     card, model = own.card, own.card.model
     if model.stride2_padding != "symmetric":
         raise UserError(own.path, "darknet has no such padding", "model.stride2_padding: same", "symmetric")
-    if "leaky001" in activations_of(model):
-        raise UserError(own.path, "darknet has no leaky ReLU of slope 0.01", activations_of(model))
+    if "leaky001" in model.activations:
+        raise UserError(own.path, "darknet has no leaky ReLU of slope 0.01", model.activations)
     neutral = replace(Preprocessing(), resize=card.preprocessing.resize, crop_fraction=card.preprocessing.crop_fraction)
     if (card.preprocessing.mean, card.preprocessing.std) != (neutral.mean, neutral.std):
         note(f"darknet feeds RGB / 255; {own.path} was trained with mean {card.preprocessing.mean} and std "
@@ -78,6 +78,8 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
     text = write_cfg(model, len(card.class_names), card.img_size, card.preprocessing.resize == "letterbox")
     header = Header.of_card(card)
     cfg = request.target.with_suffix(".cfg")
+    if cfg.exists() and cfg.read_text(encoding="utf-8", errors="replace") != text:
+        raise UserError(cfg, "is there already and says something else: move it away, or write elsewhere")
     write_whole({
         cfg: lambda path: path.write_text(text, encoding="utf-8"),
         request.target: lambda path: write_weights(path, header, layers, tensors),
@@ -154,5 +156,10 @@ def _check_variances(path: Path, tensors: dict) -> None:
             raise UserError(path, problem, float(value.min()))
 
 
+def main(argv: Sequence[str]) -> int:
+    """Convert in the direction that the source asks for."""
+    return convert(argv, "darknet", "darknet .weights and .conv.N files.", to_ours, to_theirs)
+
+
 if __name__ == "__main__":
-    sys.exit(convert(None, "darknet", "darknet .weights and .conv.N files.", to_ours, to_theirs))
+    sys.exit(main(sys.argv[1:]))

@@ -69,6 +69,11 @@ class WeightsFile:
         match = _CONV_N.search(self.path.name)
         return int(match[1]) if match else None
 
+    @property
+    def cfg(self) -> Path:
+        """Return where its cfg would lie: net.cfg beside net.weights and beside net.conv.N."""
+        return self.path.with_name(_CONV_N.sub(".x", self.path.name)).with_suffix(".cfg")
+
     @cached_property
     def values(self) -> NDArray[np.float32]:
         """Return all values as a view of the file."""
@@ -100,12 +105,12 @@ class WeightsFile:
 
     def cut(self, layers: tuple[Layer, ...]) -> tuple[int, bool]:
         """Return the section that the file ends in or before, and whether it ends inside."""
-        left = self.bytes - self.header.size
+        left, border = self.bytes - self.header.size, 0
         for layer in layers:
             if left < 4 * layer.floats:
-                return layer.idx, left > 0
-            left -= 4 * layer.floats
-        return layers[-1].idx + 1, False
+                return (layer.idx, True) if left else (border, False)
+            left, border = left - 4 * layer.floats, layer.idx + 1
+        return border, False
 
 
 def open_weights(path: Path) -> WeightsFile:

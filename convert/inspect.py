@@ -9,21 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convert import mindspore_zoo, mindyolo
 from convert.darknet import INPUT, classes_of, released
 from convert.darknet_cfg import read_cfg
 from convert.darknet_file import WeightsFile, open_weights
-from convert.files import read_mindspore, read_own, sha256_of
-from convert.mapping import infer_model
-from convert.mindyolo_names import SCHEME as MINDYOLO
+from convert.files import cut_checkpoint, model_tensors, read_mindspore, read_own, read_safetensors, sha256_of
+from convert.mapping import bare_tensors, infer_model, missing_tensors
 from convert.pytorch import SCHEMES, read_torch
-from convert.topology import layers_of
-from convert.zoo_names import CLASSIFIER, DETECTOR
+from convert.topology import Layer, layers_of
+from mindyolo_v4.cards import build_card
 from mindyolo_v4.command_line import Parser, run_command
-from mindyolo_v4.formats import FormatError, convert_command, describe, family_of, identify, read_index
+from mindyolo_v4.engine.checkpoint import parse_card
+from mindyolo_v4.formats import (
+    CARD,
+    WITHOUT_CARD,
+    Family,
+    convert_command,
+    describe,
+    family_of,
+    identify,
+)
+from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.model import ModelConfig
 
 _RUNNING = ("moving_mean", "moving_variance", "running_mean", "running_var", "num_batches_tracked")
-_ASIDE = ("ema.", "optimizer.", "scaler.", "moments", "momentum", "accum", "stat")
+_CUT = "cut short"  # how every reader's complaint about an end that comes too early is worded
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,22 +73,29 @@ def inspect(path: Path) -> dict[str, Any]:
         **dict.fromkeys(("width", "depth")),
         "command": convert_command(path),
     }
-    if kind == "darknet":
-        return found | _darknet(path)
-    if kind == "mindyolo_v4":
-        return found | _own(path)
-    if family is not None:
-        return found | _named(path, family.name)
-    if kind in ("mindspore", "unknown"):
-        found["truncated_at"] = _cut(path)
-    return found
+    try:
+        if kind == "darknet":
+            return found | _darknet(path)
+        if kind == "mindyolo_v4":
+            return found | _own(path)
+        if kind == "safetensors" and family is None:
+            return found | _safetensors(path)
+        if kind in ("pytorch", "safetensors") or family is not None:
+            return found | _named(path, kind, family)
+        if kind in ("mindspore", "unknown"):
+            before = "before the card" if found["description"] == WITHOUT_CARD else None
+            return found | {"truncated_at": cut_checkpoint(path) or before}
+        return found
+    except UserError as error:
+        if _CUT not in error.problem:
+            raise
+        return found | {"truncated_at": str(error).removeprefix(f"{path}: ")}
 
 
 def _darknet(path: Path) -> dict[str, Any]:
     file = open_weights(path)
-    cfg = path.with_suffix(".cfg")
-    if cfg.is_file():
-        network = read_cfg(cfg)
+    if file.cfg.is_file():
+        network = read_cfg(file.cfg)
     else:
         fits = {name: classes_of(name, file.floats) for name in INPUT if name != "yolov4-silu"}
         architecture = next((name for name, classes in fits.items() if classes is not None), None)
@@ -105,7 +123,7 @@ def _prefix(file: WeightsFile) -> dict[str, Any]:
     return {"truncated_at": _place(file, layers_of(network.model, 80)) + ", if it is yolov4"}
 
 
-def _place(file: WeightsFile, layers) -> str:
+def _place(file: WeightsFile, layers: tuple[Layer, ...]) -> str:
     idx, inside = file.cut(layers)
     whole = file.header.size + 4 * sum(layer.floats for layer in layers)
     if file.bytes > whole:
@@ -113,50 +131,50 @@ def _place(file: WeightsFile, layers) -> str:
     return f"{'inside' if inside else 'before'} section {idx} ({file.bytes} of {whole} bytes)"
 
 
-def _trainable(layer) -> int:
+def _trainable(layer: Layer) -> int:
     return sum(int(np.prod(shape)) for name, shape in layer.shapes().items() if "moving_" not in name)
 
 
-def _network(model, classes: int | None) -> dict[str, Any]:
+def _network(model: ModelConfig, classes: int | None) -> dict[str, Any]:
     return {"architecture": model.architecture, "classes": classes, "width": model.width, "depth": model.depth}
 
 
 def _own(path: Path) -> dict[str, Any]:
     own = read_own(path)
-    origin = own.card.origin
-    cut = f"before section {origin['partial']} (converted so)" if "partial" in origin else None
-    found = _network(own.card.model, len(own.card.class_names)) | {"parameters": _count(own.tensors)}
-    return found | {"truncated_at": cut}
+    return _described(own.card, own.tensors)
 
 
-def _named(path: Path, family: str) -> dict[str, Any]:
-    if family in SCHEMES:
-        tensors = read_torch(path)
-        scheme, architecture = SCHEMES[family]
-    else:
-        tensors = read_mindspore(path)
-        is_detector = any("backblock0." in name or ".66.m.0." in name for name in tensors)
-        architecture = "yolov4" if is_detector else "cspdarknet53"
-        scheme = MINDYOLO if family == "mindyolo" else DETECTOR if is_detector else CLASSIFIER
-    bare = {name: value for full, value in tensors.items() if (name := scheme.bare(full)) is not None}
-    model, classes = infer_model(tensors, scheme, architecture, path)
-    return _network(model, classes) | {"parameters": _count(bare)}
+def _safetensors(path: Path) -> dict[str, Any]:
+    """Describe a file of ours in that format; of nobody's that we know, there is nothing to tell."""
+    tensors, metadata = read_safetensors(path)
+    if CARD not in metadata:
+        return {}
+    return _described(build_card(path, parse_card(path, metadata[CARD])), model_tensors(tensors))
+
+
+def _described(card: Card, tensors: dict[str, NDArray]) -> dict[str, Any]:
+    cut = f"before section {card.origin['partial']} (converted so)" if "partial" in card.origin else None
+    return _network(card.model, len(card.class_names) or None) | {"parameters": _count(tensors), "truncated_at": cut}
+
+
+def _named(path: Path, kind: str, family: Family | None) -> dict[str, Any]:
+    tensors = read_mindspore(path) if kind == "mindspore" else read_torch(path)
+    if family is None:
+        return {}
+    choose = {"mindyolo": mindyolo.scheme_of, "mindspore_zoo": mindspore_zoo.scheme_of}.get(family.name)
+    scheme = choose(tensors) if choose else SCHEMES[family.name]
+    held = {"parameters": _count(bare_tensors(tensors, scheme))}
+    try:
+        model, classes = infer_model(tensors, scheme, path)
+    except UserError as error:
+        return held | {"truncated_at": f"not whole: {error.problem}"}
+    missing = missing_tensors(tensors, scheme, model, classes)
+    cut = f"{len(missing)} tensors are missing, the first {missing[0]}" if missing else None
+    return held | _network(model, classes or None) | {"truncated_at": cut}
 
 
 def _count(tensors: dict[str, NDArray]) -> int:
-    return sum(value.size for name, value in tensors.items() if not name.endswith(_RUNNING) and not _is_aside(name))
-
-
-def _is_aside(name: str) -> bool:
-    return name.startswith(_ASIDE)
-
-
-def _cut(path: Path) -> str | None:
-    try:
-        read_index(path)
-    except FormatError as error:
-        return f"{path.stat().st_size} bytes ({error})"
-    return None
+    return sum(value.size for name, value in tensors.items() if not name.endswith(_RUNNING))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.files import check_finite
 from convert.schemes import Place, Scheme
 from convert.topology import Layer, layers_of
 from mindyolo_v4.models.blocks import scale_blocks, scale_channels
@@ -31,7 +32,7 @@ def import_tensors(source: Tensors, scheme: Scheme, layers: tuple[Layer, ...], p
     Raises:
         UserError: tensors are missing, unexpected or misshapen (all are named), or not finite.
     """
-    given = {bare: value for name, value in source.items() if (bare := scheme.bare(name)) is not None}
+    given = bare_tensors(source, scheme)
     ours: dict[str, NDArray] = {}
     missing, misshapen, used = [], [], set()
     for layer in layers:
@@ -51,6 +52,19 @@ def import_tensors(source: Tensors, scheme: Scheme, layers: tuple[Layer, ...], p
     check_cover(path, missing, sorted(set(given) - used), misshapen)
     check_finite(path, {name: value for name, value in given.items() if name in used})
     return {name: np.ascontiguousarray(value, np.float32) for name, value in ours.items()}
+
+
+def bare_tensors(source: Tensors, scheme: Scheme) -> dict[str, NDArray]:
+    """Return what of a file belongs to the network, by names without what may stand before them."""
+    return {bare: value for name, value in source.items() if (bare := scheme.bare(name)) is not None}
+
+
+def missing_tensors(source: Tensors, scheme: Scheme, model: ModelConfig, classes: int) -> list[str]:
+    """Return what a file lacks of a network, in the order of its layers."""
+    given = bare_tensors(source, scheme)
+    layers = used_layers(model, classes)
+    names = (name for layer in layers for name in scheme.suffixes.names(layer, _place(scheme, layer, "")).values())
+    return [name for name in names if name not in given]
 
 
 def export_tensors(ours: Tensors, scheme: Scheme, layers: tuple[Layer, ...], path: str | Path) -> dict[str, NDArray]:
@@ -75,18 +89,20 @@ def shift_epsilon(ours: Tensors, bn_eps: float, target_eps: float) -> dict[str, 
     if bn_eps == target_eps:
         return dict(ours)
     return {
-        name: (value + np.float64(bn_eps) - target_eps).astype(np.float32) if name.endswith("variance") else value
+        name: (value.astype(np.float64) + (bn_eps - target_eps)).astype(np.float32)
+        if name.endswith("moving_variance")
+        else value
         for name, value in ours.items()
     }
 
 
-def infer_model(source: Tensors, scheme: Scheme, architecture: str, path: str | Path) -> tuple[ModelConfig, int]:
+def infer_model(source: Tensors, scheme: Scheme, path: str | Path) -> tuple[ModelConfig, int]:
     """Return the network and the number of classes (0: a backbone alone) that the shapes of a file tell.
 
     Raises:
         UserError: a tensor that tells them is missing, or no depth multiple gives the blocks found.
     """
-    shapes = {bare: value.shape for name, value in source.items() if (bare := scheme.bare(name)) is not None}
+    shapes = {name: value.shape for name, value in bare_tensors(source, scheme).items()}
 
     def weight(name: str, kind: str) -> tuple[int, ...] | None:
         place = scheme.place(name)
@@ -102,9 +118,13 @@ def infer_model(source: Tensors, scheme: Scheme, architecture: str, path: str | 
         while weight(f"backbone.stage{number}.blocks.{count}.conv1", "norm") is not None:
             count += 1
         blocks.append(count)
-    model = ModelConfig(architecture, width_of(last[0]), depth_of(tuple(blocks), path))
+    depth = depth_of(tuple(blocks))
+    if depth is None:
+        problem = "no depth multiple has its residual blocks a stage"
+        raise UserError(path, problem, str(blocks), "1, 2, 8, 8, 4 in full")
+    model = ModelConfig(scheme.architectures[0], width_of(last[0]), depth)  # type: ignore[arg-type]
     model = replace(model, **scheme.variants)
-    if architecture == "cspdarknet53":
+    if model.architecture == "cspdarknet53":
         dense = weight("fc", "dense")
         return model, dense[0] if dense else 0
     top, predict = weight("neck.reduce4", "norm"), weight("head.predict5", "biased")
@@ -113,21 +133,19 @@ def infer_model(source: Tensors, scheme: Scheme, architecture: str, path: str | 
     return replace(model, topdown_kernel=top[-1]), predict[0] // 3 - 5
 
 
-def width_of(channels: int) -> float:
-    """Return the simplest width multiple that makes `channels` of the last stage's 1024."""
-    return next((width for width in _WIDTHS if scale_channels(1024, width) == channels), channels / 1024)
+def width_of(channels: int, full: int = 1024) -> float:
+    """Return the simplest width multiple that makes `channels` of the widest layer's `full`."""
+    return next((width for width in _WIDTHS if scale_channels(full, width) == channels), channels / full)
 
 
-def depth_of(blocks: tuple[int, ...], path: str | Path) -> float:
-    """Return the simplest depth multiple whose stages have these numbers of residual blocks. Raises UserError."""
-    for depth in _DEPTHS:
-        if blocks == tuple(scale_blocks(stage.blocks, depth) for stage in STAGES):
-            return depth
-    raise UserError(path, "no depth multiple has its residual blocks a stage", list(blocks), "1, 2, 8, 8, 4 in full")
+def depth_of(blocks: tuple[int, ...]) -> float | None:
+    """Return the simplest depth multiple whose stages have these numbers of residual blocks, None where none has."""
+    fitting = (depth for depth in _DEPTHS if blocks == tuple(scale_blocks(stage.blocks, depth) for stage in STAGES))
+    return next(fitting, None)
 
 
-def backbone_layers(model: ModelConfig, classes: int) -> tuple[Layer, ...]:
-    """Return the layers of a classifier, or of its backbone alone where there are no classes."""
+def used_layers(model: ModelConfig, classes: int) -> tuple[Layer, ...]:
+    """Return the layers of a network, or of its backbone alone where there are no classes."""
     layers = layers_of(model, max(classes, 1))
     return layers if classes else tuple(layer for layer in layers if layer.name.startswith("backbone."))
 
@@ -141,16 +159,6 @@ def check_cover(path: str | Path, missing: list[str], unexpected: list[str], mis
     ]
     if problems:
         raise UserError(path, f"its tensors do not cover the network exactly; {'; '.join(problems)}")
-
-
-def check_finite(path: str | Path, tensors: Tensors) -> None:
-    """Raise UserError where a tensor holds NaN or infinity, or is not of floating point."""
-    for name, value in tensors.items():
-        if value.dtype.kind != "f":
-            raise UserError(path, f"{name} is not of floating point", value.dtype)
-        if not np.isfinite(value).all():
-            count = int(value.size - np.isfinite(value).sum())
-            raise UserError(path, f"{name} holds values that are not finite", f"{count} of {value.size}")
 
 
 def _place(scheme: Scheme, layer: Layer, path: str | Path) -> Place:

@@ -1,21 +1,25 @@
 """The MindSpore model zoo's CSPDarknet53 and YOLOv4: python -m convert.mindspore_zoo SRC DST"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from convert.command import Request, convert
 from convert.files import Converted, Own, read_mindspore
 from convert.scheme_files import export_checked, from_scheme, write_mindspore
+from convert.schemes import Scheme
 from convert.zoo_names import CLASSIFIER, DETECTOR
 
 
 def to_ours(request: Request) -> Converted:
     """Convert a checkpoint of the zoo, whatever wrapper its names begin with."""
     tensors = read_mindspore(request.source)
-    is_detector = any("backblock0." in name for name in tensors)
-    scheme = DETECTOR if is_detector else CLASSIFIER
-    return from_scheme(request, tensors, scheme, "yolov4" if is_detector else "cspdarknet53")
+    return from_scheme(request, tensors, scheme_of(tensors))
+
+
+def scheme_of(tensors: Iterable[str]) -> Scheme:
+    """Return the names that the tensors of a checkpoint have."""
+    return DETECTOR if any("backblock0." in name for name in tensors) else CLASSIFIER
 
 
 def to_theirs(request: Request, own: Own) -> Sequence[Path]:
@@ -24,5 +28,10 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
     return write_mindspore(request.target, export_checked(own, scheme))
 
 
+def main(argv: Sequence[str]) -> int:
+    """Convert in the direction that the source asks for."""
+    return convert(argv, "mindspore_zoo", __doc__, to_ours, to_theirs)
+
+
 if __name__ == "__main__":
-    sys.exit(convert(None, "mindspore_zoo", __doc__, to_ours, to_theirs))
+    sys.exit(main(sys.argv[1:]))

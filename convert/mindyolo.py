@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,24 +10,28 @@ from convert.command import Request, convert
 from convert.files import Converted, Own, read_mindspore, sha256_of
 from convert.mindyolo_names import SCHEME
 from convert.scheme_files import export_checked, from_scheme, write_mindspore
+from convert.schemes import Scheme
 
-_PUBLISHED = re.compile(
-    r"-([0-9a-f]{8})(?:-[0-9a-z]+)?\.ckpt$"
-)  # the beginning of a SHA-256 in a published file's name
+# What mindyolo publishes is named after its score and the beginning of its SHA-256.
+_PUBLISHED = re.compile(r"_map\d+-([0-9a-f]{8})\b.*\.ckpt$")
 
 
 def to_ours(request: Request) -> Converted:
     """Convert a checkpoint of mindyolo, the averaged weights where it has both."""
     tensors = read_mindspore(request.source)
-    averaged = {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
-    tensors = tensors | averaged
-    is_detector = any(".66.m.0." in name for name in tensors)
-    architecture = request.architecture or "yolov4" if is_detector else "cspdarknet53"
-    if not is_detector and request.architecture == "yolov4-silu":
-        scheme = replace(SCHEME, variants={"backbone_activation": "silu"})
-        return from_scheme(replace(request, architecture=None), tensors, scheme, "cspdarknet53")
-    converted = from_scheme(request, tensors, SCHEME, architecture)
+    tensors |= {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
+    scheme = scheme_of(tensors)
+    if scheme is not SCHEME and request.architecture == "yolov4-silu":  # of a backbone alone, this tells the activation
+        scheme = replace(scheme, variants={"backbone_activation": "silu"})
+        request = replace(request, architecture=None)
+    converted = from_scheme(request, tensors, scheme)
     return replace(converted, notes=(*converted.notes, *published_digest_notes(request.source)))
+
+
+def scheme_of(tensors: Iterable[str]) -> Scheme:
+    """Return the names that the tensors of a checkpoint have: of the detector, or of its backbone alone."""
+    is_detector = any(".66.m.0." in name for name in tensors)
+    return SCHEME if is_detector else replace(SCHEME, architectures=("cspdarknet53",))
 
 
 def published_digest_notes(path: Path) -> tuple[str, ...]:
@@ -43,5 +47,10 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
     return write_mindspore(request.target, export_checked(own, SCHEME))
 
 
+def main(argv: Sequence[str]) -> int:
+    """Convert in the direction that the source asks for."""
+    return convert(argv, "mindyolo", __doc__, to_ours, to_theirs)
+
+
 if __name__ == "__main__":
-    sys.exit(convert(None, "mindyolo", __doc__, to_ours, to_theirs))
+    sys.exit(main(sys.argv[1:]))

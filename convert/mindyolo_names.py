@@ -68,6 +68,7 @@ SCHEME = Scheme(
     bn_eps=1e-3,
     preprocessing=Preprocessing("letterbox"),
     img_size=608,
+    architectures=("yolov4", "yolov4-silu"),
     leading=r"ema\.|ema_model\.|network\.",
     ignored=r"^(moments?|momentum|accum|stat|global_step|learning_rate|epoch_num|step_num|scale_sense|updates)\b"
     r"|^ema\.|^model\.model\.66\.(anchors|anchor_grid|stride)",

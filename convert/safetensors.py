@@ -7,28 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from mindspore import Tensor
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from convert.command import parse_request
-from convert.files import read_mindspore, write_whole
+from convert.command import parse_request, refuse_options
+from convert.files import (
+    check_finite,
+    model_tensors,
+    read_mindspore,
+    read_safetensors,
+    recognise,
+    write_checkpoint,
+    write_whole,
+)
 from mindyolo_v4.cards import build_card
 from mindyolo_v4.command_line import run_command
 from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.formats import CARD, describe, identify
+from mindyolo_v4.formats import CARD, describe
 from mindyolo_v4.schema.errors import UserError
-
-_OPTIONS = ("--arch", "--names", "--partial")
 
 
 def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
     request = parse_request(argv, "safetensors", __doc__)
-    for name, value in zip(_OPTIONS, (request.architecture, request.names, request.partial), strict=True):
-        if value is not None:
-            raise UserError(name, "has no meaning here: the card says it", value)
-    kind = identify(request.source)
+    refuse_options(request, "the card says it")
+    kind = recognise(request.source)
     if kind == "mindyolo_v4":
         _to_safetensors(request.source, request.target)
     elif kind == "safetensors":
@@ -44,30 +46,26 @@ def _to_safetensors(source: Path, target: Path) -> None:
         raise UserError(target, "must end in .safetensors", target.suffix, ".safetensors")
     card = checkpoint.load_card(source)
     tensors = read_mindspore(source)
+    check_finite(source, model_tensors(tensors))
     metadata = {CARD: json.dumps(card), "format": "np"}
     write_whole({target: lambda path: _save(tensors, path, metadata)})
 
 
 def _save(tensors: Mapping[str, NDArray], path: Path, metadata: dict[str, str]) -> None:
-    safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path, metadata)
+    # Not ascontiguousarray: it gives a single number an axis.
+    safetensors.numpy.save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, metadata)
 
 
 def _to_checkpoint(source: Path, target: Path) -> None:
     if target.suffix != ".ckpt":
         raise UserError(target, "a checkpoint of ours must end in .ckpt", target.suffix, ".ckpt")
-    try:
-        with safe_open(source, "np") as file:
-            card = json.loads((file.metadata() or {}).get(CARD, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if card else {}  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError) as error:
-        size = f"{source.stat().st_size} bytes"
-        raise UserError(source, f"no whole safetensors file: {error}", size) from error
-    if not card:
-        raise UserError(
-            source, "holds no card of ours", describe(source), "python -m convert.pytorch for others' files"
-        )
+    tensors, metadata = read_safetensors(source)
+    if CARD not in metadata:
+        raise UserError(source, "holds no card of ours", describe(source), "others' files: python -m convert.pytorch")
+    card = checkpoint.parse_card(source, metadata[CARD])
     build_card(source, card)  # raises where it is damaged
-    checkpoint.save(target, {name: Tensor.from_numpy(value) for name, value in tensors.items()}, card)
+    check_finite(source, model_tensors(tensors))
+    write_checkpoint(target, tensors, card)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,16 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from convert.command import Request, check_complete
-from convert.files import Converted, Own, note, write_whole
-from convert.mapping import backbone_layers, export_tensors, import_tensors, infer_model, shift_epsilon
+from convert.files import Converted, Own, check_room, note, write_whole
+from convert.mapping import export_tensors, import_tensors, infer_model, shift_epsilon, used_layers
 from convert.schemes import Scheme
-from convert.topology import activations_of, layers_of
+from convert.topology import layers_of
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
 
-_SAME_NETWORK = {"yolov4": ("yolov4", "yolov4-silu")}  # names and shapes do not tell these apart
 
-
-def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme, architecture: str) -> Converted:
+def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme) -> Converted:
     """Convert tensors that are named as `scheme` says.
 
     Raises:
@@ -28,15 +26,19 @@ def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme
     """
     if request.partial is not None:
         raise UserError("--partial", f"has no meaning for {scheme.description}", request.partial)
-    possible = _SAME_NETWORK.get(architecture, (architecture,))
-    if request.architecture is not None and request.architecture not in possible:
-        raise UserError(request.source, "holds another architecture", architecture, f"--arch {request.architecture}")
-    model, classes = infer_model(tensors, scheme, request.architecture or architecture, request.source)
-    model = replace(model, bn_eps=scheme.bn_eps)
-    is_detector = architecture != "cspdarknet53"
-    layers = layers_of(model, classes) if is_detector else backbone_layers(model, classes)
-    ours = import_tensors(tensors, scheme, layers, request.source)
-    return Converted(ours, model, classes, scheme.preprocessing, scheme.img_size, scheme.name, scheme.description)
+    if request.architecture not in (None, *scheme.architectures):
+        held = " or ".join(scheme.architectures)
+        raise UserError(request.source, "holds another architecture", held, f"--arch {request.architecture}")
+    notes: tuple[str, ...] = ()
+    if request.architecture is None and len(scheme.architectures) > 1:
+        usual, *others = scheme.architectures
+        notes = (f"taken for {usual}: the file does not tell it from {', '.join(others)} (--arch)",)
+    model, classes = infer_model(tensors, scheme, request.source)
+    model = replace(model, architecture=request.architecture or model.architecture, bn_eps=scheme.bn_eps)
+    ours = import_tensors(tensors, scheme, used_layers(model, classes), request.source)
+    return Converted(
+        ours, model, classes, scheme.preprocessing, scheme.img_size, scheme.name, scheme.description, notes=notes
+    )
 
 
 def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
@@ -45,8 +47,11 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
     Raises:
         UserError: the format's network differs from ours where no operation can make it equal; the key is named.
     """
-    check_complete(own)
     model, classes = own.card.model, len(own.card.class_names)
+    if model.architecture not in scheme.architectures:
+        held = " or ".join(scheme.architectures)
+        raise UserError(own.path, f"is no network of {scheme.description}", model.architecture, held)
+    check_complete(own)
     for key, got, expected in differences(model, scheme):
         raise UserError(
             own.path, f"{scheme.description} differs in model.{key}: an export would not be exact", got, expected
@@ -66,9 +71,9 @@ def differences(model: ModelConfig, scheme: Scheme) -> list[tuple[str, object, o
     if place is not None and place.kernel is None:  # no larger kernel that ours could lie in
         theirs["topdown_kernel"] = 1
     found = [(key, getattr(model, key), want) for key, want in theirs.items() if getattr(model, key) != want]
-    usual = activations_of(ModelConfig(model.architecture))
-    if activations_of(model) != usual and "backbone_activation" not in scheme.variants:
-        found.append(("backbone_activation and model.neck_activation", activations_of(model), usual))
+    usual = ModelConfig(model.architecture).activations
+    if model.activations != usual and "backbone_activation" not in scheme.variants:
+        found.append(("backbone_activation and model.neck_activation", model.activations, usual))
     return found
 
 
@@ -77,5 +82,10 @@ def write_mindspore(target: Path, tensors: Mapping[str, NDArray]) -> Sequence[Pa
     if target.suffix != ".ckpt":
         raise UserError(target, "a MindSpore checkpoint must end in .ckpt", target.suffix, ".ckpt")
     rows = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in tensors.items()]
-    write_whole({target: lambda path: ms.save_checkpoint(rows, str(path))})
+
+    def write(path: Path) -> None:
+        check_room(path, tensors)
+        ms.save_checkpoint(rows, str(path))
+
+    write_whole({target: write})
     return (target,)

@@ -62,6 +62,7 @@ class Scheme:
     bn_eps: float
     preprocessing: Preprocessing
     img_size: int  # pixels
+    architectures: tuple[str, ...]  # that names and shapes do not tell apart, the usual one first
     leading: str = ""  # pattern of what may stand before a name and is dropped
     aliases: tuple[tuple[str, str], ...] = ()  # (how a name may begin instead, how it begins)
     ignored: str = ""  # pattern of tensors that are no part of the network
@@ -70,8 +71,13 @@ class Scheme:
 
     def bare(self, name: str) -> str | None:
         """Return a tensor's name without what may stand before it; None where it is no part of the network."""
+        name = self.usual(name)
+        return None if self.ignored and re.search(self.ignored, name) else name
+
+    def usual(self, name: str) -> str:
+        """Return a tensor's name as most files spell it."""
         name = re.sub(rf"^(?:{self.leading})", "", name) if self.leading else name
         for other, usual in self.aliases:
             if name.startswith(other):
                 name = usual + name.removeprefix(other)
-        return None if self.ignored and re.search(self.ignored, name) else name
+        return name

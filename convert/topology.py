@@ -13,12 +13,6 @@ from mindyolo_v4.models.cspdarknet53 import STAGES, STEM_CHANNELS
 from mindyolo_v4.schema.model import ModelConfig
 
 DARKNET_ACTIVATIONS = {"mish": "mish", "silu": "swish", "leaky": "leaky", "leaky001": "leaky001"}
-ACTIVATIONS = {  # architecture -> (backbone, neck and head)
-    "yolov4": ("mish", "leaky"),
-    "yolov4-silu": ("silu", "silu"),
-    "yolov4-tiny": ("leaky", "leaky"),
-    "cspdarknet53": ("mish", "mish"),
-}
 Kind = Literal["norm", "biased", "dense"]  # with batch normalisation; prediction; the classifier's last layer
 
 
@@ -119,15 +113,9 @@ def parameter_shapes(model: ModelConfig, classes: int) -> dict[str, tuple[int, .
     return {name: shape for layer in layers_of(model, classes) for name, shape in layer.shapes().items()}
 
 
-def activations_of(model: ModelConfig) -> tuple[str, str]:
-    """Return the activation of the backbone and of neck and head."""
-    backbone, neck = ACTIVATIONS[model.architecture]
-    return model.backbone_activation or backbone, model.neck_activation or neck
-
-
 def _backbone(walk: _Walk) -> tuple[int, int, int]:
     """Append CSPDarknet53; return the idx of its maps of stride 8, 16 and 32."""
-    act = DARKNET_ACTIVATIONS[activations_of(walk.model)[0]]
+    act = DARKNET_ACTIVATIONS[walk.model.activations[0]]
     walk.conv("backbone.stem", walk.scaled(STEM_CHANNELS), 3, act)
     ends = []
     for number, stage in enumerate(STAGES, start=1):
@@ -176,16 +164,20 @@ def _yolo_options(model: ModelConfig, stride: int, classes: int) -> dict[str, st
     square = {"new_coords": "1"} if model.box_decode == "square" else {}
     return square | {
         "mask": ",".join(str(number) for number in level.anchor_ids),
-        "anchors": ", ".join(f"{w:g},{h:g}" for w, h in anchors.anchors_wh_px),
+        "anchors": ", ".join(f"{_text(w)},{_text(h)}" for w, h in anchors.anchors_wh_px),
         "classes": str(classes),
         "num": str(len(anchors.anchors_wh_px)),
-        "scale_x_y": f"{level.scale_x_y:g}",
+        "scale_x_y": _text(level.scale_x_y),
     }
+
+
+def _text(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def _yolov4(walk: _Walk, classes: int) -> None:
     map8, map16, _ = _backbone(walk)
-    act = DARKNET_ACTIVATIONS[activations_of(walk.model)[1]]
+    act = DARKNET_ACTIVATIONS[walk.model.activations[1]]
     pre_spp = _squeeze_expand(walk, "neck.pre_spp", 512, 3, act)
     pools = []
     for size in (5, 9, 13):
@@ -215,7 +207,7 @@ def _yolov4(walk: _Walk, classes: int) -> None:
 
 
 def _tiny(walk: _Walk, classes: int) -> None:
-    backbone_act, act = (DARKNET_ACTIVATIONS[name] for name in activations_of(walk.model))
+    backbone_act, act = (DARKNET_ACTIVATIONS[name] for name in walk.model.activations)
     walk.conv("backbone.stem0", walk.scaled(32), 3, backbone_act, stride=2)
     walk.conv("backbone.stem1", walk.scaled(64), 3, backbone_act, stride=2)
     inner = 0

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_READ = 16 << 20
 _CHUNK = 1 << 24
 
+Value = TypeVar("Value")
 Places = dict[str, int]  # storage key -> the first byte of its content in the file
 
 
@@ -72,7 +73,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         content, places = _read_legacy(path, data)
     else:
         raise UserError(path, "is no PyTorch file", f"{bytes(data[:16])!r} at its start", "a zip archive or a pickle")
-    state = _plain_names(path, _find_state(path, content))
+    state = plain_names(path, _find_state(path, content))
     _check_copies(path, state, len(data))
     return {name: _to_array(path, name, tensor, data, places) for name, tensor in state.items()}
 
@@ -209,8 +210,9 @@ def _search(content: object, depth: int) -> Mapping[str, Tensor] | None:
     return next((state for state in candidates if state is not None), None)
 
 
-def _plain_names(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    plain: dict[str, Tensor] = {}
+def plain_names(path: Path, state: Mapping[str, Value]) -> dict[str, Value]:
+    """Drop the prefixes of wrappers. Raises UserError where two tensors then have one name."""
+    plain: dict[str, Value] = {}
     for full, tensor in state.items():
         name = full
         while name.startswith(PREFIXES):

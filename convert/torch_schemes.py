@@ -44,6 +44,7 @@ TIANXIAOMO = Scheme(
     bn_eps=1e-5,
     preprocessing=Preprocessing("stretch"),
     img_size=608,
+    architectures=("yolov4",),
     aliases=(("neek.", "neck."),),  # so misspelt until June 2021
     ignored=_COUNTERS,
 )
@@ -70,6 +71,7 @@ WONGKINYIU = Scheme(
     bn_eps=1e-4,
     preprocessing=Preprocessing("letterbox"),
     img_size=640,
+    architectures=("yolov4", "yolov4-silu"),
     ignored=_COUNTERS,
     variants={"box_decode": "square", "scale_x_y": (2.0, 2.0, 2.0)},
 )
@@ -104,6 +106,7 @@ DEEPSPARK = Scheme(
     bn_eps=1e-5,
     preprocessing=_IMAGENET_CROP,
     img_size=224,
+    architectures=("cspdarknet53",),
     ignored=_COUNTERS,
 )
 
@@ -125,6 +128,7 @@ TIMM = Scheme(
     bn_eps=1e-5,
     preprocessing=Preprocessing("crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=0.887),
     img_size=256,
+    architectures=("cspdarknet53",),
     ignored=_COUNTERS,
     variants={"backbone_activation": "leaky001"},
 )

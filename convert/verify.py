@@ -13,9 +13,11 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.command import check_complete
+from convert.darknet_cfg import read_cfg
+from convert.darknet_file import open_weights
 from convert.files import Own, read_own
-from convert.topology import sections_of
-from mindyolo_v4.anchors import sigmoid
+from convert.topology import layers_of, parameter_shapes, sections_of
 from mindyolo_v4.command_line import Parser, run_command
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.models.build import build_classifier, build_detector
@@ -38,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of the largest magnitude (default 1e-4)")
     options = parser.parse_args(list(argv))
     own = read_own(options.checkpoint)
+    check_complete(own)
     side = own.card.img_size if options.img_size is None else options.img_size
     if side < 32 or side % 32:
         raise UserError("--img_size", "not a multiple of 32", side)
@@ -65,7 +68,7 @@ def make_image(side: int, path: str | None) -> NDArray[np.float32]:
     """Return network input (1, 3, side, side) in [0, 1], RGB: a picture stretched, or random numbers."""
     if path is None:
         return np.random.default_rng(_SEED).random((1, 3, side, side), np.float32)
-    picture = cv2.imread(path, cv2.IMREAD_COLOR)
+    picture = cv2.imread(path, cv2.IMREAD_COLOR) if Path(path).is_file() else None
     if picture is None:
         raise UserError(path, "no readable picture")
     resized = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), (side, side))
@@ -76,14 +79,22 @@ def run_opencv(cfg: Path, weights: Path, image: NDArray[np.float32], own: Own) -
     """Return OpenCV's raw outputs by layer name, in the order of our network's.
 
     Raises:
-        UserError: OpenCV cannot read the files, or the cfg has no such layers.
+        UserError: the files are no darknet files of one of our networks, or OpenCV cannot run them.
     """
     for path in (cfg, weights):
         if not path.is_file():
             raise UserError(path, "no such file")
+    described, file = read_cfg(cfg), open_weights(weights)
+    card, classes = own.card, len(own.card.class_names)
+    if parameter_shapes(described.model, described.classes) != parameter_shapes(card.model, classes):
+        what = f"{described.model.architecture}, {described.classes} classes, width {described.model.width:g}"
+        held = f"{card.architecture}, {classes} classes, width {card.model.width:g}"
+        raise UserError(cfg, "describes another network than the checkpoint's", what, held)
+    if not file.has_length_of(layers_of(described.model, described.classes)):  # OpenCV reads such files all the same
+        raise file.misfit(described, card.class_names)
     try:
         network = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
-        names = [f"conv_{idx}" for idx in output_sections(own.card)]
+        names = [f"conv_{idx}" for idx in output_sections(card)]
         network.setInput(image)
         network.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         network.enableFusion(False)
@@ -113,8 +124,7 @@ def run_ours(path: str, card: Card, image: NDArray[np.float32]) -> list[NDArray]
     outputs = network(ms.Tensor(image))
     if not is_detector:
         return [outputs.asnumpy()[:, :, None, None]]
-    maps = [level.asnumpy() for level in outputs]
-    return [sigmoid(level) for level in maps] if card.model.box_decode == "square" else maps
+    return [level.asnumpy() for level in outputs]
 
 
 if __name__ == "__main__":

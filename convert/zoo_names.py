@@ -53,6 +53,7 @@ CLASSIFIER = Scheme(
     bn_eps=1e-5,
     preprocessing=Preprocessing("stretch_crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=224 / 256),
     img_size=224,
+    architectures=("cspdarknet53",),
     leading=r"(?:network\.|yolo_network\.|feature_map\.|model\.(?=backbone|feature_map|network))*",
     ignored=_OPTIMIZER,
     variants={"stride2_padding": "same"},
@@ -65,6 +66,7 @@ DETECTOR = Scheme(
     bn_eps=1e-5,
     preprocessing=Preprocessing("stretch", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD),
     img_size=608,
+    architectures=("yolov4",),
     leading=CLASSIFIER.leading,
     ignored=_OPTIMIZER + r"|^backblock0\.conv[56]\.",  # these two are built there but never run
     exported_prefix="feature_map.",

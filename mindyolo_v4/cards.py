@@ -13,7 +13,8 @@ from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
-_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "backbone_activation")  # the weights know them, no recipe
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
+_HEAD_VARIANTS = ("box_decode", "scale_x_y")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
 _FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
 _NETWORKS = {"detect": "detector", "classify": "classifier"}
@@ -36,12 +37,17 @@ def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card
 def read_card(path: str | Path, task: str | None = None) -> Card:
     """Return a checkpoint's card.
 
+    Args:
+        task: "detect" or "classify", what the network must do; None, as training starts from: anything.
+
     Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or its network is not for `task` (None: for any).
+        UserError: the file is damaged, is no checkpoint of ours, or does not hold a whole network for the task.
     """
     card = build_card(path, checkpoint.load_card(path))
     if task not in (None, card.task):
         raise UserError(path, f"holds no {_NETWORKS[str(task)]}", card.task, task)
+    if task is not None and not card.class_names:
+        raise UserError(path, "holds the beginning of a network only, without a head: training can start from it")
     return card
 
 
@@ -94,8 +100,12 @@ def take_over_variants(config: Config, tree: Tree, card: Card) -> tuple[Config, 
     """
     taken = []
     model, data = config.model, config.data
-    for name in _VARIANTS:
-        value = getattr(card.model, name)
+    given = {name: getattr(card.model, name) for name in _VARIANTS}
+    if card.task == "detect":
+        given |= {name: getattr(card.model, name) for name in _HEAD_VARIANTS}
+    if card.model.activations[0] != model.activations[0]:
+        given["backbone_activation"] = card.model.activations[0]
+    for name, value in given.items():
         if name not in tree.get("model", {}) and value != getattr(model, name):
             model = replace(model, **{name: value})
             taken.append(f"model.{name}: {value}")

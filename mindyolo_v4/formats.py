@@ -4,10 +4,13 @@ import io
 import json
 import mmap
 import pickletools
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,12 +49,13 @@ FAMILIES = (
     Family("deepspark", "weights of DeepSpark's CSPDarknet53", "pytorch", "stage2.split0.layers.0.weight"),
     Family("timm", "weights of timm's cspdarknet53", "pytorch", "stages.0.conv_exp.conv.weight"),
 )
-OWN_TELLTALE = "backbone.stem.conv.weight"  # ours, of the two networks with CSPDarknet53; tiny has the next one
-OWN_TINY_TELLTALE = "backbone.stem0.conv.weight"
+_OWN_TELLTALES = {"backbone.stem.conv.weight", "backbone.stem0.conv.weight"}  # with CSPDarknet53; yolov4-tiny
+WITHOUT_CARD = "a checkpoint of this package without its card, as one cut short is"
 
 _HEADER_LIMIT = 1 << 26  # bytes of a file's table of contents that are looked at
 _CRC_MARK, _CRC_LENGTH = b"crc_num", 17  # MindSpore appends this and ten bytes, the crc32 of all before
 _CHUNK = 1 << 24
+_MAX_INSTRUCTIONS = 1_000_000  # of a pickle that are looked at
 
 
 class FormatError(ValueError):
@@ -78,37 +82,37 @@ def identify(path: str | Path) -> str:
         head = file.read(512)
     if head[:4] == b"PK\x03\x04" or head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
         return "pytorch"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= size:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_LIMIT:
         return "safetensors"
     if head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b":"):
         return "onnx"
     version = [int.from_bytes(head[place : place + 4], "little") for place in (0, 4)]
     if version[0] == 0 and version[1] in (1, 2):
         return "darknet"
-    if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
-        return "html"
     try:
         return "mindyolo_v4" if CARD in read_index(path) else "mindspore"
     except FormatError:
+        # Only now: the first bytes of a checkpoint, a mark and a length, may be a line feed and "<".
+        if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
+            return "html"
         return "text" if _is_text(head) else "unknown"
 
 
 def family_of(path: str | Path) -> Family | None:
     """Return whose weights a MindSpore, PyTorch or safetensors file of others holds, None where no table knows them."""
     names = {"mindspore": read_index, "pytorch": _torch_strings, "safetensors": safetensors_header}.get(identify(path))
-    if names is None:
-        return None
-    try:
-        known = list(names(path))
-    except FormatError:
-        return None
+    known: list[str] = []
+    with suppress(FormatError):
+        known = list(names(path)) if names else []
     return next((f for f in FAMILIES if any(f".{name}".endswith(f".{f.telltale}") for name in known)), None)
 
 
 def describe(path: str | Path) -> str:
     """Say in a few words what a file is."""
-    family = family_of(path)
-    return family.description if family else DESCRIPTIONS[identify(path)]
+    kind, family = identify(path), family_of(path)
+    if kind == "mindspore" and not _OWN_TELLTALES.isdisjoint(read_index(path)):
+        return WITHOUT_CARD
+    return family.description if family else DESCRIPTIONS[kind]
 
 
 def convert_command(path: str | Path) -> str | None:
@@ -118,14 +122,14 @@ def convert_command(path: str | Path) -> str | None:
         module = family.module
     elif kind == "darknet":
         module = "darknet"
-    elif kind == "safetensors" and CARD in safetensors_header(path).get("__metadata__", {}):
+    elif kind == "safetensors" and _holds_card(path):
         module = "safetensors"
     else:
         return None
     target = Path(path).with_suffix(".ckpt")
-    if target == Path(path):
+    if target.exists():  # the source itself, or something that the user wants to keep
         target = target.with_name(f"{target.stem}_converted.ckpt")
-    return f"python -m convert.{module} {path} {target}"
+    return shlex.join(["python", "-m", f"convert.{module}", str(path), str(target)])
 
 
 def safetensors_header(path: str | Path) -> dict[str, Any]:
@@ -134,13 +138,22 @@ def safetensors_header(path: str | Path) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if length > _HEADER_LIMIT:
             raise FormatError(f"its header of {length} bytes is larger than any file of weights has")
+        raw = file.read(length)
+        if len(raw) < length:
+            raise FormatError(f"is cut short: {8 + len(raw)} bytes, expected {8 + length} or more")
         try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
+            header = json.loads(raw)
+        except (ValueError, RecursionError) as error:
             raise FormatError("its header is damaged") from error
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise FormatError("its header is damaged")
     return header
+
+
+def _holds_card(path: str | Path) -> bool:
+    with suppress(FormatError):
+        return CARD in safetensors_header(path).get("__metadata__", {})
+    return False
 
 
 def read_index(path: str | Path) -> dict[str, Entry]:
@@ -168,7 +181,10 @@ def read_text(path: str | Path, name: str) -> str | None:
         return None
     with Path(path).open("rb") as file:
         file.seek(entry.start)
-        return file.read(entry.size).decode("utf-32-le")
+        try:
+            return file.read(entry.size).decode("utf-32-le")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"its text {name} is damaged") from error
 
 
 def check_sum(path: str | Path) -> None:
@@ -187,9 +203,8 @@ def check_sum(path: str | Path) -> None:
 def _is_text(head: bytes) -> bool:
     text = head.decode("utf-8", "replace")
     # The last character may be cut through.
-    return "\ufffd" not in text[:-1] and all(
-        letter.isprintable() or letter in "\t\n\r\f\ufeff\ufffd" for letter in text
-    )
+    marks = "\t\n\r\f\ufeff\ufffd"
+    return "\ufffd" not in text[:-1] and all(letter.isprintable() or letter in marks for letter in text)
 
 
 def _torch_strings(path: str | Path) -> set[str]:
@@ -206,14 +221,14 @@ def _torch_strings(path: str | Path) -> set[str]:
         else:
             with path.open("rb") as file:
                 pickles = io.BytesIO(file.read(_HEADER_LIMIT))
-    except (zipfile.BadZipFile, StopIteration) as error:
+    except (zipfile.BadZipFile, StopIteration, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         raise FormatError("no PyTorch file") from error
     found: set[str] = set()
-    try:
-        while True:  # the older layout has several pickles, and bytes that are none behind them
-            found.update(value for _, value, _ in pickletools.genops(pickles) if isinstance(value, str))
-    except (ValueError, EOFError):
-        return found
+    with suppress(ValueError, EOFError):  # damaged, or the newer layout's only pickle is read
+        for _ in range(5):  # the older layout has as many pickles, and bytes that are none behind them
+            instructions = islice(pickletools.genops(pickles), _MAX_INSTRUCTIONS)
+            found.update(value for _, value, _ in instructions if isinstance(value, str))
+    return found
 
 
 def _mapped(path: str | Path) -> mmap.mmap:
@@ -266,7 +281,7 @@ def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, 
             length, place = _varint(data, place, stop)
             after = place + length
             if after > stop:
-                raise FormatError("is cut short")
+                raise FormatError(f"is cut short: {len(data)} bytes, expected {after} or more")
             yield key >> 3, place, after
         else:
             raise FormatError("not a MindSpore checkpoint")

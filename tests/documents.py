@@ -14,11 +14,13 @@ import numpy as np
 import predict as predict_command
 import test as test_command
 import train as train_command
+from convert import darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify
 from mindyolo_v4.boxes import cxcywh_to_xyxy
 from mindyolo_v4.command_line import run_command
 from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.class_folders import write_imagenet
+from tests.convert.documented import write_documented
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
@@ -42,6 +44,10 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
+    **{
+        ("python", "-m", module.__name__): (module.main, [])
+        for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
+    },
 }
 TRAIN_MINE = "python train.py --config mine.yaml --save_dir runs/mine"
 TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
@@ -192,6 +198,7 @@ def build_world(root: Path, scenes: Path) -> World:
     write_scenes(scenes, SceneSet(train=8, val=4, img_size=SIZE, seed=0))
     shutil.copytree(REPOSITORY / "configs", root / "configs")
     (root / "runs").mkdir()
+    write_documented(root / "weights")
     write_voc(root / "datasets/mine", scenes, {"train": "train", "val": "val"}, ["cat", "dog"])
     write_yolo_and_coco(root / "datasets/mine", scenes, ["cat", "dog"])
     splits = {"train": "train", "val": "val", "test": "val"}

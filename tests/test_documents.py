@@ -91,6 +91,8 @@ def test_command_runs_as_documented(line: str, world: World) -> None:
     }.get(program[1], ())
     if is_of_classifier(line) and program[1] == "test.py":
         promised = ("metrics.json",)
+    if program[2:] and program[2].startswith("convert.") and len(arguments) > 1 and not arguments[1].startswith("-"):
+        assert (world.root / arguments[1]).stat().st_size > 0
     for name in promised:
         assert (world.written[line] / name).stat().st_size > 0, name
     if program[1] == "predict.py":

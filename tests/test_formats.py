@@ -5,7 +5,18 @@ import zlib
 
 import pytest
 
-from mindyolo_v4.formats import Entry, FormatError, check_sum, identify, read_index, read_text
+from mindyolo_v4.formats import (
+    Entry,
+    FormatError,
+    check_sum,
+    convert_command,
+    describe,
+    family_of,
+    identify,
+    read_index,
+    read_text,
+    safetensors_header,
+)
 
 
 def field(number: int, payload: bytes) -> bytes:
@@ -53,6 +64,7 @@ def test_index_and_card(tmp_path):
         (b"hello", "text"),
         (b"\xff\xfe\x00\x01", "unknown"),
         (b"\n<!DOCTYPE html><html>", "html"),
+        (struct.pack("<Q", 5000) + b'{"a":', "safetensors"),  # cut inside its header
     ],
 )
 def test_identify(tmp_path, data, kind):
@@ -79,3 +91,47 @@ def test_cut_short_anywhere_is_noticed(tmp_path):
             continue  # a whole, smaller checkpoint
         with pytest.raises(FormatError):
             read_index(write(tmp_path, whole[:length]))
+
+
+def test_a_checkpoint_that_begins_like_a_web_page(tmp_path):
+    """A line feed and "<" are also a field's mark and the length 60 of a first tensor."""
+    first = value("a" * 39, (1,), "Float32", bytes(4))
+    assert first[:2] == b"\n<"
+    assert identify(write(tmp_path, first)) == "mindspore"
+
+
+def test_a_checkpoint_of_ours_without_its_card_is_known(tmp_path):
+    path = write(tmp_path, value("backbone.stem.conv.weight", (2, 1), "Float32", bytes(8)))
+    assert describe(path) == "a checkpoint of this package without its card, as one cut short is"
+    assert convert_command(path) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"[1]", "damaged"),
+        (b"{" + b'"a":{' * 100_000, "damaged"),
+        (b'{"__metadata__":"x"}', "damaged"),
+        (b'{"a":1', "damaged"),
+        (None, "cut short: 10 bytes, expected 108 or more"),
+    ],
+)
+def test_damaged_safetensors_headers(tmp_path, header, message):
+    content = struct.pack("<Q", 100) + b"{}" if header is None else struct.pack("<Q", len(header)) + header
+    path = write(tmp_path, content)
+    with pytest.raises(FormatError, match=message):
+        safetensors_header(path)
+    assert (family_of(path), convert_command(path)) == (None, None)
+
+
+def test_the_command_can_be_pasted_and_overwrites_nothing(tmp_path):
+    path = tmp_path / "my net.weights"
+    path.write_bytes(struct.pack("<iiiq", 0, 2, 5, 0))
+    assert convert_command(path) == f"python -m convert.darknet '{path}' '{tmp_path}/my net.ckpt'"
+    (tmp_path / "my net.ckpt").touch()
+    assert convert_command(path) == f"python -m convert.darknet '{path}' '{tmp_path}/my net_converted.ckpt'"
+
+
+def test_a_text_that_is_no_text(tmp_path):
+    with pytest.raises(FormatError, match="its text card is damaged"):
+        read_text(write(tmp_path, value("card", (0,), "str", b"\xff\xff\xff\xff")), "card")

@@ -79,7 +79,18 @@ def load_card(path: str | Path) -> dict[str, Any]:
     text = _read(path, read_text, CARD)
     if text is None:
         raise foreign_file(path)
-    return json.loads(text)
+    return parse_card(path, text)
+
+
+def parse_card(path: str | Path, text: str) -> dict[str, Any]:
+    """Return the card that a file of weights holds as text. Raises UserError where it is damaged."""
+    try:
+        card = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(path, f"its card is damaged: {error}") from error
+    if not isinstance(card, dict):
+        raise UserError(path, "its card is damaged", type(card).__name__, "a mapping")
+    return card
 
 
 def foreign_file(path: str | Path) -> UserError:

@@ -26,14 +26,14 @@ class ConvStyle:
     fused: Path | None = None  # library of the fused normalisation and activation; None: stock operators
 
 
-def backbone_style(model: ModelConfig, default_activation: str) -> ConvStyle:
+def backbone_style(model: ModelConfig) -> ConvStyle:
     """Return the style of the backbone's blocks."""
-    return _style(model, model.backbone_activation or default_activation)
+    return _style(model, model.activations[0])
 
 
-def neck_style(model: ModelConfig, default_activation: str) -> ConvStyle:
+def neck_style(model: ModelConfig) -> ConvStyle:
     """Return the style of the neck's and the head's blocks."""
-    return _style(model, model.neck_activation or default_activation)
+    return _style(model, model.activations[1])
 
 
 def _style(model: ModelConfig, activation: str) -> ConvStyle:

@@ -15,7 +15,7 @@ class CSPDarknet53Classifier(nn.Cell):
 
     def __init__(self, model: ModelConfig, num_classes: int):
         super().__init__()
-        self.backbone = CSPDarknet53(model, backbone_style(model, "mish"))
+        self.backbone = CSPDarknet53(model, backbone_style(model))
         self.fc = nn.Dense(self.backbone.out_channels[-1], num_classes)
 
     def construct(self, images: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
 from mindyolo_v4.models.panet import PathAggregation
 from mindyolo_v4.schema.model import ModelConfig
 
-ACTIVATIONS = {"yolov4": ("mish", "leaky"), "yolov4-silu": ("silu", "silu")}  # backbone; neck and head
-
 
 class YoloV4Head(nn.Cell):
     """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
@@ -43,9 +41,8 @@ class YoloV4(nn.Cell):
 
     def __init__(self, model: ModelConfig, num_classes: int):
         super().__init__()
-        backbone_activation, neck_activation = ACTIVATIONS[model.architecture]
-        style = neck_style(model, neck_activation)
-        self.backbone = CSPDarknet53(model, backbone_style(model, backbone_activation))
+        style = neck_style(model)
+        self.backbone = CSPDarknet53(model, backbone_style(model))
         self.neck = PathAggregation(self.backbone.out_channels, model, style)
         self.head = YoloV4Head(self.neck.out_channels, num_classes, model, style)
 

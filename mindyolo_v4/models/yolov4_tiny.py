@@ -91,8 +91,8 @@ class YoloV4Tiny(nn.Cell):
 
     def __init__(self, model: ModelConfig, num_classes: int):
         super().__init__()
-        style = neck_style(model, "leaky")
-        self.backbone = TinyBackbone(model, backbone_style(model, "leaky"))
+        style = neck_style(model)
+        self.backbone = TinyBackbone(model, backbone_style(model))
         self.neck = TinyNeck(self.backbone.out_channels, model, style)
         self.head = TinyHead(self.neck.out_channels, num_classes, model, style)
 

@@ -5,6 +5,13 @@ from typing import Literal
 
 from mindyolo_v4.schema.errors import require, require_range
 
+_ACTIVATIONS = {  # architecture -> (backbone, neck and head)
+    "yolov4": ("mish", "leaky"),
+    "yolov4-silu": ("silu", "silu"),
+    "yolov4-tiny": ("leaky", "leaky"),
+    "cspdarknet53": ("mish", "mish"),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -53,3 +60,9 @@ class ModelConfig:
     def task(self) -> Literal["detect", "classify"]:
         """Return what a network of this architecture does."""
         return "classify" if self.architecture == "cspdarknet53" else "detect"
+
+    @property
+    def activations(self) -> tuple[str, str]:
+        """Return the activation of the backbone, and of neck and head."""
+        backbone, neck = _ACTIVATIONS[self.architecture]
+        return self.backbone_activation or backbone, self.neck_activation or neck
