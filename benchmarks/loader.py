@@ -1,0 +1,69 @@
+"""The input pipeline in images a second of one process, against ultralytics' own YOLODataset.
+
+608 pixels, COCO's first 128 pictures, mosaic, mixup 0.1, translation, zoom, HSV and flips of the same strengths, no
+albumentations in either; threads of OpenCV and PyTorch off. A sample is a uint8 image, channels first, and its boxes.
+--steps is the number of timed passes over the pictures, after one that warms up. Every measurement is a process of its
+own. Bounds are the smallest ratios that pass. The second figure: our samples in MindData's processes, batched, images a
+second and process, against our plain loop.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import compare, in_turns, parser, run_json, run_module
+from benchmarks.peers import peer_folder, peer_python
+from benchmarks.report import figure
+
+BOUND, WORKERS_BOUND = 1.1, 0.9
+STRENGTHS = {"translate": 0.1, "scale": 0.9, "mixup": 0.1, "hue": 0.015, "saturation": 0.7, "value": 0.4, "flip": 0.5}
+
+
+def main() -> int:
+    """Measure every size; return 1 where a bound is missed."""
+    made = parser("benchmarks.loader", __doc__, img_size=(608,), batch=16, pairs=3, steps=3)
+    made.add_argument("--data_dir", default="datasets/coco128", help="folder of the data set (%(default)s)")
+    options = made.parse_args()
+    data_dir = Path(options.data_dir).absolute()
+    if not data_dir.is_dir():
+        raise SystemExit(f"--data_dir: there is no folder {data_dir}")
+    python, kept = peer_python("ultralytics"), True
+    for size in options.img_size:
+        common = {"img_size": size, "steps": options.steps, "batch": options.batch, "data_dir": data_dir}
+        print(f"{size} px, images a second:", flush=True)
+        taken = in_turns(
+            {
+                "ours": lambda common=common: images_a_second("plain", common),
+                "ultralytics": lambda common=common: peer_images_a_second(python, common),
+                "workers": lambda common=common: images_a_second("workers", common),
+            },
+            options.pairs,
+        )
+        found = compare(taken["ours"], taken["ultralytics"])
+        kept &= figure(f"loader_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True)
+        found = compare(taken["workers"], taken["ours"])
+        name = f"loader_{size}_workers"
+        kept &= figure(name, found.ours, WORKERS_BOUND, found.peer, ratio=found.ratio, at_least=True)
+    return 0 if kept else 1
+
+
+def images_a_second(mode: str, common: dict[str, object]) -> float:
+    """Measure ours: the plain loop, or the rate of each of MindData's processes."""
+    found = run_module("loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
+    print(f"  {mode}: peak memory of a process {found['peak_gb']:.3g} GB", flush=True)
+    return found["images_a_second"]
+
+
+def peer_images_a_second(python: Path, common: dict[str, object]) -> float:
+    """Measure ultralytics on a copy of the data, since it writes a cache file beside the labels."""
+    variables = {"YOLO_CONFIG_DIR": str(peer_folder()), "YOLO_OFFLINE": "true"}
+    with tempfile.TemporaryDirectory() as folder:
+        options = {name: value for name, value in common.items() if name != "batch"}
+        options |= {"strengths": json.dumps(STRENGTHS), "scratch": folder}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return run_json([python, "-m", "benchmarks.loader_ultralytics", *words], variables)["images_a_second"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

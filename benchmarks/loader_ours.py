@@ -1,0 +1,90 @@
+"""One measurement of our input pipeline, in this process; `benchmarks.loader` starts it.
+
+plain: samples made one after the other. workers: the training stream with MindData's processes, images a second and
+process, timed after the first batch.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+
+import cv2
+import numpy as np
+
+from benchmarks.made_batch import make_assigner, recipe
+from mindyolo_v4.data.augment import TrainSamples
+from mindyolo_v4.data.readers import read_split
+from mindyolo_v4.schema.root import Config
+
+SEED = 2
+MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without mosaic
+
+
+def main() -> int:
+    """Measure as the command line says and print the result."""
+    parser = argparse.ArgumentParser("python -m benchmarks.loader_ours", description=__doc__.splitlines()[0])
+    parser.add_argument("mode", choices=("plain", "workers"))
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--strengths", type=json.loads, required=True, help="JSON object, see benchmarks.loader")
+    parser.add_argument("--img_size", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    options = parser.parse_args()
+    config = configured(options)
+    samples = TrainSamples(read_split(config.data, "train"), config.data, SEED, MANY_EPOCHS)
+    rate = {"plain": plain, "workers": workers}[options.mode](samples, config, options)
+    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps({"images_a_second": rate, "peak_gb": kilobytes * 1024 / 1e9}))
+    return 0
+
+
+def configured(options: argparse.Namespace) -> Config:
+    """Return the recipe with the strengths that the peer has too."""
+    strengths = options.strengths
+    overrides = {
+        "data.root": options.data_dir,
+        "data.train": "annotations/instances_train2017.json",
+        "data.augment.mosaic": "canvas",
+        "data.augment.mosaic_prob": 1.0,
+        "data.augment.mixup_prob": strengths["mixup"],
+        "data.augment.flip_prob": strengths["flip"],
+        **{f"data.augment.{name}": strengths[name] for name in ("translate", "scale", "hue", "saturation", "value")},
+        "data.augment.pixel_transforms": {},
+    }
+    return recipe(options.img_size, *((name, str(value)) for name, value in overrides.items()))
+
+
+def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) -> float:
+    """Return the images a second of a loop over samples."""
+    cv2.setNumThreads(1)
+
+    def one_pass(epoch: int) -> None:
+        for index in range(len(samples)):
+            np.ascontiguousarray(samples.sample(epoch, index).image.transpose(2, 0, 1))
+
+    one_pass(0)
+    started = time.perf_counter()
+    for epoch in range(1, options.steps + 1):
+        one_pass(epoch)
+    return options.steps * len(samples) / (time.perf_counter() - started)
+
+
+def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) -> float:
+    """Return the images a second that the stream delivers, for each of its processes."""
+    from mindyolo_v4.data.stream import TrainStream, worker_count  # loads MindSpore, which the plain loop does without
+
+    stream = TrainStream(samples, make_assigner(config), options.batch, config.data.num_workers)
+    batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
+    warm_up = stream.steps_per_epoch
+    for _ in range(warm_up):
+        next(batches)
+    started, count = time.perf_counter(), 0
+    for images, *_ in batches:
+        count += len(images)
+    return count / (time.perf_counter() - started) / worker_count(config.data.num_workers, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

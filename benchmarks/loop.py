@@ -1,0 +1,95 @@
+"""One training by the package's own loop, watched from its loader: python -m benchmarks.loop scenes|bccd ...
+
+Waiting is the time that the loop spends in asking the loader for the next batch, work all other time between two
+requests; both are measured around `TrainStream.batches`, which is replaced here, and nowhere else. `memory` and
+`data_wait` start it and read the JSON object that it prints.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindyolo_v4 import environment  # noqa: F401  before MindSpore
+
+# isort: split
+from benchmarks.made_batch import RECIPE
+from mindyolo_v4 import detect
+from mindyolo_v4.config import read_tree
+from mindyolo_v4.data.stream import TrainStream
+from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+
+SCENES = SceneSet(train=64, val=1, img_size=416, seed=0)
+PAGE_GB = 4096 / 1e9
+BCCD_RECIPE = RECIPE.with_name("bccd.yaml")
+
+
+class Watch:
+    """Times and memory, a value a step."""
+
+    def __init__(self) -> None:
+        self.wait_s: list[float] = []
+        self.work_s: list[float] = []
+        self.resident_gb: list[float] = []
+
+    def around(self, batches: Iterator) -> Iterator:
+        """Pass batches on and note what each costs; the work on the last one is left out: it ends the training."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            got = time.perf_counter()
+            if batch is None:
+                return
+            self.wait_s.append(got - asked)
+            yield batch
+            self.work_s.append(time.perf_counter() - got)
+            self.resident_gb.append(resident_gb())
+
+
+def resident_gb() -> float:
+    """Return the resident memory of this process and its children; pages that they share count for each."""
+    children = Path("/proc/self/task").glob("*/children")
+    ids = ["self", *(word for file in children for word in file.read_text().split())]
+    return sum(resident_pages(one) for one in ids) * PAGE_GB
+
+
+def resident_pages(process: str) -> int:
+    """Return the resident pages of a process; 0 where it has just ended."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def main() -> int:
+    """Train as the command line says and print what was seen."""
+    parser = argparse.ArgumentParser("python -m benchmarks.loop", description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=("scenes", "bccd"))
+    parser.add_argument("--folder", type=Path, required=True, help="for generated pictures and the run's files")
+    parser.add_argument("--data_dir", help="where BCCD lies")
+    parser.add_argument("--overrides", default="{}", help="JSON object: dotted or flat key -> value")
+    options = parser.parse_args()
+    overrides = {"save_dir": options.folder / "run", "device_target": "CPU", "data.val": "null"}
+    recipe = BCCD_RECIPE
+    if options.data == "bccd":
+        overrides |= {"data.root": options.data_dir}
+    else:
+        recipe = RECIPE
+        scenes = options.folder / "scenes"
+        write_scenes(scenes, SCENES)
+        overrides |= {"data.root": scenes, "data.format": "yolo", "data.names": "classes.txt"}
+        overrides |= {"data.train": "images/train"}
+    overrides |= {FLAT.get(name, name): value for name, value in json.loads(options.overrides).items()}
+    watch, original = Watch(), TrainStream.batches
+    TrainStream.batches = lambda stream, start, stop: watch.around(original(stream, start, stop))
+    detect.train(read_tree(recipe, [(name, str(value)) for name, value in overrides.items()]), "benchmark")
+    print(json.dumps(vars(watch)))
+    return 0
+
+
+FLAT = {"img_size": "data.img_size", "batch_size": "train.per_batch_size"}
+
+if __name__ == "__main__":
+    sys.exit(main())

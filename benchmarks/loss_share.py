@@ -1,0 +1,46 @@
+"""What the loss costs, as a share of the training step.
+
+The loss and its gradient to the raw maps, compiled alone, plus the CPU time in which the loader's processes assign the
+targets of a batch; over the whole step. Each in processes of its own, the median of --pairs counts.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import compare, in_turns
+from benchmarks.networks import Networks, parser
+from benchmarks.report import figure
+
+BOUND = 0.05
+
+
+def main() -> int:
+    """Measure every size; return 1 where the bound is missed."""
+    made = parser("benchmarks.loss_share", __doc__, img_size=(416, 320), batch=2, pairs=3, steps=8)
+    options, kept = made.parse_args(), True
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.img_size:
+            networks = Networks.on_batch(Path(folder), size, options.batch, options)
+            print(f"{size} px, seconds:", flush=True)
+            taken = in_turns(
+                {
+                    "loss": lambda networks=networks: loss_seconds(networks, options.batch),
+                    "step": lambda networks=networks: networks.ours("train")["step_s"],
+                },
+                options.pairs,
+            )
+            found = compare(taken["loss"], taken["step"])
+            kept &= figure(f"loss_share_{size}", found.ours, BOUND, found.peer, ratio=found.ratio)
+    return 0 if kept else 1
+
+
+def loss_seconds(networks: Networks, batch: int) -> float:
+    """Return the seconds of the loss in the graph and of the assignment of a batch."""
+    found = networks.ours("loss")
+    print(f"  graph {found['step_s']:.4g} s, assignment {found['assign_cpu_s'] * 1000:.3g} ms an image", flush=True)
+    return found["step_s"] + batch * found["assign_cpu_s"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

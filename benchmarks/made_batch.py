@@ -1,0 +1,52 @@
+"""One training batch in a file, so that every framework is given the same: images, assignment tables, loss settings."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.config import build_config, read_tree
+from mindyolo_v4.losses.assign import Assigner
+from mindyolo_v4.schema.root import Config
+
+RECIPE = Path(__file__).resolve().parent.parent / "configs" / "yolov4" / "yolov4.yaml"
+CLASSES = 80
+TRUTHS_AN_IMAGE = 30  # about a mosaic of four COCO images
+
+
+def recipe(img_size: int, *overrides: tuple[str, str]) -> Config:
+    """Return the configuration that is measured: the recipe of YOLOv4 at this input size, on CPU."""
+    fixed = (("data.img_size", str(img_size)), ("device_target", "CPU"), ("seed", "2"))
+    return build_config(read_tree(RECIPE, (*fixed, *overrides)))
+
+
+def made_truths(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes (N, 4), centre and size over the input's side, most of them small, and classes (N,)."""
+    sizes = np.exp(rng.uniform(np.log(0.02), np.log(0.5), (TRUTHS_AN_IMAGE, 2)))
+    centres = rng.uniform(sizes / 2, 1 - sizes / 2)
+    return np.concatenate([centres, sizes], axis=1).astype(np.float32), rng.integers(0, CLASSES, TRUTHS_AN_IMAGE)
+
+
+def make_assigner(config: Config) -> Assigner:
+    """Return the assigner that a training by this configuration uses."""
+    data = config.data
+    return Assigner(anchor_set(config.model), data.img_size, CLASSES, data.max_truths, config.loss.anchor_threshold)
+
+
+def write_batch(path: Path, config: Config, batch: int) -> Path:
+    """Write the batch and return the path; equal arguments give an equal batch."""
+    rng, size, loss = np.random.default_rng(0), config.data.img_size, config.loss
+    assign = make_assigner(config)
+    ids, values, truths = (
+        np.stack(column) for column in zip(*(assign(*made_truths(rng)) for _ in range(batch)), strict=True)
+    )
+    np.savez(
+        path,
+        images=rng.integers(0, 256, (batch, 3, size, size), np.uint8),
+        match_ids=ids,
+        match_values=values,
+        truths_xyxy_px=truths,
+        gains=np.array([loss.box_gain, loss.obj_gain, loss.cls_gain]),
+        ignore_threshold=np.array(loss.ignore_threshold),
+    )
+    return path
