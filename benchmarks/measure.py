@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def parser(module: str, docstring: str | None, **defaults: int | Sequence[int]) 
 def run_json(
     command: Sequence[object], variables: Mapping[str, str | None] | None = None, timeout_s: float | None = None
 ) -> dict:
-    """Run a command and return the JSON object that its last line of output is, and its `process_gb`.
+    """Run a command and return the JSON object that its last line of output is, with `process_s`, its seconds.
 
     Args:
         variables: set in the environment of the process; None takes a variable out.
@@ -56,6 +57,7 @@ def run_json(
     changed = {"PYTHONPATH": str(REPOSITORY), **(variables or {})}
     environment = {name: value for name, value in {**os.environ, **changed}.items() if value is not None}
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
+        started = time.perf_counter()
         process = subprocess.Popen(
             [str(word) for word in command], stdout=output, stderr=complaints, env=environment, cwd=REPOSITORY
         )
@@ -69,7 +71,7 @@ def run_json(
         output.seek(0)
         if process.returncode != 0:
             raise SystemExit(f"{' '.join(map(str, command))}\n{complaints.read()[-4000:]}")
-        return json.loads(output.read().splitlines()[-1])
+        return {**json.loads(output.read().splitlines()[-1]), "process_s": time.perf_counter() - started}
 
 
 def run_module(module: str, *arguments: object, **settings: object) -> dict:

@@ -54,7 +54,7 @@ class Networks:
         reference = folder / "reference.npz"
         networks.ours("write", output=reference)
         found = networks.torch(python, "check", "--reference", reference)
-        reference.unlink()
+        reference.unlink(missing_ok=True)
         errors = f"maps differ by {found['map_error']:.1e} of the largest, the loss by {found['loss_error']:.1e}"
         ignored = f"{found['ignored']} predictions ignored"
         print(f"PyTorch {found['version']} on equal weights: {errors}; {ignored}", flush=True)

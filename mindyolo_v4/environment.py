@@ -12,6 +12,7 @@ _DEFAULTS = {
     "OPENCV_FOR_THREADS_NUM": "1",  # parallelism comes from the loader's processes
     "GLOG_v": "3",  # MindSpore: errors only
 }
+_INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads either, the first one first
 
 
 def notes() -> tuple[str, ...]:
@@ -41,7 +42,8 @@ def prepare() -> tuple[str, ...]:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     # From 2.9 on MindSpore's oneDNN runs 3x3 convolutions in its reference kernel on AVX-512, 100 times slower.
-    if "ONEDNN_MAX_CPU_ISA" not in os.environ and mindspore_version() >= (2, 9) and has_avx512():
+    chosen = any(name in os.environ for name in _INSTRUCTION_SETS)
+    if not chosen and mindspore_version() >= (2, 9) and has_avx512():
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
         return ("ONEDNN_MAX_CPU_ISA=AVX2 was set: this MindSpore's 3x3 convolutions are very slow with AVX-512",)
     return ()

@@ -39,7 +39,7 @@ def start(config: Config) -> Runtime:
     Raises:
         UserError: the device is not there, or `is_parallel` contradicts how the process was started.
     """
-    notes = list(environment.notes())
+    notes: list[str] = []
     device = choose_device(config.device_target)  # before anything distributed: a worker must not wait for its peers
     parallel = choose_parallel(config.is_parallel, os.environ)
     ms.set_device(device)
@@ -171,6 +171,8 @@ def setup_logger(folder: Path, rank: int, file_name: str = "train.log") -> loggi
         PACKAGE_LOGGER.addHandler(handler)
     PACKAGE_LOGGER.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     PACKAGE_LOGGER.propagate = False
+    for note in environment.notes():
+        PACKAGE_LOGGER.info("%s", note)
     return PACKAGE_LOGGER
 
 

@@ -11,7 +11,7 @@ from mindyolo_v4 import environment
 
 @pytest.fixture
 def clean(monkeypatch):
-    for name in ("NO_ALBUMENTATIONS_UPDATE", "OPENCV_FOR_THREADS_NUM", "GLOG_v", "ONEDNN_MAX_CPU_ISA"):
+    for name in (*environment._DEFAULTS, "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -43,6 +43,15 @@ def test_instruction_set(clean, version, avx512, users, expected):
     notes = environment.prepare()
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
     assert bool(notes) == (expected == "AVX2")
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_either_of_the_users_variables_is_left_alone(clean, name):
+    clean.setattr(environment, "mindspore_version", lambda: (2, 10))
+    clean.setattr(environment, "has_avx512", lambda: True)
+    clean.setenv(name, "AVX512_CORE")
+    assert environment.prepare() == ()
+    assert {one for one in os.environ if one.endswith("_MAX_CPU_ISA")} == {name}
 
 
 def test_has_avx512_reads_the_flags(tmp_path):

@@ -1,0 +1,77 @@
+"""The default installation on this CPU against the best setting of each MindSpore version.
+
+For each version, in a scratch environment of its own: the training step with an environment in which the user has set
+nothing, so that `environment.py` decides, and with each instruction set that oneDNN can be held to. The best of these
+is the peer. A setting that takes 20 times as long as the default is given up, and so is a default of that kind. Meant
+for a CPU with AVX-512; elsewhere the figures are printed, but say little. --python VERSION=PATH uses an interpreter
+that is there instead of installing one.
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import compare, run_json
+from benchmarks.networks import Networks, parser
+from benchmarks.peers import MINDSPORE_VERSIONS, peer_python
+from benchmarks.report import figure
+from mindyolo_v4.environment import has_avx512
+
+BOUND = 1.3
+VARIABLE = "ONEDNN_MAX_CPU_ISA"
+SETTINGS = ("ALL", "AVX512_CORE", "AVX2")
+LONGEST_S = 600.0  # of a process
+PATIENCE = 20  # times the default's process
+
+
+def main() -> int:
+    """Measure every version; return 1 where one misses the bound."""
+    made = parser("benchmarks.cpu_settings", __doc__, img_size=(160,), batch=2, pairs=3, steps=4)
+    made.add_argument("--versions", nargs="+", choices=MINDSPORE_VERSIONS, default=MINDSPORE_VERSIONS)
+    made.add_argument("--python", nargs="+", default=[], metavar="VERSION=PATH")
+    options, kept = made.parse_args(), True
+    if not has_avx512():
+        print("this CPU has no AVX-512: nothing is to be avoided here")
+    given = dict(one.split("=", 1) for one in options.python)
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.img_size:
+            networks = Networks.on_batch(Path(folder), size, options.batch, options)
+            for version in options.versions:
+                python = Path(given[version]) if version in given else peer_python(f"mindspore-{version}")
+                kept &= measure_version(networks, python, f"cpu_settings_{version}_{size}", options.pairs)
+    return 0 if kept else 1
+
+
+def measure_version(networks: Networks, python: Path, name: str, pairs: int) -> bool:
+    """Print one version's figure and return whether it keeps the bound."""
+    default: list[float] = []
+    taken: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
+    for number in range(pairs):
+        seconds, process_s = one_run(networks, python, None, LONGEST_S)
+        default.append(seconds)
+        print(f"  {name} round {number + 1}: default {seconds:.4g} s", flush=True)
+        for setting in [one for one in SETTINGS if len(taken[one]) == number]:  # without those given up
+            try:
+                seconds, _ = one_run(networks, python, setting, min(LONGEST_S, PATIENCE * process_s))
+            except TimeoutError:
+                print(f"  {name}: {VARIABLE}={setting} given up")
+                continue
+            taken[setting].append(seconds)
+            print(f"  {name} round {number + 1}: {VARIABLE}={setting} {seconds:.4g} s", flush=True)
+    complete = {setting: values for setting, values in taken.items() if len(values) == pairs}
+    best = min(complete, key=lambda setting: statistics.median(complete[setting]))
+    found = compare(default, complete[best])
+    return figure(name, found.ours, BOUND, found.peer, ratio=found.ratio)
+
+
+def one_run(networks: Networks, python: Path, setting: str | None, timeout_s: float) -> tuple[float, float]:
+    """Return the seconds of a step and of the whole process."""
+    command = [python, "-m", "benchmarks.ours", "train", "--batch_file", networks.batch_file]
+    command += ["--steps", networks.steps, "--width", networks.width, "--depth", networks.depth]
+    found = run_json(command, {VARIABLE: setting}, timeout_s)
+    return found["step_s"], found["process_s"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
