@@ -2,9 +2,8 @@
 
 For each version, in a scratch environment of its own: the training step with an environment in which the user has set
 nothing, so that `environment.py` decides, and with each instruction set that oneDNN can be held to. The best of these
-is the peer. A setting that takes 20 times as long as the default is given up, and so is a default of that kind. Meant
-for a CPU with AVX-512; elsewhere the figures are printed, but say little. --python VERSION=PATH uses an interpreter
-that is there instead of installing one.
+is the peer. A setting that takes 20 times as long as the default is given up. Meant for a CPU with AVX-512; elsewhere
+the figures say little. --python VERSION=PATH uses an interpreter that is there instead of installing one.
 """
 
 import statistics

@@ -1,7 +1,8 @@
 """Share of the training loop's time spent waiting for the next batch: one epoch of BCCD with its recipe.
 
 The loop, the loader and its processes are those of `train.py`; each run is a process of its own, the median of --pairs
-counts. The first step (compilation; the loader starts) and the last (checkpoints) are left out.
+counts. The first step (compilation; the loader starts) and the last (checkpoints) are left out. --steps 0 is
+a whole epoch.
 """
 
 import json

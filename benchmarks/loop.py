@@ -21,7 +21,7 @@ from mindyolo_v4.config import read_tree
 from mindyolo_v4.data.stream import TrainStream
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 
-SCENES = SceneSet(train=64, val=1, img_size=416, seed=0)
+SCENES = SceneSet(train=400, val=1, img_size=416, seed=0)
 PAGE_GB = 4096 / 1e9
 BCCD_RECIPE = RECIPE.with_name("bccd.yaml")
 

@@ -51,7 +51,7 @@ def long_training(folder: Path, img_size: int, options) -> tuple[float, float]:
         "model.depth": options.depth,
         "data.num_workers": WORKERS,
         "train.max_steps": options.flat_steps,
-        "optimizer.lr": 1e-5,
+        "optimizer.lr": "0.00001",
     }
     found = run_module("loop", "scenes", folder=folder, overrides=json.dumps(overrides))
     steps = found["resident_gb"]

@@ -162,7 +162,8 @@ def test_given_run_folder(tmp_path):
         runtime.make_run_folder(folder / "last.ckpt", "x", True)
 
 
-def test_logger_writes_file_and_console(tmp_path, capsys):
+def test_logger_writes_file_and_console(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runtime.environment, "notes", lambda: ())
     kept = list(runtime.PACKAGE_LOGGER.handlers), runtime.PACKAGE_LOGGER.propagate
     try:
         runtime.setup_logger(tmp_path, 0)
@@ -175,6 +176,11 @@ def test_logger_writes_file_and_console(tmp_path, capsys):
         logging.getLogger("mindyolo_v4.engine.loop").warning("seen")
         assert "hidden" not in (captured := capsys.readouterr().err)
         assert "seen" in captured
+        monkeypatch.setattr(runtime.environment, "notes", lambda: ("AVX2 was set",))
+        runtime.setup_logger(tmp_path, 0)
+        assert capsys.readouterr().err == "AVX2 was set\n"
+        runtime.setup_logger(tmp_path, 1)  # the first worker has said it
+        assert capsys.readouterr().err == ""
     finally:
         for handler in list(runtime.PACKAGE_LOGGER.handlers):
             runtime.PACKAGE_LOGGER.removeHandler(handler)
