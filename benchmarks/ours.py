@@ -24,15 +24,14 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from mindyolo_v4.anchors import anchor_set
-from mindyolo_v4.detect import DetectionForward
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_detector
-from mindyolo_v4.models.normalise import Normalise
 from mindyolo_v4.runtime import peak_memory_gb, start
 from mindyolo_v4.schema.root import Config
+from mindyolo_v4.wiring import TrainingForward, normaliser
 from tests.models.golden import parameter_values
 
 ASSIGNED_IMAGES = 200
@@ -72,7 +71,7 @@ def main() -> int:
 def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
     """Time the first call and `steps` further ones of the training step that `detect.train` compiles."""
     network = build_detector(config.model, CLASSES, config.seed)
-    forward = DetectionForward(Normalise(config.data.mean, config.data.std), network, detection_loss(config))
+    forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
     forward.set_train(True)
     step = TrainStep(forward, network, build_optimizer(network, config.optimizer), None, StepSettings())
     tensors = (Tensor(batch["images"]), *tables(batch))
@@ -129,7 +128,7 @@ def write(config: Config, batch: dict[str, np.ndarray], output: Path) -> dict:
     for name, parameter in network.parameters_dict().items():  # first weights would give maps that are all bias
         parameter.set_data(Tensor(parameter_values(name, parameter.shape, count)))
         count += parameter.size
-    raw_maps = network(Normalise(config.data.mean, config.data.std)(Tensor(batch["images"])))
+    raw_maps = network(normaliser(config.data)(Tensor(batch["images"])))
     total, parts = detection_loss(config)(raw_maps, *tables(batch))
     arrays = {f"weight:{name}": value.asnumpy() for name, value in network.parameters_dict().items()}
     arrays |= {f"map:{number}": level.asnumpy() for number, level in enumerate(raw_maps)}

@@ -120,3 +120,9 @@ def test_a_batch_is_the_same_each_time_and_full(tmp_path):
     assert first["match_values"][:, WEIGHT_OBJECT].sum(axis=1).min() > 20
     assert first["match_ids"][:, 1].max() < CLASSES
     assert first["gains"].tolist() == [config.loss.box_gain, config.loss.obj_gain, config.loss.cls_gain]
+
+
+@pytest.mark.parametrize("name", ["ours", "loop", "loader_ours"])
+def test_measuring_modules_load(name):
+    """They run in processes of their own, which the tests above replace: what they import must still be there."""
+    assert callable(importlib.import_module(f"benchmarks.{name}").main)
