@@ -177,7 +177,7 @@ def _run_hotcoco(ground_truth: dict[str, Any], predictions: list[dict[str, Any]]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return _Scores(np.asarray(evaluation.stats), np.asarray(evaluation.eval["precision"]))
+    return _Scores(np.asarray(evaluation.stats), np.asarray((evaluation.eval or {})["precision"]))
 
 
 def _run_pycocotools(ground_truth: dict[str, Any], predictions: list[dict[str, Any]]) -> _Scores:
