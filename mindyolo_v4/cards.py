@@ -34,19 +34,20 @@ def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card
     )
 
 
-def read_card(path: str | Path, task: str | None = None) -> Card:
+def read_card(path: str | Path, task: str | None = None, whole: bool = False) -> Card:
     """Return a checkpoint's card.
 
     Args:
-        task: "detect" or "classify", what the network must do; None, as training starts from: anything.
+        task: "detect" or "classify", what the network must do; None: anything.
+        whole: it must have its head; a task asks for that, training that starts from it does not.
 
     Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or does not hold a whole network for the task.
+        UserError: the file is damaged, is no checkpoint of ours, or its network is another or not whole.
     """
     card = build_card(path, checkpoint.load_card(path))
     if task not in (None, card.task):
         raise UserError(path, f"holds no {_NETWORKS[str(task)]}", card.task, task)
-    if task is not None and not card.class_names:
+    if (whole or task is not None) and not card.class_names:
         raise UserError(path, "holds the beginning of a network only, without a head: training can start from it")
     return card
 

@@ -116,7 +116,7 @@ def predict_images(
         ImageReadError: a file is no readable image.
     """
     overrides = read_tree(None, [("evaluate.conf_thres", repr(conf_thres)), ("evaluate.iou_thres", repr(iou_thres))])
-    card = read_card(weight)
+    card = read_card(weight, whole=True)
     config = config_for_checkpoint(weight, card, {}, overrides)
     reader = _open(weight, card, config, start(config).amp_level)
     predictions = []
@@ -131,7 +131,7 @@ def predict(weight: str, source: str, recipe: Tree, overrides: Tree, exist_ok: b
     """List what is seen in every image of `source` in `predictions.json`; draw detections. Return the exit status."""
     choose_device(build_config(merge_trees(recipe, overrides, "command line")).device_target)
     files = list_images(source)
-    card = read_card(weight)
+    card = read_card(weight, whole=True)
     config = config_for_checkpoint(weight, card, recipe, overrides)
     runtime = start(config)
     folder = make_run_folder(config.save_dir, "predict", exist_ok, permission="--exist_ok")

@@ -82,19 +82,19 @@ def test_detector(form: str, variants: dict, tmp_path: Path, graph_mode: None) -
 @pytest.mark.parametrize(
     ("form", "variants", "crop"),
     [
-        ("darknet_short", {}, 1.0),
-        ("mindspore_zoo", {"stride2_padding": "same"}, 0.875),
-        ("deepspark", {}, 0.875),
-        ("timm", {"backbone_activation": "leaky001"}, 0.887),
+        ("darknet_short", {}, ("crop", 1.0)),
+        ("mindspore_zoo", {"stride2_padding": "same"}, ("stretch_crop", 224 / 256)),
+        ("deepspark", {}, ("crop", 224 / 256)),
+        ("timm", {"backbone_activation": "leaky001"}, ("crop", 0.887)),
     ],
 )
-def test_classifier(form: str, variants: dict, crop: float, tmp_path: Path, graph_mode: None) -> None:
+def test_classifier(form: str, variants: dict, crop: tuple[str, float], tmp_path: Path, graph_mode: None) -> None:
     module, source = write_source(form, True, tmp_path)
     target = tmp_path / "ours.ckpt"
     assert run_convert(module, source, target) == 0
     card = build_card(target, checkpoint.load_card(target))
     assert (card.architecture, card.task, len(card.class_names)) == ("cspdarknet53", "classify", 1000)
     assert {name: getattr(card.model, name) for name in variants} == variants
-    assert (card.preprocessing.resize, card.preprocessing.crop_fraction) == ("crop", crop)
+    assert (card.preprocessing.resize, card.preprocessing.crop_fraction) == crop
     (logits,) = outputs(card, target, golden_image(64, 64))
     assert_golden({106: logits}, CLASSIFIER)
