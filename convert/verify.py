@@ -20,7 +20,7 @@ from convert.files import Own, read_own
 from convert.topology import layers_of, parameter_shapes, sections_of
 from mindyolo_v4.command_line import Parser, run_command
 from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.errors import UserError
 
@@ -118,7 +118,7 @@ def run_ours(path: str, card: Card, image: NDArray[np.float32]) -> list[NDArray]
     bn_eps = card.model.bn_eps - _EPS_OF_DARKNET + _EPS_OF_OPENCV
     model, classes = replace(card.model, cpu_fused="off", bn_eps=bn_eps), len(card.class_names)
     is_detector = card.architecture != "cspdarknet53"
-    network = build_detector(model, classes) if is_detector else build_classifier(model, classes)
+    network = build_network(model, classes)
     checkpoint.load_weights(path, network)
     network.set_train(False)
     outputs = network(ms.Tensor(image))

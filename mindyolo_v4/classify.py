@@ -5,7 +5,6 @@ from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up
 # isort: split
 import json
 import logging
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,12 +43,14 @@ from mindyolo_v4.wiring import (
     InferenceForward,
     TrainingForward,
     describe_start,
+    load_network,
     log_end,
     log_unreadable,
     normaliser,
     require_same_classes,
     run_training,
     take_over,
+    timed_outputs,
 )
 
 logger = logging.getLogger(__name__)
@@ -108,11 +109,7 @@ def load_classifier(path: str | Path) -> tuple[nn.Cell, Card]:
     Raises:
         UserError: the file is damaged, is no checkpoint of ours, or does not hold a classifier.
     """
-    card = read_card(path, "classify")
-    network = build_classifier(replace(card.model, cpu_fused="off"), len(card.class_names))
-    checkpoint.load_weights(path, network)
-    network.set_train(False)
-    return network, card
+    return load_network(path, "classify")
 
 
 def score(
@@ -127,15 +124,10 @@ def score(
     batch_size = min(batch_size, -(-len(dataset) // runtime.world_size))
     rank, world_size = runtime.rank, runtime.world_size
     stream = EvalStream(dataset, config.data, batch_size, config.data.num_workers, rank, world_size)
-    counter, spent, since = TopK(), {"read_ms": 0.0, "network_ms": 0.0}, time.perf_counter()
+    counter, spent = TopK(), {"read_ms": 0.0, "network_ms": 0.0}
     bar = tqdm(total=len(dataset) // world_size, unit="image", desc="validation", disable=None if progress else True)
-    for images, indices in stream.batches():
-        read = time.perf_counter()
-        logits = forward(images).asnumpy()[: len(indices)]
-        spent["read_ms"] += 1000 * (read - since)
-        since = time.perf_counter()
-        spent["network_ms"] += 1000 * (since - read)
-        counter.add(logits, dataset.class_ids[indices])
+    for logits, indices in timed_outputs(lambda images: forward(images).asnumpy(), stream, spent):
+        counter.add(logits[: len(indices)], dataset.class_ids[indices])
         bar.update(len(indices))
     bar.close()
     log_unreadable(stream.report())

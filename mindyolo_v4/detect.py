@@ -6,11 +6,11 @@ from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 from mindspore import nn
 from tqdm import tqdm
@@ -47,12 +47,14 @@ from mindyolo_v4.wiring import (
     InferenceForward,
     TrainingForward,
     describe_start,
+    load_network,
     log_end,
     log_unreadable,
     normaliser,
     require_same_classes,
     run_training,
     take_over,
+    timed_outputs,
 )
 
 logger = logging.getLogger(__name__)
@@ -110,12 +112,7 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     Raises:
         UserError: the file is damaged, is no checkpoint of ours, or does not hold a detector.
     """
-    card = read_card(path, "detect")
-    # Fused operators are for training: nothing is to be compiled here, whatever the run that trained it asked for.
-    network = build_detector(replace(card.model, cpu_fused="off"), len(card.class_names))
-    checkpoint.load_weights(path, network)
-    network.set_train(False)
-    return network, card
+    return load_network(path, "detect")
 
 
 def score(
@@ -130,8 +127,12 @@ def score(
     stream = EvalStream(dataset, config.data, min(batch_size, len(dataset.records)), config.data.num_workers)
     anchors, evaluator = anchor_set(config.model), CocoEvaluator(dataset)
     spent = {"read_ms": 0.0, "network_ms": 0.0, "nms_ms": 0.0}
+
+    def raw_maps_of(images: ms.Tensor) -> list[np.ndarray]:
+        return [level.asnumpy() for level in forward(images)]
+
     bar = tqdm(total=len(dataset.records), unit="image", desc="validation", disable=None if progress else True)
-    for raw_maps, indices in _timed_raw_maps(forward, stream, spent):
+    for raw_maps, indices in timed_outputs(raw_maps_of, stream, spent):
         started = time.perf_counter()
         for row, index in enumerate(indices):
             record = dataset.records[index]
@@ -143,19 +144,6 @@ def score(
     bar.close()
     log_unreadable(stream.report())
     return evaluator, evaluator.metrics() | {name: ms_ / len(dataset.records) for name, ms_ in spent.items()}
-
-
-def _timed_raw_maps(
-    forward: nn.Cell, stream: EvalStream, spent: dict[str, float]
-) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
-    started = time.perf_counter()
-    for images, indices in stream.batches():
-        read = time.perf_counter()
-        raw_maps = [level.asnumpy() for level in forward(images)]
-        spent["read_ms"] += (read - started) * 1000
-        spent["network_ms"] += (time.perf_counter() - read) * 1000
-        yield raw_maps, indices
-        started = time.perf_counter()
 
 
 def _training_parts(

@@ -4,19 +4,24 @@ from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up
 
 # isort: split
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn
 
-from mindyolo_v4.cards import changed_settings, take_over_variants
+from mindyolo_v4.cards import changed_settings, read_card, take_over_variants
 from mindyolo_v4.config import Tree, dump_config
+from mindyolo_v4.data.stream import EvalStream
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.run import TrainingParts, check_accumulation
 from mindyolo_v4.models.blocks import choose_fused
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
 from mindyolo_v4.models.normalise import Normalise
 from mindyolo_v4.runtime import Runtime, existing_run_folder, make_run_folder, peak_memory_gb, setup_logger
@@ -26,6 +31,8 @@ from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
 logger = logging.getLogger(__name__)
+
+Output = TypeVar("Output")
 
 
 class TrainingForward(nn.Cell):
@@ -57,6 +64,37 @@ class InferenceForward(nn.Cell):
 def normaliser(data: DataConfig) -> nn.Cell:
     """Return the cell that turns the loader's bytes into network input."""
     return Normalise(data.mean, data.std)
+
+
+def load_network(path: str | Path, task: str) -> tuple[nn.Cell, Card]:
+    """Build the network that a checkpoint describes, with its weights (the averaged ones where it has them).
+
+    Raises:
+        UserError: the file is damaged, is no checkpoint of ours, or does not hold a network for `task`.
+    """
+    card = read_card(path, task)
+    # Fused operators are for training: nothing is to be compiled here, whatever the run that trained it asked for.
+    network = build_network(replace(card.model, cpu_fused="off"), len(card.class_names))
+    checkpoint.load_weights(path, network)
+    network.set_train(False)
+    return network, card
+
+
+def timed_outputs(
+    forward: Callable[[ms.Tensor], Output], stream: EvalStream, spent: dict[str, float]
+) -> Iterator[tuple[Output, np.ndarray]]:
+    """Yield what `forward` makes of each batch on the host, and which images it holds.
+
+    The milliseconds of waiting for batches and of `forward` are added to `read_ms` and `network_ms` of `spent`.
+    """
+    since = time.perf_counter()
+    for images, indices in stream.batches():
+        read = time.perf_counter()
+        output = forward(images)
+        spent["read_ms"] += (read - since) * 1000
+        spent["network_ms"] += (time.perf_counter() - read) * 1000
+        yield output, indices
+        since = time.perf_counter()
 
 
 def take_over(config: Config, tree: Tree, card: Card | None) -> tuple[Config, list[str]]:

@@ -12,6 +12,12 @@ from mindyolo_v4.schema.model import ModelConfig
 DETECTORS = {"yolov4": YoloV4, "yolov4-silu": YoloV4, "yolov4-tiny": YoloV4Tiny}
 
 
+def build_network(model: ModelConfig, num_classes: int, seed: int = 0) -> nn.Cell:
+    """Build the detector or the classifier that a configuration names."""
+    build = {"detect": build_detector, "classify": build_classifier}[model.task]
+    return build(model, num_classes, seed)
+
+
 def build_detector(model: ModelConfig, num_classes: int, seed: int = 0) -> nn.Cell:
     """Build a detector: images (B, 3, H, W) -> raw maps (B, A(5 + C), H, W), smallest stride first.
 
