@@ -39,7 +39,7 @@ def main() -> int:
     if options.case:
         print(json.dumps(one_case(options.case, options.candidates)))
         return 0
-    python, kept = peer_python("ultralytics"), True
+    python, kept = peer_python("torch"), True
     for case, bound_ms in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             kept &= measure_case(case, bound_ms, python, Path(folder) / "candidates.npz", options.pairs)

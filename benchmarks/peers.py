@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mindyolo_v4.cpu_ops.build import cache_folder
 
-# Without CUDA, which later wheels for Linux bring along and nothing here needs.
-TORCH = os.environ.get("MINDYOLO_V4_TORCH", "torch==2.13.0")
+TORCH = os.environ.get("MINDYOLO_V4_TORCH", "torch")  # the newest; for Linux it brings gigabytes of CUDA, not used here
+TORCH_OF_ULTRALYTICS = os.environ.get("MINDYOLO_V4_TORCH", "torch==2.13.0")  # whose data set alone is measured
 NUMPY = "numpy<2"
 OPENCV = "opencv-python-headless<4.12"  # later ones want numpy 2
 
@@ -31,12 +31,13 @@ class Peer:
 
 MINDSPORE_VERSIONS = ("2.7.2", "2.8.0", "2.9.0", "2.10.0")
 _OUR_REQUIREMENTS = (NUMPY, OPENCV, "pyyaml", "pycocotools", "tqdm", "tensorboardX", "matplotlib")
+_ULTRALYTICS_NEEDS = ("pyyaml", "pillow", "matplotlib", "requests", "psutil", "scipy", "polars")
 PEERS = {
-    "torch": Peer(("torch",), (TORCH, NUMPY)),
+    "torch": Peer(("torch", "torchvision"), (TORCH, "torchvision", NUMPY)),
     # Without --no-deps it would bring opencv-python, and torchvision a PyTorch for CUDA.
     "ultralytics": Peer(
         ("ultralytics", "torch"),
-        (TORCH, NUMPY, OPENCV, *("pyyaml", "pillow", "matplotlib", "requests", "psutil", "scipy", "polars")),
+        (TORCH_OF_ULTRALYTICS, NUMPY, OPENCV, *_ULTRALYTICS_NEEDS),
         ("ultralytics", "torchvision"),
     ),
     "coco": Peer(("hotcoco", "pycocotools"), ("hotcoco>=1.3,<2", "pycocotools", NUMPY)),

@@ -27,6 +27,7 @@ MADE_UP = {  # what all measuring processes together would print
     **{"step_s": 2.0, "first_s": 9.0, "compile_s": 7.0, "peak_gb": 3.0, "assign_cpu_s": 0.001, "process_s": 9.0},
     **{"version": "1", "map_error": 0.0, "loss_error": 0.0, "ignored": 5, "images_a_second": 100.0, "seconds": 1.0},
     **{"numbers": [0.5, 0.25], "whole_ms": 3.0, "suppression_ms": 2.0, "median_ms": 2.0, "what": "a peer"},
+    **{"parameters": 7, "cpu_fused": "stock"},
     **{"wait_s": [9.0, 0.1, 0.1], "work_s": [9.0, 0.9, 0.9], "resident_gb": [2.0] * 300},
 }
 FIGURES = {  # command -> its figures on what is made up: name, ratio, and whether all bounds are kept
@@ -40,6 +41,7 @@ FIGURES = {  # command -> its figures on what is made up: name, ratio, and wheth
     "nms": ({"nms_3000_ms": 3.0, "nms_3000_batched": 1.0, "nms_23000_ms": 3.0, "nms_23000_batched": 1.0}, True),
     "coco_eval": ({"coco_eval": 1.0, "coco_eval_difference": 0.0}, False),
     "data_wait": ({"data_wait_64": 0.1}, False),
+    "classifier_step": ({"classifier_step_64": 1.0}, True),
 }
 SMALL = {"cpu_settings": ["--versions", "2.8.0"], "loader": ["--data_dir", "."], "data_wait": ["--data_dir", "."]}
 WITHOUT_SIZE = ("nms", "coco_eval", "startup")
