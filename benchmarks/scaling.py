@@ -1,0 +1,83 @@
+"""Images a second of two workers on two cores against one worker on one core, each with the BCCD recipe's batch.
+
+The figure is the efficiency: two workers' rate over twice the one's, the median of --pairs rounds; its bound is the
+smallest ratio that passes. Both are `train.py` as a user starts it, the one under taskset, the two under msrun; the
+rate is the median of the steps after the first quarter. Linux with taskset is needed.
+"""
+
+import csv
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import REPOSITORY, compare, in_turns, parser
+from benchmarks.report import figure
+
+BOUND = 0.85
+WORKERS = 2
+
+
+def main() -> int:
+    """Measure; return 1 where the bound is missed."""
+    made = parser("benchmarks.scaling", __doc__, img_size=(416,), batch=8, pairs=3, steps=24)
+    made.add_argument("--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)")
+    options, kept = made.parse_args(), True
+    data_dir = Path(options.data_dir).absolute()
+    if not data_dir.is_dir():
+        raise SystemExit(f"--data_dir: there is no folder {data_dir}")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < WORKERS:
+        raise SystemExit(f"{len(cores)} core: {WORKERS} are needed")
+    for size in options.img_size:
+        words = ["train.py", "--config", "configs/yolov4/bccd.yaml", "--data_dir", data_dir, "--data.val", "null"]
+        words += ["--img_size", size, "--train.per_batch_size", options.batch, "--train.max_steps", options.steps]
+        print(f"{size} px, images a second:", flush=True)
+        taken = in_turns(
+            {
+                "two": lambda words=words: rate(launch(cores[:WORKERS]), words),
+                "one": lambda words=words: WORKERS * rate([*pin(cores[:1]), sys.executable], words),
+            },
+            options.pairs,
+        )
+        found = compare(taken["two"], taken["one"])
+        kept &= figure(f"scaling_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True)
+    return 0 if kept else 1
+
+
+def pin(cores: list[int]) -> list[str]:
+    """Return the words that hold a command to cores."""
+    return ["taskset", "-c", ",".join(map(str, cores))]
+
+
+def launch(cores: list[int]) -> list[str]:
+    """Return the words that start a worker a core."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    count = len(cores)
+    msrun = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}", "--join=True"]
+    return [*pin(cores), "msrun", *msrun, "--log_dir=LOGS", "python"]
+
+
+def rate(launcher: list[str], words: list[object]) -> float:
+    """Train for some steps and return the images a second of all workers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [word.replace("LOGS", f"{folder}/logs") for word in launcher]
+        command += [*map(str, words), "--save_dir", f"{folder}/run", "--device_target", "CPU"]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # msrun starts what it finds as python
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        steps = folder / "run" / "steps.csv"
+        if done.returncode != 0 or not steps.is_file():
+            raise SystemExit(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-4000:]}")
+        with steps.open(encoding="utf-8", newline="") as file:
+            rates = [float(row["images_per_s"]) for row in csv.DictReader(file)]
+    return statistics.median(rates[len(rates) // 4 :])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
