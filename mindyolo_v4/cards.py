@@ -15,7 +15,7 @@ from mindyolo_v4.schema.root import Config
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
 _VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
-_NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
+_NO_PART_OF_TRAINING = ("save_dir", "weight", "compile_cache", "evaluate")
 _FROM_THE_RUN = ("data", "evaluate", "train")  # sections of a run's configuration that testing starts from
 _NETWORKS = {"detect": "detector", "classify": "classifier"}
 # Where neither a recipe nor a run says what the data are, converted weights for instance.

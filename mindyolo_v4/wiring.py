@@ -15,6 +15,7 @@ import numpy as np
 from mindspore import nn
 
 from mindyolo_v4.cards import changed_settings, read_card, take_over_variants
+from mindyolo_v4.compile_cache import CompileCache
 from mindyolo_v4.config import Tree, dump_config
 from mindyolo_v4.data.stream import EvalStream
 from mindyolo_v4.engine import checkpoint
@@ -137,7 +138,8 @@ def run_training(
     resume_from = _resume_from(resume, config.save_dir, default_name)
     folder = make_run_folder(config.save_dir, default_name, resume is not None)
     setup_logger(folder, runtime.rank)
-    for line in lines:
+    cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
+    for line in (*lines, cache.line()):
         logger.info("%s", line)
     for line in warnings:
         logger.warning("%s", line)
@@ -146,7 +148,7 @@ def run_training(
             logger.warning("resumed with another value than the checkpoint's: %s", line)
     if runtime.rank == 0:
         (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    fit(parts, config, runtime, folder, resume_from)
+    fit(replace(parts, around_first_step=cache.around_first_step), config, runtime, folder, resume_from)
     return folder
 
 

@@ -22,7 +22,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ENTRY_LINES, MAX_SCRIPT_LINES = 330, 60,
 
 LEAVES = ("environment", "schema", "boxes", "formats")
 ROOMS = ("cpu_ops", "config", "command_line", "anchors", "runtime", "data", "models", "losses", "engine", "evaluation")
-WIRING = (*LEAVES, *ROOMS, "cards")
+WIRING = (*LEAVES, *ROOMS, "cards", "compile_cache")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {  # room -> rooms or single modules that it may import, besides itself
     **dict.fromkeys(LEAVES, ()),
     "cpu_ops": ("environment",),
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {  # room -> rooms or single modules th
     "engine": ("schema", "runtime", "formats"),
     "evaluation": ("schema", "boxes", "anchors", "data.records"),
     "cards": ("schema", "config", "anchors", "engine.checkpoint"),
+    "compile_cache": ("config", "cpu_ops", "runtime", "schema"),
     "wiring": WIRING,
     "detect": (*WIRING, "wiring"),
     "classify": (*WIRING, "wiring"),

@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 MicroBatch = tuple[Tensor, ...]
 
 
+def _nothing_around(graphs: Sequence[nn.Cell], batch: MicroBatch) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class TrainingParts:
     """What a task hands to the loop."""
@@ -41,6 +45,8 @@ class TrainingParts:
     evaluate: Callable[[], Mapping[str, Any]] | None  # scores the network as it is now; called on every device
     card: Mapping[str, Any]  # what the checkpoints say of themselves; the loop adds "training"
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
+    # Entered for the first step, with the cells that it compiles and one of its micro-batches.
+    around_first_step: Callable[[Sequence[nn.Cell], MicroBatch], AbstractContextManager[None]] = _nothing_around
 
 
 def check_accumulation(parts: TrainingParts, settings: TrainConfig) -> None:
@@ -94,8 +100,9 @@ class Run:
             return self.train_step(self.rates[step], micro_batches)
         logger.info("compiling the training graph (once; nothing moves until it is done) ...")
         started = time.monotonic()
-        values, finite = self.train_step(self.rates[step], micro_batches)
-        finite.asnumpy()
+        with self.parts.around_first_step(self.train_step.graphs(), micro_batches[0]):
+            values, finite = self.train_step(self.rates[step], micro_batches)
+            finite.asnumpy()
         logger.info("compiled, first step included, in %.1f s", time.monotonic() - started)
         progress.restart_clock()
         self.compiled = True

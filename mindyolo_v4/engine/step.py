@@ -66,6 +66,7 @@ class Update(nn.Cell):
     def __init__(self, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, scaler, settings: StepSettings):
         super().__init__(auto_prefix=False)
         self.optimizer, self.ema, self.scaler = optimizer, ema, scaler
+        self.scaled = settings.loss_scale != "none"
         self.averaging = ema is not None
         self.clipping = settings.clip_norm is not None
         self.clip_norm = settings.clip_norm or 0.0
@@ -81,7 +82,8 @@ class Update(nn.Cell):
 
     def construct(self, learning_rate: Tensor, values: Tensor, gradients: tuple):
         """Return (values averaged over the devices, finite: bool scalar)."""
-        gradients = self.scaler.unscale(gradients)
+        if self.scaled:  # a division by 1 would copy every gradient
+            gradients = self.scaler.unscale(gradients)
         if self.distributed:
             gradients = self.average_gradients(gradients)
         # A squared norm beyond float32 counts as an overflow, as an infinity does.
@@ -205,6 +207,10 @@ class TrainStep:
         for batch in micro_batches:
             self.add(*batch)
         return self.apply(rate)
+
+    def graphs(self) -> tuple[nn.Cell, ...]:
+        """Return the cells that a call compiles, in order."""
+        return (self.fused,) if self.settings.accumulate == 1 else (self.add, self.apply)
 
     def average_statistics(self) -> None:
         """Make the running statistics, and their averages, the same on every device; nothing to do on one."""

@@ -19,6 +19,8 @@ class Config:
     is_parallel: Literal["auto", "True", "False"] = "auto"  # auto: on when msrun started the process
     ms_mode: Literal["graph", "pynative"] = "graph"
     jit_level: Literal["O0", "O1", "O2"] = "O2"  # MindSpore's graph compilation level
+    # The compiled training graph is kept and read again by a run in which nothing that shapes it has changed.
+    compile_cache: Literal["off", "on"] = "off"
     ms_amp_level: Literal["auto", "O0", "O2", "O3"] = "auto"  # auto: O2 (float16) on Ascend, O0 (float32) on CPU
     seed: int = 2
     weight: str | None = None  # checkpoint to start from
