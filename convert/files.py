@@ -20,7 +20,6 @@ from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.formats import (
     Entry,
     FormatError,
-    check_sum,
     describe,
     identify,
     read_index,
@@ -83,7 +82,7 @@ def read_mindspore(path: str | Path) -> dict[str, NDArray]:
     """Return the tensors of a MindSpore checkpoint as views of the file. Raises UserError for any other file."""
     try:
         index = read_index(path)
-        check_sum(path)
+        checkpoint.check_content(path)
     except FormatError as error:
         what = f"{Path(path).stat().st_size} bytes, {describe(path)}"
         raise UserError(path, f"cannot be read as a MindSpore checkpoint: {error}", what) from error

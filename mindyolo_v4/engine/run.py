@@ -128,7 +128,7 @@ class Run:
         if keep:
             self._write(checkpoint.epoch_path(self.folder, epoch), epoch)
             if self.writes:
-                checkpoint.keep_newest(self.folder, self.keep_checkpoints)
+                checkpoint.keep_newest(self.folder, checkpoint.EPOCH, self.keep_checkpoints)
 
     def load(self, path: Path) -> None:
         """Continue where a checkpoint of the same training stands."""
@@ -166,7 +166,7 @@ class Run:
     def _write(self, path: Path, epoch: int) -> None:
         if self.writes:
             card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
-            checkpoint.save(path, self.tensors(), card)
+            checkpoint.save(path, self.tensors(), card, with_sum=True)
 
 
 def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
