@@ -11,6 +11,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
+from mindyolo_v4.engine.disk import check_room
 from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.sidecar import matches_sidecar, remove_sidecar, sync, write_sidecar
 from mindyolo_v4.formats import (
@@ -61,9 +62,13 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
 
     Args:
         with_sum: write its SHA-256 beside it, as every checkpoint of a training has it.
+
+    Raises:
+        OSError: there is no room; the old file is as it was.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.stem}.unfinished.ckpt")  # MindSpore demands the suffix
+    check_room(path, sum(value.nbytes for value in tensors.values()) + 1)
     try:
         ms.save_checkpoint(
             [{"name": name, "data": value} for name, value in tensors.items()],
