@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mindspore import Tensor
-from tiny import TinyNet
+from mindspore import Tensor, nn
+from tiny import TinyNet, tiny_batch
 from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
 
 from mindyolo_v4.engine import checkpoint
@@ -189,3 +189,43 @@ def test_resume_refuses_another_training(tmp_path):
 def test_accumulation_longer_than_an_epoch(tmp_path):
     with pytest.raises(UserError, match=r"train.accumulate.*got 5, expected at most 4"):
         fit(Task().parts(), config(accumulate=5), RUNTIME, tmp_path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_validation_changes_nothing_in_the_training(tmp_path, accumulate):
+    """The averages go in and out of parameters that several compiled graphs share: all must see the same memory."""
+
+    class Scored(Task):
+        def evaluate(self):
+            x, _ = tiny_batch(99)
+            if not hasattr(self, "inference"):
+                self.inference = Inference(self.network)
+            self.seen.append(self.inference(x).asnumpy())
+            return super().evaluate()
+
+    settings = config(epochs=3, accumulate=accumulate, ema=EmaConfig(0.9, 4.0))
+    held, seen = [], []
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        task = Scored(steps_per_epoch=4)
+        task.seen = seen
+        parts = task.parts() if name == "with" else task.parts(evaluate=None)
+        fit(parts, settings, RUNTIME, tmp_path / name)
+        held.append(tensor_bytes(tmp_path / name / "last.ckpt"))
+    assert held[0] == held[1]
+    assert len(seen) == 3
+    averaged = TinyNet()
+    checkpoint.load_weights(tmp_path / "without" / "last.ckpt", averaged)
+    averaged.set_train(False)
+    np.testing.assert_allclose(seen[-1], averaged(tiny_batch(99)[0]).asnumpy(), atol=1e-6)
+
+
+class Inference(nn.Cell):
+    """A second compiled graph over the parameters of the network."""
+
+    def __init__(self, network: nn.Cell):
+        super().__init__()
+        self.network = network
+
+    def construct(self, x):
+        return self.network(x)
