@@ -20,7 +20,6 @@ from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.formats import (
     Entry,
     FormatError,
-    check_sum,
     describe,
     identify,
     read_index,
@@ -83,7 +82,7 @@ def read_mindspore(path: str | Path) -> dict[str, NDArray]:
     """Return the tensors of a MindSpore checkpoint as views of the file. Raises UserError for any other file."""
     try:
         index = read_index(path)
-        check_sum(path)
+        checkpoint.check_content(path)
     except FormatError as error:
         what = f"{Path(path).stat().st_size} bytes, {describe(path)}"
         raise UserError(path, f"cannot be read as a MindSpore checkpoint: {error}", what) from error
@@ -168,20 +167,9 @@ def write_own(target: Path, source: Path, converted: Converted, names: tuple[str
 def write_checkpoint(target: Path, tensors: Mapping[str, NDArray], card: Mapping[str, Any]) -> None:
     """Write a checkpoint of ours. Raises UserError where the system refuses."""
     try:
-        check_room(target, tensors)
         checkpoint.save(target, {name: Tensor.from_numpy(value) for name, value in tensors.items()}, card)
     except OSError as error:
         raise UserError(target, f"cannot be written: {error.strerror or error}") from error
-
-
-def check_room(target: Path, tensors: Mapping[str, NDArray]) -> None:
-    """Raise OSError where there is no room: MindSpore would tell it in its own log, and at length."""
-    probe = target.with_name(f".{target.stem}.unfinished{target.suffix}")
-    try:
-        with probe.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 1 + sum(value.nbytes for value in tensors.values()))
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def class_names(path: Path, classes: int, names: tuple[str, ...] | None, architecture: str) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from convert.command import Request, check_complete
-from convert.files import Converted, Own, check_room, note, write_whole
+from convert.files import Converted, Own, note, write_whole
 from convert.mapping import export_tensors, import_tensors, infer_model, shift_epsilon, used_layers
 from convert.schemes import Scheme
 from convert.topology import layers_of
 from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
 
@@ -84,7 +85,7 @@ def write_mindspore(target: Path, tensors: Mapping[str, NDArray]) -> Sequence[Pa
     rows = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in tensors.items()]
 
     def write(path: Path) -> None:
-        check_room(path, tensors)
+        checkpoint.check_room(path, 1 + sum(value.nbytes for value in tensors.values()))
         ms.save_checkpoint(rows, str(path))
 
     write_whole({target: write})

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
     "split": ("evaluate.split", "train, val or test"),
 }
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # told without the name of a file
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 
@@ -92,9 +94,9 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_status
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL_DISK:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+        print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr, flush=True)
         return UserError.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

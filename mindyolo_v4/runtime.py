@@ -20,6 +20,15 @@ from mindyolo_v4.schema.root import Config
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
 
 
+class LogFile(logging.FileHandler):
+    """A log file whose disk may be full: the console still tells, and what needs the disk will say so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Print no traceback for a line that could not be written."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What is in force, after fall-backs."""
@@ -164,7 +173,7 @@ def setup_logger(folder: Path, rank: int, file_name: str = "train.log") -> loggi
         handler.close()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if rank == 0:
-        handlers.append(logging.FileHandler(folder / file_name, encoding="utf-8"))
+        handlers.append(LogFile(folder / file_name, encoding="utf-8"))
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
     handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in handlers:

@@ -19,8 +19,10 @@ from mindyolo_v4.compile_cache import CompileCache
 from mindyolo_v4.config import Tree, dump_config
 from mindyolo_v4.data.stream import EvalStream
 from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.engine.disk import full_disk_told, replace_text
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.run import TrainingParts, check_accumulation
+from mindyolo_v4.engine.run_lock import run_lock
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
@@ -135,31 +137,32 @@ def run_training(
         resume: None, a checkpoint, or "auto": the newest one of the folder.
     """
     check_accumulation(parts, config.train)
-    resume_from = _resume_from(resume, config.save_dir, default_name)
+    _require_resumable(resume, config.save_dir, default_name)
     folder = make_run_folder(config.save_dir, default_name, resume is not None)
-    setup_logger(folder, runtime.rank)
-    cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
-    for line in (*lines, cache.line()):
-        logger.info("%s", line)
-    for line in warnings:
-        logger.warning("%s", line)
-    if resume_from is not None:
-        for line in changed_settings(checkpoint.load_card(resume_from)["config"], config):
-            logger.warning("resumed with another value than the checkpoint's: %s", line)
-    if runtime.rank == 0:
-        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    fit(replace(parts, around_first_step=cache.around_first_step), config, runtime, folder, resume_from)
+    with run_lock(folder, runtime.rank, runtime.world_size) as notes, full_disk_told(folder):
+        setup_logger(folder, runtime.rank)
+        cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
+        for line in [*notes, *lines, cache.line()]:
+            logger.info("%s", line)
+        for line in warnings:
+            logger.warning("%s", line)
+        resume_from = checkpoint.newest_valid(folder) if resume == "auto" else resume
+        if resume_from is not None:
+            for line in changed_settings(checkpoint.load_card(resume_from)["config"], config):
+                logger.warning("resumed with another value than the checkpoint's: %s", line)
+        if runtime.rank == 0:
+            replace_text(folder / "config.yaml", dump_config(config))
+        parts = replace(parts, around_first_step=cache.around_first_step)
+        fit(parts, config, runtime, folder, None if resume_from is None else Path(resume_from))
     return folder
 
 
-def _resume_from(resume: str | None, save_dir: str | None, default_name: str) -> Path | None:
-    if resume is None:
-        return None
-    path = Path(resume)
+def _require_resumable(resume: str | None, save_dir: str | None, default_name: str) -> None:
+    """Raise UserError, before anything is written, where there is nothing to resume."""
     if resume == "auto":
-        path = checkpoint.newest_valid(existing_run_folder(save_dir, default_name))
-    checkpoint.load_card(path)  # a damaged file is told before anything is written
-    return path
+        existing_run_folder(save_dir, default_name)
+    elif resume is not None:
+        checkpoint.load_card(resume)
 
 
 def log_unreadable(report: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
+from mindyolo_v4.engine.disk import check_room
 from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.engine.sidecar import matches_sidecar, remove_sidecar, sync, write_sidecar
 from mindyolo_v4.formats import (
     CARD,
     Entry,
@@ -28,6 +29,7 @@ from mindyolo_v4.schema.errors import UserError
 
 EMA, OPTIMIZER, SCALER = "ema.", "optimizer.", "scaler."  # name prefixes of what is not the model itself
 LAST, BEST = "last.ckpt", "best.ckpt"
+EPOCH, STEP = re.compile(r"epoch_(\d{4,})\.ckpt$"), re.compile(r"step_(\d{8,})\.ckpt$")  # of numbered checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +57,18 @@ class LoadReport:
         return text
 
 
-def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write tensors and card to `path` (.ckpt): a reader finds the old file or the whole new one, never a part."""
+def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any], with_sum: bool = False) -> None:
+    """Write tensors and card to `path` (.ckpt): a reader finds the old file or the whole new one, never a part.
+
+    Args:
+        with_sum: write its SHA-256 beside it, as every checkpoint of a training has it.
+
+    Raises:
+        OSError: there is no room; the old file is as it was.
+    """
     path = Path(path)
     unfinished = path.with_name(f".{path.stem}.unfinished.ckpt")  # MindSpore demands the suffix
+    check_room(path, sum(value.nbytes for value in tensors.values()) + 1)
     try:
         ms.save_checkpoint(
             [{"name": name, "data": value} for name, value in tensors.items()],
@@ -67,11 +77,15 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
             crc_check=True,
         )
         unfinished.chmod(0o644)
-        _sync(unfinished)
+        sync(unfinished)
+        remove_sidecar(path)
         unfinished.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
-        unfinished.unlink(missing_ok=True)
+        for rest in (unfinished, unfinished.with_suffix(".tmp")):  # the second is MindSpore's own
+            rest.unlink(missing_ok=True)
+    if with_sum:
+        write_sidecar(path)
 
 
 def load_card(path: str | Path) -> dict[str, Any]:
@@ -148,24 +162,30 @@ def load_training_state(path: str | Path, tensors: Mapping[str, Parameter]) -> d
 
 
 def newest_valid(folder: str | Path) -> Path:
-    """Return the run folder's undamaged checkpoint of the latest step; name damaged ones in a warning.
+    """Return the run folder's undamaged checkpoint of the latest step; a warning names each that is passed over.
 
     Raises UserError where there is none.
     """
-    found = []
-    for path in [Path(folder) / LAST, *_epoch_files(Path(folder))]:
+    folder, found, damaged = Path(folder), [], []
+    for path in [folder / LAST, *numbered(folder, EPOCH), *numbered(folder, STEP)]:
         try:
             if path.exists():
                 found.append((load_card(path)["training"]["step"], path))
-        except (UserError, KeyError, json.JSONDecodeError) as error:
-            logger.warning("skipped: %s", error)
-    for _, path in sorted(found, key=lambda pair: pair[0], reverse=True):
+        except (UserError, KeyError, TypeError) as error:
+            damaged.append(error)
+    for step, path in sorted(found, key=lambda pair: pair[0], reverse=True):
         try:
             checked_index(path)
-            return path
         except UserError as error:
-            logger.warning("skipped: %s", error)
-    raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), f"{LAST} or epoch_NNNN.ckpt")
+            damaged.append(error)
+            continue
+        for error in damaged:
+            logger.warning("passed over: %s; going on from %s, step %d", error, path.name, step)
+        return path
+    for error in damaged:
+        logger.warning("passed over: %s", error)
+    expected = f"{LAST}, epoch_NNNN.ckpt or step_NNNNNNNN.ckpt"
+    raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), expected)
 
 
 def epoch_path(folder: Path, epoch: int) -> Path:
@@ -173,25 +193,35 @@ def epoch_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch_{epoch:04d}.ckpt"
 
 
-def keep_newest(folder: Path, count: int) -> None:
-    """Delete all but the `count` latest epoch_NNNN.ckpt."""
-    for path in _epoch_files(folder)[:-count]:
+def step_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of an optimizer step (from 1) lies."""
+    return folder / f"step_{step:08d}.ckpt"
+
+
+def numbered(folder: Path, kind: re.Pattern[str]) -> list[Path]:
+    """Return the checkpoints of a kind, EPOCH or STEP, the oldest first."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := kind.match(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def keep_newest(folder: Path, kind: re.Pattern[str], count: int) -> None:
+    """Delete all but the `count` latest checkpoints of a kind, EPOCH or STEP, with their sums."""
+    for path in numbered(folder, kind)[:-count]:
+        remove_sidecar(path)  # first: what a killed process leaves is then a checkpoint, not a sum of nothing
         path.unlink()
 
 
 def checked_index(path: str | Path) -> dict[str, Entry]:
     """Return the index of a MindSpore checkpoint whose structure and checksum are right. Raises UserError."""
     index = _read(path, read_index)
-    _read(path, check_sum)
+    _read(path, check_content)
     return index
 
 
-def _epoch_files(folder: Path) -> list[Path]:
-    numbered = [(int(match[1]), path) for path in folder.glob("epoch_*.ckpt") if (match := _EPOCH.match(path.name))]
-    return [path for _, path in sorted(numbered)]
-
-
-_EPOCH = re.compile(r"epoch_(\d+)\.ckpt$")
+def check_content(path: str | Path) -> None:
+    """Raise FormatError where a file is not what the SHA-256 beside it says, or, without one, its inner checksum."""
+    if not matches_sidecar(Path(path)):
+        check_sum(path)
 
 
 def _read(path, read, *arguments):
@@ -214,14 +244,6 @@ def _assign(path: str | Path, targets: Mapping[str, Parameter]) -> None:
     values = ms.load_checkpoint(str(path), choice_func=targets.__contains__)
     for name, parameter in targets.items():
         parameter.set_data(Tensor(values[name].asnumpy(), parameter.dtype))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _some(names: tuple[str, ...], count: int = 8) -> str:

@@ -50,12 +50,16 @@ class Ema(nn.Cell):
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Give the network the averages inside the `with`; afterwards it has its own values back, bit for bit."""
+        """Give the network the averages inside the `with`; afterwards it has its own values back, bit for bit.
+
+        The values are written into the parameters' own memory: with `set_data` a parameter gets another one, and where
+        several compiled graphs share it, as with accumulation, one of them goes on with the old: nothing is learnt.
+        """
         kept = [live.asnumpy().copy() for live in self.live]
         for live, average in zip(self.live, self.averages, strict=True):
-            live.set_data(Tensor(average.asnumpy().copy()))
+            ops.assign(live, Tensor(average.asnumpy().copy()))
         try:
             yield
         finally:
             for live, values in zip(self.live, kept, strict=True):
-                live.set_data(Tensor(values))
+                ops.assign(live, Tensor(values))

@@ -54,7 +54,12 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
             epoch = step // per_epoch + 1
             images = runtime.world_size * sum(len(batch[0]) for batch in micro_batches)
             recorder.put(epoch, result, run.rates[step], images)
-            if state.step % per_epoch and state.step != last_step:
+            ended = state.step % per_epoch == 0
+            if not ended and state.step != last_step:
+                if run.due_inside_epoch():
+                    recorder.flush()
+                    with recorder.paused():
+                        run.save(epoch)
                 continue
             recorder.flush()
             recorder.end_epoch(epoch)
@@ -62,11 +67,10 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
             out_of_time = settings.max_minutes is not None and state.train_seconds > 60.0 * settings.max_minutes
             if any_rank(out_of_time, runtime.world_size):
                 last_step, stopped_by = state.step, "max_minutes"
-            ended = state.step % per_epoch == 0
             last = state.step == last_step
             if parts.evaluate is not None and (last or (ended and epoch % settings.val_interval == 0)):
                 run.validate(epoch, files)
-            run.save(epoch, keep=ended and epoch % settings.checkpoint_interval == 0)
+            run.save(epoch)
             recorder.start_epoch()
             if last:
                 break

@@ -3,6 +3,8 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,8 @@ class TrainingState:
     nonfinite_steps: int = 0
     nonfinite_in_a_row: int = 0
     best: dict[str, Any] | None = None  # metrics of the best checkpoint, with epoch, step, train_seconds
+    epoch_loss_sum: float = 0.0  # over the finite steps of the epoch that has begun
+    epoch_finite_steps: int = 0
     steps_per_epoch: int = 0  # optimizer steps
     world_size: int = 1
 
@@ -48,15 +52,14 @@ class Outcome:
 
 
 @dataclass
-class EpochTotals:
-    """What an epoch sums up; the step that compiles counts only where there is no other."""
+class EpochSpeed:
+    """The images a second of an epoch; the step that compiles counts only where there is no other."""
 
     images: int = 0  # of all devices
     since: float = field(default_factory=time.monotonic)
     compiling_speed: float = 0.0  # images/s of the step that compiled
-    losses: list[float] = field(default_factory=list)  # of the finite steps
 
-    def speed(self) -> float:
+    def mean(self) -> float:
         """Return the images a second until now."""
         return self.images / max(time.monotonic() - self.since, 1e-9) if self.images else self.compiling_speed
 
@@ -72,7 +75,7 @@ class Recorder:
     pending: Outcome | None = None
     images: int = 0  # since the last row, all devices
     since: float = field(default_factory=time.monotonic)
-    epoch: EpochTotals = field(default_factory=EpochTotals)
+    epoch: EpochSpeed = field(default_factory=EpochSpeed)
     compiled: bool = False
 
     def put(self, epoch: int, result: tuple[Tensor, Tensor], learning_rate: float, images: int) -> None:
@@ -101,22 +104,33 @@ class Recorder:
         finite, loss = bool(done.finite.asnumpy()), float(values[0])
         self._count(finite, done.step, loss)
         if finite:
-            self.epoch.losses.append(loss)
+            self.state.epoch_loss_sum += loss
+            self.state.epoch_finite_steps += 1
 
     def restart_clock(self) -> None:
         """Leave what has passed until now, a validation say, out of the speed."""
         self.images, self.since = 0, time.monotonic()
 
-    def start_epoch(self) -> None:
-        """Begin to sum up an epoch; what has passed until now is left out of its speed."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave what happens inside the `with`, saving say, out of the speeds of step and epoch."""
+        started = time.monotonic()
+        yield
         self.restart_clock()
-        self.epoch = EpochTotals(since=self.since)
+        self.epoch.since += self.since - started
+
+    def start_epoch(self) -> None:
+        """Begin to count the images of an epoch; what has passed until now is left out of its speed."""
+        self.restart_clock()
+        self.epoch = EpochSpeed(since=self.since)
 
     def end_epoch(self, epoch: int) -> None:
-        """Tell the speed of all devices over the epoch, and its mean loss."""
-        losses = self.epoch.losses
-        loss = sum(losses) / len(losses) if losses else math.nan
-        logger.info("Epoch: [%d] Avg img/s: %.3f Loss: %.4f", epoch, self.epoch.speed(), loss)
+        """Tell the speed of all devices over the epoch, since a resume if there was one, and its mean loss."""
+        state = self.state
+        loss = state.epoch_loss_sum / state.epoch_finite_steps if state.epoch_finite_steps else math.nan
+        logger.info("Epoch: [%d] Avg img/s: %.3f Loss: %.4f", epoch, self.epoch.mean(), loss)
+        if state.step % state.steps_per_epoch == 0:  # a training that stops inside an epoch may go on with it
+            state.epoch_loss_sum, state.epoch_finite_steps = 0.0, 0
 
     def _count(self, finite: bool, step: int, loss: float) -> None:
         state = self.state

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -66,7 +67,7 @@ class Run:
         self.accumulate = settings.accumulate
         self.steps_per_epoch = parts.steps_per_epoch // settings.accumulate
         self.rates = learning_rates(config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs)
-        self.keep_checkpoints = settings.keep_checkpoints
+        self.settings = settings
         frozen = freeze(parts.network, settings.freeze)
         if frozen:
             logger.info("frozen: %d parameters", len(frozen))
@@ -127,15 +128,23 @@ class Run:
             files.best(state.best)
             self._write(self.folder / checkpoint.BEST, epoch)
 
-    def save(self, epoch: int, keep: bool) -> None:
-        """Write last.ckpt, and epoch_NNNN.ckpt where it is due."""
+    def save(self, epoch: int) -> None:
+        """Write last.ckpt, and epoch_NNNN.ckpt and step_NNNNNNNN.ckpt where they are due."""
         self.train_step.average_statistics()
         self.tick()
+        step, settings = self.state.step, self.settings
         self._write(self.folder / checkpoint.LAST, epoch)
-        if keep:
+        if step % self.steps_per_epoch == 0 and epoch % settings.checkpoint_interval == 0:
             self._write(checkpoint.epoch_path(self.folder, epoch), epoch)
-            if self.writes:
-                checkpoint.keep_newest(self.folder, self.keep_checkpoints)
+            self._keep_newest(checkpoint.EPOCH)
+        if self.due_inside_epoch():
+            self._write(checkpoint.step_path(self.folder, step), epoch)
+            self._keep_newest(checkpoint.STEP)
+
+    def due_inside_epoch(self) -> bool:
+        """Tell whether `checkpoint_steps` asks for a checkpoint of this step."""
+        every = self.settings.checkpoint_steps
+        return every is not None and self.state.step % every == 0
 
     def load(self, path: Path) -> None:
         """Continue where a checkpoint of the same training stands."""
@@ -170,10 +179,14 @@ class Run:
         self.state.train_seconds += now - self.ticked
         self.ticked = now
 
+    def _keep_newest(self, kind: re.Pattern[str]) -> None:
+        if self.writes:
+            checkpoint.keep_newest(self.folder, kind, self.settings.keep_checkpoints)
+
     def _write(self, path: Path, epoch: int) -> None:
         if self.writes:
             card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
-            checkpoint.save(path, self.tensors(), card)
+            checkpoint.save(path, self.tensors(), card, with_sum=True)
 
 
 def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:

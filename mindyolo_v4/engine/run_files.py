@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+
+from mindyolo_v4.engine.board import Board
+from mindyolo_v4.engine.disk import replace_text
 
 
 class RunFiles:
@@ -24,7 +26,7 @@ class RunFiles:
             return
         for name in ("steps.csv", "metrics.csv"):
             _drop_rows_behind(folder / name, resumed_step)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1 if resumed_step else None)
+        self.board = Board(folder / "tensorboard", resumed_step + 1 if resumed_step else None)
 
     def __enter__(self) -> "RunFiles":
         return self
@@ -40,8 +42,7 @@ class RunFiles:
         row = [step, epoch, *map(str, values), repr(float(learning_rate)), f"{images_per_s:.3f}"]
         _append(self.folder / "steps.csv", self.step_columns, row)
         scalars = dict(zip(self.step_columns[2:], [*values.tolist(), learning_rate, images_per_s], strict=True))
-        for name, value in scalars.items():
-            self.board.add_scalar(f"train/{name}", value, step)
+        self.board.add("train", scalars, step)
 
     def metrics(self, step: int, epoch: int, train_seconds: float, metrics: Mapping[str, Any]) -> None:
         """Add a row of metrics.csv with the scalar metrics."""
@@ -51,13 +52,12 @@ class RunFiles:
         columns = ["epoch", "step", "train_seconds", *scalars]
         row = [epoch, step, f"{train_seconds:.3f}", *map(repr, scalars.values())]
         _append(self.folder / "metrics.csv", columns, row)
-        for name, value in scalars.items():
-            self.board.add_scalar(f"val/{name}", value, step)
+        self.board.add("val", scalars, step)
 
     def best(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json: the metrics of the best checkpoint."""
         if self.writes:
-            _replace(self.folder / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
+            replace_text(self.folder / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
 
 
 def _append(path: Path, columns: list[str], row: list[object]) -> None:
@@ -83,10 +83,4 @@ def _drop_rows_behind(path: Path, step: int) -> None:
         return
     place = header.index("step")
     kept = [row for row in rows if len(row) == len(header) and int(row[place]) <= step]
-    _replace(path, "".join(",".join(row) + "\n" for row in [header, *kept]))
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    replace_text(path, "".join(",".join(row) + "\n" for row in [header, *kept]))

@@ -94,7 +94,8 @@ class TrainConfig:
     max_nonfinite: int = 20  # stop with status 3 after this many non-finite steps in a row
     val_interval: int = 1  # validate every so many epochs, and after the last
     checkpoint_interval: int = 1  # write epoch_NNNN.ckpt every so many epochs
-    keep_checkpoints: int = 3  # newest epoch_NNNN.ckpt files kept
+    checkpoint_steps: int | None = None  # write step_NNNNNNNN.ckpt and last.ckpt every so many optimizer steps
+    keep_checkpoints: int = 3  # newest epoch_NNNN.ckpt files kept, and as many step_NNNNNNNN.ckpt
     log_interval: int = 1  # write a row of steps.csv every so many steps
     ema: EmaConfig = field(default_factory=EmaConfig)
 
@@ -110,8 +111,9 @@ class TrainConfig:
             "log_interval",
         ):
             require_range(f"train.{name}", getattr(self, name), 1)
-        if self.max_steps is not None:
-            require_range("train.max_steps", self.max_steps, 1)
+        for name in ("max_steps", "checkpoint_steps"):
+            if getattr(self, name) is not None:
+                require_range(f"train.{name}", getattr(self, name), 1)
         if self.max_minutes is not None:
             require_range("train.max_minutes", self.max_minutes, 0.0, open_low=True)
         if self.clip_norm is not None:

@@ -1,6 +1,11 @@
 """Checkpoints written, read back, damaged, and handed to networks that they do not fit."""
 
+import hashlib
 import json
+import os
+import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -10,6 +15,7 @@ from tiny import TinyNet
 
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.engine.sidecar import sidecar_path
 from mindyolo_v4.schema.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -152,8 +158,108 @@ def test_newest_valid_of_an_empty_folder(tmp_path):
         checkpoint.newest_valid(tmp_path)
 
 
-def test_keep_newest(tmp_path):
-    for epoch in (1, 2, 10, 9):
-        checkpoint.epoch_path(tmp_path, epoch).write_bytes(b"")
-    checkpoint.keep_newest(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0009.ckpt", "epoch_0010.ckpt"]
+def test_keep_newest_of_each_kind(tmp_path):
+    for number in (1, 2, 10, 9):
+        for path in (checkpoint.epoch_path(tmp_path, number), checkpoint.step_path(tmp_path, number * 100)):
+            path.write_bytes(b"")
+            path.with_name(f"{path.name}.sha256").write_bytes(b"")
+    checkpoint.keep_newest(tmp_path, checkpoint.EPOCH, 2)
+    checkpoint.keep_newest(tmp_path, checkpoint.STEP, 1)
+    kept = ["epoch_0009.ckpt", "epoch_0010.ckpt", "step_00001000.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, *(f"{name}.sha256" for name in kept)])
+
+
+@pytest.fixture
+def summed(tmp_path):
+    """Return a checkpoint of step 3 with its sum beside it."""
+    path = tmp_path / "last.ckpt"
+    checkpoint.save(path, tensors(TinyNet(seed=1)), {"training": {"step": 3}}, with_sum=True)
+    return path
+
+
+def test_the_sum_is_what_the_systems_own_command_reads(summed):
+    done = subprocess.run(
+        ["sha256sum", "-c", "last.ckpt.sha256"], cwd=summed.parent, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "last.ckpt: OK\n")
+    summed.write_bytes(summed.read_bytes() + b" ")
+    assert subprocess.run(["sha256sum", "-c", "last.ckpt.sha256"], cwd=summed.parent, check=False).returncode == 1
+
+
+def test_a_sum_of_another_file_is_an_error(summed):
+    sidecar_path(summed).write_text(f"{'0' * 64}  last.ckpt\n")
+    with pytest.raises(UserError, match=r"last.ckpt: .*SHA-256 is not the one in last.ckpt.sha256") as error:
+        checkpoint.load_weights(summed, TinyNet())
+    assert "\n" not in str(error.value)
+    sidecar_path(summed).unlink()  # without it, the file's inner checksum vouches
+    assert checkpoint.load_weights(summed, TinyNet()).missing == ()
+
+
+def test_the_sum_sees_what_the_inner_checksum_cannot(summed):
+    """Damage in the tensor's bytes and in the checksum behind them alike: MindSpore takes the file."""
+    data = bytearray(summed.read_bytes()[:-17])  # a file without MindSpore's checksum passes as one of old times
+    data[200] ^= 1
+    summed.write_bytes(data)
+    assert "stem.weight" in checkpoint.read_index(summed)
+    checkpoint.check_sum(summed)
+    with pytest.raises(UserError, match="SHA-256"):
+        checkpoint.checked_index(summed)
+
+
+class KilledError(BaseException):
+    """Stands for a process that ends at this point."""
+
+
+CUTS = ["os.fsync", "pathlib.Path.replace", "pathlib.Path.unlink", "hashlib.file_digest"]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_kill_anywhere_in_a_save_leaves_a_whole_checkpoint(summed, monkeypatch, cut, after, call):
+    """Only what the process itself did up to the cut is on the disk; every state must give step 3 or step 4."""
+    module, name = cut.rsplit(".", 1)
+    owner = {"os": os, "pathlib.Path": Path, "hashlib": hashlib}[module]
+    original, calls = getattr(owner, name), []
+
+    def killed(*arguments, **options):
+        calls.append(name)
+        dead = len(calls) > call or (len(calls) == call and not after)
+        if dead:  # nothing that a `finally` does reaches the disk either
+            raise KilledError
+        result = original(*arguments, **options)
+        if len(calls) == call:
+            raise KilledError
+        return result
+
+    monkeypatch.setattr(owner, name, killed)
+    with suppress(KilledError):
+        checkpoint.save(summed, tensors(TinyNet(seed=2)), {"training": {"step": 4}}, with_sum=True)
+    monkeypatch.undo()
+    newest = checkpoint.newest_valid(summed.parent)
+    assert newest == summed
+    assert checkpoint.load_card(newest)["training"]["step"] in (3, 4)
+    checkpoint.save(summed, tensors(TinyNet(seed=2)), {"training": {"step": 4}}, with_sum=True)
+    assert sorted(path.name for path in summed.parent.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
+    checkpoint.checked_index(summed)
+
+
+def test_a_save_without_a_sum_takes_the_old_one_away(summed):
+    checkpoint.save(summed, tensors(TinyNet(seed=2)), {"training": {"step": 4}})
+    assert [path.name for path in summed.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_newest_valid_compares_steps_of_all_kinds(tmp_path, caplog):
+    weights = {"stem.weight": TinyNet().stem.weight}
+    saved = {tmp_path / "last.ckpt": 40, checkpoint.epoch_path(tmp_path, 5): 40, checkpoint.step_path(tmp_path, 44): 44}
+    for path, step in saved.items():
+        checkpoint.save(path, weights, {"training": {"step": step}}, with_sum=True)
+    newest = checkpoint.step_path(tmp_path, 44)
+    assert checkpoint.newest_valid(tmp_path) == newest
+    data = bytearray(newest.read_bytes())
+    data[-30] ^= 255
+    newest.write_bytes(data)
+    assert checkpoint.newest_valid(tmp_path).name == "last.ckpt"
+    (line,) = caplog.messages
+    assert str(newest) in line
+    assert line.endswith("; going on from last.ckpt, step 40")

@@ -1,70 +1,25 @@
 """The training loop on a tiny network: files, exact resume, divergence, stops."""
 
-import csv
 import json
 import logging
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from mindspore import Tensor
-from tiny import TinyForward, TinyNet, tiny_batch
+from mindspore import Tensor, nn
+from tiny import TinyNet, tiny_batch
+from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
 
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine import recorder as recorder_module
-from mindyolo_v4.engine.loop import TrainingDivergedError, TrainingParts, fit
+from mindyolo_v4.engine.loop import TrainingDivergedError, fit
 from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.recorder import TrainingState
-from mindyolo_v4.runtime import Runtime
 from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.root import Config
-from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from mindyolo_v4.schema.train import EmaConfig, TrainConfig
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
-RUNTIME = Runtime("CPU", "graph", "O0", "O0", 0, 1, ())
-
-
-def config(**train) -> Config:
-    return Config(
-        optimizer=OptimizerConfig(lr=0.05),
-        schedule=ScheduleConfig(warmup_steps=2),
-        train=TrainConfig(**({"epochs": 2, "per_batch_size": 2} | train)),
-    )
-
-
-class Task:
-    """A tiny network, its numbered batches, and scores that tell how often and on what they were asked."""
-
-    def __init__(self, steps_per_epoch: int = 4, spoiled: tuple[int, ...] = (), scores: tuple[float, ...] = ()):
-        self.network = TinyNet()
-        self.steps_per_epoch, self.spoiled, self.scores = steps_per_epoch, spoiled, list(scores)
-        self.asked: list[int] = []
-        self.scored: list[np.ndarray] = []
-
-    def batches(self, start: int, stop: int):
-        for number in range(start, stop):
-            self.asked.append(number)
-            x, target = tiny_batch(number)
-            yield (Tensor(np.full_like(x.asnumpy(), np.nan)) if number in self.spoiled else x), target
-
-    def evaluate(self):
-        assert not self.network.training
-        self.scored.append(self.network.head.bias.asnumpy().copy())
-        value = self.scores.pop(0) if self.scores else float(len(self.scored))
-        return {"AP": value, "per_class": [{"class_id": 0, "AP": value}]}
-
-    def parts(self, **changes) -> TrainingParts:
-        forward = TrainingParts(
-            TinyForward(self.network), self.network, self.batches, self.steps_per_epoch, self.evaluate, {"task": "tiny"}
-        )
-        return replace(forward, **changes)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_run_folder_after_two_epochs(tmp_path, caplog):
@@ -73,7 +28,8 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
     result = fit(task.parts(), config(keep_checkpoints=1), RUNTIME, tmp_path)
     assert (result.step, result.epoch, result.stopped_by, result.nonfinite_steps) == (8, 2, "epochs", 0)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {
+    checkpoints = {name for name in names if name.endswith(".ckpt")}
+    assert names - {f"{name}.sha256" for name in checkpoints} == {
         "steps.csv",
         "metrics.csv",
         "metrics.json",
@@ -115,7 +71,7 @@ def test_speed_of_an_epoch_leaves_out_what_compiles_and_what_validates(tmp_path,
     caplog.set_level(logging.INFO, logger="mindyolo_v4")
     now = [0.0]
     monkeypatch.setattr(recorder_module.time, "monotonic", lambda: now[0])
-    settings, state = TrainConfig(log_interval=100), TrainingState()
+    settings, state = TrainConfig(log_interval=100), TrainingState(steps_per_epoch=4)
     recorder = recorder_module.Recorder(state, settings, files=None, progress=None)
     for step in range(8):
         now[0] += 50.0 if step == 0 else 2.0
@@ -153,12 +109,6 @@ def test_four_steps_equal_two_resume_two(tmp_path):
     losses = [[row["loss"] for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "halves")]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4
-
-
-def tensor_bytes(path: Path) -> dict[str, bytes]:
-    data = path.read_bytes()
-    index = checkpoint.checked_index(path)
-    return {name: data[entry.start : entry.start + entry.size] for name, entry in index.items() if name != "card"}
 
 
 def test_left_over_micro_batches_are_passed_by(tmp_path):
@@ -239,3 +189,43 @@ def test_resume_refuses_another_training(tmp_path):
 def test_accumulation_longer_than_an_epoch(tmp_path):
     with pytest.raises(UserError, match=r"train.accumulate.*got 5, expected at most 4"):
         fit(Task().parts(), config(accumulate=5), RUNTIME, tmp_path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_validation_changes_nothing_in_the_training(tmp_path, accumulate):
+    """The averages go in and out of parameters that several compiled graphs share: all must see the same memory."""
+
+    class Scored(Task):
+        def evaluate(self):
+            x, _ = tiny_batch(99)
+            if not hasattr(self, "inference"):
+                self.inference = Inference(self.network)
+            self.seen.append(self.inference(x).asnumpy())
+            return super().evaluate()
+
+    settings = config(epochs=3, accumulate=accumulate, ema=EmaConfig(0.9, 4.0))
+    held, seen = [], []
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        task = Scored(steps_per_epoch=4)
+        task.seen = seen
+        parts = task.parts() if name == "with" else task.parts(evaluate=None)
+        fit(parts, settings, RUNTIME, tmp_path / name)
+        held.append(tensor_bytes(tmp_path / name / "last.ckpt"))
+    assert held[0] == held[1]
+    assert len(seen) == 3
+    averaged = TinyNet()
+    checkpoint.load_weights(tmp_path / "without" / "last.ckpt", averaged)
+    averaged.set_train(False)
+    np.testing.assert_allclose(seen[-1], averaged(tiny_batch(99)[0]).asnumpy(), atol=1e-6)
+
+
+class Inference(nn.Cell):
+    """A second compiled graph over the parameters of the network."""
+
+    def __init__(self, network: nn.Cell):
+        super().__init__()
+        self.network = network
+
+    def construct(self, x):
+        return self.network(x)

@@ -1,0 +1,112 @@
+"""A training that ends inside an epoch goes on as if nothing had been: rows, metrics, epoch lines and weights."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
+
+from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.engine.loop import fit
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.train import EmaConfig, TrainConfig
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+SETTINGS = {"accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic", "clip_norm": 1.0, "epochs": 3}
+
+
+class PowerCutError(Exception):
+    """Stands for a process that ends at this point."""
+
+
+class Cut(Task):
+    """A task whose machine fails when a certain micro-batch is asked for."""
+
+    def __init__(self, at: int, **options):
+        super().__init__(**options)
+        self.at = at
+
+    def batches(self, start: int, stop: int):
+        for number, batch in enumerate(super().batches(start, stop), start):
+            if number == self.at:
+                raise PowerCutError
+            yield batch
+
+
+def without_speed(path: Path) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "images_per_s"} for row in rows(path)]
+
+
+def without_time(path: Path) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "train_seconds"} for row in rows(path)]
+
+
+def epoch_lines(messages: list[str]) -> dict[str, str]:
+    """Return the mean loss of each epoch that was told as ended."""
+    return {line.split()[1]: line.split()[-1] for line in messages if line.startswith("Epoch")}
+
+
+@pytest.mark.parametrize("cut", [7, 9, 13])
+def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
+    """Three epochs of 4 steps of 2 micro-batches (one left over), a checkpoint every 3 steps; step 5 is not finite."""
+    caplog.set_level(logging.INFO, logger="mindyolo_v4")
+    options = {"steps_per_epoch": 9, "spoiled": (9,)}
+    settings = config(**SETTINGS, checkpoint_steps=3, val_interval=2, log_interval=1)
+    scores = {4: 0.25, 8: 0.5, 12: 0.125}  # by step
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    for folder in (whole, halves):
+        folder.mkdir()
+    fit(Task(**options, scores=(scores[8], scores[12])).parts(), settings, RUNTIME, whole)
+    uncut = epoch_lines(caplog.messages)
+    caplog.clear()
+    with pytest.raises(PowerCutError):
+        fit(Cut(cut, **options, scores=(scores[8], scores[12])).parts(), settings, RUNTIME, halves)
+    newest = checkpoint.newest_valid(halves)
+    stands = checkpoint.load_card(newest)["training"]["step"]
+    done = cut // 9 * 4 + cut % 9 // 2
+    assert stands == max(step for step in (3, 4, 6, 8, 9, 12) if step <= done)
+    task = Task(**options, scores=tuple(score for step, score in scores.items() if step > stands and step != 4))
+    result = fit(task.parts(), settings, RUNTIME, halves, newest)
+    assert (result.step, result.nonfinite_steps) == (12, 1)
+    assert task.asked[0] == stands // 4 * 9 + stands % 4 * 2
+    assert without_speed(whole / "steps.csv") == without_speed(halves / "steps.csv")
+    assert [row["step"] for row in rows(halves / "steps.csv")] == [str(step) for step in range(1, 13)]
+    assert without_time(whole / "metrics.csv") == without_time(halves / "metrics.csv")
+    assert [row["AP"] for row in rows(halves / "metrics.csv")] == ["0.5", "0.125"]
+    assert epoch_lines(caplog.messages) == uncut
+    for name in ("last.ckpt", "best.ckpt", "step_00000009.ckpt"):
+        assert tensor_bytes(whole / name) == tensor_bytes(halves / name), name
+    assert sorted(path.name for path in whole.iterdir()) == sorted(path.name for path in halves.iterdir())
+
+
+def test_step_checkpoints_have_a_keep_rule_of_their_own(tmp_path):
+    settings = config(checkpoint_steps=1, keep_checkpoints=2, epochs=3, checkpoint_interval=1)
+    fit(Task().parts(), settings, RUNTIME, tmp_path)
+    kept = ["epoch_0002", "epoch_0003", "step_00000011", "step_00000012", "last", "best"]
+    named = sorted(path.name for path in tmp_path.glob("*.ckpt*"))
+    assert named == sorted([f"{name}.ckpt" for name in kept] + [f"{name}.ckpt.sha256" for name in kept])
+    assert checkpoint.load_card(tmp_path / "step_00000011.ckpt")["training"]["step"] == 11
+
+
+def test_none_by_default(tmp_path):
+    fit(Task().parts(), config(epochs=1), RUNTIME, tmp_path)
+    assert not list(tmp_path.glob("step_*"))
+    assert TrainConfig().checkpoint_steps is None
+    with pytest.raises(UserError, match=r"train\.checkpoint_steps"):
+        TrainConfig(checkpoint_steps=0)
+
+
+def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
+    """The sums of an epoch came later than the first checkpoints."""
+    settings = config(epochs=2)
+    stopped = replace(settings, train=replace(settings.train, max_steps=4))
+    fit(Task().parts(), stopped, RUNTIME, tmp_path)
+    last = tmp_path / "last.ckpt"
+    card = checkpoint.load_card(last)
+    card["training"] = {name: value for name, value in card["training"].items() if not name.startswith("epoch_")}
+    import mindspore as ms
+
+    tensors = {name: value for name, value in ms.load_checkpoint(str(last)).items() if name != "card"}
+    checkpoint.save(last, tensors, card)
+    assert fit(Task().parts(), settings, RUNTIME, tmp_path, last).step == 8
