@@ -72,7 +72,7 @@ class ClassTrainSamples:
     def _read(self, epoch: int, position: int, unreadable: list[int]) -> tuple[int, Image]:
         order = epoch_permutation(self.seed, epoch, len(self))
         table = self.table
-        found = read_or_next(order, position, lambda i: decode_image(table.encoded(i), table.path(i)), unreadable)
+        found = read_or_next(order, position, lambda _, i: decode_image(table.encoded(i), table.path(i)), unreadable)
         if found is None:
             raise NoReadableImageError(self.source, table.path(0))
         return found
