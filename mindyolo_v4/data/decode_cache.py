@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from mindyolo_v4.data.image_ops import Image
 
 CACHE_BYTES = 256 * 2**20  # pixels that one training keeps at most; memory that no image has touched costs nothing
+SLOTS_A_POSITION = 2  # of the partner window: loader processes are not at exactly the same sample
+MOST_SLOTS = 1024  # each has a lock
 LOCK_WAIT_S = 0.002  # less than a decode takes
 _IMAGE, _HEIGHT, _WIDTH, _DECODES = range(4)  # columns of the table
 
@@ -30,10 +32,10 @@ class DecodeCache:
         """Reserve the memory.
 
         Args:
-            slots: images that are kept; 0: none. There are fewer where they would exceed CACHE_BYTES.
+            slots: images that are kept, 0: none; fewer where they would exceed CACHE_BYTES or MOST_SLOTS.
             slot_bytes: size of the largest decoded image that is kept.
         """
-        self.slots, self.slot_bytes = min(slots, CACHE_BYTES // slot_bytes), slot_bytes
+        self.slots, self.slot_bytes = min(slots, CACHE_BYTES // slot_bytes, MOST_SLOTS), slot_bytes
         # zero bytes cannot be mapped; new memory is zero, which stands for no image
         table_bytes = 8 * 4 * max(1, self.slots)
         self._table = _shared(table_bytes).view(np.int64).reshape(-1, 4)  # image + 1, height, width, decodes

@@ -5,12 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.data.decode_cache import DecodeCache, slot_bytes
+from mindyolo_v4.data.decode_cache import SLOTS_A_POSITION, DecodeCache, slot_bytes
 from mindyolo_v4.data.image_ops import REDUCTIONS, Image, decode_image
 from mindyolo_v4.data.sample import TruthTable
 from mindyolo_v4.schema.data import AugmentConfig, DataConfig
-
-WINDOWS = 2  # slots for each position of the partner window: loader processes are not at exactly the same sample
 
 
 class SourceImages:
@@ -20,7 +18,7 @@ class SourceImages:
         self._table = table
         self._factors = np.where(table.are_jpeg, reductions(table.sizes_wh_px, data), 1)
         self._decoded_wh_px = -(-table.sizes_wh_px // self._factors[:, None])  # rounded up, as the decoder does
-        slots = WINDOWS * data.augment.partner_window if _joins(data.augment) else 0
+        slots = SLOTS_A_POSITION * data.augment.partner_window if _joins(data.augment) else 0
         self.cache = DecodeCache(slots, slot_bytes(self._decoded_wh_px, slots))
 
     def read(self, place: int, image: int) -> tuple[Image, tuple[int, int] | None]:
