@@ -1,9 +1,11 @@
 """The training samples of an epoch. What happens to an image, and in which order, reads top to bottom in `_compose`."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +22,12 @@ from mindyolo_v4.data.geometry import (
     resize_matrix,
     warp_sample,
 )
-from mindyolo_v4.data.image_ops import Image, ImageReadError, read_image
+from mindyolo_v4.data.image_ops import ImageReadError, keep_freed_memory
 from mindyolo_v4.data.mixup import mixup
 from mindyolo_v4.data.mosaic import canvas_mosaic, darknet_mosaic
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.sample import Sample, TruthTable, keep_largest
+from mindyolo_v4.data.source_images import SourceImages
 from mindyolo_v4.data.transforms import (
     PixelTransforms,
     random_colours,
@@ -33,6 +36,8 @@ from mindyolo_v4.data.transforms import (
 )
 from mindyolo_v4.schema.data import AugmentConfig, DataConfig
 from mindyolo_v4.schema.errors import UserError
+
+Read = TypeVar("Read")
 
 MOSAIC_IMAGES = 4
 # numpy seeds a generator equally for (a, b) and (a, b, 0): a last word other than 0 keeps these streams apart
@@ -93,6 +98,7 @@ class TrainSamples:
         self._pixel_transforms = PixelTransforms(data.augment.pixel_transforms)
         if len(self.table) == 0:
             raise UserError(self.source, "no images to train on")
+        self.images = SourceImages(self.table, data)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -107,6 +113,7 @@ class TrainSamples:
         An exception carries a note with the image files, seed, epoch and index. Raises NoReadableImageError when there
         is no image that can be read.
         """
+        keep_freed_memory(os.getpid())
         rng = np.random.default_rng((self.seed, epoch, index))
         augment = self.data.augment
         joined = augment if epoch < self.epochs - augment.mosaic_off_epochs else None
@@ -133,24 +140,30 @@ class TrainSamples:
     def _read(self, epoch: int, position: int, used: list[int], unreadable: list[int]) -> Sample:
         """Read the image at a position, or the next one that can be read."""
         order = epoch_permutation(self.seed, epoch, len(self))
-        found = read_or_next(order, position, lambda image: read_image(self.table.path(image)), unreadable)
+        first = epoch * len(self)
+        found = read_or_next(order, position, lambda at, image: self.images.read(first + at, image), unreadable)
         if found is None:
             raise NoReadableImageError(self.source, self.table.path(0))
-        used.append(found[0])
-        return Sample(found[1], *self.table.truths(found[0]))
+        image, (pixels, original_wh_px) = found
+        used.append(image)
+        return Sample(pixels, *self.table.truths(image), original_wh_px)
 
 
 def read_or_next(
-    order: NDArray[np.int64], position: int, read: Callable[[int], Image], unreadable: list[int]
-) -> tuple[int, Image] | None:
-    """Return the image at a position of an epoch's order, or the next one that can be read: (its index, pixels).
+    order: NDArray[np.int64], position: int, read: Callable[[int, int], Read], unreadable: list[int]
+) -> tuple[int, Read] | None:
+    """Return the image at a position of an epoch's order, or the next one that can be read: its index, what was read.
 
     Indices that could not be read are added to `unreadable`; None when there is nothing left.
+
+    Args:
+        read: position, image -> what is returned of it.
     """
     for step in range(len(order)):
-        image = int(order[(position + step) % len(order)])
+        at = (position + step) % len(order)
+        image = int(order[at])
         try:
-            return image, read(image)
+            return image, read(at, image)
         except ImageReadError:
             unreadable.append(image)
     return None
@@ -193,7 +206,7 @@ def _single(sample: Sample, rng: np.random.Generator, data: DataConfig) -> Sampl
     """Crop by jitter where it is on, else fit by `data.resize`; then the affine move, in one resampling."""
     augment: AugmentConfig = data.augment
     size, fill = data.img_size, grey(data.pad_value)
-    height, width = sample.image.shape[:2]
+    width, height = sample.wh_px
     if augment.jitter > 0:
         fit = crop_matrix(draw_pads(rng, augment.jitter, width, height), width, height, size)
         fill = mean_colour(sample.image)

@@ -1,5 +1,6 @@
 """The training samples of a classifier. What happens to an image, and in which order, reads in `_view`."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,8 @@ from mindyolo_v4.data.class_crop import (
     warp_onto_black,
 )
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.image_ops import Image, decode_image
+from mindyolo_v4.data.decode_cache import CACHE_BYTES, SLOTS_A_POSITION, DecodeCache
+from mindyolo_v4.data.image_ops import Image, decode_image, keep_freed_memory
 from mindyolo_v4.data.sample import ClassSample
 from mindyolo_v4.data.transforms import change_colours
 from mindyolo_v4.schema.data import ClassifyConfig, DataConfig
@@ -42,6 +44,9 @@ class ClassTrainSamples:
         self.no_targets = (np.zeros(self.classes_a_sample, np.int32), np.zeros(self.classes_a_sample, np.float32))
         if len(self.table) == 0:
             raise UserError(self.source, "no images to train on")
+        slots = SLOTS_A_POSITION * data.augment.partner_window
+        is_mixed = data.classify.mix != "none" and data.classify.mix_prob > 0
+        self.cache = DecodeCache(slots if is_mixed else 0, CACHE_BYTES // slots)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -55,6 +60,7 @@ class ClassTrainSamples:
 
         Raises NoReadableImageError when there is no image that can be read.
         """
+        keep_freed_memory(os.getpid())
         rng = np.random.default_rng((self.seed, epoch, index))
         kind = draw_mix(rng, self.data.classify)
         window = self.data.augment.partner_window
@@ -70,9 +76,12 @@ class ClassTrainSamples:
         return ClassSample(mixed, ids, shares), SampleNotes(tuple(unreadable))
 
     def _read(self, epoch: int, position: int, unreadable: list[int]) -> tuple[int, Image]:
-        order = epoch_permutation(self.seed, epoch, len(self))
-        table = self.table
-        found = read_or_next(order, position, lambda i: decode_image(table.encoded(i), table.path(i)), unreadable)
+        order, table, first = epoch_permutation(self.seed, epoch, len(self)), self.table, epoch * len(self)
+
+        def read(at: int, image: int) -> Image:
+            return self.cache.read(first + at, image, lambda: decode_image(table.encoded(image), table.path(image)))
+
+        found = read_or_next(order, position, read, unreadable)
         if found is None:
             raise NoReadableImageError(self.source, table.path(0))
         return found

@@ -16,12 +16,13 @@ from mindyolo_v4.data.sample import BoxArray, Sample
 from mindyolo_v4.schema.data import AugmentConfig, DataConfig
 
 Matrix = NDArray[np.float64]  # (3, 3)
+_CORNERS = np.array([[0, 1], [2, 1], [2, 3], [0, 3]])  # x and y of a box's corners in left, top, right, bottom
 SHRINK_LIMIT = 0.5  # bilinear sampling skips source pixels below this zoom; averaging goes before it
 
 
 def scaling(factor_x: float, factor_y: float) -> Matrix:
     """Return the matrix that multiplies x and y."""
-    return np.diag([factor_x, factor_y, 1.0])
+    return np.array([[factor_x, 0.0, 0.0], [0.0, factor_y, 0.0], [0.0, 0.0, 1.0]])
 
 
 def translation(shift_x: float, shift_y: float) -> Matrix:
@@ -67,9 +68,8 @@ def draw_affine(rng: np.random.Generator, augment: AugmentConfig, canvas: int, s
 
 def warp_boxes(boxes_xyxy_px: NDArray[np.floating], matrix: Matrix) -> BoxArray:
     """Return the enclosing boxes (N, 4) of the four moved corners of each box, not clipped."""
-    left, top, right, bottom = boxes_xyxy_px.astype(np.float64).T
-    corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
-    homogeneous = np.concatenate([corners, np.ones_like(corners[..., :1])], axis=-1) @ matrix.T  # (N, 4, 3)
+    corners = boxes_xyxy_px.astype(np.float64)[:, _CORNERS]  # (N, 4, 2)
+    homogeneous = corners @ matrix[:, :2].T + matrix[:, 2]  # (N, 4, 3)
     moved = homogeneous[..., :2] / homogeneous[..., 2:]
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1).astype(np.float32)
 
@@ -96,10 +96,9 @@ def draw_warped(canvas: Image, image: Image, matrix: Matrix) -> None:
     """
     height, width = image.shape[:2]
     outline = warp_boxes(np.array([[0, 0, width, height]]), matrix)[0]
-    left, top = (max(0, math.ceil(edge - 0.5)) for edge in outline[:2])
-    right, bottom = (
-        min(side, math.ceil(edge - 0.5)) for edge, side in zip(outline[2:], canvas.shape[1::-1], strict=True)
-    )
+    first_x, first_y, end_x, end_y = (math.ceil(edge - 0.5) for edge in outline.tolist())
+    left, top = max(0, first_x), max(0, first_y)
+    right, bottom = min(canvas.shape[1], end_x), min(canvas.shape[0], end_y)
     if right <= left or bottom <= top:
         return
     image, matrix = _shrink_first(image, translation(-left, -top) @ matrix)
@@ -107,8 +106,8 @@ def draw_warped(canvas: Image, image: Image, matrix: Matrix) -> None:
     pixel_matrix = translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)  # OpenCV counts from pixel centres
     size = (right - left, bottom - top)
     if np.count_nonzero(matrix[[0, 1, 2, 2], [1, 0, 0, 1]]) == 0:  # sides stay upright: the region is the image
-        region[:] = cv2.warpAffine(
-            image, pixel_matrix[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        cv2.warpAffine(
+            image, pixel_matrix[:2], size, dst=region, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return
     warped = cv2.warpPerspective(image, pixel_matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -117,16 +116,27 @@ def draw_warped(canvas: Image, image: Image, matrix: Matrix) -> None:
 
 
 def _shrink_first(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
-    """Average the source down to about its final size where the move shrinks it a lot."""
+    """Average blocks of source pixels where the move shrinks the image below SHRINK_LIMIT.
+
+    The blocks are whole pixels wide and high, as large as they can be while the result is no smaller than it is to
+    become: averaging them is fast, and bilinear sampling does the rest without leaving a pixel out.
+    """
     height, width = image.shape[:2]
-    local = matrix / (matrix[2] @ (width / 2, height / 2, 1.0))
-    zoom_x, zoom_y = np.hypot(local[0, :2], local[1, :2])
-    small_width = max(1, round(width * zoom_x)) if zoom_x < SHRINK_LIMIT else width
-    small_height = max(1, round(height * zoom_y)) if zoom_y < SHRINK_LIMIT else height
-    if (small_width, small_height) == (width, height):
+    depth = matrix[2, 0] * width / 2 + matrix[2, 1] * height / 2 + matrix[2, 2]
+    block_width = _block_side(math.hypot(matrix[0, 0], matrix[0, 1]) / depth, width)
+    block_height = _block_side(math.hypot(matrix[1, 0], matrix[1, 1]) / depth, height)
+    if block_width == block_height == 1:
         return image, matrix
-    small = cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
-    return small, matrix @ scaling(width / small_width, height / small_height)
+    small_width, small_height = width // block_width, height // block_height
+    whole = image[: small_height * block_height, : small_width * block_width]  # the rest is less than an output pixel
+    small = cv2.resize(whole, (small_width, small_height), interpolation=cv2.INTER_AREA)
+    return small, matrix @ scaling(block_width, block_height)
+
+
+def _block_side(zoom: float, side: int) -> int:
+    if zoom >= SHRINK_LIMIT:
+        return 1
+    return min(side, int(1 / zoom + 1e-6)) if zoom * side > 1 else side
 
 
 def warp_sample(
@@ -134,7 +144,7 @@ def warp_sample(
 ) -> Sample:
     """Move a sample by `matrix` onto an S x S canvas of colour `fill`; clip its boxes and drop those cut away."""
     canvas = np.full((size, size, 3), fill, np.uint8)
-    draw_warped(canvas, sample.image, matrix)
+    draw_warped(canvas, sample.image, matrix @ scaling(*sample.enlargement))
     moved = warp_boxes(sample.boxes_xyxy_px, matrix)
     boxes, kept = visible_boxes(moved, moved, size, augment)
     return Sample(canvas, boxes[kept], sample.class_ids[kept])
@@ -142,8 +152,7 @@ def warp_sample(
 
 def fit_sample(sample: Sample, data: DataConfig) -> Sample:
     """Fit a sample into S x S as a test image is (`data.resize`); drop the boxes that become too small."""
-    height, width = sample.image.shape[:2]
-    geometry = resize_geometry(data.resize, width, height, data.img_size)
+    geometry = resize_geometry(data.resize, *sample.wh_px, data.img_size)
     image = resize_image(sample.image, geometry, data.pad_value)
     moved = geometry.to_input(sample.boxes_xyxy_px)
     boxes, kept = visible_boxes(moved, moved, data.img_size, data.augment)

@@ -1,5 +1,6 @@
 """Reading images and fitting them into the network's square input."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,19 @@ from numpy.typing import NDArray
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.schema.data import DataConfig
 
+JPEG_START = b"\xff\xd8\xff"
+_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+REDUCTIONS = tuple(_FLAGS)  # by which a JPEG can be decoded smaller, ascending
+
 Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
+
+
+KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc's allocator adapts to
 
 
 class ImageReadError(OSError):
@@ -41,12 +54,36 @@ def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray
     return encoded
 
 
-def decode_image(encoded: NDArray[np.uint8], path: Path | str) -> Image:
-    """Decode the bytes of an image file as `read_image` does; `path` is for the message alone."""
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+def decode_image(encoded: NDArray[np.uint8], path: Path | str, factor: int = 1) -> Image:
+    """Decode the bytes of an image file as `read_image` does; `path` is for the message alone.
+
+    A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size (`factor`; sides are rounded up), which leaves out most of the
+    work; it is then an average of the full image. Other formats ignore the factor.
+    """
+    is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
+    flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR
+    image = cv2.imdecode(encoded, flag) if encoded.size else None
     if image is None:
         raise ImageReadError(path)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory(process: int) -> None:
+    """Let this process (its id; once is enough) use the memory of freed images again for the next ones.
+
+    By default glibc soon returns it to the system, and then every large array pays for new pages, which takes longer
+    than most of what is done to an image. It keeps twice the size of the largest block that was ever mapped and freed
+    (mallopt(3), M_MMAP_THRESHOLD), so one such block is made and dropped; its pages are never touched.
+    """
+    np.empty(KEPT_BYTES, np.uint8)
+
+
+def channels_first(image: Image) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) as planes (3, H, W)."""
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # a twentieth of the time that a transposed copy takes
+    return planes
 
 
 def grey_image(size: int, pad_value: int) -> Image:

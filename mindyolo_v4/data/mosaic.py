@@ -51,16 +51,15 @@ def canvas_mosaic(samples: Sequence[Sample], rng: np.random.Generator, data: Dat
     image = grey_image(size, data.pad_value)
     parts = []
     for tile, sample in enumerate(samples):
-        height, width = sample.image.shape[:2]
-        place = canvas_place(tile, centre, letterbox_geometry(width, height, size))
-        left, top, right, bottom = _seen_part(place, width, height, canvas_size)
-        draw_warped(image, sample.image[top:bottom, left:right], move @ place @ translation(left, top))
-        placed = warp_boxes(sample.boxes_xyxy_px, place)
-        cut = clip_xyxy(placed, canvas_size, canvas_size)
-        boxes, kept = visible_boxes(warp_boxes(cut, move), warp_boxes(placed, move), size, data.augment)
-        kept &= (cut[:, 2:] > cut[:, :2]).all(axis=1)  # a box cut down to a line has an enclosing box when rotated
-        parts.append((boxes[kept], sample.class_ids[kept]))
-    return _join(image, parts)
+        place = canvas_place(tile, centre, letterbox_geometry(*sample.wh_px, size))
+        _draw_seen_part(image, sample.image, place @ scaling(*sample.enlargement), move, canvas_size)
+        parts.append((warp_boxes(sample.boxes_xyxy_px, place), sample.class_ids))
+    placed = _join(image, parts)
+    cut = clip_xyxy(placed.boxes_xyxy_px, canvas_size, canvas_size)
+    moved, whole = warp_boxes(cut, move), warp_boxes(placed.boxes_xyxy_px, move)
+    boxes, kept = visible_boxes(moved, whole, size, data.augment)
+    kept &= (cut[:, 2:] > cut[:, :2]).all(axis=1)  # a box cut down to a line has an enclosing box when rotated
+    return Sample(image, boxes[kept], placed.class_ids[kept])
 
 
 def canvas_place(tile: int, centre: tuple[int, int], fitted: ResizeGeometry) -> Matrix:
@@ -71,12 +70,18 @@ def canvas_place(tile: int, centre: tuple[int, int], fitted: ResizeGeometry) -> 
     return translation(left, top) @ scale
 
 
+def _draw_seen_part(output: Image, image: Image, place: Matrix, move: Matrix, canvas_size: int) -> None:
+    """Draw what the canvas shows of an image, put there by `place`, onto the output."""
+    left, top, right, bottom = _seen_part(place, image.shape[1], image.shape[0], canvas_size)
+    draw_warped(output, image[top:bottom, left:right], move @ place @ translation(left, top))
+
+
 def _seen_part(place: Matrix, width: int, height: int, canvas_size: int) -> tuple[int, int, int, int]:
     """Return left, top, right, bottom of the source pixels that the canvas shows, at least in part."""
-    zoom, offset = np.diag(place)[:2], place[:2, 2]
-    low, high = -offset / zoom, (canvas_size - offset) / zoom
-    left, top = (max(0, math.floor(edge + 1e-6)) for edge in low)
-    right, bottom = (min(side, math.ceil(edge - 1e-6)) for edge, side in zip(high, (width, height), strict=True))
+    (zoom_x, _, offset_x), (_, zoom_y, offset_y), _ = place.tolist()
+    left, top = max(0, math.floor(-offset_x / zoom_x + 1e-6)), max(0, math.floor(-offset_y / zoom_y + 1e-6))
+    right = min(width, math.ceil((canvas_size - offset_x) / zoom_x - 1e-6))
+    bottom = min(height, math.ceil((canvas_size - offset_y) / zoom_y - 1e-6))
     return left, top, right, bottom
 
 
@@ -104,7 +109,7 @@ def darknet_mosaic(samples: Sequence[Sample], rng: np.random.Generator, data: Da
     canvas = grey_image(size, data.pad_value)
     parts = []
     for tile, sample in enumerate(samples):
-        height, width = sample.image.shape[:2]
+        width, height = sample.wh_px
         pads = draw_pads(rng, augment.jitter, width, height)
         mirrored = bool(rng.random() < augment.flip_prob)
         if rng.random() < 0.5:
@@ -197,7 +202,7 @@ def _draw_tile(canvas: Image, sample: Sample, matrix: Matrix, tile: int, cut: tu
     left, top, _, _ = _tile_bounds(tile, cut, canvas.shape[0])
     region = _tile_region(canvas, tile, cut)
     region[:] = mean_colour(sample.image)
-    draw_warped(region, sample.image, translation(-left, -top) @ matrix)
+    draw_warped(region, sample.image, translation(-left, -top) @ matrix @ scaling(*sample.enlargement))
 
 
 def _tile_truths(

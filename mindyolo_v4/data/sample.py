@@ -18,11 +18,27 @@ ClassArray = NDArray[np.int64]  # (N,)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image with the boxes that are to be trained; a transform returns a new one and leaves its input alone."""
+    """One image with the boxes that are to be trained; a transform returns a new one and leaves its input alone.
+
+    Boxes and geometry are in pixels of `wh_px`. That is the size of `image`, but for an image of the data set that was
+    decoded at a reduced size.
+    """
 
     image: Image  # (H, W, 3) RGB
     boxes_xyxy_px: BoxArray  # (N, 4) inside the image
     class_ids: ClassArray  # (N,)
+    original_wh_px: tuple[int, int] | None = None  # None: as the image
+
+    @property
+    def wh_px(self) -> tuple[int, int]:
+        """Return width and height of the image at its original size."""
+        return self.original_wh_px or (self.image.shape[1], self.image.shape[0])
+
+    @property
+    def enlargement(self) -> tuple[float, float]:
+        """Return how many original pixels in x and y one pixel of `image` stands for."""
+        width, height = self.wh_px
+        return width / self.image.shape[1], height / self.image.shape[0]
 
     def targets(self) -> tuple[BoxArray, ClassArray]:
         """Return boxes (N, 4) as cx cy w h in fractions of a square image, and classes (N,)."""
@@ -52,7 +68,7 @@ def keep_largest(sample: Sample, limit: int) -> Sample:
 
 
 class TruthTable:
-    """Paths and trainable boxes of a split in four flat arrays.
+    """Paths, sizes and trainable boxes of a split in a few flat arrays.
 
     Forked loader workers share the arrays' memory; a hundred thousand record objects would be copied page by page,
     because reading a Python object writes its reference count.
@@ -67,9 +83,17 @@ class TruthTable:
         self._boxes = np.concatenate([np.zeros((0, 4), np.float32), *boxes]).astype(np.float32)
         self._class_ids = np.concatenate([np.zeros(0, np.int64), *ids]).astype(np.int64)
         self._paths = np.array([os.fsencode(record.path) for record in records], dtype=np.bytes_)
+        sizes = [(record.width, record.height) for record in records]
+        self.sizes_wh_px = np.array(sizes, np.int64).reshape(-1, 2)  # (N, 2) of the decoded image
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    @property
+    def are_jpeg(self) -> NDArray[np.bool_]:
+        """Return which files (N,) are JPEGs by their name."""
+        names = np.char.lower(self._paths)
+        return np.char.endswith(names, b".jpg") | np.char.endswith(names, b".jpeg")
 
     def path(self, index: int) -> Path:
         """Return the file of image `index`."""

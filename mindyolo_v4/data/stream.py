@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.data.augment import NoReadableImageError, SampleNotes, TrainSamples
 from mindyolo_v4.data.class_augment import ClassTrainSamples
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.image_ops import Image, ImageReadError, decode_image, fit_image, grey_image
+from mindyolo_v4.data.image_ops import ImageReadError, channels_first, decode_image, fit_image, grey_image
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.sample import TruthTable
 from mindyolo_v4.schema.data import DataConfig
@@ -66,10 +66,6 @@ def prefetch_size(per_batch_size: int, img_size: int) -> int:
     return max(2, min(16, PREFETCH_BYTES // (per_batch_size * 3 * img_size**2)))
 
 
-def _chw(image: Image) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
-
-
 def _pack_notes(notes: SampleNotes) -> NDArray[np.int64]:
     """Lay notes out as [truths dropped, unreadable images, their numbers ..., -1 ...]."""
     packed = np.full(2 + NAMED_IMAGES, -1, np.int64)
@@ -97,7 +93,7 @@ class _TrainSource:
         index = place * self._world_size + self._rank
         try:
             sample, notes = self._samples.sample_with_notes(epoch, index)
-            return (_chw(sample.image), *self._assign(*sample.targets()), _pack_notes(notes))
+            return (channels_first(sample.image), *self._assign(*sample.targets()), _pack_notes(notes))
         except Exception as error:
             # MindData makes the exception anew from one string (which not every class can be made of), and keeps what
             # follows the last "Traceback" in it: so the original traceback goes into the message
@@ -225,7 +221,7 @@ class _EvalSource:
                 image = fit_image(decode_image(self._images.encoded(index), self._images.path(index)), data)
             except ImageReadError:
                 unreadable = True
-        return _chw(image), np.array([index, unreadable], np.int64)
+        return channels_first(image), np.array([index, unreadable], np.int64)
 
 
 class EvalStream:

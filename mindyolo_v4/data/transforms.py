@@ -77,8 +77,8 @@ def change_colours(image: Image, rng: np.random.Generator, augment: AugmentConfi
         return image
     draw = {"gains": draw_gains, "darknet": draw_darknet_colours}[augment.hsv]
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    changed = cv2.LUT(hsv, draw(rng, augment)[:, None, :])
-    return cv2.cvtColor(changed, cv2.COLOR_HSV2RGB)
+    cv2.LUT(hsv, draw(rng, augment)[:, None, :], dst=hsv)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
 
 
 def random_colours(sample: Sample, rng: np.random.Generator, augment: AugmentConfig) -> Sample:

@@ -113,6 +113,19 @@ def test_an_unreadable_image_is_replaced_by_the_next(tmp_path: Path) -> None:
         ClassTrainSamples(dataset, PLAIN, seed=3).sample_with_notes(0, 0)
 
 
+def test_decoded_images_that_are_kept_do_not_change_the_samples(dataset: ClassImages, monkeypatch) -> None:
+    kept = ClassTrainSamples(dataset, DATA, seed=3)
+    with monkeypatch.context() as patched:
+        patched.setattr("mindyolo_v4.data.decode_cache.CACHE_BYTES", 0)
+        decoded = ClassTrainSamples(dataset, DATA, seed=3)
+    for index in range(len(dataset)):
+        one, other = (samples.sample_with_notes(1, index)[0] for samples in (kept, decoded))
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.class_ids, other.class_ids)
+    assert kept.cache.decodes <= len(dataset) < decoded.cache.decodes
+    assert ClassTrainSamples(dataset, PLAIN, seed=3).cache.slots == 0  # single images are not needed again
+
+
 # ------------------------------------------------------------------------------------------------ streams
 
 

@@ -215,3 +215,31 @@ def test_mean_colour():
 def test_warp_of_few_boxes_keeps_shape_and_dtype(size):
     boxes = warp_boxes(np.zeros((size, 4), np.float32), np.eye(3))
     assert boxes.shape == (size, 4) and boxes.dtype == np.float32
+
+
+# ---------------------------------------------------------------- strong shrinking
+def test_shrinking_to_a_whole_part_averages_blocks(rng):
+    image = rng.integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    canvas = np.zeros((3, 5, 3), np.uint8)
+    draw_warped(canvas, image, scaling(1 / 4, 1 / 4))
+    expected = image.reshape(3, 4, 5, 4, 3).mean(axis=(1, 3))
+    assert np.abs(canvas - expected).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("zoom", [(0.12, 0.12), (0.3, 0.3), (0.45, 0.2), (0.34, 0.8)])
+def test_shrinking_by_any_factor_is_near_the_average_under_each_pixel(zoom):
+    x, y = np.meshgrid(np.linspace(0, 9, 403), np.linspace(0, 7, 301))
+    image = np.stack([128 + 90 * np.sin(x + phase) * np.cos(y - phase) for phase in range(3)], axis=-1).astype(np.uint8)
+    width, height = int(403 * zoom[0]), int(301 * zoom[1])
+    canvas, fine = np.zeros((height, width, 3), np.uint8), np.zeros((height * 10, width * 10, 3), np.uint8)
+    draw_warped(canvas, image, translation(0.3, -0.2) @ scaling(*zoom))
+    draw_warped(fine, image, scaling(10, 10) @ translation(0.3, -0.2) @ scaling(*zoom))
+    average = fine.reshape(height, 10, width, 10, 3).mean(axis=(1, 3))
+    # the border is half outside
+    assert np.abs(canvas - average)[1:-1, 1:-1].max() < 2.5
+
+
+def test_shrinking_to_less_than_a_pixel_keeps_one():
+    canvas = np.zeros((3, 3, 3), np.uint8)
+    draw_warped(canvas, np.full((7, 5, 3), 90, np.uint8), translation(1.2, 1.2) @ scaling(0.1, 0.1))
+    assert canvas[..., 0].tolist() == [[0, 0, 0], [0, 90, 0], [0, 0, 0]]

@@ -99,6 +99,17 @@ def test_worker_count_and_start_do_not_change_the_batches(dataset):
     assert_no_children()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_decoded_images_that_are_kept_do_not_change_the_batches(dataset, monkeypatch, workers):
+    kept = stream(dataset, DATA, workers)
+    with monkeypatch.context() as patched:
+        patched.setattr("mindyolo_v4.data.decode_cache.CACHE_BYTES", 0)
+        decoded = stream(dataset, DATA, workers)
+    assert_same(arrays(kept.batches(0, 15)), arrays(decoded.batches(0, 15)))
+    # the processes share what they decode: 30 samples of one image or four
+    assert kept.samples.images.cache.decodes < 60 < decoded.samples.images.cache.decodes
+
+
 def test_a_long_training_in_several_pipelines_is_the_same(dataset, monkeypatch):
     whole = arrays(stream(dataset, DATA).batches(1, 9))
     monkeypatch.setattr("mindyolo_v4.data.stream.ROWS_A_PIPELINE", 6)  # three batches each
