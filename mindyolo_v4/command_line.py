@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.watch import WATCH
 
 FLAT_NAMES = {  # flat name -> (dotted key, help)
     "device_target": ("device_target", "auto, CPU, Ascend or GPU; default: what the machine has"),
@@ -90,15 +91,20 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        WATCH.failed(str(error))
         return error.exit_status
     except OSError as error:
         if error.filename is None:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+        WATCH.failed(f"{error.filename}: {error.strerror}")
         return UserError.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return 130
+    except Exception as error:
+        WATCH.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        raise
 
 
 def _normalise(token: str) -> str:

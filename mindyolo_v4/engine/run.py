@@ -11,6 +11,7 @@ from typing import Any
 
 from mindspore import Parameter, Tensor, nn
 
+from mindyolo_v4.collectives import take_from_rank_0
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
@@ -18,12 +19,13 @@ from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import TrainingState
 from mindyolo_v4.engine.run_files import RunFiles
-from mindyolo_v4.engine.schedule import learning_rates
+from mindyolo_v4.engine.schedule import learning_rates, rate_factor
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.runtime import Runtime
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 from mindyolo_v4.schema.train import TrainConfig
+from mindyolo_v4.watch import WATCH
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ class Run:
         self.parts, self.folder, self.writes = parts, folder, runtime.rank == 0
         self.accumulate = settings.accumulate
         self.steps_per_epoch = parts.steps_per_epoch // settings.accumulate
-        self.rates = learning_rates(config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs)
+        rates = learning_rates(config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs)
+        self.rates = rates * rate_factor(config, runtime.world_size)
         self.keep_checkpoints = settings.keep_checkpoints
         frozen = freeze(parts.network, settings.freeze)
         if frozen:
@@ -94,8 +97,9 @@ class Run:
             return self.train_step(self.rates[step], micro_batches)
         logger.info("compiling the training graph (once; nothing moves until it is done) ...")
         started = time.monotonic()
-        values, finite = self.train_step(self.rates[step], micro_batches)
-        finite.asnumpy()
+        with WATCH.pause("compiling"):
+            values, finite = self.train_step(self.rates[step], micro_batches)
+            finite.asnumpy()
         logger.info("compiled, first step included, in %.1f s", time.monotonic() - started)
         progress.restart_clock()
         self.compiled = True
@@ -104,7 +108,8 @@ class Run:
     def validate(self, epoch: int, files: RunFiles) -> None:
         """Score the network, with averaged weights where there are any; keep the metrics if they are the best."""
         assert self.parts.evaluate is not None
-        self.train_step.average_statistics()
+        with WATCH.pause("compiling"):
+            self.train_step.average_statistics()
         with self.ema.swapped_in() if self.ema else nullcontext():
             self.parts.network.set_train(False)
             metrics = dict(self.parts.evaluate())
@@ -144,6 +149,11 @@ class Run:
         self.state = saved
         self.train_step.update.remember_statistics()
         logger.info("resumed from %s at step %d", path, saved.step)
+
+    def share_start(self) -> None:
+        """Start every device from what rank 0 has."""
+        take_from_rank_0(self.tensors().values(), self.state.world_size)
+        self.train_step.update.remember_statistics()
 
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""
