@@ -2,10 +2,13 @@
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.watch import EXIT_STATUS
+
+LOOKS = 3  # a second apart
 
 
 class ClusterError(UserError):
@@ -26,7 +29,7 @@ def check_port(variables: Mapping[str, str]) -> None:
     if variables.get("MS_ROLE") == "MS_SCHED":
         busy = not _can_listen(host, port)
     else:
-        busy = _is_foreign(port) and _is_own_address(host)
+        busy = _is_own_address(host) and _is_foreign_for_long(port)
     if busy:
         raise ClusterError("msrun", taken, expected="--master_port with a free port")
 
@@ -36,6 +39,8 @@ def explain(error: RuntimeError, variables: Mapping[str, str]) -> ClusterError:
     where = f"{variables.get('MS_SCHED_HOST')}:{variables.get('MS_SCHED_PORT')}"
     workers, waited = variables.get("MS_WORKER_NUM", "?"), variables.get("MS_TOPO_TIMEOUT", "?")
     reason = next((line.strip() for line in str(error).splitlines() if line.strip(" -")), type(error).__name__)
+    if "timed out node" in reason:
+        return ClusterError("msrun", f"a worker of the job that had met at {where} is lost. MindSpore says: {reason}")
     problem = (
         f"the {workers} workers did not meet at {where} within {waited} s: is every node started, with this master "
         f"address and port, and can it reach it? MindSpore says: {reason}"
@@ -60,6 +65,15 @@ def _is_own_address(host: str) -> bool:
             probe.bind((host, 0))
         except OSError:
             return False
+    return True
+
+
+def _is_foreign_for_long(port: int) -> bool:
+    """Tell whether every look finds a foreign listener; a single one may come just when the scheduler begins."""
+    for _ in range(LOOKS):
+        if not _is_foreign(port):
+            return False
+        time.sleep(1.0)
     return True
 
 

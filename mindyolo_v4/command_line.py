@@ -88,7 +88,9 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; a mistake of the user ends in one line on stderr."""
     try:
-        return main(sys.argv[1:] if argv is None else argv)
+        status = main(sys.argv[1:] if argv is None else argv)
+        WATCH.done()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         WATCH.failed(str(error))
@@ -101,6 +103,7 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         return UserError.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
+        WATCH.failed("interrupted")
         return 130
     except Exception as error:
         WATCH.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")

@@ -16,10 +16,11 @@ from mindspore import Tensor, communication, device_context, nn, ops
 
 from mindyolo_v4 import environment
 from mindyolo_v4.cluster import check_port, explain
+from mindyolo_v4.guard import RECORDS
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 from mindyolo_v4.schema.train import TrainConfig
-from mindyolo_v4.watch import RECORDS, WATCH, follow_launcher
+from mindyolo_v4.watch import WATCH
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
 
@@ -218,7 +219,7 @@ def _set_jit_level(level: str, device: str, notes: list[str]) -> str:
 
 
 def _join_workers(settings: TrainConfig) -> tuple[int, int]:
-    follow_launcher(settings.hang_seconds)
+    WATCH.start(settings.hang_seconds, settings.pause_seconds)
     check_port(os.environ)
     try:
         communication.init()
@@ -226,7 +227,7 @@ def _join_workers(settings: TrainConfig) -> tuple[int, int]:
         raise explain(error, os.environ) from error
     rank, world_size = communication.get_rank(), communication.get_group_size()
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
-    WATCH.start(rank, world_size, settings.hang_seconds, settings.pause_seconds)
+    WATCH.join(rank, world_size)
     return rank, world_size
 
 

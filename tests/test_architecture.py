@@ -43,10 +43,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {  # room -> rooms or single modules th
     "config": ("schema", "boxes"),
     "command_line": ("schema", "watch"),
     "anchors": ("schema", "boxes"),
-    "runtime": ("environment", "schema", "cluster", "watch"),
+    "runtime": ("environment", "schema", "cluster", "watch", "guard"),
     "collectives": ("watch",),
     "cluster": ("schema", "watch"),
-    "watch": (),
+    "watch": ("guard",),
+    "guard": (),
     "data": ("schema", "boxes"),
     "models": ("schema", "cpu_ops"),
     "losses": ("schema", "boxes", "anchors", "cpu_ops"),
@@ -68,7 +69,7 @@ NEVER_IMPORTED = (*ENTRY_POINTS, "tests", "benchmarks", "scripts", "convert")
 # The modules that must not load MindSpore, directly or through others; "!" takes one out again.
 WITHOUT_MINDSPORE = (
     *("environment", "schema", "boxes", "formats", "config", "command_line", "anchors", "losses.assign"),
-    *("cpu_ops.build", "cluster", "watch", "engine.schedule", "data", "!data.stream", "evaluation"),
+    *("cpu_ops.build", "cluster", "watch", "guard", "engine.schedule", "data", "!data.stream", "evaluation"),
     *("tools", "!tools.to_mindrecord"),
 )
 HEAVY = {"mindspore", "cv2", "albumentations", "matplotlib", "pycocotools", "scipy", "tensorboardX"}

@@ -69,8 +69,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
             last = state.step == last_step
             if parts.evaluate is not None and (last or (ended and epoch % settings.val_interval == 0)):
                 run.validate(epoch, files)
-            with WATCH.pause("saving"):
-                run.save(epoch, keep=ended and epoch % settings.checkpoint_interval == 0)
+            run.save(epoch, keep=ended and epoch % settings.checkpoint_interval == 0)
             recorder.start_epoch()
             if last:
                 break

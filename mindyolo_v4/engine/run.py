@@ -108,8 +108,7 @@ class Run:
     def validate(self, epoch: int, files: RunFiles) -> None:
         """Score the network, with averaged weights where there are any; keep the metrics if they are the best."""
         assert self.parts.evaluate is not None
-        with WATCH.pause("compiling"):
-            self.train_step.average_statistics()
+        self.train_step.average_statistics()
         with self.ema.swapped_in() if self.ema else nullcontext():
             self.parts.network.set_train(False)
             metrics = dict(self.parts.evaluate())
@@ -174,9 +173,10 @@ class Run:
         self.ticked = now
 
     def _write(self, path: Path, epoch: int) -> None:
-        if self.writes:
-            card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
-            checkpoint.save(path, self.tensors(), card)
+        with WATCH.pause("saving"):
+            if self.writes:
+                card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
+                checkpoint.save(path, self.tensors(), card)
 
 
 def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
