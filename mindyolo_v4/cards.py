@@ -12,7 +12,7 @@ from mindyolo_v4.schema.card import Card, Preprocessing
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 
-_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused"}
+_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
 _VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")  # no recipe names them: the weights know
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "compile_cache", "evaluate")

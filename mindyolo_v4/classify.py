@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mindyolo_v4 import __version__
 from mindyolo_v4.cards import config_for_checkpoint, make_card, read_card
+from mindyolo_v4.collectives import leave_together
 from mindyolo_v4.config import Tree, build_config, merge_trees, record_to_tree
 from mindyolo_v4.data.class_augment import ClassTrainSamples
 from mindyolo_v4.data.class_images import ClassImages
@@ -77,6 +78,7 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
         tables = folder / "steps.csv", folder / "metrics.csv"
         plot_results(*tables, folder / "results.png", CLASSIFICATION_CURVES, top=100.0)
         log_end(folder)
+    leave_together(runtime.world_size)
     return 0
 
 
@@ -89,7 +91,7 @@ def test(weight: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> 
     dataset = read_classes(config.data, config.evaluate.split)
     require_same_classes(card, dataset.class_names)
     folder = make_run_folder(config.save_dir, "test", exist_ok, permission="--exist_ok")
-    setup_logger(folder, runtime.rank, "test.log")
+    setup_logger(folder, runtime.rank, "test.log", runtime.world_size)
     network, _ = load_classifier(weight)
     network = to_mixed_precision(network, runtime.amp_level)
     logger.info("%s: %d images of %s", weight, len(dataset), dataset.source)
@@ -97,6 +99,7 @@ def test(weight: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> 
     if runtime.rank == 0:
         (folder / "metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
     logger.info("written to %s", folder)
+    leave_together(runtime.world_size)
     return 0
 
 

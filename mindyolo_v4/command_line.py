@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.watch import WATCH
 
 FLAT_NAMES = {  # flat name -> (dotted key, help)
     "device_target": ("device_target", "auto, CPU, Ascend or GPU; default: what the machine has"),
@@ -89,18 +90,27 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; a mistake of the user ends in one line on stderr."""
     try:
-        return main(sys.argv[1:] if argv is None else argv)
+        status = main(sys.argv[1:] if argv is None else argv)
+        WATCH.done()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        WATCH.failed(str(error))
         return error.exit_status
     except OSError as error:
         if error.filename is None and error.errno not in FULL_DISK:
             raise
-        print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr, flush=True)
+        text = f"{error.filename or 'writing'}: {error.strerror}"
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        WATCH.failed(text)
         return UserError.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
+        WATCH.failed("interrupted")
         return 130
+    except Exception as error:
+        WATCH.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        raise
 
 
 def _normalise(token: str) -> str:

@@ -19,6 +19,7 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.cards import config_for_checkpoint, make_card, read_card
+from mindyolo_v4.collectives import gather_rows, leave_together
 from mindyolo_v4.config import Tree, build_config, merge_trees, record_to_tree
 from mindyolo_v4.data.augment import TrainSamples
 from mindyolo_v4.data.readers import read_split, warning_lines
@@ -28,7 +29,7 @@ from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.optimizer import freeze
 from mindyolo_v4.engine.run import TrainingParts
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
-from mindyolo_v4.evaluation.nms import detect_objects
+from mindyolo_v4.evaluation.nms import DETECTION_COLUMNS, detect_objects, detection_rows, detections_by_image
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
@@ -43,6 +44,7 @@ from mindyolo_v4.runtime import (
 )
 from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.root import Config
+from mindyolo_v4.watch import WATCH
 from mindyolo_v4.wiring import (
     InferenceForward,
     TrainingForward,
@@ -77,6 +79,7 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     folder = run_training(parts, config, runtime, default_name, resume, lines, warning_lines(train_set))
     if runtime.rank == 0:
         _log_end(folder, stream)
+    leave_together(runtime.world_size)
     return 0
 
 
@@ -89,17 +92,19 @@ def test(weight: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> 
     dataset = read_split(config.data, config.evaluate.split)
     require_same_classes(card, dataset.class_names)
     folder = make_run_folder(config.save_dir, "test", exist_ok, permission="--exist_ok")
-    setup_logger(folder, runtime.rank, "test.log")
+    setup_logger(folder, runtime.rank, "test.log", runtime.world_size)
     network, _ = load_detector(weight)
     network = to_mixed_precision(network, runtime.amp_level)
     logger.info("%s: %d images of %s", weight, len(dataset.records), dataset.source)
-    evaluator, metrics = score(InferenceForward(normaliser(config.data), network), dataset, config, progress=True)
+    forward = InferenceForward(normaliser(config.data), network)
+    evaluator, metrics = score(forward, dataset, config, runtime, progress=True)
     results = {"metrics.json": metrics, "predictions.json": evaluator.predictions()}
     if config.data.format != "coco":
         results["ground_truth.json"] = evaluator.ground_truth()
     for name, content in results.items() if runtime.rank == 0 else ():
         (folder / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
     logger.info("%s\nwritten to %s", format_metrics_table(metrics), folder)
+    leave_together(runtime.world_size)
     return 0
 
 
@@ -116,34 +121,43 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
 
 
 def score(
-    forward: nn.Cell, dataset: Dataset, config: Config, progress: bool = False
+    forward: nn.Cell, dataset: Dataset, config: Config, runtime: Runtime, progress: bool = False
 ) -> tuple[CocoEvaluator, dict[str, Any]]:
-    """Run a data set through the network and score its detections in original pixels.
+    """Run every image of a data set through the network once, shared between the devices; score in original pixels.
 
     Returns:
-        The evaluator, and its metrics with the mean milliseconds an image of reading, network and NMS.
+        The evaluator, with the detections of all devices on each of them, and its metrics with the mean milliseconds
+        an image of reading, network and NMS on this device.
     """
+    rank, world_size = runtime.rank, runtime.world_size
     batch_size = config.evaluate.per_batch_size or config.train.per_batch_size
-    stream = EvalStream(dataset, config.data, min(batch_size, len(dataset.records)), config.data.num_workers)
+    batch_size = min(batch_size, -(-len(dataset.records) // world_size))
+    stream = EvalStream(dataset, config.data, batch_size, config.data.num_workers, rank, world_size)
     anchors, evaluator = anchor_set(config.model), CocoEvaluator(dataset)
     spent = {"read_ms": 0.0, "network_ms": 0.0, "nms_ms": 0.0}
 
     def raw_maps_of(images: ms.Tensor) -> list[np.ndarray]:
         return [level.asnumpy() for level in forward(images)]
 
-    bar = tqdm(total=len(dataset.records), unit="image", desc="validation", disable=None if progress else True)
+    rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]
+    own = max(len(range(rank, len(dataset.records), world_size)), 1)
+    bar = tqdm(total=own, unit="image", desc="validation", disable=None if progress and rank == 0 else True)
     for raw_maps, indices in timed_outputs(raw_maps_of, stream, spent):
         started = time.perf_counter()
         for row, index in enumerate(indices):
             record = dataset.records[index]
             geometry = resize_geometry(config.data.resize, record.width, record.height, config.data.img_size)
             found = detect_objects([level[row] for level in raw_maps], anchors, config.evaluate)
-            evaluator.add(int(index), found.to_original(geometry))
+            rows.append(detection_rows(int(index), found.to_original(geometry)))
         spent["nms_ms"] += (time.perf_counter() - started) * 1000
         bar.update(len(indices))
     bar.close()
     log_unreadable(stream.report())
-    return evaluator, evaluator.metrics() | {name: ms_ / len(dataset.records) for name, ms_ in spent.items()}
+    for index, found in detections_by_image(gather_rows(np.concatenate(rows), rank, world_size)):
+        evaluator.add(index, found)
+    with WATCH.pause("computing metrics"):
+        metrics = evaluator.metrics()
+    return evaluator, metrics | {name: value / own for name, value in spent.items()}
 
 
 def _training_parts(
@@ -159,7 +173,7 @@ def _training_parts(
     network = to_mixed_precision(network, runtime.amp_level)
     loss = DetectionLoss(anchors, num_classes, data.img_size, config.loss)
     inference = InferenceForward(normaliser(data), network)
-    evaluate = (lambda: score(inference, val_set, config)[1]) if val_set is not None else None
+    evaluate = (lambda: score(inference, val_set, config, runtime)[1]) if val_set is not None else None
     card = record_to_tree(make_card(config, train_set.class_names, f"trained by mindyolo_v4 {__version__}"))
     forward = TrainingForward(normaliser(data), network, loss)
     return TrainingParts(forward, network, stream.batches, stream.steps_per_epoch, evaluate, card), stream

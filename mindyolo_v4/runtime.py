@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import resource
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ import numpy as np
 from mindspore import Tensor, communication, device_context, nn, ops
 
 from mindyolo_v4 import environment
+from mindyolo_v4.cluster import check_port, explain
+from mindyolo_v4.guard import RECORDS
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
+from mindyolo_v4.schema.train import TrainConfig
+from mindyolo_v4.watch import WATCH
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
 
@@ -54,7 +59,7 @@ def start(config: Config) -> Runtime:
     ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if config.ms_mode == "graph" else ms.PYNATIVE_MODE)
     jit_level = _set_jit_level(config.jit_level, device, notes)
-    rank, world_size = _join_workers() if parallel else (0, 1)
+    rank, world_size = _join_workers(config.train) if parallel else (0, 1)
     ms.set_seed(config.seed)
     np.random.seed(config.seed % 2**32)  # noqa: NPY002 - MindSpore's initializers draw from the global generator
     amp_level = choose_amp_level(config.ms_amp_level, device, notes)
@@ -144,10 +149,12 @@ def make_run_folder(
     try:
         if communication.get_rank() == 0:
             folder = str(_make_folder(save_dir, default_name, allow_existing, permission, runs_root))
+            shutil.rmtree(Path(folder) / RECORDS, ignore_errors=True)  # of a run that was killed
     finally:
         folder = _text_of_rank_0(folder)
     if not folder:
         raise UserError("--save_dir", "could not be made by rank 0")
+    WATCH.share(Path(folder))
     return Path(folder)
 
 
@@ -166,19 +173,29 @@ def existing_run_folder(save_dir: str | Path | None, default_name: str, runs_roo
     return folder
 
 
-def setup_logger(folder: Path, rank: int, file_name: str = "train.log") -> logging.Logger:
-    """Return the package's logger: rank 0 writes to the console and to a file, the others only their warnings."""
+def setup_logger(folder: Path, rank: int, file_name: str = "train.log", world_size: int = 1) -> logging.Logger:
+    """Return the package's logger.
+
+    Rank 0 writes to the console and to `file_name`; of several devices each writes all it says to rank_<r>.log as
+    well, and the others' warnings go to their consoles, which msrun keeps as worker_<r>.log.
+    """
     for handler in list(PACKAGE_LOGGER.handlers):
         PACKAGE_LOGGER.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if rank == 0:
-        handlers.append(LogFile(folder / file_name, encoding="utf-8"))
-    handlers[0].setFormatter(logging.Formatter("%(message)s"))
-    handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    handlers: list[logging.Handler] = [console]
+    names = [file_name] if rank == 0 else []
+    if world_size > 1:
+        folder.mkdir(parents=True, exist_ok=True)  # another node may not see rank 0's folder
+        names.append(f"rank_{rank}.log")
+    for name in names:
+        handlers.append(LogFile(folder / name, encoding="utf-8"))
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in handlers:
         PACKAGE_LOGGER.addHandler(handler)
-    PACKAGE_LOGGER.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    PACKAGE_LOGGER.setLevel(logging.INFO if rank == 0 or world_size > 1 else logging.WARNING)
     PACKAGE_LOGGER.propagate = False
     for note in environment.notes():
         PACKAGE_LOGGER.info("%s", note)
@@ -210,10 +227,16 @@ def _set_jit_level(level: str, device: str, notes: list[str]) -> str:
     return "default"
 
 
-def _join_workers() -> tuple[int, int]:
-    communication.init()
+def _join_workers(settings: TrainConfig) -> tuple[int, int]:
+    WATCH.start(settings.hang_seconds, settings.pause_seconds)
+    check_port(os.environ)
+    try:
+        communication.init()
+    except RuntimeError as error:
+        raise explain(error, os.environ) from error
     rank, world_size = communication.get_rank(), communication.get_group_size()
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
+    WATCH.join(rank, world_size)
     return rank, world_size
 
 

@@ -6,6 +6,7 @@ from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,8 @@ from mindyolo_v4.engine.disk import full_disk_told, replace_text
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.run import TrainingParts, check_accumulation
 from mindyolo_v4.engine.run_lock import run_lock
-from mindyolo_v4.models.blocks import choose_fused
+from mindyolo_v4.engine.schedule import describe_batch
+from mindyolo_v4.models.blocks import choose_fused, describe_norm
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
 from mindyolo_v4.models.normalise import Normalise
@@ -32,6 +34,7 @@ from mindyolo_v4.schema.card import Card
 from mindyolo_v4.schema.data import DataConfig
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
+from mindyolo_v4.watch import WATCH
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ def load_network(path: str | Path, task: str) -> tuple[nn.Cell, Card]:
     """
     card = read_card(path, task)
     # Fused operators are for training: nothing is to be compiled here, whatever the run that trained it asked for.
-    network = build_network(replace(card.model, cpu_fused="off"), len(card.class_names))
+    network = build_network(replace(card.model, cpu_fused="off", sync_bn=False), len(card.class_names))
     checkpoint.load_weights(path, network)
     network.set_train(False)
     return network, card
@@ -91,12 +94,16 @@ def timed_outputs(
     The milliseconds of waiting for batches and of `forward` are added to `read_ms` and `network_ms` of `spent`.
     """
     since = time.perf_counter()
+    compiled = False
     for images, indices in stream.batches():
         read = time.perf_counter()
-        output = forward(images)
+        with nullcontext() if compiled else WATCH.pause("compiling"):
+            output = forward(images)
+        compiled = True
         spent["read_ms"] += (read - since) * 1000
         spent["network_ms"] += (time.perf_counter() - read) * 1000
         yield output, indices
+        WATCH.beat()
         since = time.perf_counter()
 
 
@@ -111,13 +118,15 @@ def take_over(config: Config, tree: Tree, card: Card | None) -> tuple[Config, li
 def describe_start(config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:
     """Return what is in force, a line each: device, operators, network."""
     count, size = parameter_count(network), config.data.img_size
+    batch = describe_batch(config, runtime.world_size)
     return [
         *runtime.notes,
         f"{runtime.device_target}, {runtime.ms_mode} mode, jit level {runtime.jit_level}, mixed precision "
         f"{runtime.amp_level}, {runtime.world_size} device(s) x {config.train.per_batch_size} images x "
         f"{config.train.accumulate} accumulated",
-        f"batch normalisation with activation while training: {choose_fused(config.model.cpu_fused)[1]}",
+        f"batch normalisation with activation while training: {describe_norm(config.model)}",
         f"{config.model.architecture}: {count:,} parameters, {giga_flops(network, size):.3f} GFLOPs at {size} px",
+        *([batch] if batch else []),
     ]
 
 
@@ -140,7 +149,7 @@ def run_training(
     _require_resumable(resume, config.save_dir, default_name)
     folder = make_run_folder(config.save_dir, default_name, resume is not None)
     with run_lock(folder, runtime.rank, runtime.world_size) as notes, full_disk_told(folder):
-        setup_logger(folder, runtime.rank)
+        setup_logger(folder, runtime.rank, world_size=runtime.world_size)
         cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
         for line in [*notes, *lines, cache.line()]:
             logger.info("%s", line)

@@ -5,7 +5,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecor
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.class_folders import write_imagenet
 from tests.convert.documented import write_documented
+from tests.distributed.launch import variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
@@ -36,9 +38,23 @@ SHRINK_TRAINING = [
 ]
 SHRINK_INFERENCE = ["--device_target", "CPU"]
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
+
+
+def run_script(name: str) -> Callable[[Sequence[str]], int]:
+    """Return a function that runs a launcher of scripts/ as a command's main function runs it."""
+
+    def main(arguments: Sequence[str]) -> int:
+        words = [str(REPOSITORY / "scripts" / name), *arguments]
+        return subprocess.run(words, env=variables(), timeout=300).returncode
+
+    return main
+
+
 PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "train.py"): (train_command.main, SHRINK_TRAINING),
     ("python", "test.py"): (test_command.main, SHRINK_INFERENCE),
+    ("scripts/run_distribute_train.sh",): (run_script("run_distribute_train.sh"), SHRINK_TRAINING),
+    ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
     ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
@@ -52,7 +68,9 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
 TRAIN_MINE = "python train.py --config mine.yaml --save_dir runs/mine"
 TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
 TINY = "datasets/tinyimagenet10"
+TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --save_dir runs/mine-two"
 MAKERS = {  # folder that documents use -> the documented command that makes it
+    "runs/mine-two": TRAIN_TWO,
     "runs/mine": TRAIN_MINE,
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
     "runs/tinyimagenet10-1": f"python train.py --config configs/cspdarknet53/tinyimagenet10.yaml --data_path {TINY}",

@@ -11,6 +11,7 @@ from mindyolo_v4.engine.run import Run, TrainingParts
 from mindyolo_v4.engine.run_files import RunFiles
 from mindyolo_v4.runtime import Runtime, any_rank
 from mindyolo_v4.schema.root import Config
+from mindyolo_v4.watch import WATCH
 
 __all__ = ["FitResult", "TrainingDivergedError", "TrainingParts", "fit"]
 
@@ -37,6 +38,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
     run = Run(parts, config, runtime, folder)
     if resume is not None:
         run.load(resume)
+    run.share_start()
     settings, state, per_epoch = config.train, run.state, run.steps_per_epoch
     last_step = min(len(run.rates), settings.max_steps or len(run.rates))
     stopped_by = "epochs" if last_step == len(run.rates) else "max_steps"
@@ -54,6 +56,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
             epoch = step // per_epoch + 1
             images = runtime.world_size * sum(len(batch[0]) for batch in micro_batches)
             recorder.put(epoch, result, run.rates[step], images)
+            WATCH.beat()
             ended = state.step % per_epoch == 0
             if not ended and state.step != last_step:
                 if run.due_inside_epoch():

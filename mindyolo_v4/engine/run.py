@@ -12,6 +12,7 @@ from typing import Any
 
 from mindspore import Parameter, Tensor, nn
 
+from mindyolo_v4.collectives import take_from_rank_0
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
@@ -19,12 +20,13 @@ from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import TrainingState
 from mindyolo_v4.engine.run_files import RunFiles
-from mindyolo_v4.engine.schedule import learning_rates
+from mindyolo_v4.engine.schedule import learning_rates, rate_factor
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.runtime import Runtime
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.root import Config
 from mindyolo_v4.schema.train import TrainConfig
+from mindyolo_v4.watch import WATCH
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,8 @@ class Run:
         self.parts, self.folder, self.writes = parts, folder, runtime.rank == 0
         self.accumulate = settings.accumulate
         self.steps_per_epoch = parts.steps_per_epoch // settings.accumulate
-        self.rates = learning_rates(config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs)
+        rates = learning_rates(config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs)
+        self.rates = rates * rate_factor(config, runtime.world_size)
         self.settings = settings
         frozen = freeze(parts.network, settings.freeze)
         if frozen:
@@ -101,7 +104,8 @@ class Run:
             return self.train_step(self.rates[step], micro_batches)
         logger.info("compiling the training graph (once; nothing moves until it is done) ...")
         started = time.monotonic()
-        with self.parts.around_first_step(self.train_step.graphs(), micro_batches[0]):
+        around = self.parts.around_first_step(self.train_step.graphs(), micro_batches[0])
+        with WATCH.pause("compiling"), around:
             values, finite = self.train_step(self.rates[step], micro_batches)
             finite.asnumpy()
         logger.info("compiled, first step included, in %.1f s", time.monotonic() - started)
@@ -161,6 +165,11 @@ class Run:
         self.train_step.update.remember_statistics()
         logger.info("resumed from %s at step %d", path, saved.step)
 
+    def share_start(self) -> None:
+        """Start every device from what rank 0 has."""
+        take_from_rank_0(self.tensors().values(), self.state.world_size)
+        self.train_step.update.remember_statistics()
+
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""
         network = self.parts.network
@@ -184,9 +193,10 @@ class Run:
             checkpoint.keep_newest(self.folder, kind, self.settings.keep_checkpoints)
 
     def _write(self, path: Path, epoch: int) -> None:
-        if self.writes:
-            card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
-            checkpoint.save(path, self.tensors(), card, with_sum=True)
+        with WATCH.pause("saving"):
+            if self.writes:
+                card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
+                checkpoint.save(path, self.tensors(), card, with_sum=True)
 
 
 def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:

@@ -2,7 +2,36 @@
 
 import numpy as np
 
-from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig
+from mindyolo_v4.schema.root import Config
+from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig, TrainConfig
+
+
+def images_a_step(train: TrainConfig, world_size: int) -> int:
+    """Return the images that one optimizer step follows, on all devices together."""
+    return world_size * train.per_batch_size * train.accumulate
+
+
+def rate_factor(config: Config, world_size: int) -> float:
+    """Return what the linear rule multiplies optimizer.lr by; 1 unless optimizer.scale_lr asks for it."""
+    if not config.optimizer.scale_lr or config.train.global_batch is None:
+        return 1.0
+    return images_a_step(config.train, world_size) / config.train.global_batch
+
+
+def describe_batch(config: Config, world_size: int) -> str:
+    """Return what a step's images mean for the learning rate, one line; empty where there is nothing to say."""
+    train, lr = config.train, config.optimizer.lr
+    images, meant = images_a_step(train, world_size), train.global_batch
+    if meant is None or images == meant:
+        return ""
+    product = f"{world_size} x {train.per_batch_size} x {train.accumulate} = {images} images a step"
+    scaled = f"{lr:g} x {images} / {meant} = {lr * images / meant:g}"
+    if config.optimizer.scale_lr:
+        return f"{product}: the peak learning rate is {scaled} (optimizer.scale_lr)"
+    return (
+        f"hint: {product}, but the recipe's learning rate {lr:g} is for {meant}; --optimizer.scale_lr True makes it "
+        f"{scaled}, another train.accumulate changes the images a step"
+    )
 
 
 def learning_rates(

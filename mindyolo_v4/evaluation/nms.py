@@ -4,7 +4,7 @@ Filtering happens on logits: a candidate needs sigma(o) sigma(c) > t, that is c 
 threshold a cell. So a map of A x C x H x W class logits is compared once, and sigma is taken of survivors alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from mindyolo_v4.schema.evaluate import EvaluateConfig
 IntArray = NDArray[np.integer]
 
 BOX_FIELDS = 5  # x y w h objectness come before the classes
+DETECTION_COLUMNS = 7  # of a detection as a row: image, class, score, box
 _LOGIT_MARGIN = 1e-3  # the comparison of logits is this generous; the exact one of scores follows
 _FIRST_LOOK = 4096  # boxes that are looked at before all of them are
 _DIOU_EXPONENT = 0.6  # darknet's greedynms: a constant there, not the cfg's beta_nms
@@ -38,6 +39,20 @@ class Detections:
         boxes = geometry.to_original(self.boxes_xyxy_px)
         inside = area_xyxy(boxes) > 0
         return Detections(boxes[inside], self.scores[inside], self.class_ids[inside])
+
+
+def detection_rows(image: int, found: Detections) -> NDArray[np.float32]:
+    """Return the detections of image number `image` (below 2^24) as rows (N, DETECTION_COLUMNS)."""
+    named = np.full((len(found), 1), image, np.float32)
+    return np.hstack([named, found.class_ids[:, None], found.scores[:, None], found.boxes_xyxy_px], dtype=np.float32)
+
+
+def detections_by_image(rows: NDArray[np.float32]) -> Iterator[tuple[int, Detections]]:
+    """Yield (image number, its detections in the order of their rows), by ascending number."""
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    images, starts = np.unique(rows[:, 0], return_index=True)
+    for image, own in zip(images, np.split(rows, starts[1:]), strict=False):  # no rows make one empty part
+        yield int(image), Detections(own[:, 3:], own[:, 2], own[:, 1].astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.models.sync_norm import batch_norm, device_count
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.model import ModelConfig
 
@@ -24,6 +25,7 @@ class ConvStyle:
     bn_momentum: float  # weight of the OLD running statistic
     stride2_padding: str  # symmetric, or same: right and bottom only
     fused: Path | None = None  # library of the fused normalisation and activation; None: stock operators
+    synchronised: bool = False  # batch statistics over all devices
 
 
 def backbone_style(model: ModelConfig) -> ConvStyle:
@@ -37,8 +39,9 @@ def neck_style(model: ModelConfig) -> ConvStyle:
 
 
 def _style(model: ModelConfig, activation: str) -> ConvStyle:
-    fused, _ = choose_fused(model.cpu_fused)
-    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused)
+    synchronised = model.sync_bn and device_count() > 1
+    fused, _ = (None, "") if synchronised else choose_fused(model.cpu_fused)
+    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused, synchronised)
 
 
 def choose_fused(setting: str) -> tuple[Path | None, str]:
@@ -55,6 +58,13 @@ def choose_fused(setting: str) -> tuple[Path | None, str]:
         if setting == "on":
             raise UserError("model.cpu_fused", str(error), setting, "auto or off") from error
         return None, f"stock operators ({error})"
+
+
+def describe_norm(model: ModelConfig) -> str:
+    """Return which operators normalise while training, in a few words."""
+    if model.sync_bn and device_count() > 1:
+        return f"stock operators, statistics of all {device_count()} devices (model.sync_bn)"
+    return choose_fused(model.cpu_fused)[1]
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -97,7 +107,7 @@ class ConvNormAct(nn.Cell):
             eps, momentum = style.bn_eps, style.bn_momentum
             self.bn = FusedNormAct(out_channels, eps, momentum, style.activation, self.act, style.fused)
         else:
-            self.bn = nn.BatchNorm2d(out_channels, eps=style.bn_eps, momentum=style.bn_momentum)
+            self.bn = batch_norm(out_channels, style.bn_eps, style.bn_momentum, style.synchronised)
 
     def construct(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))

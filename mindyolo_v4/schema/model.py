@@ -33,6 +33,9 @@ class ModelConfig:
     # Batch normalisation and activation as one C++ operator while training on CPU, compiled on first use; no part of
     # the network's identity. "auto": where it can be had; "on": an error where it cannot.
     cpu_fused: Literal["auto", "on", "off"] = "auto"
+    # Statistics of a training step over the images of all devices, with stock operators; no part of the network's
+    # identity either. False: each device normalises by its own images.
+    sync_bn: bool = False
 
     def __post_init__(self) -> None:
         require_range("model.width", self.width, 0.0, 4.0, open_low=True)

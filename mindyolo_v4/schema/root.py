@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.schema.data import DataConfig
-from mindyolo_v4.schema.errors import require_range
+from mindyolo_v4.schema.errors import require, require_range
 from mindyolo_v4.schema.evaluate import EvaluateConfig
 from mindyolo_v4.schema.loss import LossConfig
 from mindyolo_v4.schema.model import ModelConfig
@@ -35,3 +35,5 @@ class Config:
 
     def __post_init__(self) -> None:
         require_range("seed", self.seed, 0, 2**32 - 1)
+        known = self.train.global_batch is not None or not self.optimizer.scale_lr
+        require(known, "optimizer.scale_lr", "needs train.global_batch, the images a step that optimizer.lr is for")

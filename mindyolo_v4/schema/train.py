@@ -12,6 +12,7 @@ class OptimizerConfig:
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.001  # peak learning rate of the mean-over-global-batch gradient
+    scale_lr: bool = False  # lr times (images a step / train.global_batch): the linear rule for another global batch
     momentum: float = 0.9  # adamw: decay of the first moment
     beta2: float = 0.999  # adamw: decay of the second moment
     nesterov: bool = False
@@ -85,6 +86,7 @@ class TrainConfig:
     epochs: int = 300
     per_batch_size: int = 16  # images a device and micro-batch
     accumulate: int = 1  # micro-batches averaged into one optimizer step
+    global_batch: int | None = None  # images a step that the recipe's learning rate is for, on all devices together
     max_steps: int | None = None  # stop after this many optimizer steps; the schedule still spans `epochs`
     max_minutes: float | None = None  # stop at the first epoch end after this many minutes of training
     clip_norm: float | None = None  # largest global gradient norm
@@ -97,6 +99,8 @@ class TrainConfig:
     checkpoint_steps: int | None = None  # write step_NNNNNNNN.ckpt and last.ckpt every so many optimizer steps
     keep_checkpoints: int = 3  # newest epoch_NNNN.ckpt files kept, and as many step_NNNNNNNN.ckpt
     log_interval: int = 1  # write a row of steps.csv every so many steps
+    hang_seconds: float = 60.0  # several devices: end with status 4 after so long without progress on any of them
+    pause_seconds: float = 1800.0  # the same while compiling, saving or computing metrics
     ema: EmaConfig = field(default_factory=EmaConfig)
 
     def __post_init__(self) -> None:
@@ -111,9 +115,11 @@ class TrainConfig:
             "log_interval",
         ):
             require_range(f"train.{name}", getattr(self, name), 1)
-        for name in ("max_steps", "checkpoint_steps"):
+        for name in ("max_steps", "checkpoint_steps", "global_batch"):
             if getattr(self, name) is not None:
                 require_range(f"train.{name}", getattr(self, name), 1)
+        for name in ("hang_seconds", "pause_seconds"):
+            require_range(f"train.{name}", getattr(self, name), 5.0)
         if self.max_minutes is not None:
             require_range("train.max_minutes", self.max_minutes, 0.0, open_low=True)
         if self.clip_norm is not None:

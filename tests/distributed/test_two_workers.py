@@ -1,0 +1,187 @@
+"""Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who writes what."""
+
+import csv
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+
+import test as test_command
+import train as train_command
+from mindyolo_v4.command_line import run_command
+from mindyolo_v4.models.sync_norm import AscendSyncNorm
+from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.class_folders import write_imagenet
+from tests.distributed import two_ranks
+from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
+
+SCRIPTS = REPOSITORY / "scripts"
+RECIPE = """
+model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, cpu_fused: "off", sync_bn: true}}
+data:
+  format: yolo
+  root: {root}
+  train: images/train
+  val: images/val
+  img_size: 96
+  num_workers: 1
+  max_truths: 20
+  augment: {{mosaic: canvas, mosaic_prob: 0.5, scale: 0.3, flip_prob: 0.5}}
+optimizer: {{lr: 2.0e-5}}
+schedule: {{warmup_epochs: 1}}
+train: {{epochs: 2, per_batch_size: {batch}, global_batch: 8, ema: {{decay: 0.9, ramp_steps: 2}}}}
+evaluate: {{per_batch_size: 2}}
+"""
+CLASSIFIER = """
+model: {{architecture: cspdarknet53, width: 0.05, depth: 0.1, cpu_fused: "off"}}
+data: {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop, num_workers: 1}}
+optimizer: {{lr: 0.01, scale_lr: true}}
+train: {{epochs: 1, per_batch_size: 2, max_steps: 2, global_batch: 16}}
+"""
+LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value
+NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "AR1", "AR10", "AR100")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One process with batches of four images, and two with batches of two."""
+
+    one: Path
+    two: Path
+    logs: Path
+    recipe: Path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    root = tmp_path_factory.mktemp("two_workers")
+    write_scenes(root / "scenes", SceneSet(train=17, val=7, img_size=160, seed=0))
+    recipes = {}
+    for batch in (2, 4):
+        recipes[batch] = root / f"batch{batch}.yaml"
+        recipes[batch].write_text(RECIPE.format(root=root / "scenes", batch=batch))
+    found = Runs(root / "one", root / "two", root / "logs", recipes[2])
+    script = SCRIPTS / "run_distribute_train.sh"
+    done = launch([script, 2, found.logs, "--config", found.recipe, "--save_dir", found.two])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert run_command(train_command.main, ["--config", str(recipes[4]), "--save_dir", str(found.one)]) == 0
+    return found
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_losses_are_those_of_one_process(runs: Runs) -> None:
+    one, two = rows(runs.one / "steps.csv"), rows(runs.two / "steps.csv")
+    assert [row["step"] for row in two] == [row["step"] for row in one] == [str(step) for step in range(1, 9)]
+    for name in ("loss", "loss_box", "loss_obj", "loss_cls"):
+        assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], rel=1e-5)
+    assert [row["lr"] for row in two] == [row["lr"] for row in one]
+
+
+def test_weights_averages_and_optimizer_are_those_of_one_process(runs: Runs) -> None:
+    one, two = (ms.load_checkpoint(str(folder / "last.ckpt")) for folder in (runs.one, runs.two))
+    assert list(one) == list(two)
+    compared = 0
+    for name, value in one.items():
+        if name == "mindyolo_v4" or not hasattr(value, "asnumpy"):
+            continue
+        mine, theirs = value.asnumpy().astype(np.float64), two[name].asnumpy().astype(np.float64)
+        assert np.abs(mine - theirs).max() <= LEFT_TO_ROUNDING * max(np.abs(mine).max(), 1e-6), name
+        compared += 1
+    assert compared > 200
+
+
+def test_validation_is_that_of_one_process(runs: Runs) -> None:
+    one, two = rows(runs.one / "metrics.csv"), rows(runs.two / "metrics.csv")
+    assert len(two) == 2
+    assert float(two[-1]["AP50"]) > 0
+    for name in NUMBERS:
+        assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], abs=1e-6)
+
+
+def test_rank_0_writes_the_run_and_every_rank_its_log(runs: Runs) -> None:
+    names = sorted(path.name for path in runs.two.iterdir())
+    assert [name for name in names if name.startswith("rank_")] == ["rank_0.log", "rank_1.log"]
+    assert ".ranks" not in names
+    assert {"best.ckpt", "last.ckpt", "results.png", "train.log"} <= set(names)
+    train_log, other = (runs.two / "train.log").read_text(), (runs.two / "rank_1.log").read_text()
+    assert "2 device(s) x 2 images" in train_log
+    assert "statistics of all 2 devices" in train_log
+    assert "hint: 2 x 2 x 1 = 4 images a step, but the recipe's learning rate 2e-05 is for 8" in train_log
+    assert "epoch 2, step 8: AP" in other
+    assert "ERROR" not in train_log + other
+    assert [line for line in (runs.logs / "worker_1.log").read_text().splitlines() if line.startswith("error")] == []
+    assert processes_naming(str(runs.two)) == []
+
+
+def test_scoring_a_checkpoint_equals_that_of_one_process(runs: Runs, tmp_path: Path) -> None:
+    weight = runs.one / "last.ckpt"
+    words = ["--weight", weight, "--data.num_workers", 1, "--evaluate.per_batch_size", 2, "--save_dir"]
+    done = launch([SCRIPTS / "run_distribute_eval.sh", 2, tmp_path / "logs", *words, tmp_path / "two"])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert run_command(test_command.main, [*map(str, words), str(tmp_path / "one")]) == 0
+    found = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
+    assert found[0] == found[1]
+    assert len({row["image_id"] for row in found[1]}) == 7
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert [two[name] for name in NUMBERS] == pytest.approx([one[name] for name in NUMBERS], abs=1e-6)
+    assert (tmp_path / "two" / "rank_1.log").exists()
+
+
+def test_a_classifier_by_the_script_for_several_nodes(tmp_path: Path) -> None:
+    root = write_imagenet(tmp_path / "set", train=4, val=1, classes=3)
+    (tmp_path / "colours.yaml").write_text(CLASSIFIER.format(root=root))
+    script, logs = SCRIPTS / "run_distribute_train_nodes.sh", tmp_path / "logs"
+    words = ["127.0.0.1", 1, 0, 2, logs, "--config", tmp_path / "colours.yaml", "--save_dir", tmp_path / "run"]
+    done = launch([script, *words])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["images"] == 3
+    log = (tmp_path / "run" / "rank_1.log").read_text()
+    assert "2 x 2 x 1 = 4 images a step: the peak learning rate is 0.01 x 4 / 16 = 0.0025" in log
+    assert float(rows(tmp_path / "run" / "steps.csv")[0]["lr"]) == pytest.approx(0.0025)
+
+
+def test_norm_collectives_and_start(tmp_path: Path) -> None:
+    done = launch(msrun(tmp_path / "logs", "python", "-m", "tests.distributed.two_ranks", tmp_path))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    zero, one = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    ms.set_context(mode=ms.GRAPH_MODE)
+    norm = nn.BatchNorm2d(two_ranks.SHAPE[1], eps=1e-5, momentum=0.9)
+    whole = two_ranks.norm_results(norm, *two_ranks.batch())
+    dx = np.empty_like(whole["dx"])
+    dx[0::2], dx[1::2] = zero["dx"] / 2, one["dx"] / 2  # of the mean over the devices
+    assert np.abs(dx - whole["dx"]).max() < 1e-5 * np.abs(whole["dx"]).max()
+    for name in ("loss", "dgamma", "dbeta"):
+        assert (zero[name] + one[name]) / 2 == pytest.approx(whole[name], rel=1e-5, abs=5e-6), name
+    for name in ("mean", "variance"):
+        assert zero[name].tolist() == one[name].tolist()
+        assert zero[name] == pytest.approx(whole[name], rel=1e-5, abs=1e-6), name
+    for found in (zero, one):
+        assert found["values"].tolist() == [0.0, 1.0, 2.0]  # rank 0's
+        assert found["count"].tolist() == 7
+        assert found["rows"].tolist() == [[101.0, 101.0]] * 3
+        assert found["nothing"].shape == (0, 2)
+
+
+def test_ascends_norm_counts_as_a_batch_norm() -> None:
+    assert issubclass(AscendSyncNorm, nn.BatchNorm2d)
+    assert AscendSyncNorm.__mro__[1] is nn.SyncBatchNorm
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.sh")), ids=lambda path: path.name)
+def test_script_explains_itself(script: Path) -> None:
+    told = launch([script, "--help"])
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"usage: {script}")
+    bare = launch([script])
+    assert (bare.returncode, bare.stdout) == (2, "")
+    assert shutil.which("bash") is not None
+    assert launch(["bash", "-n", script]).returncode == 0

@@ -1,0 +1,76 @@
+"""What two workers of msrun compute for test_collectives.py: python -m tests.distributed.two_ranks <folder>."""
+
+import sys
+from pathlib import Path
+
+from mindyolo_v4 import environment  # noqa: F401
+
+# isort: split
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from mindyolo_v4.collectives import gather_rows, leave_together, take_from_rank_0
+from mindyolo_v4.models.sync_norm import ReducedNorm, batch_norm
+from mindyolo_v4.runtime import start
+from mindyolo_v4.schema.root import Config
+
+SHAPE = (6, 5, 4, 3)  # the whole batch (B, C, H, W)
+
+
+class Weighted(nn.Cell):
+    """Mean over the images of the sum of weight x norm(x)^2, which depends on every statistic."""
+
+    def __init__(self, norm: nn.Cell):
+        super().__init__()
+        self.norm = norm
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        y = self.norm(x)
+        return (weight * y * y).sum() / x.shape[0]
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    scale = np.array([0.1, 1.0, 3.0, 10.0, 1.0], np.float32).reshape(1, -1, 1, 1)
+    x = scale * rng.standard_normal(SHAPE, np.float32) + scale
+    x[:, 4] = 2.0  # a constant channel
+    return x, rng.standard_normal(SHAPE, np.float32)
+
+
+def norm_results(norm: nn.Cell, x: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """Return output, gradients (of a step: to be averaged over the devices) and running statistics."""
+    rng = np.random.default_rng(1)
+    norm.gamma.set_data(Tensor(rng.uniform(0.5, 1.5, SHAPE[1]).astype(np.float32)))
+    norm.beta.set_data(Tensor(rng.uniform(-1, 1, SHAPE[1]).astype(np.float32)))
+    cell = Weighted(norm).set_train(True)
+    weights = list(cell.trainable_params())
+    loss, (dx, dweights) = ms.value_and_grad(cell, 0, weights)(Tensor(x), Tensor(weight))
+    names = [value.name.rpartition(".")[2] for value in weights]
+    gradients = {f"d{name}": value.asnumpy() for name, value in zip(names, dweights, strict=True)}
+    statistics = {"mean": norm.moving_mean.asnumpy(), "variance": norm.moving_variance.asnumpy()}
+    return {"loss": loss.asnumpy(), "dx": dx.asnumpy(), **gradients, **statistics}
+
+
+def main(folder: Path) -> None:
+    runtime = start(Config())
+    rank, devices = runtime.rank, runtime.world_size
+    norm = batch_norm(SHAPE[1], 1e-5, 0.9, True)
+    assert isinstance(norm, ReducedNorm)
+    x, weight = (part[rank::devices] for part in batch())
+    results = norm_results(norm, np.ascontiguousarray(x), np.ascontiguousarray(weight))
+
+    values = Parameter(Tensor(np.arange(3, dtype=np.float32) + 10 * rank), name="values")
+    count = Parameter(Tensor(7 + rank, ms.int32), name="count")
+    take_from_rank_0([values, count], devices)
+    results |= {"values": values.asnumpy(), "count": count.asnumpy()}
+
+    rows = np.full((3 * rank, 2), 100 + rank, np.float32)  # rank 0 has none
+    results["rows"] = gather_rows(rows, rank, devices)
+    results["nothing"] = gather_rows(rows[:0], rank, devices)
+    np.savez(folder / f"{rank}.npz", **results)
+    leave_together(devices)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
