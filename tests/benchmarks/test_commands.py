@@ -35,7 +35,7 @@ MADE_UP = {  # what all measuring processes together would print
         "seconds": 1.0,
     },
     **{"numbers": [0.5, 0.25], "whole_ms": 3.0, "suppression_ms": 2.0, "median_ms": 2.0, "what": "a peer"},
-    **{"parameters": 7, "cpu_fused": "stock"},
+    **{"parameters": 7, "cpu_fused": "stock", "images_a_second": 100.0},
     **{"wait_s": [9.0, 0.1, 0.1], "work_s": [9.0, 0.9, 0.9], "resident_gb": [2.0] * 300},
 }
 FIGURES = {  # command -> its figures on what is made up: name, ratio, and whether all bounds are kept
