@@ -63,8 +63,9 @@ class CompileCache:
             return "compile_cache: off"
         if self.runtime.device_target != "CPU" or self.runtime.ms_mode != "graph" or self.runtime.world_size > 1:
             return "it is for graph mode on one CPU device"
-        if self.runtime.amp_level != "O0":
-            return "it is for float32"
+        if self.runtime.amp_level != "O0" or self.config.train.loss_scale not in ("auto", "none"):
+            # MindSpore keeps a loss scaler's own parameters outside the cells, and a graph that was read lacks them.
+            return "it is for float32 without a loss scale"
         if _SWITCH in os.environ:
             return f"{_SWITCH} is set: MindSpore's own cache, which does not notice a changed configuration"
         if not Path(sys.argv[0]).is_file():  # MindSpore reads that file
@@ -94,6 +95,8 @@ class CompileCache:
             held = read_entry(folder, scratch)
             logger.info("compile cache: %s %s", "read from" if held else "new, kept in", folder)
             CompileCache._taken = True
+            for graph in graphs:  # a graph that was read takes a parameter without values as it lies in memory
+                graph.init_parameters_data()
             with _switched_on(scratch):
                 yield
             if held and digests(scratch) != held:  # MindSpore checks the source files once more, and was not content
