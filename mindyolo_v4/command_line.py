@@ -17,6 +17,7 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "is_parallel": ("is_parallel", "auto, True or False; auto: on under msrun"),
     "ms_mode": ("ms_mode", "graph or pynative"),
     "jit_level": ("jit_level", "O0, O1 or O2"),
+    "compile_cache": ("compile_cache", "off or on: keep the compiled training graph for the next run"),
     "ms_amp_level": ("ms_amp_level", "auto, O0, O2 or O3: mixed precision"),
     "seed": ("seed", "seed of everything random"),
     "weight": ("weight", "checkpoint to start from, to test or to predict with"),

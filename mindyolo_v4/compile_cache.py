@@ -27,6 +27,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.ops import Primitive
+from mindspore.train.mind_ir_pb2 import ModelProto
 
 from mindyolo_v4 import __version__
 from mindyolo_v4.config import record_to_tree
@@ -63,8 +64,9 @@ class CompileCache:
             return "compile_cache: off"
         if self.runtime.device_target != "CPU" or self.runtime.ms_mode != "graph" or self.runtime.world_size > 1:
             return "it is for graph mode on one CPU device"
-        if self.runtime.amp_level != "O0":
-            return "it is for float32"
+        if self.runtime.amp_level != "O0" or self.config.train.loss_scale not in ("auto", "none"):
+            # MindSpore keeps a loss scaler's own parameters outside the cells, and a graph that was read lacks them.
+            return "it is for float32 without a loss scale"
         if _SWITCH in os.environ:
             return f"{_SWITCH} is set: MindSpore's own cache, which does not notice a changed configuration"
         if not Path(sys.argv[0]).is_file():  # MindSpore reads that file
@@ -94,12 +96,17 @@ class CompileCache:
             held = read_entry(folder, scratch)
             logger.info("compile cache: %s %s", "read from" if held else "new, kept in", folder)
             CompileCache._taken = True
+            for graph in graphs:  # a graph that was read takes a parameter without values as it lies in memory
+                graph.init_parameters_data()
             with _switched_on(scratch):
                 yield
             if held and digests(scratch) != held:  # MindSpore checks the source files once more, and was not content
                 logger.info("compile cache: MindSpore compiled anew")
                 remove_entry(folder)
-            write_entry(scratch, folder)
+            if strangers := parameters_outside(graphs, scratch):
+                logger.warning("compile cache: not kept, since these parameters are in no cell: %s", strangers)
+            else:
+                write_entry(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         prune(self.root, KEPT_GRAPHS)
@@ -170,6 +177,20 @@ def _described(name: str, value: Any) -> Any:
     if isinstance(value, tuple | list) and all(isinstance(item, _PLAIN) for item in value):
         return list(value)
     return [value] if isinstance(value, _PLAIN) else None
+
+
+def parameters_outside(graphs: Sequence[nn.Cell], folder: Path) -> list[str]:
+    """Return the parameters of the graphs in MindSpore's files that no cell holds.
+
+    MindSpore gives the graph that it reads the cells' parameters by name; any other would have arbitrary values.
+    """
+    known = {parameter.name for graph in graphs for parameter in graph.get_parameters()}
+    found = set()
+    for path in folder.rglob("*.mindir"):
+        model = ModelProto()
+        model.ParseFromString(path.read_bytes())
+        found |= {parameter.name.rpartition(":")[2] for parameter in model.graph.parameter}
+    return sorted(found - known)
 
 
 def sources_digest(package: Path) -> str:

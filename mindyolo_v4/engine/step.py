@@ -33,25 +33,25 @@ class StepSettings:
     world_size: int = 1
 
 
-def build_scaler(settings: StepSettings) -> ms.amp.LossScaler:
-    """Return MindSpore's loss scaler of the kind named; "none" multiplies by 1."""
+def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
+    """Return MindSpore's loss scaler of the kind named; none for "none"."""
     if settings.loss_scale == "dynamic":
         return ms.amp.DynamicLossScaler(settings.loss_scale_value, 2, settings.scale_window)
-    return ms.amp.StaticLossScaler(settings.loss_scale_value if settings.loss_scale == "static" else 1.0)
+    return ms.amp.StaticLossScaler(settings.loss_scale_value) if settings.loss_scale == "static" else None
 
 
 class Gradients(nn.Cell):
     """Differentiate `forward` (construct(*batch) -> (total, parts)) with respect to the optimizer's parameters."""
 
-    def __init__(self, forward: nn.Cell, weights: ParameterTuple, scaler: ms.amp.LossScaler):
+    def __init__(self, forward: nn.Cell, weights: ParameterTuple, scaler: ms.amp.LossScaler | None):
         super().__init__(auto_prefix=False)
-        self.forward_cell, self.scaler = forward, scaler
+        self.forward_cell, self.scaler, self.scaled = forward, scaler, scaler is not None
         self.differentiate = ms.value_and_grad(self.scaled_loss, None, weights, has_aux=True)
 
     def scaled_loss(self, *batch):
         """Return the loss times the loss scale, and the values to report."""
         total, parts = self.forward_cell(*batch)
-        return self.scaler.scale(total), total, parts
+        return self.scaler.scale(total) if self.scaled else total, total, parts
 
     def construct(self, *batch):
         """Return ((1 + parts,) float32 values: total and parts; gradients of the SCALED loss)."""
@@ -66,7 +66,7 @@ class Update(nn.Cell):
     def __init__(self, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, scaler, settings: StepSettings):
         super().__init__(auto_prefix=False)
         self.optimizer, self.ema, self.scaler = optimizer, ema, scaler
-        self.scaled = settings.loss_scale != "none"
+        self.scaled = scaler is not None
         self.averaging = ema is not None
         self.clipping = settings.clip_norm is not None
         self.clip_norm = settings.clip_norm or 0.0
@@ -80,9 +80,9 @@ class Update(nn.Cell):
             self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
         self.world_size = settings.world_size
 
-    def construct(self, learning_rate: Tensor, values: Tensor, gradients: tuple):
+    def construct(self, rate: Tensor, values: Tensor, gradients: tuple):
         """Return (values averaged over the devices, finite: bool scalar)."""
-        if self.scaled:  # a division by 1 would copy every gradient
+        if self.scaled:
             gradients = self.scaler.unscale(gradients)
         if self.distributed:
             gradients = self.average_gradients(gradients)
@@ -94,12 +94,13 @@ class Update(nn.Cell):
             bad = self.sum_over_ranks(1.0 - finite.astype(ms.float32).reshape((1,)))
             finite = (bad < 0.5).reshape(())
             values = self.sum_over_ranks(values) / self.world_size
-        self.scaler.adjust(finite)
+        if self.scaled:
+            self.scaler.adjust(finite)
         if finite:
             if self.clipping:
                 shrink = ops.minimum(self.clip_norm / (ops.sqrt(squared_norm) + 1e-6), Tensor(1.0, ms.float32))
                 gradients = self.map(ops.partial(scale_each, shrink), gradients)
-            ops.assign(self.optimizer.learning_rate, learning_rate)
+            ops.assign(self.optimizer.learning_rate, rate)
             self.optimizer(gradients)
             if self.averaging:
                 self.ema()
@@ -121,9 +122,9 @@ class FusedStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.gradients, self.update = gradients, update
 
-    def construct(self, learning_rate: Tensor, *batch):
+    def construct(self, rate: Tensor, *batch):
         values, gradients = self.gradients(*batch)
-        return self.update(learning_rate, values, gradients)
+        return self.update(rate, values, gradients)
 
 
 class AddMicroBatch(nn.Cell):
@@ -150,8 +151,8 @@ class ApplySums(nn.Cell):
         self.update, self.sums, self.values_sum = update, sums, values_sum
         self.map = ops.HyperMap()
 
-    def construct(self, learning_rate: Tensor):
-        result = self.update(learning_rate, self.values_sum.value(), self.map(read_each, self.sums))
+    def construct(self, rate: Tensor):
+        result = self.update(rate, self.values_sum.value(), self.map(read_each, self.sums))
         self.map(clear_each, self.sums)
         ops.assign(self.values_sum, ops.zeros_like(self.values_sum))
         return result
