@@ -5,6 +5,7 @@ before a batch is handed on.
 """
 
 import logging
+import math
 import os
 import traceback
 from collections import Counter
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.augment import NoReadableImageError, SampleNotes, TrainSamples
+from mindyolo_v4.data.batch_ring import BatchRing
 from mindyolo_v4.data.class_augment import ClassTrainSamples
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.image_ops import ImageReadError, channels_first, decode_image, fit_image, grey_image
+from mindyolo_v4.data.image_ops import ImageReadError, decode_image, fit_image, grey_image
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.sample import TruthTable
 from mindyolo_v4.schema.data import DataConfig
@@ -34,12 +36,14 @@ Targets = Callable[..., Row]  # what a sample's `targets()` returns -> arrays
 
 NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
 NO_IMAGE_MARK = "[no readable image]"  # MindData hands on a worker's exception as text only
-PREFETCH_BYTES = 256 * 2**20  # batches that wait in one queue of the pipeline take at most this much (two always fit)
+PREFETCH_BYTES = 96 * 2**20  # images that are made in advance take at most this much (two batches always fit)
+LARGEST_GROUP = 4  # rows that a process makes at once, a power of 2: each call through MindData costs 0.5 ms
+QUEUED_GROUPS = 16  # MindData looks at an empty queue only every 0.1 s, so short queues starve small, fast samples
 ROWS_A_PIPELINE = 2**20  # MindData lists all row numbers at once; a long training is cut into pipelines
 
 
 class _Source(Protocol):
-    """Rows by number, as GeneratorDataset reads them."""
+    """Rows by number, an image (S, S, 3) first, as GeneratorDataset reads them."""
 
     def __len__(self) -> int: ...
 
@@ -59,10 +63,7 @@ def worker_count(num_workers: int | None, world_size: int) -> int:
 
 
 def prefetch_size(per_batch_size: int, img_size: int) -> int:
-    """Return how many rows or batches may wait in each queue of a pipeline, 2 to 16.
-
-    MindData looks at an empty queue only every 0.1 s, so short queues starve small, fast samples.
-    """
+    """Return how many batches may be made in advance, 2 to 16."""
     return max(2, min(16, PREFETCH_BYTES // (per_batch_size * 3 * img_size**2)))
 
 
@@ -88,12 +89,11 @@ class _TrainSource:
         return self._length
 
     def __getitem__(self, row: int) -> Row:
-        cv2.setNumThreads(1)  # the worker processes are the parallelism
-        epoch, place = divmod(self._first + int(row), self._rows_an_epoch)
+        epoch, place = divmod(self._first + row, self._rows_an_epoch)
         index = place * self._world_size + self._rank
         try:
             sample, notes = self._samples.sample_with_notes(epoch, index)
-            return (channels_first(sample.image), *self._assign(*sample.targets()), _pack_notes(notes))
+            return (sample.image, *self._assign(*sample.targets()), _pack_notes(notes))
         except Exception as error:
             # MindData makes the exception anew from one string (which not every class can be made of), and keeps what
             # follows the last "Traceback" in it: so the original traceback goes into the message
@@ -103,33 +103,59 @@ class _TrainSource:
             raise RuntimeError(f"{traceback.format_exc()}{where}{mark}") from error
 
 
+class _RingSource:
+    """The rows of a source, put into the ring; what is left for MindData to hand on is a number for several of them."""
+
+    def __init__(self, source: _Source, ring: BatchRing, group: int):
+        self._source, self._ring, self._group = source, ring, group
+
+    def __len__(self) -> int:
+        return len(self._source) // self._group
+
+    def __getitem__(self, number: int) -> Row:
+        cv2.setNumThreads(1)  # the worker processes are the parallelism
+        first = int(number) * self._group
+        for row in range(first, first + self._group):
+            image, *tables = self._source[row]
+            self._ring.write(row, image, tables)
+        return (np.array(number, np.int64),)
+
+
 @dataclass(frozen=True)
 class _Shape:
-    """The pipeline's width and depth."""
+    """The pipeline's batches and width."""
 
-    columns: int  # arrays a row, notes included
+    tables: Row  # what a row has besides its image, for shapes and types; notes last
     per_batch_size: int
+    img_size: int
     workers: int
-    prefetch: int
 
 
 def _batches(source: _Source, shape: _Shape, report: Callable[[np.ndarray], None]) -> Iterator[tuple[ms.Tensor, ...]]:
     """Run one pipeline to its end; its processes end with it, however it is left."""
-    ds.config.set_prefetch_size(shape.prefetch)
-    names = [f"column{number}" for number in range(shape.columns)]
-    rows = ds.GeneratorDataset(
-        source, names, shuffle=False, num_parallel_workers=shape.workers, python_multiprocessing=shape.workers > 1
+    length = prefetch_size(shape.per_batch_size, shape.img_size)
+    ring = BatchRing(length, shape.per_batch_size, shape.img_size, shape.tables)
+    ds.config.set_prefetch_size(QUEUED_GROUPS)
+    group, workers = math.gcd(shape.per_batch_size, LARGEST_GROUP), shape.workers
+    groups = ds.GeneratorDataset(
+        _RingSource(source, ring, group),
+        ["number"],
+        shuffle=False,
+        num_parallel_workers=workers,
+        python_multiprocessing=workers > 1,
     )
-    batched = rows.batch(shape.per_batch_size, drop_remainder=True, num_parallel_workers=1)
+    batched = groups.batch(shape.per_batch_size // group, drop_remainder=True, num_parallel_workers=1)
     iterator = batched.create_tuple_iterator(num_epochs=1)
     failure = None
     try:
-        for *batch, notes in iterator:
-            report(notes.asnumpy())
-            yield tuple(batch)
+        for number, _ in enumerate(iterator):
+            *batch, notes = ring.take(number)
+            report(notes)
+            yield tuple(ms.Tensor.from_numpy(column) for column in batch)
     except RuntimeError as error:
         failure = str(error)  # the exception itself would keep its frames alive, and with them the processes
     finally:
+        ring.close()
         iterator.stop()
         del iterator
     if failure is not None:
@@ -172,9 +198,8 @@ class TrainStream:
         Element 0 is the images, uint8 (B, 3, S, S); then what `assign` returns, batched. Raises UserError when no image
         can be read; RuntimeError with the worker's traceback, image files, seed, epoch and index when a sample fails.
         """
-        columns = 2 + len(self._assign(*self.samples.no_targets))
-        prefetch = prefetch_size(self.per_batch_size, self.samples.data.img_size)
-        shape = _Shape(columns, self.per_batch_size, self._workers, prefetch)
+        tables = (*self._assign(*self.samples.no_targets), _pack_notes(SampleNotes()))
+        shape = _Shape(tables, self.per_batch_size, self.samples.data.img_size, self._workers)
         stride = max(1, ROWS_A_PIPELINE // self.per_batch_size)
         for first in range(start, stop, stride):
             length = (min(stop, first + stride) - first) * self.per_batch_size
@@ -213,15 +238,14 @@ class _EvalSource:
         return len(self._indices)
 
     def __getitem__(self, row: int) -> Row:
-        cv2.setNumThreads(1)
-        index, data = int(self._indices[int(row)]), self._data
+        index, data = int(self._indices[row]), self._data
         image, unreadable = grey_image(data.img_size, data.pad_value), False
         if index >= 0:
             try:
                 image = fit_image(decode_image(self._images.encoded(index), self._images.path(index)), data)
             except ImageReadError:
                 unreadable = True
-        return channels_first(image), np.array([index, unreadable], np.int64)
+        return image, np.array([index, unreadable], np.int64)
 
 
 class EvalStream:
@@ -254,8 +278,7 @@ class EvalStream:
             return
         rows: list[NDArray[np.int64]] = []
         source = _EvalSource(self._images, self._data, self._indices)
-        prefetch = prefetch_size(self._per_batch_size, self._data.img_size)
-        shape = _Shape(2, self._per_batch_size, self._workers, prefetch)
+        shape = _Shape((np.zeros(2, np.int64),), self._per_batch_size, self._data.img_size, self._workers)
         for (images,) in _batches(source, shape, rows.append):
             indices, unreadable = rows.pop().T
             self._unreadable.update({str(self._images.path(int(index))): 1 for index in indices[unreadable == 1]})

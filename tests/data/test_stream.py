@@ -168,6 +168,26 @@ def test_a_failing_sample_shows_its_file_and_its_traceback(dataset, workers):
     assert_no_children()
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])  # one, four and one row a call of a process
+def test_batches_come_in_order_when_they_wait_for_their_places(dataset, batch):
+    train = stream(dataset, workers=2, batch=batch)
+    counts = []
+    for number, (_, _, count) in enumerate(train.batches(0, 3 * train.steps_per_epoch)):
+        if number < 2:
+            time.sleep(0.2)  # the processes fill all places meanwhile
+        counts.append(count.asnumpy())
+    used = train.steps_per_epoch * batch
+    assert np.concatenate(counts).tolist() == [i for epoch in range(3) for i in epoch_permutation(1, epoch, 10)[:used]]
+
+
+def test_a_batch_stays_as_it_is_while_others_are_made(dataset):
+    train = stream(dataset, workers=2)
+    held = [(batch, [column.asnumpy().copy() for column in batch]) for batch in train.batches(0, 15)]
+    for batch, copies in held:
+        for column, copy in zip(batch, copies, strict=True):
+            np.testing.assert_array_equal(column.asnumpy(), copy)
+
+
 def test_closing_early_ends_the_processes(dataset):
     batches = stream(dataset, DATA, workers=2).batches(0, 15)
     next(batches)
@@ -205,9 +225,9 @@ def test_worker_count():
     assert 1 <= worker_count(None, 1) <= 8
 
 
-def test_queues_are_short_for_large_batches():
+def test_fewer_large_batches_are_made_in_advance():
     assert prefetch_size(2, 32) == 16
-    assert prefetch_size(16, 608) == 15  # 256 MB over 17.7 MB
+    assert prefetch_size(16, 608) == 5  # 96 MB over 17.7 MB
     assert prefetch_size(256, 608) == 2
 
 
