@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.errors import StoppedError, UserError
 
 FLAT_NAMES = {  # flat name -> (dotted key, help)
     "device_target": ("device_target", "auto, CPU, Ascend or GPU; default: what the machine has"),
@@ -98,6 +98,8 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
             raise
         print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr, flush=True)
         return UserError.exit_status
+    except StoppedError as stop:
+        return stop.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return 130

@@ -22,6 +22,7 @@ from mindyolo_v4.engine.disk import full_disk_told, replace_text
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.run import TrainingParts, check_accumulation
 from mindyolo_v4.engine.run_lock import run_lock
+from mindyolo_v4.engine.stopping import interruptible
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
@@ -90,7 +91,7 @@ def timed_outputs(
     The milliseconds of waiting for batches and of `forward` are added to `read_ms` and `network_ms` of `spent`.
     """
     since = time.perf_counter()
-    for images, indices in stream.batches():
+    for images, indices in interruptible(stream.batches()):
         read = time.perf_counter()
         output = forward(images)
         spent["read_ms"] += (read - since) * 1000
