@@ -4,10 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindyolo_v4 import environment  # noqa: F401  sets the process up before MindSpore or OpenCV loads
+from mindyolo_v4 import environment  # sets the process up before MindSpore or OpenCV loads
 from mindyolo_v4.command_line import build_parser, parse, run_command
 from mindyolo_v4.config import build_config, read_tree
-from mindyolo_v4.data.imagenet import holds_synsets
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -17,6 +16,8 @@ def main(argv: Sequence[str]) -> int:
     parser = build_parser("train.py", "Train a detector or a classifier.")
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help="continue from the newest checkpoint")
     arguments = parse(parser, argv)
+    from mindyolo_v4.data.imagenet import holds_synsets
+
     root = dict(arguments.overrides).get("data.root")
     is_imagenet = root is not None and holds_synsets(root)
     default = CONFIGS / ("cspdarknet53/imagenet.yaml" if is_imagenet else "yolov4/yolov4.yaml")
@@ -33,4 +34,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    environment.listen_for_signals()  # before NumPy starts threads
     sys.exit(run_command(main))

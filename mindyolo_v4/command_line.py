@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.errors import StoppedError, UserError
 from mindyolo_v4.watch import WATCH
 
 FLAT_NAMES = {  # flat name -> (dotted key, help)
@@ -105,6 +105,8 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         print(f"error: {text}", file=sys.stderr, flush=True)
         WATCH.failed(text)
         return UserError.exit_status
+    except StoppedError as stop:
+        return stop.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         WATCH.failed("interrupted")

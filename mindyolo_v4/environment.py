@@ -4,6 +4,10 @@ A variable that the user has set is never touched. Nothing heavy is imported her
 """
 
 import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +16,7 @@ _DEFAULTS = {
     "OPENCV_FOR_THREADS_NUM": "1",  # parallelism comes from the loader's processes
     "GLOG_v": "3",  # MindSpore: errors only
 }
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads either, the first one first
 
 
@@ -49,4 +54,46 @@ def prepare() -> tuple[str, ...]:
     return ()
 
 
+def listen_for_signals() -> None:
+    """Let a thread of its own wait for SIGTERM and SIGINT; called before any library starts threads.
+
+    No handler would do: MindSpore replaces the one of SIGINT by its own, which sends SIGTERM, whenever a graph runs. So
+    both are blocked in this thread and those that it starts. A forked process gets them back, Ctrl-C left out: that
+    reaches the whole group, and the parent ends its processes itself.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    os.register_at_fork(after_in_child=_unblock_signals)
+    threading.Thread(target=_wait_for_signals, name="signals", daemon=True).start()
+
+
+def deliver_signals(receiver: Callable[[signal.Signals, bool], None] | None) -> None:
+    """Hand signals to `receiver`(signal, whether the process sent it to itself); None: the next one ends the process.
+
+    It is called in the thread that `listen_for_signals` has started; without that thread, never.
+    """
+    _receivers[:] = [] if receiver is None else [receiver]
+
+
+def leave(number: signal.Signals) -> None:
+    """End the process at once with the status that a shell shows for the signal."""
+    sys.stderr.write("interrupted\n")
+    sys.stderr.flush()
+    os._exit(128 + number)
+
+
+def _wait_for_signals() -> None:
+    while True:
+        told = signal.sigwaitinfo(STOP_SIGNALS)
+        number = signal.Signals(told.si_signo)
+        if not _receivers:
+            leave(number)
+        _receivers[0](number, told.si_pid == os.getpid())
+
+
+def _unblock_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+_receivers: list[Callable[[signal.Signals, bool], None]] = []
 _NOTES = prepare()

@@ -25,6 +25,7 @@ from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.run import TrainingParts, check_accumulation
 from mindyolo_v4.engine.run_lock import run_lock
 from mindyolo_v4.engine.schedule import describe_batch
+from mindyolo_v4.engine.stopping import interruptible
 from mindyolo_v4.models.blocks import choose_fused, describe_norm
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
@@ -95,7 +96,7 @@ def timed_outputs(
     """
     since = time.perf_counter()
     compiled = False
-    for images, indices in stream.batches():
+    for images, indices in interruptible(stream.batches()):
         read = time.perf_counter()
         with nullcontext() if compiled else WATCH.pause("compiling"):
             output = forward(images)

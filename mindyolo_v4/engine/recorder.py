@@ -35,6 +35,7 @@ class TrainingState:
     best: dict[str, Any] | None = None  # metrics of the best checkpoint, with epoch, step, train_seconds
     epoch_loss_sum: float = 0.0  # over the finite steps of the epoch that has begun
     epoch_finite_steps: int = 0
+    validation_due: bool = False  # a signal has ended the validation of this step
     steps_per_epoch: int = 0  # optimizer steps
     world_size: int = 1
 

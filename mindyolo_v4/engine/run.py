@@ -5,7 +5,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,11 @@ class Run:
         self.compiled = False
         self.ticked = time.monotonic()
 
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 1, of the last step that was done."""
+        return math.ceil(self.state.step / self.steps_per_epoch)
+
     def micro_batches(self, first: int, last: int) -> Iterator[list[MicroBatch]]:
         """Yield the micro-batches of optimizer steps first..last-1; an epoch's left-over ones are passed by."""
         per_epoch, k = self.parts.steps_per_epoch, self.accumulate
@@ -113,37 +118,55 @@ class Run:
         self.compiled = True
         return values, finite
 
-    def validate(self, epoch: int, files: RunFiles) -> None:
+    def end_epoch(self, files: RunFiles, last: bool) -> None:
+        """Validate and save what the settings ask for at the end of an epoch or, with `last`, of the training."""
+        ended, every = self.state.step % self.steps_per_epoch == 0, self.settings.val_interval
+        if self.parts.evaluate is not None and (last or (ended and self.epoch % every == 0)):
+            self.validate(files)
+        self.save()
+
+    def complete(self, files: RunFiles, resumed: Path | None, last_step: int) -> None:
+        """Make up for what a stopped or killed training has left undone behind the step that it resumes from."""
+        if self.state.validation_due:
+            self.end_epoch(files, last=True)
+        elif resumed is not None and resumed.name != checkpoint.LAST and self.state.step >= last_step:
+            self.save()  # last.ckpt is damaged, and no step will write it again
+
+    def validate(self, files: RunFiles) -> None:
         """Score the network, with averaged weights where there are any; keep the metrics if they are the best."""
         assert self.parts.evaluate is not None
         self.train_step.average_statistics()
-        with self.ema.swapped_in() if self.ema else nullcontext():
-            self.parts.network.set_train(False)
+        self.state.validation_due = True  # until it is over: a signal may end it
+        with self.ema.swapped_in() if self.ema else nullcontext(), _inference(self.parts.network):
             metrics = dict(self.parts.evaluate())
-            self.parts.network.set_train(True)
+        self.state.validation_due = False
         self.tick()
         state, name = self.state, self.parts.best_metric
-        files.metrics(state.step, epoch, state.train_seconds, metrics)
+        files.metrics(state.step, self.epoch, state.train_seconds, metrics)
         measured = metrics.get(name)
         value = -math.inf if measured is None else measured  # None: no truths to score against
-        logger.info("epoch %d, step %d: %s %.4f", epoch, state.step, name, value)
+        logger.info("epoch %d, step %d: %s %.4f", self.epoch, state.step, name, value)
         if state.best is None or value > state.best.get(name, -math.inf):
-            state.best = metrics | {"epoch": epoch, "step": state.step, "train_seconds": state.train_seconds}
+            state.best = metrics | {"epoch": self.epoch, "step": state.step, "train_seconds": state.train_seconds}
             files.best(state.best)
-            self._write(self.folder / checkpoint.BEST, epoch)
+            self._write(self.folder / checkpoint.BEST)
 
-    def save(self, epoch: int) -> None:
+    def save(self) -> None:
         """Write last.ckpt, and epoch_NNNN.ckpt and step_NNNNNNNN.ckpt where they are due."""
-        self.train_step.average_statistics()
-        self.tick()
-        step, settings = self.state.step, self.settings
-        self._write(self.folder / checkpoint.LAST, epoch)
-        if step % self.steps_per_epoch == 0 and epoch % settings.checkpoint_interval == 0:
-            self._write(checkpoint.epoch_path(self.folder, epoch), epoch)
+        self.save_last()
+        step = self.state.step
+        if step % self.steps_per_epoch == 0 and self.epoch % self.settings.checkpoint_interval == 0:
+            self._write(checkpoint.epoch_path(self.folder, self.epoch))
             self._keep_newest(checkpoint.EPOCH)
         if self.due_inside_epoch():
-            self._write(checkpoint.step_path(self.folder, step), epoch)
+            self._write(checkpoint.step_path(self.folder, step))
             self._keep_newest(checkpoint.STEP)
+
+    def save_last(self) -> None:
+        """Write last.ckpt; called on every device."""
+        self.train_step.average_statistics()
+        self.tick()
+        self._write(self.folder / checkpoint.LAST)
 
     def due_inside_epoch(self) -> bool:
         """Tell whether `checkpoint_steps` asks for a checkpoint of this step."""
@@ -192,11 +215,20 @@ class Run:
         if self.writes:
             checkpoint.keep_newest(self.folder, kind, self.settings.keep_checkpoints)
 
-    def _write(self, path: Path, epoch: int) -> None:
+    def _write(self, path: Path) -> None:
         with WATCH.pause("saving"):
             if self.writes:
-                card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": epoch}}
+                card = dict(self.parts.card) | {"training": asdict(self.state) | {"epoch": self.epoch}}
                 checkpoint.save(path, self.tensors(), card, with_sum=True)
+
+
+@contextmanager
+def _inference(network: nn.Cell) -> Iterator[None]:
+    network.set_train(False)
+    try:
+        yield
+    finally:
+        network.set_train(True)
 
 
 def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:

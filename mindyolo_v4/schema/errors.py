@@ -1,4 +1,6 @@
-"""The one exception that means "the user can mend this"; every command prints it as one line."""
+"""The exceptions that end a command: "the user can mend this", printed as one line; and "told to stop"."""
+
+import signal
 
 
 class UserError(Exception):
@@ -22,6 +24,15 @@ class UserError(Exception):
         ]
         suffix = f" ({', '.join(details)})" if details else ""
         super().__init__(f"{self.subject}: {problem}{suffix}".replace("\n", " "))
+
+
+class StoppedError(Exception):
+    """A training was told to stop by a signal; its log says where it stands."""
+
+    def __init__(self, number: signal.Signals):
+        self.signal = number
+        self.exit_status = 128 + number  # as a shell has it: 143 for SIGTERM, 130 for SIGINT
+        super().__init__(number.name)
 
 
 def require(condition: bool, key: str, problem: str, got: object = None, expected: object = None) -> None:

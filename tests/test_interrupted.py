@@ -1,0 +1,167 @@
+"""train.py killed, told to stop and resumed, as real processes: nothing is lost, nothing is left behind."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RECIPE = """
+model: {{architecture: yolov4-tiny, width: 0.0625, objectness_prior: 0.3}}
+data:
+  format: yolo
+  root: {root}
+  train: images/train
+  val: images/val
+  img_size: 64
+  num_workers: 2
+  max_truths: 20
+  augment: {{mosaic: canvas, mosaic_prob: 0.5, scale: 0.3, flip_prob: 0.5}}
+optimizer: {{lr: 1.0e-5}}
+schedule: {{warmup_steps: 2}}
+train:
+  epochs: {epochs}
+  per_batch_size: 2
+  accumulate: 2
+  loss_scale: dynamic
+  ema: {{decay: 0.9, ramp_steps: 2}}
+  checkpoint_steps: 2
+device_target: CPU
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    write_scenes(folder / "scenes", SceneSet(train=16, val=2, img_size=128, seed=0))
+    for name, epochs in (("short", 2), ("long", 2000)):
+        (folder / f"{name}.yaml").write_text(RECIPE.format(root=folder / "scenes", epochs=epochs))
+    return folder / "short.yaml"
+
+
+def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
+    """Start a training as the leader of a process group, which tells its loader processes from all others."""
+    command = [sys.executable, "train.py", "--config", str(recipe), "--save_dir", str(folder), *options]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    path = folder / "steps.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for_rows(process: subprocess.Popen, folder: Path, count: int) -> None:
+    for _ in range(6000):
+        if len(rows(folder)) >= count or process.poll() is not None:
+            return
+        time.sleep(0.01)
+    pytest.fail("no step was done")
+
+
+def members(group: int) -> list[int]:
+    """Return the processes of a group that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_until_gone(group: int) -> list[int]:
+    for _ in range(100):
+        if not members(group):
+            break
+        time.sleep(0.1)
+    return members(group)
+
+
+def losses(folder: Path) -> list[tuple[str, str]]:
+    return [(row["step"], row["loss"]) for row in rows(folder)]
+
+
+def tensor_bytes(path: Path) -> dict[str, bytes]:
+    from mindyolo_v4.engine import checkpoint
+
+    data = path.read_bytes()
+    index = checkpoint.checked_index(path)
+    return {name: data[entry.start : entry.start + entry.size] for name, entry in index.items() if name != "card"}
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the processes a temporary folder of their own, of a short name as sockets want it."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_a_killed_training_goes_on_bit_for_bit(recipe: Path, tmp_path: Path, temporary: Path) -> None:
+    """Killed after the fifth of 8 steps, resumed from the checkpoint of the fourth with another number of loaders."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    process = start(recipe, whole, "--data.num_workers", "1")
+    assert process.wait(120) == 0, process.communicate()[1]
+    assert list(temporary.iterdir()) == []
+    process = start(recipe, halves)
+    wait_for_rows(process, halves, 5)
+    process.kill()
+    process.wait(20)
+    assert (halves / "run.lock").exists()
+    assert wait_until_gone(process.pid) == []
+    process = start(recipe, halves, "--resume")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "taken over" in errors
+    assert f"{halves}/last.ckpt at step" in errors
+    assert losses(whole) == losses(halves)
+    assert len(losses(whole)) == 8
+    assert tensor_bytes(whole / "last.ckpt") == tensor_bytes(halves / "last.ckpt")
+    assert not (halves / "run.lock").exists()
+    assert sorted(path.name for path in whole.glob("*.ckpt*")) == sorted(path.name for path in halves.glob("*.ckpt*"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_training_with_a_checkpoint(
+    recipe: Path, tmp_path: Path, temporary: Path, number: signal.Signals, status: int
+) -> None:
+    process = start(recipe.with_name("long.yaml"), tmp_path / "run")
+    wait_for_rows(process, tmp_path / "run", 3)
+    assert len(members(process.pid)) > 1
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+        second = None
+    else:
+        second = start(recipe, tmp_path / "run", "--resume")  # while the first one lives
+        _, refused = second.communicate(timeout=60)
+        assert second.returncode == 2
+        assert f'"pid": {process.pid}' in refused
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert wait_until_gone(process.pid) == []
+    assert list(temporary.iterdir()) == []
+    line = errors.strip().splitlines()[-1]
+    assert f"stopped by {number.name} at step" in line
+    assert "--resume" in line
+    assert "Traceback" not in errors
+    assert f"at step {rows(tmp_path / 'run')[-1]['step']} of" in line
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"last.ckpt", "last.ckpt.sha256"} <= names
+    assert not {name for name in names if name == "run.lock" or name.startswith(".")}
