@@ -27,7 +27,7 @@ def check_port(variables: Mapping[str, str]) -> None:
         return
     taken = f"{host}:{port} is held by another program"
     if variables.get("MS_ROLE") == "MS_SCHED":
-        busy = not _can_listen(host, port)
+        busy = not _can_bind(host, port)
     else:
         busy = _is_own_address(host) and _is_foreign_for_long(port)
     if busy:
@@ -48,12 +48,11 @@ def explain(error: RuntimeError, variables: Mapping[str, str]) -> ClusterError:
     return ClusterError("msrun", problem, expected="--worker_num processes in all; --cluster_time_out sets the wait")
 
 
-def _can_listen(host: str, port: int) -> bool:
+def _can_bind(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-            probe.listen(1)
+            probe.bind((host, port))  # without listening: a worker that reached this socket would wait for it
         except OSError:
             return False
     return True
