@@ -9,6 +9,7 @@ from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.watch import EXIT_STATUS
 
 LOOKS = 3  # a second apart
+SCHEDULER_COMES_S = 30.0
 
 
 class ClusterError(UserError):
@@ -77,14 +78,28 @@ def _is_foreign_for_long(port: int) -> bool:
 
 
 def _is_foreign(port: int) -> bool:
-    """Tell whether somebody else than a child of this process's own launcher listens at a port."""
+    """Tell whether somebody else than a child of this process's own launcher listens at a port.
+
+    A worker that comes before its scheduler may be lost to MindSpore for half a minute, so this waits for a listener.
+    """
     import psutil  # MindSpore's own dependency
 
     try:
-        found = [one for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port]
         launcher = psutil.Process(os.getppid())
-        if not found or not any("msrun" in word for word in launcher.cmdline()[:3]):
+        if not any("msrun" in word for word in launcher.cmdline()[:3]):
             return False
-        return all(one.pid is None or psutil.Process(one.pid).ppid() != launcher.pid for one in found)
+        found, until = _listeners(port), time.monotonic() + SCHEDULER_COMES_S
+        while not found and time.monotonic() < until:
+            time.sleep(0.2)
+            found = _listeners(port)
+        return bool(found) and all(one is None or psutil.Process(one).ppid() != launcher.pid for one in found)
     except psutil.Error:  # a process has ended meanwhile, or the system does not tell
         return False
+
+
+def _listeners(port: int) -> list[int | None]:
+    """Return the processes that listen at a port of this machine; None where the system does not tell which."""
+    import psutil
+
+    found = psutil.net_connections("tcp")
+    return [one.pid for one in found if one.status == "LISTEN" and one.laddr.port == port]
