@@ -9,6 +9,7 @@ from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.watch import EXIT_STATUS
 
 LOOKS = 3  # a second apart
+SCHEDULER_COMES_S = 30.0
 
 
 class ClusterError(UserError):
@@ -27,7 +28,7 @@ def check_port(variables: Mapping[str, str]) -> None:
         return
     taken = f"{host}:{port} is held by another program"
     if variables.get("MS_ROLE") == "MS_SCHED":
-        busy = not _can_listen(host, port)
+        busy = not _can_bind(host, port)
     else:
         busy = _is_own_address(host) and _is_foreign_for_long(port)
     if busy:
@@ -48,12 +49,11 @@ def explain(error: RuntimeError, variables: Mapping[str, str]) -> ClusterError:
     return ClusterError("msrun", problem, expected="--worker_num processes in all; --cluster_time_out sets the wait")
 
 
-def _can_listen(host: str, port: int) -> bool:
+def _can_bind(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-            probe.listen(1)
+            probe.bind((host, port))  # without listening: a worker that reached this socket would wait for it
         except OSError:
             return False
     return True
@@ -78,14 +78,28 @@ def _is_foreign_for_long(port: int) -> bool:
 
 
 def _is_foreign(port: int) -> bool:
-    """Tell whether somebody else than a child of this process's own launcher listens at a port."""
+    """Tell whether somebody else than a child of this process's own launcher listens at a port.
+
+    A worker that comes before its scheduler may be lost to MindSpore for half a minute, so this waits for a listener.
+    """
     import psutil  # MindSpore's own dependency
 
     try:
-        found = [one for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port]
         launcher = psutil.Process(os.getppid())
-        if not found or not any("msrun" in word for word in launcher.cmdline()[:3]):
+        if not any("msrun" in word for word in launcher.cmdline()[:3]):
             return False
-        return all(one.pid is None or psutil.Process(one.pid).ppid() != launcher.pid for one in found)
+        found, until = _listeners(port), time.monotonic() + SCHEDULER_COMES_S
+        while not found and time.monotonic() < until:
+            time.sleep(0.2)
+            found = _listeners(port)
+        return bool(found) and all(one is None or psutil.Process(one).ppid() != launcher.pid for one in found)
     except psutil.Error:  # a process has ended meanwhile, or the system does not tell
         return False
+
+
+def _listeners(port: int) -> list[int | None]:
+    """Return the processes that listen at a port of this machine; None where the system does not tell which."""
+    import psutil
+
+    found = psutil.net_connections("tcp")
+    return [one.pid for one in found if one.status == "LISTEN" and one.laddr.port == port]

@@ -189,6 +189,26 @@ def test_logger_writes_file_and_console(tmp_path, capsys, monkeypatch):
         runtime.PACKAGE_LOGGER.setLevel(logging.NOTSET)
 
 
+def test_each_of_several_ranks_has_its_log(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runtime.environment, "notes", lambda: ())
+    propagate = runtime.PACKAGE_LOGGER.propagate
+    try:
+        for rank in (0, 1):
+            runtime.setup_logger(tmp_path / "run", rank, world_size=2)
+            logging.getLogger("mindyolo_v4.engine.loop").info("step of %d", rank)
+        names = {path.name: path.read_text() for path in (tmp_path / "run").iterdir()}
+        assert sorted(names) == ["rank_0.log", "rank_1.log", "train.log"]
+        assert names["train.log"] == names["rank_0.log"]
+        assert names["rank_1.log"].endswith("INFO step of 1\n")
+        assert capsys.readouterr().err == "step of 0\n"
+    finally:
+        for handler in list(runtime.PACKAGE_LOGGER.handlers):
+            runtime.PACKAGE_LOGGER.removeHandler(handler)
+            handler.close()
+        runtime.PACKAGE_LOGGER.propagate = propagate
+        runtime.PACKAGE_LOGGER.setLevel(logging.NOTSET)
+
+
 def test_peak_memory_is_the_kernels_own_count():
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     kilobytes = int(status["VmHWM"].split()[0])

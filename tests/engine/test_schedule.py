@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from mindyolo_v4.engine.schedule import learning_rates
-from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig
+from mindyolo_v4.engine.schedule import describe_batch, learning_rates, rate_factor
+from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.schema.root import Config
+from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
 def rates(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, epochs: int = 1) -> np.ndarray:
@@ -120,3 +122,26 @@ def test_warmup_takes_at_most_half():
 def test_milestones_as_fractions():
     schedule = ScheduleConfig(kind="step", milestones=(0.8, 0.9), milestone_unit="fraction")
     assert rates(1.0, schedule, 10).tolist() == pytest.approx([1.0] * 8 + [0.1, 0.01])
+
+
+def batches(scale_lr: bool, global_batch: int | None, accumulate: int = 1) -> Config:
+    train = TrainConfig(per_batch_size=4, accumulate=accumulate, global_batch=global_batch)
+    return Config(optimizer=OptimizerConfig(lr=0.1, scale_lr=scale_lr), train=train)
+
+
+def test_linear_rule_for_another_global_batch():
+    assert rate_factor(batches(True, 64), 8) == 0.5  # 8 x 4 of 64
+    assert rate_factor(batches(True, 64, accumulate=2), 8) == 1.0
+    assert rate_factor(batches(True, 16), 8) == 2.0
+    assert rate_factor(batches(False, 64), 8) == 1.0
+    with pytest.raises(UserError, match=r"optimizer\.scale_lr: needs train\.global_batch"):
+        batches(True, None)
+
+
+def test_what_is_said_of_the_global_batch():
+    assert describe_batch(batches(False, 64), 16) == describe_batch(batches(False, None), 3) == ""
+    scaled = describe_batch(batches(True, 64), 8)
+    assert scaled == "8 x 4 x 1 = 32 images a step: the peak learning rate is 0.1 x 32 / 64 = 0.05 (optimizer.scale_lr)"
+    hint = describe_batch(batches(False, 64), 8)
+    assert hint.startswith("hint: 8 x 4 x 1 = 32 images a step, but the recipe's learning rate 0.1 is for 64;")
+    assert "0.1 x 32 / 64 = 0.05" in hint

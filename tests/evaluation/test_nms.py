@@ -203,3 +203,19 @@ def test_to_original_drops_what_lies_in_the_border():
     moved = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([3, 1])).to_original(geometry)
     np.testing.assert_allclose(moved.boxes_xyxy_px, [[100, 50, 150, 100]], rtol=1e-6)
     assert moved.class_ids.tolist() == [3]
+
+
+def test_detections_come_back_from_rows_image_by_image():
+    boxes = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32) / np.float32(3)
+    found = Detections(boxes, np.array([0.9, 1 / 3], np.float32), np.array([79, 0]))
+    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    rows = np.concatenate([nms.detection_rows(2**24 - 1, found), nms.detection_rows(7, none)])
+    rows = np.concatenate([rows, nms.detection_rows(3, found)])
+    assert (rows.dtype, rows.shape) == (np.float32, (4, nms.DETECTION_COLUMNS))
+    back = dict(nms.detections_by_image(rows))
+    assert list(back) == [3, 2**24 - 1]
+    for one in back.values():
+        assert one.boxes_xyxy_px.tobytes() == boxes.tobytes()
+        assert one.scores.tobytes() == found.scores.tobytes()
+        assert one.class_ids.tolist() == [79, 0]
+    assert list(nms.detections_by_image(rows[:0])) == []
