@@ -74,12 +74,7 @@ def main() -> int:
 
 def train(config: Config, runtime: Runtime, batch: dict[str, np.ndarray], steps: int) -> dict:
     """Time the first call and `steps` further ones of the training step that `detect.train` compiles."""
-    network = build_detector(config.model, CLASSES, config.seed)
-    forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
-    forward.set_train(True)
-    step = TrainStep(forward, network, build_optimizer(network, config.optimizer), None, StepSettings())
-    tensors = (Tensor(batch["images"]), *tables(batch))
-
+    step, tensors = training_step(config, batch), (Tensor(batch["images"]), *tables(batch))
     cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
     losses: list[float] = []
 
@@ -89,6 +84,14 @@ def train(config: Config, runtime: Runtime, batch: dict[str, np.ndarray], steps:
 
     timed = time_calls(call, steps)
     return {**timed, "losses": losses, "compile_s": timed["first_s"] - timed["step_s"]}
+
+
+def training_step(config: Config, batch: dict[str, np.ndarray]) -> TrainStep:
+    """Return the step that `detect.train` compiles, on a new network."""
+    network = build_detector(config.model, CLASSES, config.seed)
+    forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
+    forward.set_train(True)
+    return TrainStep(forward, network, build_optimizer(network, config.optimizer), None, StepSettings())
 
 
 def infer(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:

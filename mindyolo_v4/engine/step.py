@@ -17,6 +17,7 @@ from mindyolo_v4.engine.mapping import (
     scale_each,
 )
 from mindyolo_v4.engine.parameters import batch_statistics
+from mindyolo_v4.runtime import return_freed_memory
 
 SCALE_WINDOW = 2000  # finite steps in a row before the dynamic loss scale doubles
 
@@ -186,6 +187,7 @@ class TrainStep:
         self, forward: nn.Cell, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, settings: StepSettings
     ):
         self.settings, self.ema = settings, ema
+        self.compiled = False
         self.scaler = build_scaler(settings)
         self.update = Update(network, optimizer, ema, self.scaler, settings)
         gradients = Gradients(forward, optimizer.parameters, self.scaler)
@@ -202,12 +204,25 @@ class TrainStep:
     def __call__(self, learning_rate: float, micro_batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
         """Return (values float32 (1 + parts,): total and parts, mean over the global batch; finite: bool scalar)."""
         rate = Tensor(learning_rate, ms.float32)
+        self._compile(rate, micro_batches[0])
         if self.settings.accumulate == 1:
             (batch,) = micro_batches
             return self.fused(rate, *batch)
         for batch in micro_batches:
             self.add(*batch)
         return self.apply(rate)
+
+    def _compile(self, rate: Tensor, batch: tuple[Tensor, ...]) -> None:
+        """Compile ahead of the first step, so that the memory which that took is free before the step's own."""
+        if self.compiled or ms.get_context("mode") != ms.GRAPH_MODE:
+            return
+        if self.settings.accumulate == 1:
+            self.fused.compile(rate, *batch)
+        else:
+            self.add.compile(*batch)
+            self.apply.compile(rate)
+        return_freed_memory()
+        self.compiled = True
 
     def graphs(self) -> tuple[nn.Cell, ...]:
         """Return the cells that a call compiles, in order."""
