@@ -1,12 +1,13 @@
-"""The input pipeline in images a second of one process, against ultralytics' own YOLODataset.
+"""The input pipeline in images a second of one core, against ultralytics' own YOLODataset.
 
 608 pixels, COCO's first 128 pictures, mosaic, mixup 0.1, translation, zoom, HSV and flips of the same strengths, no
 albumentations in either; threads of OpenCV and PyTorch off. A sample is a uint8 image, channels first, and its boxes,
 of ours also the target tables of the loss. Neither keeps a decoded image for longer than its neighbours need it: ours
 decodes each about once an epoch (printed), the peer once and again where mixup draws an image from afar.
 --steps is the number of timed passes over the pictures, after one that warms up. Every measurement is a process of its
-own. Bounds are the smallest ratios that pass. The second figure: our samples in MindData's processes, batched, images a
-second and process, against our plain loop.
+own. Compared are images a core second, that is of the CPU time of all processes of a measurement, since other load on
+the machine hardly changes it; images a second are printed beside it. Bounds are the smallest ratios that pass. The
+second figure: our samples in MindData's processes, batched, against our plain loop.
 """
 
 import json
@@ -33,12 +34,12 @@ def main() -> int:
     python, kept = peer_python("ultralytics"), True
     for size in options.img_size:
         common = {"img_size": size, "steps": options.steps, "batch": options.batch, "data_dir": data_dir}
-        print(f"{size} px, images a second:", flush=True)
+        print(f"{size} px, images a core second:", flush=True)
         taken = in_turns(
             {
-                "ours": lambda common=common: images_a_second("plain", common),
-                "ultralytics": lambda common=common: peer_images_a_second(python, common),
-                "workers": lambda common=common: images_a_second("workers", common),
+                "ours": lambda common=common: our_rate("plain", common),
+                "ultralytics": lambda common=common: peer_rate(python, common),
+                "workers": lambda common=common: our_rate("workers", common),
             },
             options.pairs,
         )
@@ -50,22 +51,25 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def images_a_second(mode: str, common: dict[str, object]) -> float:
-    """Measure ours: the plain loop, or the rate of each of MindData's processes."""
+def our_rate(mode: str, common: dict[str, object]) -> float:
+    """Measure the plain loop, or the stream with MindData's processes, in images a core second."""
     found = run_module("loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
     decodes, peak = found["decodes"], found["peak_gb"]
+    print(f"  {mode}: {found['images_a_second']:.4g} images a second and process that makes them", flush=True)
     print(f"  {mode}: {decodes:.2f} decodes a sample, peak memory of a process {peak:.3g} GB", flush=True)
-    return found["images_a_second"]
+    return found["images_a_core_second"]
 
 
-def peer_images_a_second(python: Path, common: dict[str, object]) -> float:
+def peer_rate(python: Path, common: dict[str, object]) -> float:
     """Measure ultralytics on a copy of the data, since it writes a cache file beside the labels."""
     variables = {"YOLO_CONFIG_DIR": str(peer_folder()), "YOLO_OFFLINE": "true"}
     with tempfile.TemporaryDirectory() as folder:
         options = {name: value for name, value in common.items() if name != "batch"}
         options |= {"strengths": json.dumps(STRENGTHS), "scratch": folder}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return run_json([python, "-m", "benchmarks.loader_ultralytics", *words], variables)["images_a_second"]
+        found = run_json([python, "-m", "benchmarks.loader_ultralytics", *words], variables)
+    print(f"  ultralytics: {found['images_a_second']:.4g} images a second", flush=True)
+    return found["images_a_core_second"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """One measurement of our input pipeline, in this process; `benchmarks.loader` starts it.
 
 plain: samples made one after the other, with their target tables. workers: the training stream with MindData's
-processes, images a second and process, timed after the first pass.
+processes, timed after the first pass. Both give images a second (for each process that makes samples) and images a
+core second, that is of the CPU time of all processes.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import time
 
 import cv2
+import psutil
 
 from benchmarks.made_batch import make_assigner, recipe
 from mindyolo_v4.data.augment import TrainSamples
@@ -34,10 +36,10 @@ def main() -> int:
     options = parser.parse_args()
     config = configured(options)
     samples = TrainSamples(read_split(config.data, "train"), config.data, SEED, MANY_EPOCHS)
-    rate = {"plain": plain, "workers": workers}[options.mode](samples, config, options)
+    rates = {"plain": plain, "workers": workers}[options.mode](samples, config, options)
     decodes = samples.images.cache.decodes / ((options.steps + 1) * len(samples))
     kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"images_a_second": rate, "decodes": decodes, "peak_gb": kilobytes * 1024 / 1e9}))
+    print(json.dumps({**rates, "decodes": decodes, "peak_gb": kilobytes * 1024 / 1e9}))
     return 0
 
 
@@ -57,8 +59,8 @@ def configured(options: argparse.Namespace) -> Config:
     return recipe(options.img_size, *((name, str(value)) for name, value in overrides.items()))
 
 
-def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) -> float:
-    """Return the images a second of a loop over samples."""
+def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) -> dict[str, float]:
+    """Return the rates of a loop over samples."""
     cv2.setNumThreads(1)
     assign = make_assigner(config)
 
@@ -69,25 +71,40 @@ def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) ->
             assign(*sample.targets())
 
     one_pass(0)
-    started = time.perf_counter()
+    started, cores_from = time.perf_counter(), core_seconds()
     for epoch in range(1, options.steps + 1):
         one_pass(epoch)
-    return options.steps * len(samples) / (time.perf_counter() - started)
+    count = options.steps * len(samples)
+    return rates(count, time.perf_counter() - started, core_seconds() - cores_from)
 
 
-def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) -> float:
-    """Return the images a second that the stream delivers, for each of its processes."""
+def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) -> dict[str, float]:
+    """Return the rates at which the stream delivers."""
     from mindyolo_v4.data.stream import TrainStream, worker_count  # loads MindSpore, which the plain loop does without
 
     stream = TrainStream(samples, make_assigner(config), options.batch, config.data.num_workers)
     batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
-    warm_up = stream.steps_per_epoch
-    for _ in range(warm_up):
+    for _ in range(stream.steps_per_epoch):
         next(batches)
-    started, count = time.perf_counter(), 0
-    for images, *_ in batches:
-        count += len(images)
-    return count / (time.perf_counter() - started) / worker_count(config.data.num_workers, 1)
+    started, cores_from = time.perf_counter(), core_seconds()
+    for _ in range(stream.steps_per_epoch * options.steps):
+        next(batches)
+    seconds, cores = time.perf_counter() - started, core_seconds() - cores_from  # with all processes still there
+    batches.close()
+    count = stream.steps_per_epoch * options.steps * options.batch
+    return rates(count, seconds * worker_count(config.data.num_workers, 1), cores)
+
+
+def core_seconds() -> float:
+    """Return the CPU time that this process and its children have taken."""
+    this = psutil.Process()
+    taken = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(times.user + times.system for times in taken)
+
+
+def rates(count: int, seconds: float, cores: float) -> dict[str, float]:
+    """Return images a second and a core second."""
+    return {"images_a_second": count / seconds, "images_a_core_second": count / cores}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """MindData pipelines: training micro-batches and test images, made in worker processes, counted from the start.
 
-Every row that a worker makes ends in a column of notes (what could not be read or kept), which is taken off again
-before a batch is handed on.
+MindData hands out the work and reports failures; the rows themselves go through a ring of batches in shared memory.
+Every row ends in a column of notes (what could not be read or kept), which is taken off before a batch is handed on.
 """
 
 import logging

@@ -25,17 +25,9 @@ TABLE = (  # of the commands that must exist
 LINE = re.compile(r"figure=\w[\w.]* ours=[\d.e+-]+ peer=([\d.e+-]+|-) ratio=[\d.e+-]+ bound=[\d.e+-]+")
 MADE_UP = {  # what all measuring processes together would print
     **{"step_s": 2.0, "first_s": 9.0, "compile_s": 7.0, "peak_gb": 3.0, "assign_cpu_s": 0.001, "process_s": 9.0},
-    **{
-        "losses": [1.0],
-        "version": "1",
-        "map_error": 0.0,
-        "loss_error": 0.0,
-        "ignored": 5,
-        "images_a_second": 100.0,
-        "seconds": 1.0,
-    },
+    **{"losses": [1.0], "version": "1", "map_error": 0.0, "loss_error": 0.0, "ignored": 5, "seconds": 1.0},
     **{"numbers": [0.5, 0.25], "whole_ms": 3.0, "suppression_ms": 2.0, "median_ms": 2.0, "what": "a peer"},
-    **{"parameters": 7, "cpu_fused": "stock", "images_a_second": 100.0},
+    **{"parameters": 7, "cpu_fused": "stock", "images_a_second": 100.0, "images_a_core_second": 100.0, "decodes": 1.0},
     **{"wait_s": [9.0, 0.1, 0.1], "work_s": [9.0, 0.9, 0.9], "resident_gb": [2.0] * 300},
 }
 FIGURES = {  # command -> its figures on what is made up: name, ratio, and whether all bounds are kept

@@ -1,12 +1,16 @@
 """The training samples as a function of (seed, epoch, index): determinism, partners, replacements, cuts."""
 
+import os
+import platform
+import resource
+
 import cv2
 import numpy as np
 import pytest
 
 from mindyolo_v4.boxes import letterbox_geometry
 from mindyolo_v4.data.augment import TrainSamples, epoch_permutation, partner_positions, partners
-from mindyolo_v4.data.image_ops import ImageReadError, grey_image, read_image, resize_image
+from mindyolo_v4.data.image_ops import ImageReadError, grey_image, keep_freed_memory, read_image, resize_image
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.data.sample import Sample, TruthTable, keep_largest
 from mindyolo_v4.schema.data import AugmentConfig, DataConfig
@@ -285,3 +289,17 @@ def test_resize_image_enlarges_shrinks_and_pads():
     np.testing.assert_array_equal(same[1:3], image)
     assert grey_image(3, 9).tolist() == [[[9] * 3] * 3] * 3
     assert resize_image(image, letterbox_geometry(4, 2, 8), 7).shape == (8, 8, 3)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have rules of their own")
+def test_the_memory_of_freed_images_is_used_again():
+    def new_pages():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            images = [np.full((600, 600, 3), 7, np.uint8) for _ in range(4)]
+            del images
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory(os.getpid())
+    new_pages()  # the first images need them
+    assert new_pages() < 20 * 4 * 600 * 600 * 3 / 4096 / 10
