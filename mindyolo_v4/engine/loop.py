@@ -50,7 +50,7 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
     last_step = min(len(run.rates), settings.max_steps or len(run.rates))
     stopped_by = "epochs" if last_step == len(run.rates) else "max_steps"
     part_names = parts.forward.part_names
-    files = RunFiles(folder, part_names, state.step, writes=runtime.rank == 0)
+    files = RunFiles(folder, part_names, run.resumed_step, writes=runtime.rank == 0)
     progress = Progress(part_names, state.step, last_step, settings.epochs)
     with files, progress, StopSignals(runtime.world_size) as stop:
         recorder = Recorder(state, settings, files, progress)

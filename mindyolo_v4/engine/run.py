@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ class Run:
         step_settings = _step_settings(settings, runtime)
         self.train_step = TrainStep(parts.forward, parts.network, self.optimizer, self.ema, step_settings)
         self.state = TrainingState(steps_per_epoch=self.steps_per_epoch, world_size=runtime.world_size)
+        self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.compiled = False
         self.ticked = time.monotonic()
 
@@ -180,10 +181,12 @@ class Run:
             raise UserError(path, "carries no training to resume; give it as --weight instead")
         fields = TrainingState.__dataclass_fields__
         saved = TrainingState(**{name: value for name, value in card["training"].items() if name in fields})
-        for name in ("steps_per_epoch", "world_size"):
-            there, here = getattr(saved, name), getattr(self.state, name)
-            if there != here:
-                raise UserError("--resume", f"{path} has another {name}: other data, batch or devices", here, there)
+        self.resumed_step = saved.step
+        if saved.world_size != self.state.world_size:
+            saved = self._for_these_devices(path, saved, card)
+        there, here = saved.steps_per_epoch, self.state.steps_per_epoch
+        if there != here:
+            raise UserError("--resume", f"{path} has another steps_per_epoch: other data or batch", here, there)
         self.state = saved
         self.train_step.update.remember_statistics()
         logger.info("resumed from %s at step %d", path, saved.step)
@@ -192,6 +195,32 @@ class Run:
         """Start every device from what rank 0 has."""
         take_from_rank_0(self.tensors().values(), self.state.world_size)
         self.train_step.update.remember_statistics()
+
+    def _for_these_devices(self, path: Path, saved: TrainingState, card: Mapping[str, Any]) -> TrainingState:
+        """Return the state of another number of devices with its place in the epoch counted in our steps.
+
+        A step of any number of devices takes the next images of the epoch's one order, so the images done tell the
+        step; what does not fill one of ours is done again.
+        """
+        held = card["config"]["train"]
+        there = held["per_batch_size"] * held["accumulate"] * saved.world_size  # images a step
+        here = self.settings.per_batch_size * self.accumulate * self.state.world_size
+        if abs(saved.steps_per_epoch * there - self.steps_per_epoch * here) >= max(there, here):
+            problem = f"{path} has epochs of another length, besides its {saved.world_size} devices: other data"
+            raise UserError("--resume", problem, self.steps_per_epoch * here, saved.steps_per_epoch * there)
+        epochs, images = saved.step // saved.steps_per_epoch, saved.step % saved.steps_per_epoch * there
+        place = min(images // here, self.steps_per_epoch)
+        over = 0 < place == self.steps_per_epoch  # what is left of the epoch fills no step of ours
+        step = epochs * self.steps_per_epoch + place
+        logger.warning(
+            "resumed on %d device(s) from %d: step %d of %d images becomes step %d of %d; %d images are repeated",
+            *(self.state.world_size, saved.world_size, saved.step, there, step, here),
+            0 if over else images - place * here,
+        )
+        size = {"steps_per_epoch": self.steps_per_epoch, "world_size": self.state.world_size}
+        if over:
+            saved = replace(saved, validation_due=True, epoch_loss_sum=0.0, epoch_finite_steps=0)
+        return replace(saved, step=step, **size)
 
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""

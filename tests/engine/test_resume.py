@@ -9,6 +9,7 @@ from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
 
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.loop import fit
+from mindyolo_v4.engine.run import Run
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.train import EmaConfig, TrainConfig
 
@@ -110,3 +111,27 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
     tensors = {name: value for name, value in ms.load_checkpoint(str(last)).items() if name != "card"}
     checkpoint.save(last, tensors, card)
     assert fit(Task().parts(), settings, RUNTIME, tmp_path, last).step == 8
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "batch", "at", "step", "again"),
+    [(8, 2, 3, 1, 2), (8, 2, 4, 2, 0), (8, 2, 9, 4, 2), (8, 1, 9, 9, 0), (9, 2, 7, 3, 2), (9, 2, 8, 4, 0)],
+)
+def test_another_number_of_devices_goes_on_at_the_same_image(tmp_path, caplog, per_epoch, batch, at, step, again):
+    """From 1 device x 2 images to 2 devices x `batch`: image 2 x `at` of the training is the next.
+
+    Of 18 images, 9 steps, two devices x 2 leave two out: after 16 of them their epoch is over.
+    """
+    card = {"config": {"train": {"per_batch_size": 2, "accumulate": 1}}}
+    settings = config(epochs=2, checkpoint_steps=1, keep_checkpoints=99)
+    fit(Task(steps_per_epoch=per_epoch).parts(card=card), settings, RUNTIME, tmp_path)
+    saved, runtime = checkpoint.step_path(tmp_path, at), replace(RUNTIME, world_size=2)
+    settings = config(epochs=2, per_batch_size=batch)
+    run = Run(Task(steps_per_epoch=per_epoch // batch).parts(), settings, runtime, tmp_path)
+    run.load(saved)
+    assert (run.state.step, run.state.steps_per_epoch, run.state.world_size) == (step, per_epoch // batch, 2)
+    assert run.state.validation_due is (at == 8)
+    assert run.resumed_step == at
+    assert f"; {again} images are repeated" in next(line for line in caplog.messages if "resumed on 2" in line)
+    with pytest.raises(UserError, match=r"--resume: .*epochs of another length"):
+        Run(Task(steps_per_epoch=40).parts(), settings, runtime, tmp_path).load(saved)
