@@ -13,10 +13,20 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.train.mind_ir_pb2 import ModelProto
 
 from benchmarks.made_batch import recipe, write_batch
 from mindyolo_v4 import compile_cache
-from mindyolo_v4.compile_cache import CompileCache, graph_facts, key_of, prune, read_entry, sources_digest, write_entry
+from mindyolo_v4.compile_cache import (
+    CompileCache,
+    graph_facts,
+    key_of,
+    parameters_outside,
+    prune,
+    read_entry,
+    sources_digest,
+    write_entry,
+)
 from mindyolo_v4.config import build_config
 from mindyolo_v4.runtime import Runtime
 from tests.cached_training import NARROW
@@ -187,6 +197,19 @@ def test_the_least_used_are_removed(tmp_path):
     assert time.time() - (tmp_path / "a" / "manifest.json").stat().st_mtime < 3600
     prune(tmp_path, 2)
     assert {path.name for path in tmp_path.iterdir()} == {"a", "d", "scratch-new"}
+
+
+def test_a_parameter_that_no_cell_holds_is_found(tmp_path):
+    """A graph that is read gives it arbitrary values: with a loss scaler's, gradients were 1e15 times too large."""
+    model, cell = ModelProto(), Small()
+    model.graph.parameter.add().name = f"1_construct_1:{cell.weight.name}"
+    path = tmp_path / "rank_0" / "graph_cache" / "compile_cache_0.mindir"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(model.SerializeToString())
+    assert parameters_outside((cell,), tmp_path) == []
+    model.graph.parameter.add().name = "1_construct_1:scale_value"
+    path.write_bytes(model.SerializeToString())
+    assert parameters_outside((cell,), tmp_path) == ["scale_value"]
 
 
 @pytest.mark.parametrize(
