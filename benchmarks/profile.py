@@ -2,11 +2,12 @@
 
 The operators' times are MindSpore's profiler's. The floor of the convolutions is their work, three times that of the
 forward pass, at the rate of numpy's float32 matrix product on all cores; other parts have none, so all their time is
-distance. What passes between operators is the step's own time without the profiler less all operators. Prints
-Markdown; --output writes it to a file too.
+distance. What passes between operators is the step's own time without the profiler less all operators: below 0 where
+operators run side by side. Prints Markdown; --output writes it to a file too.
 """
 
 import datetime
+import os
 import platform
 import statistics
 import sys
@@ -36,7 +37,7 @@ def main() -> int:
     made.add_argument("--output", type=Path, help="a Markdown file for the same text")
     options = made.parse_args()
     command = "python -m benchmarks.profile " + " ".join(sys.argv[1:])
-    text = ["# Profile of a training step", "", f"`{command.strip()}`, {datetime.date.today()}, {platform.processor()}"]
+    text = ["# Profile of a training step", "", f"`{command.strip()}`, {datetime.date.today()}, {processor()}"]
     with tempfile.TemporaryDirectory() as name:
         for size in options.img_size:
             networks = Networks.on_batch(Path(name), size, options.batch, options)
@@ -51,6 +52,13 @@ def main() -> int:
     if options.output:
         options.output.write_text("\n".join(text) + "\n", encoding="utf-8")
     return 0
+
+
+def processor() -> str:
+    """Return the processor's name and the number of cores that this process may use."""
+    known = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    names = [line.partition(":")[2].strip() for line in known.splitlines() if line.startswith("model name")]
+    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
 
 
 def matrix_rate() -> float:
@@ -83,10 +91,8 @@ def report(size: int, batch: int, found: dict[str, dict], rate: float) -> list[s
     floor_ms = work / rate * 1000
     version = next(iter(found.values()))["version"]
     lines = ["", f"## {size} pixels, {batch} images, MindSpore {version}", ""]
-    lines += [
-        f"Matrix product: {rate:.0f} GFLOP/s. Convolutions: {work:.0f} GFLOP a step, floor {floor_ms:.0f} ms.",
-        "",
-    ]
+    lines += [f"Matrix product: {rate:.0f} GFLOP/s; convolutions: {work:.0f} GFLOP a step, at least {floor_ms:.0f} ms."]
+    lines += [""]
     parts = {kind: part_times(one["operators"], one["step_s"] * 1000) for kind, one in found.items()}
     rows = []
     for part in (*PARTS, BETWEEN):
