@@ -106,6 +106,7 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         WATCH.failed(text)
         return UserError.exit_status
     except StoppedError as stop:
+        WATCH.done()
         return stop.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
