@@ -181,9 +181,8 @@ class Guard:
     def lost(self) -> None:
         """Tell of a rank that ended without a word."""
         if not self.done and not self.own.error and self.own.rank >= 0:
-            self.say(
-                f"process {self.own.process} has died without a word: killed, out of memory, or ended by MindSpore (worker_{self.own.rank}.log)"
-            )
+            word = "has died without a word: killed, out of memory, or ended by MindSpore"
+            self.say(f"process {self.own.process} {word} (worker_{self.own.rank}.log)")
             self.own = replace(self.own, error="it has died without a word")
             self.write()
 

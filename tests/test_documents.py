@@ -221,7 +221,7 @@ def test_yaml_blocks_are_configurations(document: Path, world: World) -> None:
 
 SECTIONS = {path.partition(".")[0] for path in field_paths() if "." in path}
 FILE_SUFFIXES = {"py", "yaml", "yml", "txt", "json", "csv", "log", "md", "ckpt", "png", "names"}
-OWN_OPTIONS = {"config", "resume", "exist_ok", "source", "image_path", "output", "shards", "train", "val"}
+OWN_OPTIONS = {"help", "config", "resume", "exist_ok", "source", "image_path", "output", "shards", "train", "val"}
 OWN_OPTIONS |= {"arch", "names", "partial", "json", "darknet", "image", "tolerance"}  # of convert
 
 
