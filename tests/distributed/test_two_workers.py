@@ -43,7 +43,8 @@ data: {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, re
 optimizer: {{lr: 0.01, scale_lr: true}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 2, global_batch: 16}}
 """
-LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value
+LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value,
+SMALL = 2e-3  # or of this: what starts at 0 has moved by less than the rounding of the gradients of deep layers
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "AR1", "AR10", "AR100")
 
 
@@ -94,7 +95,7 @@ def test_weights_averages_and_optimizer_are_those_of_one_process(runs: Runs) -> 
         if name == "mindyolo_v4" or not hasattr(value, "asnumpy"):
             continue
         mine, theirs = value.asnumpy().astype(np.float64), two[name].asnumpy().astype(np.float64)
-        assert np.abs(mine - theirs).max() <= LEFT_TO_ROUNDING * max(np.abs(mine).max(), 1e-6), name
+        assert np.abs(mine - theirs).max() <= LEFT_TO_ROUNDING * max(np.abs(mine).max(), SMALL), name
         compared += 1
     assert compared > 200
 
