@@ -256,14 +256,10 @@ def train(folder: Path, batch: int, settings: str, *overrides: str) -> dict:
 
 
 def test_a_graph_that_was_read_trains_to_the_same_bits_and_a_changed_one_is_not_read(tmp_path):
-    first = train(tmp_path, 2, "on")
-    assert any("new, kept in" in line for line in first["said"]) and len(set(first["on"])) == 3
-    runs = [
-        (2, "on"),
-        (1, "on,off"),
-        (2, "on,off", "model.backbone_activation=mish"),
-        (2, "on,off", "loss.box_gain=1.5"),
-    ]
+    first = train(tmp_path, 2, "on,off")
+    assert any("new, kept in" in line for line in first["said"])
+    assert first["on"] == first["off"] and len(set(first["on"])) == 3
+    runs = [(2, "on"), (1, "on"), (2, "on", "loss.box_gain=1.5")]
     with ThreadPoolExecutor(2) as pool:
         second, *changed = pool.map(lambda run: train(tmp_path, *run), runs)
     assert any("read from" in line for line in second["said"]) and not any("anew" in line for line in second["said"])
@@ -271,6 +267,6 @@ def test_a_graph_that_was_read_trains_to_the_same_bits_and_a_changed_one_is_not_
     known = [first["on"]]
     for one in changed:
         assert any("new, kept in" in line for line in one["said"])
-        assert one["on"] == one["off"] and one["on"] not in known
+        assert one["on"] not in known
         known.append(one["on"])
-    assert len(list((tmp_path / "cache" / "graphs").glob("*/manifest.json"))) == 4
+    assert len(list((tmp_path / "cache" / "graphs").glob("*/manifest.json"))) == 3

@@ -203,36 +203,6 @@ def test_functions_for_notebooks(run: Path, scenes: Path) -> None:
     assert by_path["detections"] == by_array["detections"]
 
 
-def test_resume_continues_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
-    """4 steps equal 2 + resume + 2, with mosaic, averages, accumulation, dynamic loss scale and 2 loader workers on."""
-    options = [
-        "--config",
-        recipe,
-        "--train.per_batch_size",
-        2,
-        "--train.accumulate",
-        2,
-        "--train.loss_scale",
-        "dynamic",
-    ]
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert command(train_command.main, *options, "--save_dir", whole, "--train.max_steps", 4) == 0
-    assert command(train_command.main, *options, "--save_dir", halves, "--train.max_steps", 2) == 0
-    assert command(train_command.main, *options, "--save_dir", halves, "--train.max_steps", 4, "--resume") == 0
-    losses = [[row["loss"] for row in rows(folder / "steps.csv")] for folder in (whole, halves)]
-    assert len(losses[0]) == 4
-    assert losses[0] == losses[1]
-
-    import mindspore as ms
-
-    first, second = (ms.load_checkpoint(str(folder / "last.ckpt")) for folder in (whole, halves))
-    assert set(first) == set(second)
-    tensors = [name for name, value in first.items() if isinstance(value, ms.Tensor)]
-    assert any(name.startswith("ema.") for name in tensors)
-    for name in tensors:
-        np.testing.assert_array_equal(first[name].asnumpy(), second[name].asnumpy(), err_msg=name)
-
-
 @pytest.mark.parametrize(
     ("main", "arguments", "parts"),
     [
