@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {  # room -> rooms or single modules th
     "data": ("schema", "boxes"),
     "models": ("schema", "cpu_ops"),
     "losses": ("schema", "boxes", "anchors", "cpu_ops"),
-    "engine": ("schema", "runtime", "collectives", "cluster", "watch", "formats"),
+    "engine": ("schema", "runtime", "collectives", "cluster", "watch", "formats", "cpu_ops"),
     "evaluation": ("schema", "boxes", "anchors", "data.records"),
     "cards": ("schema", "config", "anchors", "engine.checkpoint"),
     "compile_cache": ("config", "cpu_ops", "runtime", "schema"),

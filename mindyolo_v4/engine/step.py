@@ -7,6 +7,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
+from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.mapping import (
     add_each,
@@ -216,11 +217,12 @@ class TrainStep:
         """Compile ahead of the first step, so that the memory which that took is free before the step's own."""
         if self.compiled or ms.get_context("mode") != ms.GRAPH_MODE:
             return
-        if self.settings.accumulate == 1:
-            self.fused.compile(rate, *batch)
-        else:
-            self.add.compile(*batch)
-            self.apply.compile(rate)
+        with one_thread_scratchpads():
+            if self.settings.accumulate == 1:
+                self.fused.compile(rate, *batch)
+            else:
+                self.add.compile(*batch)
+                self.apply.compile(rate)
         return_freed_memory()
         self.compiled = True
 
