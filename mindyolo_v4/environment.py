@@ -4,10 +4,11 @@ A variable that the user has set is never touched. Nothing heavy is imported her
 """
 
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _DEFAULTS = {
     "OPENCV_FOR_THREADS_NUM": "1",  # parallelism comes from the loader's processes
     "GLOG_v": "3",  # MindSpore: errors only
 }
+_ASCEND = "/dev/davinci_manager"  # where its driver is installed
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads either, the first one first
 
@@ -43,15 +45,52 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def prepare() -> tuple[str, ...]:
-    """Set the variables that are not set yet and return the notes."""
+    """Set the variables that are not set yet, take this worker's cores, and return the notes."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    found = []
     # From 2.9 on MindSpore's oneDNN runs 3x3 convolutions in its reference kernel on AVX-512, 100 times slower.
     chosen = any(name in os.environ for name in _INSTRUCTION_SETS)
     if not chosen and mindspore_version() >= (2, 9) and has_avx512():
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-        return ("ONEDNN_MAX_CPU_ISA=AVX2 was set: this MindSpore's 3x3 convolutions are very slow with AVX-512",)
-    return ()
+        found.append("ONEDNN_MAX_CPU_ISA=AVX2 was set: this MindSpore's 3x3 convolutions are very slow with AVX-512")
+    if note := take_own_cores():
+        found.append(note)
+    return tuple(found)
+
+
+def take_own_cores() -> str:
+    """Keep a worker on CPU to its part of the machine's cores; return what to say of it, "" where nothing was done.
+
+    The threads of all workers on all cores would wait for each other: two workers on two cores took five times as long.
+    A user who has bound the workers (msrun --bind_core) or set OMP_NUM_THREADS has decided otherwise.
+    """
+    if os.environ.get("MS_ROLE") != "MS_WORKER" or "OMP_NUM_THREADS" in os.environ or Path(_ASCEND).exists():
+        return ""
+    try:
+        launcher = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        allowed, cores = os.sched_getaffinity(os.getppid()), os.sched_getaffinity(0)
+    except (OSError, AttributeError):  # the launcher is gone, or a system without such calls
+        return ""
+    own = cores_of_worker(os.environ.get("DEVICE_ID", ""), sorted(cores), launcher)
+    if cores != allowed or len(own) == len(cores):
+        return ""
+    os.sched_setaffinity(0, own)
+    return f"this worker keeps to {len(own)} of {len(cores)} cores: {', '.join(map(str, own))}"
+
+
+def cores_of_worker(number: str, cores: Sequence[int], launcher: Sequence[str]) -> Sequence[int]:
+    """Return the cores of one worker; all where there are fewer than workers, or nobody tells how many there are.
+
+    Args:
+        number: which worker of this machine it is, from 0.
+        launcher: the words of msrun's command line.
+    """
+    told = re.search(r"--local_worker_num[= ](\d+)", " ".join(launcher))
+    count = int(told[1]) if told else 1
+    if not number.isdigit() or not int(number) < count <= len(cores):
+        return cores
+    return cores[int(number) * len(cores) // count : (int(number) + 1) * len(cores) // count]
 
 
 def listen_for_signals() -> None:

@@ -54,6 +54,41 @@ def test_either_of_the_users_variables_is_left_alone(clean, name):
     assert {one for one in os.environ if one.endswith("_MAX_CPU_ISA")} == {name}
 
 
+@pytest.mark.parametrize(
+    ("number", "cores", "launcher", "expected"),
+    [
+        ("0", [0, 1], ["python", "/bin/msrun", "--worker_num=2", "--local_worker_num=2"], [0]),
+        ("1", [0, 1], ["python", "/bin/msrun", "--worker_num", "2", "--local_worker_num", "2"], [1]),
+        ("2", [3, 5, 8, 9, 11, 12, 40], ["msrun", "--local_worker_num=3"], [11, 12, 40]),
+        ("0", [3, 5, 8, 9, 11, 12, 40], ["msrun", "--local_worker_num=3"], [3, 5]),
+        ("1", [0, 1], ["msrun", "--local_worker_num=4"], [0, 1]),
+        ("1", [0, 1], ["bash"], [0, 1]),
+        ("", [0, 1], ["msrun", "--local_worker_num=2"], [0, 1]),
+        ("2", [0, 1], ["msrun", "--local_worker_num=2"], [0, 1]),
+    ],
+)
+def test_workers_divide_the_cores(number, cores, launcher, expected):
+    assert environment.cores_of_worker(number, cores, launcher) == expected
+
+
+WORKER = "import os; from mindyolo_v4 import environment; print(sorted(os.sched_getaffinity(0)), environment.notes())"
+LAUNCHER = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]]))"
+
+
+@pytest.mark.parametrize("changes", [{}, {"OMP_NUM_THREADS": "2"}, {"MS_ROLE": "MS_SCHED"}, {"DEVICE_ID": "7"}])
+def test_a_worker_takes_its_cores_unless_the_user_has_decided(clean, changes):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core")
+    clean.delenv("OMP_NUM_THREADS", raising=False)
+    variables = {**os.environ, "MS_ROLE": "MS_WORKER", "DEVICE_ID": "1", **changes}
+    command = [sys.executable, "-c", LAUNCHER, WORKER, "--local_worker_num=2"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    expected = cores if changes else cores[len(cores) // 2 :]
+    assert done.stdout.startswith(str(expected))
+    assert ("this worker keeps to" in done.stdout) == (not changes)
+
+
 def test_has_avx512_reads_the_flags(tmp_path):
     file = tmp_path / "cpuinfo"
     file.write_text("flags : fpu avx2 avx512f avx512bw\n")
