@@ -1,10 +1,8 @@
 """A small training of two workers under msrun, as `benchmarks.faults` starts, kills and compares it."""
 
-import csv
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.launch import variables
 from benchmarks.measure import REPOSITORY
-from mindyolo_v4.formats import CARD, read_index
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.runs import rows as table_rows
+from tests.runs import tensor_bytes
 
 RECIPE = """
 model: {{architecture: yolov4-tiny, width: 0.0625, objectness_prior: 0.3}}
@@ -52,21 +52,14 @@ def write_recipe(folder: Path) -> Path:
     return recipe
 
 
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 class Job:
     """One start of the training."""
 
     def __init__(self, recipe: Path, run: Path, *options: str, workers: int = 2, port: int | None = None):
         self.run, self.logs = run, run.with_name(f"{run.name}-logs")
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # msrun starts what it finds as python
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(("MS_", "RANK_"))}
-        variables |= {"PATH": path, "PYTHONPATH": str(REPOSITORY), "MASTER_PORT": str(port or free_port())}
-        variables |= {"CLUSTER_TIME_OUT": "60", "OMP_NUM_THREADS": "1"}
+        around = variables(CLUSTER_TIME_OUT="60")
+        if port is not None:
+            around["MASTER_PORT"] = str(port)
         words = ["--config", str(recipe), "--save_dir", str(run), *options]
         script = [str(REPOSITORY / "scripts" / "run_distribute_train.sh"), str(workers), str(self.logs)]
         command = [*script, *words] if workers > 1 else [sys.executable, "train.py", *words]
@@ -74,7 +67,7 @@ class Job:
         self.process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
-            env=variables,
+            env=around,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -143,21 +136,7 @@ class Job:
 
 def rows(run: Path) -> list[dict[str, str]]:
     """Return what steps.csv holds so far, without what differs from run to run."""
-    path = run / "steps.csv"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: row[name] for name in row if name not in NOT_EXACT} for row in csv.DictReader(file)]
-
-
-def tensor_bytes(path: Path) -> dict[str, bytes]:
-    """Return every tensor of a checkpoint."""
-    content = path.read_bytes()
-    return {
-        name: content[entry.start : entry.start + entry.size]
-        for name, entry in read_index(path).items()
-        if name != CARD
-    }
+    return [{name: row[name] for name in row if name not in NOT_EXACT} for row in table_rows(run / "steps.csv")]
 
 
 def same(run: Path, whole: Path) -> bool:

@@ -7,13 +7,13 @@ rate is the median of the steps after the first quarter. Linux with taskset is n
 
 import csv
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.launch import free_port, variables
 from benchmarks.measure import REPOSITORY, compare, in_turns, parser
 from benchmarks.report import figure
 
@@ -55,10 +55,8 @@ def pin(cores: list[int]) -> list[str]:
 
 def launch(cores: list[int]) -> list[str]:
     """Return the words that start a worker a core."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     count = len(cores)
-    msrun = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}", "--join=True"]
+    msrun = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={free_port()}", "--join=True"]
     return [*pin(cores), "msrun", *msrun, "--log_dir=LOGS", "python"]
 
 
@@ -68,9 +66,7 @@ def rate(launcher: list[str], words: list[object]) -> float:
         folder = Path(name)
         command = [word.replace("LOGS", f"{folder}/logs") for word in launcher]
         command += [*map(str, words), "--save_dir", f"{folder}/run", "--device_target", "CPU"]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # msrun starts what it finds as python
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path}
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=REPOSITORY, env=variables(), capture_output=True, text=True)
         steps = folder / "run" / "steps.csv"
         if done.returncode != 0 or not steps.is_file():
             raise SystemExit(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-4000:]}")

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 
 from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.watch import EXIT_STATUS
 
+EXIT_STATUS = 4  # of what goes wrong between processes
 LOOKS = 3  # a second apart
 SCHEDULER_COMES_S = 30.0
 

@@ -2,14 +2,13 @@
 
 import argparse
 import difflib
-import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mindyolo_v4.schema.errors import StoppedError, UserError
+from mindyolo_v4.schema.errors import FULL_DISK, StoppedError, UserError
 from mindyolo_v4.watch import WATCH
 
 FLAT_NAMES = {  # flat name -> (dotted key, help)
@@ -32,7 +31,6 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
     "split": ("evaluate.split", "train, val or test"),
 }
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # told without the name of a file
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 
@@ -92,29 +90,26 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     """Run a command and return its exit status; a mistake of the user ends in one line on stderr."""
     try:
         status = main(sys.argv[1:] if argv is None else argv)
-        WATCH.done()
-        return status
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        WATCH.failed(str(error))
-        return error.exit_status
-    except OSError as error:
-        if error.filename is None and error.errno not in FULL_DISK:
-            raise
-        text = f"{error.filename or 'writing'}: {error.strerror}"
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        WATCH.failed(text)
-        return UserError.exit_status
     except StoppedError as stop:
-        WATCH.done()
-        return stop.exit_status
+        status = stop.exit_status
+    except UserError as error:
+        return _fail(f"error: {error}", error.exit_status)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        WATCH.failed("interrupted")
-        return 130
+        return _fail("interrupted", 130)
     except Exception as error:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL_DISK):
+            return _fail(f"error: {error.filename or 'writing'}: {error.strerror}", UserError.exit_status)
         WATCH.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
         raise
+    WATCH.done()
+    return status
+
+
+def _fail(line: str, status: int) -> int:
+    """Tell why the command ends, here and on the other devices; return the status to end with."""
+    print(line, file=sys.stderr, flush=True)
+    WATCH.failed(line.removeprefix("error: "))
+    return status
 
 
 def _normalise(token: str) -> str:

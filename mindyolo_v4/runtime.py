@@ -6,9 +6,8 @@ import os
 import re
 import resource
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,11 +139,6 @@ def sum_over_ranks(counts: Sequence[int], world_size: int) -> list[int]:
         return list(counts)
     summed = ops.AllReduce(ops.ReduceOp.SUM)(Tensor(np.array(counts, np.float32)))
     return [round(float(count)) for count in summed.asnumpy()]
-
-
-def deliver_signals(receiver: Callable[[signal.Signals, bool], None] | None) -> None:
-    """Hand SIGTERM and SIGINT to `receiver`, as `environment.deliver_signals` says."""
-    environment.deliver_signals(receiver)
 
 
 def make_run_folder(

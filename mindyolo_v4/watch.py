@@ -14,8 +14,6 @@ from pathlib import Path
 
 from mindyolo_v4 import guard
 
-EXIT_STATUS = 4  # of what goes wrong between processes
-
 
 class Watch:
     """One process's line to its guard; without `start` every call does nothing."""

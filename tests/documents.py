@@ -15,6 +15,7 @@ import numpy as np
 import predict as predict_command
 import test as test_command
 import train as train_command
+from benchmarks.launch import variables
 from convert import darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify
 from mindyolo_v4.boxes import cxcywh_to_xyxy
 from mindyolo_v4.command_line import run_command
@@ -22,7 +23,6 @@ from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecor
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.class_folders import write_imagenet
 from tests.convert.documented import write_documented
-from tests.distributed.launch import variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"

@@ -1,6 +1,5 @@
 """Train, test, predict with the classifier and hand it over, from files to files, on coloured pictures."""
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.command_line import run_command
 from mindyolo_v4.config import load_config
 from mindyolo_v4.tools import to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.class_folders import SYNSETS, write_imagenet
+from tests.runs import command, rows
 
 RECIPE = """
 model: {{architecture: cspdarknet53, width: 0.1, depth: 0.1, bn_momentum: 0.7}}
@@ -40,10 +39,6 @@ train: {{epochs: 8, per_batch_size: 8, ema: {{decay: 0.6, ramp_steps: 2}}, keep_
 """
 
 
-def command(main, *argv: object) -> int:
-    return run_command(main, [str(word) for word in argv])
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_imagenet(tmp_path_factory.mktemp("data") / "set", train=12, val=5, classes=6)
@@ -62,11 +57,6 @@ def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "colours"
     assert command(train_command.main, "--config", recipe, "--save_dir", folder) == 0
     return folder
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_run_folder_holds_what_is_promised(run: Path) -> None:

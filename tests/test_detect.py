@@ -1,6 +1,5 @@
 """Train, test and predict from files to files, as a user does, on drawn scenes and a tiny network."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.command_line import run_command
 from mindyolo_v4.config import load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.detect import load_detector
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.runs import command, rows
 
 TINY_RECIPE = """
 model: {{width: 0.1, depth: 0.1, objectness_prior: 0.3}}
@@ -41,10 +40,6 @@ METRIC_KEYS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100"
 METRIC_KEYS |= {"images", "read_ms", "network_ms", "nms_ms", "per_class"}
 
 
-def command(main, *argv: object) -> int:
-    return run_command(main, [str(word) for word in argv])
-
-
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "scenes"
@@ -65,11 +60,6 @@ def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert command(train_command.main, "--config", recipe, "--save_dir", folder) == 0
     return folder
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:

@@ -1,6 +1,5 @@
 """train.py killed, told to stop and resumed, as real processes: nothing is lost, nothing is left behind."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -12,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mindyolo_v4.guard import GONE, status_fields
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.runs import rows, tensor_bytes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = """
@@ -56,17 +57,9 @@ def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
     )
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    path = folder / "steps.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def wait_for_rows(process: subprocess.Popen, folder: Path, count: int) -> None:
     for _ in range(6000):
-        if len(rows(folder)) >= count or process.poll() is not None:
+        if len(rows(folder / "steps.csv")) >= count or process.poll() is not None:
             return
         time.sleep(0.01)
     pytest.fail("no step was done")
@@ -76,11 +69,8 @@ def members(group: int) -> list[int]:
     """Return the processes of a group that still run."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(errors="replace").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
+        fields = status_fields(int(path.parent.name))
+        if fields and fields[0] not in GONE and int(fields[2]) == group:
             found.append(int(path.parent.name))
     return found
 
@@ -94,15 +84,7 @@ def wait_until_gone(group: int) -> list[int]:
 
 
 def losses(folder: Path) -> list[tuple[str, str]]:
-    return [(row["step"], row["loss"]) for row in rows(folder)]
-
-
-def tensor_bytes(path: Path) -> dict[str, bytes]:
-    from mindyolo_v4.engine import checkpoint
-
-    data = path.read_bytes()
-    index = checkpoint.checked_index(path)
-    return {name: data[entry.start : entry.start + entry.size] for name, entry in index.items() if name != "card"}
+    return [(row["step"], row["loss"]) for row in rows(folder / "steps.csv")]
 
 
 @pytest.fixture
@@ -161,7 +143,7 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
     assert f"stopped by {number.name} at step" in line
     assert "--resume" in line
     assert "Traceback" not in errors
-    assert f"at step {rows(tmp_path / 'run')[-1]['step']} of" in line
+    assert f"at step {rows(tmp_path / 'run' / 'steps.csv')[-1]['step']} of" in line
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"last.ckpt", "last.ckpt.sha256"} <= names
     assert not {name for name in names if name == "run.lock" or name.startswith(".")}

@@ -4,8 +4,6 @@ MindData copies a row several times between a process and a batch, and its queue
 Here a row is written straight to its place in a batch, and MindData hands on no more than that it is there.
 """
 
-import math
-import mmap
 import multiprocessing
 import os
 import time
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.image_ops import Image
+from mindyolo_v4.data.shared_memory import shared_array
 
 Column = NDArray[np.generic]
 
@@ -39,8 +38,8 @@ class BatchRing:
         """
         self._length, self._per_batch_size = length, per_batch_size
         shape = (length, per_batch_size)
-        self._images = _shared((*shape, 3, img_size, img_size), np.dtype(np.uint8))
-        self._tables = [_shared((*shape, *table.shape), table.dtype) for table in tables]
+        self._images = shared_array((*shape, 3, img_size, img_size), np.uint8)
+        self._tables = [shared_array((*shape, *table.shape), table.dtype) for table in tables]
         self._taken = multiprocessing.Value("q", 0)  # batches; its lock orders the copies of all processes
         self._owner = os.getpid()
 
@@ -66,9 +65,3 @@ class BatchRing:
     def close(self) -> None:
         """Let no process wait any longer."""
         self._taken.value = _CLOSED
-
-
-def _shared(shape: tuple[int, ...], dtype: np.dtype) -> Column:
-    """Return zeroed memory that forked processes share."""
-    size = math.prod(shape) * dtype.itemsize
-    return np.frombuffer(mmap.mmap(-1, max(1, size)), np.uint8)[:size].view(dtype).reshape(shape)

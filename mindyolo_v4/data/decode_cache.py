@@ -4,7 +4,6 @@ A mosaic joins images that lie close together in the epoch's order, so several s
 time need the same image. It is decoded by the first and copied by the others, in whatever process they are made.
 """
 
-import mmap
 import multiprocessing
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.image_ops import Image
+from mindyolo_v4.data.shared_memory import shared_array
 
 CACHE_BYTES = 256 * 2**20  # pixels that one training keeps at most; memory that no image has touched costs nothing
 SLOTS_A_POSITION = 2  # of the partner window: loader processes are not at exactly the same sample
@@ -36,10 +36,9 @@ class DecodeCache:
             slot_bytes: size of the largest decoded image that is kept.
         """
         self.slots, self.slot_bytes = min(slots, CACHE_BYTES // slot_bytes, MOST_SLOTS), slot_bytes
-        # zero bytes cannot be mapped; new memory is zero, which stands for no image
-        table_bytes = 8 * 4 * max(1, self.slots)
-        self._table = _shared(table_bytes).view(np.int64).reshape(-1, 4)  # image + 1, height, width, decodes
-        self._pixels = _shared(max(1, self.slots * self.slot_bytes))
+        # One row at least, for its count of decodes: image + 1 (0: none), height, width, decodes.
+        self._table = shared_array((max(1, self.slots), 4), np.int64)
+        self._pixels = shared_array((self.slots * self.slot_bytes,), np.uint8)
         self._locks = [multiprocessing.Lock() for _ in range(self.slots)]
 
     @property
@@ -86,11 +85,6 @@ class DecodeCache:
     def _slot(self, slot: int, height: int, width: int) -> Image:
         start = slot * self.slot_bytes
         return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
-
-
-def _shared(size: int) -> NDArray[np.uint8]:
-    """Return zeroed memory that forked processes share."""
-    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 def slot_bytes(sizes_wh_px: NDArray[np.integer], slots: int) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
-from mindyolo_v4.engine.disk import check_room
+from mindyolo_v4.engine.disk import check_room, sync, unfinished_path
 from mindyolo_v4.engine.parameters import named_parameters
-from mindyolo_v4.engine.sidecar import matches_sidecar, remove_sidecar, sync, write_sidecar
+from mindyolo_v4.engine.sidecar import matches_sidecar, remove_sidecar, write_sidecar
 from mindyolo_v4.formats import (
     CARD,
     Entry,
@@ -67,7 +67,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
         OSError: there is no room; the old file is as it was.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.stem}.unfinished.ckpt")  # MindSpore demands the suffix
+    unfinished = unfinished_path(path)  # MindSpore demands the suffix
     check_room(path, sum(value.nbytes for value in tensors.values()) + 1)
     try:
         ms.save_checkpoint(

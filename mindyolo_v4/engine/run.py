@@ -80,7 +80,6 @@ class Run:
         self.train_step = TrainStep(parts.forward, parts.network, self.optimizer, self.ema, step_settings)
         self.state = TrainingState(steps_per_epoch=self.steps_per_epoch, world_size=runtime.world_size)
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
-        self.compiled = False
         self.ticked = time.monotonic()
 
     @property
@@ -106,7 +105,7 @@ class Run:
 
     def call(self, step: int, micro_batches: list[MicroBatch], progress: Progress) -> tuple[Tensor, Tensor]:
         """Run one optimizer step; around the first one say that the graph compiles and how long that took."""
-        if self.compiled:
+        if self.train_step.compiled:
             return self.train_step(self.rates[step], micro_batches)
         logger.info("compiling the training graph (once; nothing moves until it is done) ...")
         started = time.monotonic()
@@ -116,7 +115,6 @@ class Run:
             finite.asnumpy()
         logger.info("compiled, first step included, in %.1f s", time.monotonic() - started)
         progress.restart_clock()
-        self.compiled = True
         return values, finite
 
     def end_epoch(self, files: RunFiles, last: bool) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.engine.disk import remove_unfinished
+from mindyolo_v4.guard import GONE, status_fields
 from mindyolo_v4.runtime import any_rank
 from mindyolo_v4.schema.errors import UserError
 
@@ -63,12 +64,8 @@ def start_time(pid: int) -> int | None:
     """
     if not Path("/proc/self/stat").exists():
         return 0 if _signals_reach(pid) else None
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, ticks = fields[0], int(fields[19])
-    return None if state in ("Z", "X") else ticks
+    state, *fields = status_fields(pid) or [""]
+    return None if state in GONE else int(fields[18])
 
 
 def _take(folder: Path) -> tuple[int, list[str]]:

@@ -6,9 +6,9 @@ good file beside the sum of another.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
+from mindyolo_v4.engine.disk import replace_text, sync
 from mindyolo_v4.formats import FormatError
 
 
@@ -19,16 +19,7 @@ def sidecar_path(path: Path) -> Path:
 
 def write_sidecar(path: Path) -> None:
     """Write the sum of a file beside it; a reader finds the whole line or none."""
-    beside = sidecar_path(path)
-    unfinished = path.with_name(f".{beside.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(f"{_sha256(path)}  {path.name}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(beside)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    replace_text(sidecar_path(path), f"{_sha256(path)}  {path.name}\n", lasting=True)
 
 
 def remove_sidecar(path: Path) -> None:
@@ -51,15 +42,6 @@ def matches_sidecar(path: Path) -> bool:
             raise FormatError(f"its SHA-256 is not the one in {beside}: the file is damaged, or the sum is another's")
         told = again  # a training has replaced the file meanwhile
     return False
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> str | None:

@@ -188,7 +188,7 @@ class TrainStep:
         self, forward: nn.Cell, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, settings: StepSettings
     ):
         self.settings, self.ema = settings, ema
-        self.compiled = False
+        self.compiled = False  # or called, where nothing is to be compiled
         self.scaler = build_scaler(settings)
         self.update = Update(network, optimizer, ema, self.scaler, settings)
         gradients = Gradients(forward, optimizer.parameters, self.scaler)
@@ -215,7 +215,10 @@ class TrainStep:
 
     def _compile(self, rate: Tensor, batch: tuple[Tensor, ...]) -> None:
         """Compile ahead of the first step, so that the memory which that took is free before the step's own."""
-        if self.compiled or ms.get_context("mode") != ms.GRAPH_MODE:
+        if self.compiled:
+            return
+        self.compiled = True
+        if ms.get_context("mode") != ms.GRAPH_MODE:
             return
         with one_thread_scratchpads():
             if self.settings.accumulate == 1:
@@ -224,7 +227,6 @@ class TrainStep:
                 self.add.compile(*batch)
                 self.apply.compile(rate)
         return_freed_memory()
-        self.compiled = True
 
     def graphs(self) -> tuple[nn.Cell, ...]:
         """Return the cells that a call compiles, in order."""

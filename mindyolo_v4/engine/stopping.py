@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import TypeVar
 
-from mindyolo_v4.runtime import deliver_signals, sum_over_ranks
+from mindyolo_v4.environment import STOP_SIGNALS, deliver_signals
+from mindyolo_v4.runtime import sum_over_ranks
 from mindyolo_v4.schema.errors import StoppedError
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ASK_EVERY_S = 1.0  # devices agree about so often,
 ASK_EVERY = 100  # and after so many boundaries at the latest
 Item = TypeVar("Item")
@@ -70,12 +70,12 @@ class StopSignals:
             return None
         now = time.monotonic()
         milliseconds = 1000.0 * (now - self.asked_at_s) / (self.boundaries - self.asked)
-        own = [int(self.received == number) for number in SIGNALS]
+        own = [int(self.received == number) for number in STOP_SIGNALS]
         *told, total = sum_over_ranks([*own, min(round(milliseconds), 10**6 // self.world_size)], self.world_size)
         mean_s = max(total, 1) / self.world_size / 1000.0
         self.asked, self.asked_at_s = self.boundaries, now
         self.ask_at = self.boundaries + max(1, min(ASK_EVERY, int(ASK_EVERY_S / mean_s)))
-        return next((number for number, count in zip(SIGNALS, told, strict=True) if count), None)
+        return next((number for number, count in zip(STOP_SIGNALS, told, strict=True) if count), None)
 
 
 def interruptible(batches: Generator[Item, None, None]) -> Iterator[Item]:

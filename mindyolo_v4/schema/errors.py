@@ -1,6 +1,9 @@
 """The exceptions that end a command: "the user can mend this", printed as one line; and "told to stop"."""
 
+import errno
 import signal
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last one: a limit of the process or the file system
 
 
 class UserError(Exception):

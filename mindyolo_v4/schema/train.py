@@ -99,7 +99,7 @@ class TrainConfig:
     checkpoint_steps: int | None = None  # write step_NNNNNNNN.ckpt and last.ckpt every so many optimizer steps
     keep_checkpoints: int = 3  # newest epoch_NNNN.ckpt files kept, and as many step_NNNNNNNN.ckpt
     log_interval: int = 1  # write a row of steps.csv every so many steps
-    hang_seconds: float = 60.0  # several devices: end with status 4 after so long without progress on any of them
+    hang_seconds: float = 60.0  # several devices: end the job after so long without progress on any of them
     pause_seconds: float = 1800.0  # the same while compiling, saving or computing metrics
     ema: EmaConfig = field(default_factory=EmaConfig)
 

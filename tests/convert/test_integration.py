@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from convert.mapping import export_tensors
 from convert.topology import layers_of, parameter_shapes
 from convert.zoo_names import CLASSIFIER as ZOO
 from mindyolo_v4.cards import read_card, take_over_variants
-from mindyolo_v4.command_line import run_command
 from mindyolo_v4.config import build_config, load_config, read_tree
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.schema.root import Config
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.convert.foreign import write_mindspore
 from tests.convert.narrow import CLASSIFIER, TINY, random_tensors, read_tensors, run, write_own
+from tests.runs import command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = "circle\nsquare\ntriangle\nstar\n"
@@ -36,10 +36,6 @@ data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_worke
        augment: {{mosaic: none}}}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 1}}
 """
-
-
-def command(main: Callable[[Sequence[str]], int], *argv: object) -> int:
-    return run_command(main, [str(word) for word in argv])
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,14 @@
-"""Starting msrun in tests: the interpreter of the tests, a free port, and what it leaves behind."""
+"""Starting msrun in tests, and what it leaves behind."""
 
 import os
-import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from benchmarks.launch import free_port, variables
+from benchmarks.measure import REPOSITORY
+
 LIMIT_S = 170  # of one launch
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def variables(**more: str) -> dict[str, str]:
-    """Return an environment in which `python` and `msrun` are those of the tests, without a trace of a launcher."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MS_", "RANK_"))}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
-    return {**kept, "PATH": path, "PYTHONPATH": str(REPOSITORY), "MASTER_PORT": str(free_port()), **more}
 
 
 def launch(words: Sequence[object], more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

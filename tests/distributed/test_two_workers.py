@@ -1,6 +1,5 @@
 """Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who writes what."""
 
-import csv
 import json
 import shutil
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.class_folders import write_imagenet
 from tests.distributed import two_ranks
 from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
+from tests.runs import rows
 
 SCRIPTS = REPOSITORY / "scripts"
 RECIPE = """
@@ -73,11 +73,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert run_command(train_command.main, ["--config", str(recipes[4]), "--save_dir", str(found.one)]) == 0
     return found
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_losses_are_those_of_one_process(runs: Runs) -> None:

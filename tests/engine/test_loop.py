@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 from tiny import TinyNet, tiny_batch
-from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
+from tiny_task import RUNTIME, Task, config
 
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine import recorder as recorder_module
@@ -18,6 +18,7 @@ from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.recorder import TrainingState
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.train import EmaConfig, TrainConfig
+from tests.runs import rows, tensor_bytes
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
+from tiny_task import RUNTIME, Task, config
 
 from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.run import Run
 from mindyolo_v4.schema.errors import UserError
 from mindyolo_v4.schema.train import EmaConfig, TrainConfig
+from tests.runs import rows, tensor_bytes
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {"accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic", "clip_norm": 1.0, "epochs": 3}

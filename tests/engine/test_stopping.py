@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_task import RUNTIME, Task, config, rows, tensor_bytes
+from tiny_task import RUNTIME, Task, config
 
 from mindyolo_v4.command_line import run_command
 from mindyolo_v4.engine import checkpoint, stopping
@@ -14,6 +14,7 @@ from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.stopping import StopSignals, interruptible
 from mindyolo_v4.schema.errors import StoppedError
 from mindyolo_v4.schema.train import EmaConfig
+from tests.runs import rows, tensor_bytes
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {"epochs": 3, "accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic"}

@@ -1,14 +1,11 @@
 """A training of the tiny network, and what its folder then holds."""
 
-import csv
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 from tiny import TinyForward, TinyNet, tiny_batch
 
-from mindyolo_v4.engine import checkpoint
 from mindyolo_v4.engine.run import TrainingParts
 from mindyolo_v4.runtime import Runtime
 from mindyolo_v4.schema.root import Config
@@ -51,14 +48,3 @@ class Task:
             TinyForward(self.network), self.network, self.batches, self.steps_per_epoch, self.evaluate, {"task": "tiny"}
         )
         return replace(forward, **changes)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def tensor_bytes(path: Path) -> dict[str, bytes]:
-    data = path.read_bytes()
-    index = checkpoint.checked_index(path)
-    return {name: data[entry.start : entry.start + entry.size] for name, entry in index.items() if name != "card"}
