@@ -35,7 +35,7 @@ data:
 loss: {{label_smoothing: 0.1}}
 optimizer: {{lr: 0.05}}
 schedule: {{warmup_epochs: 1}}
-train: {{epochs: 8, per_batch_size: 8, ema: {{decay: 0.6, ramp_steps: 2}}, keep_checkpoints: 2}}
+train: {{epochs: 12, per_batch_size: 8, ema: {{decay: 0.6, ramp_steps: 2}}, keep_checkpoints: 2}}
 """
 
 
@@ -60,13 +60,13 @@ def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_folder_holds_what_is_promised(run: Path) -> None:
-    names = ("config.yaml", "train.log", "metrics.json", "results.png", "last.ckpt", "best.ckpt", "epoch_0008.ckpt")
+    names = ("config.yaml", "train.log", "metrics.json", "results.png", "last.ckpt", "best.ckpt", "epoch_0012.ckpt")
     for name in names:
         assert (run / name).stat().st_size > 0, name
     assert list(run.rglob("events.out.tfevents*"))
     steps = rows(run / "steps.csv")
     assert list(steps[0]) == ["step", "epoch", "loss", "acc1", "lr", "images_per_s"]
-    assert [int(row["step"]) for row in steps] == list(range(1, 73))  # 8 x (72 // 8)
+    assert [int(row["step"]) for row in steps] == list(range(1, 109))  # 12 x (72 // 8)
     metrics = rows(run / "metrics.csv")
     assert list(metrics[0])[:6] == ["epoch", "step", "train_seconds", "acc1", "acc5", "images"]
     best = json.loads((run / "metrics.json").read_text())
@@ -82,7 +82,7 @@ def test_colours_are_learnt(run: Path) -> None:
 def test_the_log_has_the_lines_of_the_field(run: Path) -> None:
     log = (run / "train.log").read_text()
     epochs = re.findall(r"Epoch: \[(\d+)\] Avg img/s: (\d+\.\d+) Loss: (\d+\.\d+)", log)
-    assert [int(epoch) for epoch, _, _ in epochs] == list(range(1, 9))
+    assert [int(epoch) for epoch, _, _ in epochs] == list(range(1, 13))
     assert min(float(speed) for _, speed, _ in epochs) > 0
     losses = [float(row["loss"]) for row in rows(run / "steps.csv")]
     assert float(epochs[0][2]) == pytest.approx(np.mean(losses[:9]), abs=1e-4)
