@@ -136,7 +136,10 @@ class Job:
 
 def rows(run: Path) -> list[dict[str, str]]:
     """Return what steps.csv holds so far, without what differs from run to run."""
-    return [{name: row[name] for name in row if name not in NOT_EXACT} for row in table_rows(run / "steps.csv")]
+    path = run / "steps.csv"
+    if not path.is_file():
+        return []
+    return [{name: row[name] for name in row if name not in NOT_EXACT} for row in table_rows(path)]
 
 
 def same(run: Path, whole: Path) -> bool:

@@ -62,7 +62,7 @@ def prepare() -> tuple[str, ...]:
 def take_own_cores() -> str:
     """Keep a worker on CPU to its part of the machine's cores; return what to say of it, "" where nothing was done.
 
-    The threads of all workers on all cores would wait for each other: two workers on two cores took five times as long.
+    With all cores for each worker, more threads run than there are cores, and wait for each other.
     A user who has bound the workers (msrun --bind_core) or set OMP_NUM_THREADS has decided otherwise.
     """
     if os.environ.get("MS_ROLE") != "MS_WORKER" or "OMP_NUM_THREADS" in os.environ or Path(_ASCEND).exists():

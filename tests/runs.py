@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mindyolo_v4.command_line import run_command
-from mindyolo_v4.formats import CARD, read_index
+from mindyolo_v4.formats import CARD
 
 
 def command(main: Callable[[Sequence[str]], int], *argv: object) -> int:
@@ -13,15 +13,13 @@ def command(main: Callable[[Sequence[str]], int], *argv: object) -> int:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table; none where it is not there yet."""
-    if not path.exists():
-        return []
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def tensor_bytes(path: Path) -> dict[str, bytes]:
-    """Return every tensor of a checkpoint."""
-    content = path.read_bytes()
-    index = read_index(path)
+    """Return every tensor of a checkpoint that is undamaged."""
+    from mindyolo_v4.engine.checkpoint import checked_index  # loads MindSpore
+
+    content, index = path.read_bytes(), checked_index(path)
     return {name: content[one.start : one.start + one.size] for name, one in index.items() if name != CARD}

@@ -217,16 +217,15 @@ class TrainStep:
         """Compile ahead of the first step, so that the memory which that took is free before the step's own."""
         if self.compiled:
             return
+        if ms.get_context("mode") == ms.GRAPH_MODE:
+            with one_thread_scratchpads():
+                if self.settings.accumulate == 1:
+                    self.fused.compile(rate, *batch)
+                else:
+                    self.add.compile(*batch)
+                    self.apply.compile(rate)
+            return_freed_memory()
         self.compiled = True
-        if ms.get_context("mode") != ms.GRAPH_MODE:
-            return
-        with one_thread_scratchpads():
-            if self.settings.accumulate == 1:
-                self.fused.compile(rate, *batch)
-            else:
-                self.add.compile(*batch)
-                self.apply.compile(rate)
-        return_freed_memory()
 
     def graphs(self) -> tuple[nn.Cell, ...]:
         """Return the cells that a call compiles, in order."""
