@@ -34,5 +34,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    environment.start_again_with_jemalloc()
     environment.listen_for_signals()  # before NumPy starts threads
     sys.exit(run_command(main))

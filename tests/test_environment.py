@@ -1,8 +1,10 @@
 """What is set before MindSpore loads."""
 
+import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,34 @@ def test_a_worker_takes_its_cores_unless_the_user_has_decided(clean, changes):
     expected = cores if changes else cores[len(cores) // 2 :]
     assert done.stdout.startswith(str(expected))
     assert ("this worker keeps to" in done.stdout) == (not changes)
+
+
+START = """
+import os, sys
+from mindyolo_v4 import environment
+print("started", flush=True)
+environment.start_again_with_jemalloc()
+mapped = "libjemalloc" in open("/proc/self/maps").read()
+print(mapped, os.environ.get("LD_PRELOAD", ""), sys.argv[1:], os.getppid() == int(sys.argv[1]), sys.flags.utf8_mode)
+print(*environment.notes())
+"""
+
+
+def test_starts_again_once_with_the_librarys_allocator(clean, tmp_path):
+    script = tmp_path / "start.py"
+    script.write_text(START)
+    clean.delenv("LD_PRELOAD", raising=False)
+    command = [sys.executable, "-X", "utf8", script, str(os.getpid()), "a b", "--x"]
+    package = Path(*importlib.util.find_spec("mindspore").submodule_search_locations)
+    library = package / "lib" / "libjemalloc.so.2"
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    first, *_, last, notes = done.stdout.splitlines()
+    found = library.exists()  # MindSpore 2.7 and 2.8 bring it along
+    assert done.stdout.count(first) == (2 if found else 1)
+    assert last == f"{found} {library if found else ''} ['{os.getpid()}', 'a b', '--x'] True 1"
+    users = subprocess.run(command, env={**variables, "LD_PRELOAD": ""}, capture_output=True, text=True, check=True)
+    assert users.stdout.splitlines() == ["started", f"False  ['{os.getpid()}', 'a b', '--x'] True 1", ""]
 
 
 def test_has_avx512_reads_the_flags(tmp_path):

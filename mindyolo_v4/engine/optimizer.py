@@ -1,6 +1,6 @@
 """SGD with momentum or AdamW: which parameters are trained, and which of them decay."""
 
-from mindspore import Parameter, nn
+from mindspore import Parameter, Tensor, nn, ops
 
 from mindyolo_v4.engine.parameters import batch_norms, named_parameters
 from mindyolo_v4.schema.errors import UserError, require
@@ -52,7 +52,40 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
     if settings.nesterov:  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
         require(settings.momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", settings.momentum)
         return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
-    return nn.Momentum(groups, learning_rate=0.0, momentum=settings.momentum)
+    weight_decays = tuple(settings.weight_decay if id(parameter) in chosen else 0.0 for parameter in trained)
+    return Momentum(groups, settings.momentum, weight_decays)
+
+
+_momentum_each = ops.MultitypeFuncGraph("momentum_each")
+_apply_momentum = ops.ApplyMomentum()
+
+
+@_momentum_each.register("Tensor", "Tensor", "Number", "Tensor", "Tensor", "Tensor")
+def _momentum(rate, momentum, decay, gradient, weight, moment):
+    """Move `moment` and `weight` by one gradient."""
+    if decay > 0.0:
+        gradient = ops.addn((weight * decay, gradient))
+    return _apply_momentum(weight, moment, rate, gradient, momentum)
+
+
+class Momentum(nn.Momentum):
+    """nn.Momentum with one learning rate, to the bit, whose graph compiles faster: one pass over the parameters.
+
+    Args:
+        groups: parameters and the order of all of them, as nn.Momentum takes them.
+        momentum: factor of the old moment.
+        weight_decays: one a parameter, in that order.
+    """
+
+    def __init__(self, groups: list[dict[str, object]], momentum: float, weight_decays: tuple[float, ...]):
+        super().__init__(groups, learning_rate=0.0, momentum=momentum)
+        self.weight_decays = weight_decays
+
+    def construct(self, gradients: tuple[Tensor, ...]):
+        """Apply the gradients, in the order of the parameters."""
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        each = ops.partial(_momentum_each, self.learning_rate, self.momentum)
+        return self.hyper_map(each, self.weight_decays, gradients, self.params, self.moments)
 
 
 def optimizer_state(network: nn.Cell, optimizer: nn.Optimizer) -> dict[str, Parameter]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, lazy_inline, nn, ops
 
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
@@ -88,6 +88,7 @@ def build_activation(name: str) -> nn.Cell:
 class ConvNormAct(nn.Cell):
     """Convolution without bias, batch normalisation, activation: (B, C, H, W) -> (B, C', H/stride, W/stride)."""
 
+    @lazy_inline(policy="front")  # graphs compile faster: blocks alike are parsed and differentiated once, then inlined
     def __init__(self, in_channels: int, out_channels: int, kernel: int, style: ConvStyle, stride: int = 1):
         super().__init__()
         # At stride 1 the two padding modes are the same; at stride 2 and even size `same` pads right and bottom only.

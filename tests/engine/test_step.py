@@ -105,6 +105,24 @@ def test_dense_matrices_decay_as_kernels_do():
     assert len(decays) == 6
 
 
+def test_momentum_is_that_of_the_library_to_the_bit(graph_mode):
+    settings, states = OptimizerConfig(momentum=0.9, weight_decay=0.05), []
+    for library in (False, True):
+        rig = Rig(TinyNet(), TinyForward, settings)
+        if library:
+            kernels = [p for p in rig.network.trainable_params() if p.ndim > 1]
+            rest = [p for p in rig.network.trainable_params() if p.ndim == 1]
+            groups = [{"params": kernels, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+            groups.append({"order_params": rig.network.trainable_params()})
+            rig.optimizer = nn.Momentum(groups, learning_rate=0.0, momentum=0.9)
+            rig.step = TrainStep(rig.forward, rig.network, rig.optimizer, None, StepSettings())
+        for seed in range(4):
+            rig.step(0.1, [tiny_batch(seed)])
+        states.append(rig.state())
+    assert states[0] == states[1]
+    assert len(states[0]) > 6
+
+
 @pytest.mark.parametrize("scale", ["none", "static", "dynamic"])
 def test_clip_by_global_norm_acts_on_the_unscaled_gradient(graph_mode, scale):
     settings = OptimizerConfig(momentum=0.0, weight_decay=0.0)
