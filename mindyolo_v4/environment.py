@@ -105,9 +105,9 @@ def start_again_with_jemalloc() -> None:
     machines with Ascend it has not been tried.
     """
     package = importlib.util.find_spec("mindspore")
-    if package is None or "LD_PRELOAD" in os.environ or Path(_ASCEND).exists():
+    if package is None or package.origin is None or "LD_PRELOAD" in os.environ or Path(_ASCEND).exists():
         return
-    library = Path(*package.submodule_search_locations).parent / _JEMALLOC
+    library = Path(package.origin).parents[1] / _JEMALLOC
     if not library.exists():
         return
     if _STARTED_ON:

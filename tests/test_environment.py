@@ -107,8 +107,7 @@ def test_starts_again_once_with_the_librarys_allocator(clean, tmp_path):
     script.write_text(START)
     clean.delenv("LD_PRELOAD", raising=False)
     command = [sys.executable, "-X", "utf8", script, str(os.getpid()), "a b", "--x"]
-    package = Path(*importlib.util.find_spec("mindspore").submodule_search_locations)
-    library = package / "lib" / "libjemalloc.so.2"
+    library = Path(importlib.util.find_spec("mindspore").origin).with_name("lib") / "libjemalloc.so.2"
     variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     first, *_, last, notes = done.stdout.splitlines()
