@@ -114,6 +114,7 @@ def test_starts_again_once_with_the_librarys_allocator(clean, tmp_path):
     found = library.exists()  # MindSpore 2.7 and 2.8 bring it along
     assert done.stdout.count(first) == (2 if found else 1)
     assert last == f"{found} {library if found else ''} ['{os.getpid()}', 'a b', '--x'] True 1"
+    assert ("memory comes from MindSpore's jemalloc" in notes) == found
     users = subprocess.run(command, env={**variables, "LD_PRELOAD": ""}, capture_output=True, text=True, check=True)
     assert users.stdout.splitlines() == ["started", f"False  ['{os.getpid()}', 'a b', '--x'] True 1", ""]
 
