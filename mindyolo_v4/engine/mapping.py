@@ -11,7 +11,9 @@ add_each = ops.MultitypeFuncGraph("add_each")
 assign_each = ops.MultitypeFuncGraph("assign_each")
 average_each = ops.MultitypeFuncGraph("average_each")
 clear_each = ops.MultitypeFuncGraph("clear_each")
+flatten_each = ops.MultitypeFuncGraph("flatten_each")
 half_squared_norm_each = ops.MultitypeFuncGraph("half_squared_norm_each")
+piece_each = ops.MultitypeFuncGraph("piece_each")
 read_each = ops.MultitypeFuncGraph("read_each")
 scale_each = ops.MultitypeFuncGraph("scale_each")
 
@@ -46,6 +48,18 @@ def _scale(factor, gradient):
 def _clear(total):
     """Set the parameter `total` to 0; a product with 0 would keep NaN."""
     return ops.assign(total, ops.zeros_like(total))
+
+
+@flatten_each.register("Tensor")
+def _flatten(value):
+    """Return the elements in one axis, float32."""
+    return value.astype(ms.float32).reshape(-1)
+
+
+@piece_each.register("Tensor", "Number", "Tensor")
+def _piece(flat, start, model):
+    """Return the elements of `flat` from `start` on with the shape and type of `model`."""
+    return ops.slice(flat, (start,), (model.size,)).reshape(model.shape).astype(model.dtype)
 
 
 @read_each.register("Tensor")

@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
+from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.mapping import (
     add_each,
     assign_each,
     clear_each,
+    flatten_each,
     half_squared_norm_each,
+    piece_each,
     read_each,
     scale_each,
 )
@@ -62,6 +66,28 @@ class Gradients(nn.Cell):
         return values, gradients
 
 
+class AverageGradients(nn.Cell):
+    """Average gradients over the devices in one exchange, since on a CPU each takes its time, however small it is.
+
+    On other devices it is MindSpore's own reducer, whose exchanges the backend joins.
+    """
+
+    def __init__(self, parameters: ParameterTuple, world_size: int):
+        super().__init__(auto_prefix=False)
+        self.at_once, self.world_size = on_cpu(), world_size
+        self.map = ops.HyperMap()
+        self.starts = tuple(accumulate([0, *(parameter.size for parameter in parameters)]))[:-1]
+        self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
+        self.reducer = None if self.at_once else nn.DistributedGradReducer(parameters)
+
+    def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the means, each with the shape and type of its gradient."""
+        if not self.at_once:
+            return self.reducer(gradients)
+        total = self.sum_over_ranks(ops.concat(self.map(flatten_each, gradients)))
+        return self.map(ops.partial(piece_each, total / self.world_size), self.starts, gradients)
+
+
 class Update(nn.Cell):
     """Apply gradients of the scaled loss if everything is finite; otherwise leave every parameter as it was."""
 
@@ -78,7 +104,7 @@ class Update(nn.Cell):
         self.map = ops.HyperMap()
         self.distributed = settings.world_size > 1
         if self.distributed:
-            self.average_gradients = nn.DistributedGradReducer(optimizer.parameters)
+            self.average_gradients = AverageGradients(optimizer.parameters, settings.world_size)
             self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
         self.world_size = settings.world_size
 
