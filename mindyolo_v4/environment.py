@@ -104,8 +104,10 @@ def start_again_with_jemalloc() -> None:
     first of all; the second time finds LD_PRELOAD set. A user who has set it, if only to "", has decided otherwise. On
     machines with Ascend it has not been tried.
     """
+    if "LD_PRELOAD" in os.environ or Path(_ASCEND).exists():
+        return
     package = importlib.util.find_spec("mindspore")
-    if package is None or package.origin is None or "LD_PRELOAD" in os.environ or Path(_ASCEND).exists():
+    if package is None or package.origin is None:
         return
     library = Path(package.origin).parents[1] / _JEMALLOC
     if not library.exists():

@@ -52,8 +52,7 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
     if settings.nesterov:  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
         require(settings.momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", settings.momentum)
         return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
-    weight_decays = tuple(settings.weight_decay if id(parameter) in chosen else 0.0 for parameter in trained)
-    return Momentum(groups, settings.momentum, weight_decays)
+    return Momentum(groups, settings.momentum)
 
 
 _momentum_each = ops.MultitypeFuncGraph("momentum_each")
@@ -72,14 +71,13 @@ class Momentum(nn.Momentum):
     """nn.Momentum with one learning rate, to the bit, whose graph compiles faster: one pass over the parameters.
 
     Args:
-        groups: parameters and the order of all of them, as nn.Momentum takes them.
+        groups: parameters, their weight decay, and the order of all of them, as nn.Momentum takes them.
         momentum: factor of the old moment.
-        weight_decays: one a parameter, in that order.
     """
 
-    def __init__(self, groups: list[dict[str, object]], momentum: float, weight_decays: tuple[float, ...]):
+    def __init__(self, groups: list[dict[str, object]], momentum: float):
         super().__init__(groups, learning_rate=0.0, momentum=momentum)
-        self.weight_decays = weight_decays
+        self.weight_decays = tuple(self.group_weight_decay)  # one a parameter
 
     def construct(self, gradients: tuple[Tensor, ...]):
         """Apply the gradients, in the order of the parameters."""
