@@ -5,11 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindyolo_v4 import environment  # sets the process up before MindSpore or OpenCV loads
-
-if __name__ == "__main__":
-    environment.start_again_with_jemalloc()  # before the rest loads, which would be for nothing
-
-# isort: split
 from mindyolo_v4.command_line import build_parser, parse, run_command
 from mindyolo_v4.config import build_config, read_tree
 
@@ -39,5 +34,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    environment.start_again_with_jemalloc()
     environment.listen_for_signals()  # before NumPy starts threads
     sys.exit(run_command(main))
