@@ -2,8 +2,9 @@
 
 For each version, in a scratch environment of its own: the training step with an environment in which the user has set
 nothing, so that `environment.py` decides, and with each instruction set that oneDNN can be held to. The best of these
-is the peer. A setting that takes 20 times as long as the default is given up. Meant for a CPU with AVX-512; elsewhere
-the figures say little. --python VERSION=PATH uses an interpreter that is there instead of installing one.
+is the peer. A setting that takes 5 times as long as the default, compilation included, is given up. Meant for a CPU
+with AVX-512; elsewhere the figures say little. --python VERSION=PATH uses an interpreter that is there instead of
+installing one.
 """
 
 import statistics
@@ -21,7 +22,7 @@ BOUND = 1.3
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
 SETTINGS = ("ALL", "AVX512_CORE", "AVX2")
 LONGEST_S = 600.0  # of a process
-PATIENCE = 20  # times the default's process
+PATIENCE = 5  # times the default's process
 
 
 def main() -> int:

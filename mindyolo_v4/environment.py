@@ -67,14 +67,17 @@ def take_own_cores() -> str:
     """Keep a worker on CPU to its part of the machine's cores; return what to say of it, "" where nothing was done.
 
     With all cores for each worker, more threads run than there are cores, and wait for each other.
-    A user who has bound the workers (msrun --bind_core) or set OMP_NUM_THREADS has decided otherwise.
+    A user who has bound the workers (msrun --bind_core) or set OMP_NUM_THREADS has decided otherwise. That variable is
+    looked up in what msrun was started with: MindSpore sets it, in msrun as well, and hands it on to the workers.
     """
-    if os.environ.get("MS_ROLE") != "MS_WORKER" or "OMP_NUM_THREADS" in os.environ or Path(_ASCEND).exists():
+    if os.environ.get("MS_ROLE") != "MS_WORKER" or Path(_ASCEND).exists():
         return ""
     try:
-        launcher = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        launcher, variables = (_words(f"/proc/{os.getppid()}/{name}") for name in ("cmdline", "environ"))
         allowed, cores = os.sched_getaffinity(os.getppid()), os.sched_getaffinity(0)
     except (OSError, AttributeError):  # the launcher is gone, or a system without such calls
+        return ""
+    if any(variable.startswith("OMP_NUM_THREADS=") for variable in variables):
         return ""
     own = cores_of_worker(os.environ.get("DEVICE_ID", ""), sorted(cores), launcher)
     if cores != allowed or len(own) == len(cores):
@@ -143,6 +146,10 @@ def leave(number: signal.Signals) -> None:
     sys.stderr.write("interrupted\n")
     sys.stderr.flush()
     os._exit(128 + number)
+
+
+def _words(path: str) -> list[str]:
+    return Path(path).read_bytes().decode("utf-8", "replace").split("\0")
 
 
 def _wait_for_signals() -> None:

@@ -74,7 +74,11 @@ def test_workers_divide_the_cores(number, cores, launcher, expected):
 
 
 WORKER = "import os; from mindyolo_v4 import environment; print(sorted(os.sched_getaffinity(0)), environment.notes())"
-LAUNCHER = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]]))"
+LAUNCHER = """
+import os, subprocess, sys
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as MindSpore does when msrun loads it
+sys.exit(subprocess.call([sys.executable, "-c", sys.argv[1]]))
+"""
 
 
 @pytest.mark.parametrize("changes", [{}, {"OMP_NUM_THREADS": "2"}, {"MS_ROLE": "MS_SCHED"}, {"DEVICE_ID": "7"}])

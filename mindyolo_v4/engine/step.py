@@ -66,26 +66,24 @@ class Gradients(nn.Cell):
         return values, gradients
 
 
-class AverageGradients(nn.Cell):
-    """Average gradients over the devices in one exchange, since on a CPU each takes its time, however small it is.
+class AverageOverRanks(nn.Cell):
+    """Average tensors over the devices in one exchange, since on a CPU each takes its time, however small it is.
 
-    On other devices it is MindSpore's own reducer, whose exchanges the backend joins.
+    Args:
+        models: parameters with the shapes of the tensors.
     """
 
-    def __init__(self, parameters: ParameterTuple, world_size: int):
+    def __init__(self, models: ParameterTuple, world_size: int):
         super().__init__(auto_prefix=False)
-        self.at_once, self.world_size = on_cpu(), world_size
+        self.world_size = world_size
         self.map = ops.HyperMap()
-        self.starts = tuple(accumulate([0, *(parameter.size for parameter in parameters)]))[:-1]
+        self.starts = tuple(accumulate([0, *(model.size for model in models)]))[:-1]
         self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
-        self.reducer = None if self.at_once else nn.DistributedGradReducer(parameters)
 
-    def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the means, each with the shape and type of its gradient."""
-        if not self.at_once:
-            return self.reducer(gradients)
-        total = self.sum_over_ranks(ops.concat(self.map(flatten_each, gradients)))
-        return self.map(ops.partial(piece_each, total / self.world_size), self.starts, gradients)
+    def construct(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the means, each with the shape and type of its tensor."""
+        total = self.sum_over_ranks(ops.concat(self.map(flatten_each, tensors)))
+        return self.map(ops.partial(piece_each, total / self.world_size), self.starts, tensors)
 
 
 class Update(nn.Cell):
@@ -104,7 +102,12 @@ class Update(nn.Cell):
         self.map = ops.HyperMap()
         self.distributed = settings.world_size > 1
         if self.distributed:
-            self.average_gradients = AverageGradients(optimizer.parameters, settings.world_size)
+            # Other backends join the exchanges of MindSpore's own reducer themselves.
+            self.average_gradients = (
+                AverageOverRanks(optimizer.parameters, settings.world_size)
+                if on_cpu()
+                else nn.DistributedGradReducer(optimizer.parameters)
+            )
             self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
         self.world_size = settings.world_size
 
@@ -138,9 +141,12 @@ class Update(nn.Cell):
         return values, finite
 
     def remember_statistics(self) -> None:
-        """Take the running statistics as they are now as the ones to return to (after loading weights)."""
+        """Take the running statistics as they are now as the ones to return to.
+
+        They are written into the memory that a compiled graph knows: `set_data` would give the parameters another one.
+        """
         for kept, statistic in zip(self.backup, self.statistics, strict=True):
-            kept.set_data(Tensor(statistic.asnumpy().copy()))
+            ops.assign(kept, Tensor(statistic.asnumpy().copy()))
 
 
 class FusedStep(nn.Cell):
@@ -191,12 +197,12 @@ class AverageStatistics(nn.Cell):
 
     def __init__(self, statistics: ParameterTuple, world_size: int):
         super().__init__(auto_prefix=False)
-        self.statistics, self.world_size = statistics, world_size
-        self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
+        self.statistics = statistics
+        self.average = AverageOverRanks(statistics, world_size)
+        self.map = ops.HyperMap()
 
     def construct(self) -> bool:
-        for statistic in self.statistics:
-            ops.assign(statistic, self.sum_over_ranks(statistic) / self.world_size)
+        self.map(assign_each, self.statistics, self.average(self.map(read_each, self.statistics)))
         return True
 
 
@@ -213,10 +219,15 @@ class TrainStep:
     def __init__(
         self, forward: nn.Cell, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, settings: StepSettings
     ):
-        self.settings, self.ema = settings, ema
+        self.settings = settings
         self.compiled = False  # or called, where nothing is to be compiled
         self.scaler = build_scaler(settings)
         self.update = Update(network, optimizer, ema, self.scaler, settings)
+        if settings.world_size > 1:
+            averaged = [] if ema is None else ema.statistics()
+            self.share_statistics = AverageStatistics(
+                ParameterTuple([*self.update.statistics, *averaged]), settings.world_size
+            )
         gradients = Gradients(forward, optimizer.parameters, self.scaler)
         if settings.accumulate == 1:
             self.fused = FusedStep(gradients, self.update)
@@ -261,8 +272,7 @@ class TrainStep:
         """Make the running statistics, and their averages, the same on every device; nothing to do on one."""
         if self.settings.world_size == 1:
             return
-        averaged = [] if self.ema is None else self.ema.statistics()
-        AverageStatistics(ParameterTuple([*self.update.statistics, *averaged]), self.settings.world_size)()
+        self.share_statistics()
         self.update.remember_statistics()
 
     def scaler_state(self) -> dict[str, Parameter]:

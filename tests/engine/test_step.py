@@ -5,12 +5,12 @@ import math
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 from tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
 
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
-from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.engine.parameters import batch_statistics, named_parameters
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.runtime import to_mixed_precision
 from mindyolo_v4.schema.errors import UserError
@@ -216,6 +216,21 @@ def test_non_finite_step_changes_nothing(any_mode, accumulate):
     _, finite = rig.step(RATE, good)  # the bad micro-batch left nothing behind
     assert bool(finite.asnumpy())
     assert rig.state() != before
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_refused_returns_to_the_statistics_last_remembered(graph_mode, accumulate):
+    rig = Rig(TinyNet(), TinyForward, accumulate=accumulate)
+    batches = [tiny_batch(index) for index in range(accumulate)]
+    rig.step(RATE, batches)  # compiled by now
+    shared = {name: value + 1.0 for name, value in batch_statistics(rig.network).items()}
+    for name, value in batch_statistics(rig.network).items():
+        ops.assign(value, shared[name])
+    rig.step.update.remember_statistics()
+    before = rig.state()
+    _, finite = rig.step(RATE, [(tiny_batch(9)[0] * float("inf"), tiny_batch(9)[1]), *batches[1:]])
+    assert not bool(finite.asnumpy())
+    assert rig.state() == before
 
 
 def test_infinite_loss_with_finite_gradients_is_refused(graph_mode):
