@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 SEED_MS, SEED_DEVICES, SEED_BATCH = 308.43, 8, 16  # published by mindyolo 0.5.0: YOLOv4 at 608 px, O2, Ascend 910*
 PARAMETERS = 64_363_101  # of YOLOv4 with 80 classes
+LOADED = 140.7  # by benchmarks.loader at 608 px on an AMD EPYC; docs/performance.md
 BACKWARD_SHARE = 2 / 3  # of a step's work: gradients of inputs and of weights beside the forward pass
 DEVICES = (8, 64, 512)
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     add("--step_devices", type=int, default=SEED_DEVICES, help="devices it was measured on (%(default)s)")
     add("--batch", type=int, default=SEED_BATCH, help="images a device and step (%(default)s)")
     add("--gradient_mb", type=float, default=PARAMETERS * 4 / 1e6, help="a device and step, float32 (%(default).1f)")
-    add("--images_a_second", type=float, required=True, help="measured rate of the loader on one core of a host")
+    add("--images_a_second", type=float, default=LOADED, help="measured rate of a host's core, loading (%(default)s)")
     add("--cores", type=int, default=192, help="of a host (%(default)s)")
     add("--devices_a_host", type=int, default=8, help="(%(default)s)")
     add("--inside_gb_s", type=float, default=30.0, help="bandwidth a device within a host (%(default)s)")

@@ -41,7 +41,7 @@ def test_table(capsys):
     assert float(rows[0][4]) == round(8 * 16 / 0.30843) and float(rows[0][6]) == pytest.approx(4.15, abs=0.06)
 
 
-@pytest.mark.parametrize("words", [[], ["--images_a_second", "0"], ["--images_a_second", "1", "--overlap", "2"]])
+@pytest.mark.parametrize("words", [["--images_a_second", "0"], ["--images_a_second", "1", "--overlap", "2"]])
 def test_bad_options(words, capsys):
     with pytest.raises(SystemExit) as caught:
         scaling_model.main(words)
