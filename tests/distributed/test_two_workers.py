@@ -1,6 +1,7 @@
 """Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who writes what."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_rank_0_writes_the_run_and_every_rank_its_log(runs: Runs) -> None:
     assert {"best.ckpt", "last.ckpt", "results.png", "train.log"} <= set(names)
     train_log, other = (runs.two / "train.log").read_text(), (runs.two / "rank_1.log").read_text()
     assert "2 device(s) x 2 images" in train_log
+    several_cores = len(os.sched_getaffinity(0)) > 1
+    assert all(("this worker keeps to" in log) == several_cores for log in (train_log, other))
     assert "statistics of all 2 devices" in train_log
     assert "hint: 2 x 2 x 1 = 4 images a step, but the recipe's learning rate 2e-05 is for 8" in train_log
     assert "epoch 2, step 8: AP" in other
