@@ -3,8 +3,8 @@
 First an uninterrupted training, then --kills trainings that are killed (SIGKILL to one worker or to all processes) at
 random moments during a step, a save or a validation and resumed; the figure is how many of these end with the same
 losses and the same checkpoint, bit for bit. Then a row for each other fault: the seconds from the fault to the end of
-the job, its status, and the line that the log ends with (of the damage: the line that names it). It takes about as many
-minutes as there are kills.
+the job, its status, and the line that the log ends with (of damage and a busy port: the line that names them). It takes
+about as many minutes as there are kills.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.report import figure
 
 FILE_LIMIT_BLOCKS = 40  # of 1024 bytes: less than a checkpoint of the small network
 WIDE_LINE = 160  # characters shown
-FALLBACK = "passed over"  # in the line that says so
+TOLD = {"newest": "passed over", "port": "held by another"}  # in the line to show, where it is not the last one
 
 
 def main() -> int:
@@ -88,9 +88,10 @@ def others(recipe: Path, folder: Path) -> None:
         "newest checkpoint damaged": damaged_checkpoint,
     }
     for name, fault in faults.items():
-        job, since, rank = fault(recipe, folder / name.split()[0])
+        label = name.split()[0]
+        job, since, rank = fault(recipe, folder / label)
         ended = job.wait(since)
-        line = job.line(rank, FALLBACK if fault is damaged_checkpoint else "")
+        line = job.line(rank, TOLD.get(label, ""))
         print(f"{name}: {ended.seconds:.1f} s, {ended.status}, {line[:WIDE_LINE]}", flush=True)
 
 

@@ -144,7 +144,7 @@ def run_training(
 
     Args:
         default_name: of the folder, where the configuration names none.
-        resume: None, a checkpoint, or "auto": the newest one of the folder.
+        resume: None, a checkpoint, or "auto": the newest one of the folder, the beginning where it has none yet.
     """
     check_accumulation(parts, config.train)
     _require_resumable(resume, config.save_dir, default_name)
@@ -161,7 +161,7 @@ def run_training(
             for line in changed_settings(checkpoint.load_card(resume_from)["config"], config):
                 logger.warning("resumed with another value than the checkpoint's: %s", line)
         if runtime.rank == 0:
-            replace_text(folder / "config.yaml", dump_config(config))
+            replace_text(folder / checkpoint.CONFIG, dump_config(config))
         parts = replace(parts, around_first_step=cache.around_first_step)
         fit(parts, config, runtime, folder, None if resume_from is None else Path(resume_from))
     return folder

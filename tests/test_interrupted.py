@@ -96,14 +96,17 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_killed_training_goes_on_bit_for_bit(recipe: Path, tmp_path: Path, temporary: Path) -> None:
-    """Killed after the fifth of 8 steps, resumed from the checkpoint of the fourth with another number of loaders."""
+@pytest.mark.parametrize(("step", "said"), [(5, "last.ckpt at step"), (1, "no checkpoint yet: starting from the")])
+def test_a_killed_training_goes_on_bit_for_bit(
+    recipe: Path, tmp_path: Path, temporary: Path, step: int, said: str
+) -> None:
+    """Of 8 steps, the fourth with a checkpoint; resumed with another number of loaders."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     process = start(recipe, whole, "--data.num_workers", "1")
     assert process.wait(120) == 0, process.communicate()[1]
     assert list(temporary.iterdir()) == []
     process = start(recipe, halves)
-    wait_for_rows(process, halves, 5)
+    wait_for_rows(process, halves, step)
     process.kill()
     process.wait(20)
     assert (halves / "run.lock").exists()
@@ -112,7 +115,7 @@ def test_a_killed_training_goes_on_bit_for_bit(recipe: Path, tmp_path: Path, tem
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "taken over" in errors
-    assert f"{halves}/last.ckpt at step" in errors
+    assert said in errors
     assert losses(whole) == losses(halves)
     assert len(losses(whole)) == 8
     assert tensor_bytes(whole / "last.ckpt") == tensor_bytes(halves / "last.ckpt")

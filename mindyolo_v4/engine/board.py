@@ -19,13 +19,13 @@ FLUSH_S = 60.0
 class Board:
     """The events file of one process; scalars reach the disk after a minute at the latest."""
 
-    def __init__(self, folder: Path, purge_step: int | None = None):
+    def __init__(self, folder: Path, purge_step: int):
         folder.mkdir(parents=True, exist_ok=True)
         # The process tells apart what two of them begin within one second.
         self.writer = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
         self.flushed = time.monotonic()
-        if purge_step is not None:  # hides what was written of later steps before
-            self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
+        # This hides what a run that was killed has written of these steps.
+        self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, prefix: str, scalars: Mapping[str, float], step: int) -> None:
         """Write the values of a step as prefix/name. Raises OSError where the disk is full."""

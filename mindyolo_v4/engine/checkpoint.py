@@ -29,6 +29,7 @@ from mindyolo_v4.schema.errors import UserError
 
 EMA, OPTIMIZER, SCALER = "ema.", "optimizer.", "scaler."  # name prefixes of what is not the model itself
 LAST, BEST = "last.ckpt", "best.ckpt"
+CONFIG = "config.yaml"  # beside them, from before the first step on
 EPOCH, STEP = re.compile(r"epoch_(\d{4,})\.ckpt$"), re.compile(r"step_(\d{8,})\.ckpt$")  # of numbered checkpoints
 
 logger = logging.getLogger(__name__)
@@ -161,16 +162,21 @@ def load_training_state(path: str | Path, tensors: Mapping[str, Parameter]) -> d
     return load_card(path)
 
 
-def newest_valid(folder: str | Path) -> Path:
+def newest_valid(folder: str | Path) -> Path | None:
     """Return the run folder's undamaged checkpoint of the latest step; a warning names each that is passed over.
 
-    Raises UserError where there is none.
+    None where the run ended before it wrote any: its config.yaml is there. Raises UserError where all are damaged, or
+    the folder is no run's.
     """
     folder, found, damaged = Path(folder), [], []
-    for path in [folder / LAST, *numbered(folder, EPOCH), *numbered(folder, STEP)]:
+    last = [folder / LAST] if (folder / LAST).exists() else []
+    paths = [*last, *numbered(folder, EPOCH), *numbered(folder, STEP)]
+    if not paths and (folder / CONFIG).exists():
+        logger.warning("%s has no checkpoint yet: starting from the beginning", folder)
+        return None
+    for path in paths:
         try:
-            if path.exists():
-                found.append((load_card(path)["training"]["step"], path))
+            found.append((load_card(path)["training"]["step"], path))
         except (UserError, KeyError, TypeError) as error:
             damaged.append(error)
     for step, path in sorted(found, key=lambda pair: pair[0], reverse=True):

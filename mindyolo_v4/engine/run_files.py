@@ -26,7 +26,7 @@ class RunFiles:
             return
         for name in ("steps.csv", "metrics.csv"):
             _drop_rows_behind(folder / name, resumed_step)
-        self.board = Board(folder / "tensorboard", resumed_step + 1 if resumed_step else None)
+        self.board = Board(folder / "tensorboard", purge_step=resumed_step + 1)
 
     def __enter__(self) -> "RunFiles":
         return self

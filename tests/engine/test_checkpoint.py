@@ -158,6 +158,15 @@ def test_newest_valid_of_an_empty_folder(tmp_path):
         checkpoint.newest_valid(tmp_path)
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(tmp_path, caplog):
+    (tmp_path / checkpoint.CONFIG).write_text("seed: 1\n")
+    assert checkpoint.newest_valid(tmp_path) is None
+    assert "no checkpoint yet: starting from the beginning" in caplog.text
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="no valid checkpoint"):
+        checkpoint.newest_valid(tmp_path)
+
+
 def test_keep_newest_of_each_kind(tmp_path):
     for number in (1, 2, 10, 9):
         for path in (checkpoint.epoch_path(tmp_path, number), checkpoint.step_path(tmp_path, number * 100)):
