@@ -23,7 +23,6 @@ from benchmarks.report import figure
 
 FILE_LIMIT_BLOCKS = 40  # of 1024 bytes: less than a checkpoint of the small network
 WIDE_LINE = 160  # characters shown
-TOLD = {"newest": "passed over", "port": "held by another"}  # in the line to show, where it is not the last one
 
 
 def main() -> int:
@@ -80,18 +79,17 @@ def kills(recipe: Path, folder: Path, count: int, generator: random.Random, step
 def others(recipe: Path, folder: Path) -> None:
     """Print a row for each other fault."""
     print(f"hang_seconds {HANG_S:g}; seconds from the fault to the job's end, status, last line of the log", flush=True)
-    faults: dict[str, Callable[[Path, Path], tuple[Job, float, int]]] = {
-        "worker stopped (SIGSTOP)": stopped_worker,
-        "scheduler killed": dead_scheduler,
-        "port busy": busy_port,
-        "disk full": full_disk,
-        "newest checkpoint damaged": damaged_checkpoint,
+    faults: dict[str, tuple[Callable[[Path, Path], tuple[Job, float, int]], str]] = {  # and a text in the line to show
+        "worker stopped (SIGSTOP)": (stopped_worker, ""),
+        "scheduler killed": (dead_scheduler, ""),
+        "port busy": (busy_port, "held by another"),
+        "disk full": (full_disk, ""),
+        "newest checkpoint damaged": (damaged_checkpoint, "passed over"),
     }
-    for name, fault in faults.items():
-        label = name.split()[0]
-        job, since, rank = fault(recipe, folder / label)
+    for name, (fault, told) in faults.items():
+        job, since, rank = fault(recipe, folder / name.split()[0])
         ended = job.wait(since)
-        line = job.line(rank, TOLD.get(label, ""))
+        line = job.line(rank, told)
         print(f"{name}: {ended.seconds:.1f} s, {ended.status}, {line[:WIDE_LINE]}", flush=True)
 
 

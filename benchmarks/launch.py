@@ -17,7 +17,7 @@ def free_port() -> int:
 def variables(**more: str) -> dict[str, str]:
     """Return an environment in which `python` and `msrun` are this interpreter's, without a trace of a launcher.
 
-    Nor of OpenMP: MindSpore sets a variable of it where it is loaded, which would count as the user's word on cores.
+    Nor of OMP_NUM_THREADS, which tests set for themselves: it would count as the user's word on the workers' cores.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MS_", "RANK_", "OMP_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])

@@ -1,8 +1,8 @@
 """One optimizer step as compiled graphs: gradients, all-finite check, clipping, update, averages."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -77,7 +77,7 @@ class AverageOverRanks(nn.Cell):
         super().__init__(auto_prefix=False)
         self.world_size = world_size
         self.map = ops.HyperMap()
-        self.starts = tuple(accumulate([0, *(model.size for model in models)]))[:-1]
+        self.starts = tuple(itertools.accumulate((model.size for model in models), initial=0))[:-1]
         self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
 
     def construct(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -41,6 +41,11 @@ def test_table(capsys):
     assert float(rows[0][4]) == round(8 * 16 / 0.30843) and float(rows[0][6]) == pytest.approx(4.15, abs=0.06)
 
 
+def test_every_option_has_a_default(capsys):
+    assert scaling_model.main([]) == 0
+    assert f"{scaling_model.LOADED:g} images/s of a host's core" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [["--images_a_second", "0"], ["--images_a_second", "1", "--overlap", "2"]])
 def test_bad_options(words, capsys):
     with pytest.raises(SystemExit) as caught:

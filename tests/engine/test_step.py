@@ -223,9 +223,8 @@ def test_a_step_refused_returns_to_the_statistics_last_remembered(graph_mode, ac
     rig = Rig(TinyNet(), TinyForward, accumulate=accumulate)
     batches = [tiny_batch(index) for index in range(accumulate)]
     rig.step(RATE, batches)  # compiled by now
-    shared = {name: value + 1.0 for name, value in batch_statistics(rig.network).items()}
-    for name, value in batch_statistics(rig.network).items():
-        ops.assign(value, shared[name])
+    for value in batch_statistics(rig.network).values():
+        ops.assign(value, value + 1.0)
     rig.step.update.remember_statistics()
     before = rig.state()
     _, finite = rig.step(RATE, [(tiny_batch(9)[0] * float("inf"), tiny_batch(9)[1]), *batches[1:]])
