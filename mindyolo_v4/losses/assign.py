@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.boxes import cxcywh_to_xyxy, shape_iou
 
-# Planes of `match_values`.
-BOX_X, BOX_Y, BOX_W, BOX_H, WEIGHT_BOX, WEIGHT_OBJECT, WEIGHT_CLASS = range(7)
+# Planes of `match_ids` and `match_values`.
+MATCH_IDS, MATCH_VALUES = 2, 7
+BOX_X, BOX_Y, BOX_W, BOX_H, WEIGHT_BOX, WEIGHT_OBJECT, WEIGHT_CLASS = range(MATCH_VALUES)
 
 
 class Assigner:
@@ -72,8 +73,8 @@ class Assigner:
         classes = np.asarray(class_ids, np.int64).reshape(-1)[: self.max_truths]
         if len(classes) and (classes.min() < 0 or classes.max() >= self.num_classes):
             raise ValueError(f"class id outside 0..{self.num_classes - 1}: {classes.min()}..{classes.max()}")
-        match_ids = np.zeros((2, self.num_rows), np.int32)
-        match_values = np.zeros((7, self.num_rows), np.float32)
+        match_ids = np.zeros((MATCH_IDS, self.num_rows), np.int32)
+        match_values = np.zeros((MATCH_VALUES, self.num_rows), np.float32)
         truths_xyxy_px = np.zeros((4, self.max_truths), np.float32)
         if len(boxes_px):
             truth, prediction = self._match(boxes_px)

@@ -3,10 +3,11 @@
 import math
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.anchors import AnchorSet
-from mindyolo_v4.losses.assign import WEIGHT_BOX, WEIGHT_CLASS, WEIGHT_OBJECT
+from mindyolo_v4.losses.assign import MATCH_IDS, MATCH_VALUES, WEIGHT_BOX, WEIGHT_CLASS, WEIGHT_OBJECT
 from mindyolo_v4.losses.decode import decode_planes, prediction_constants, prediction_plane, split_anchors
 from mindyolo_v4.losses.ignore import fits_a_truth
 from mindyolo_v4.losses.iou import box_similarity
@@ -46,6 +47,13 @@ class DetectionLoss(nn.Cell):
         self.map_values = sum(a * (5 + num_classes) * s * s for a, s in zip(self.anchors_a_level, sides, strict=True))
         self.map_start = Tensor(starts, ms.int32)
         self.map_step = Tensor(steps, ms.int32)
+        self.channel = Tensor(np.arange(_CLASS_CHANNELS + num_classes).reshape(1, -1, 1), ms.int32)
+        # Primitives, here and beside: ops.split, ops.concat, ops.amax and loops are Python that is compiled with the
+        # graph and differentiated, and take as long to compile as all the rest of the loss.
+        self.split_ids, self.split_values = ops.Split(1, MATCH_IDS), ops.Split(1, MATCH_VALUES)
+        self.concat_values, self.concat_predictions = ops.Concat(1), ops.Concat(2)
+        self.greatest = ops.ReduceMax()
+        self.each = ops.HyperMap()
 
     def construct(
         self, raw_maps: tuple[Tensor, ...], match_ids: Tensor, match_values: Tensor, truths_xyxy_px: Tensor
@@ -57,13 +65,13 @@ class DetectionLoss(nn.Cell):
             match_ids: int32 (B, 2, P); match_values: float32 (B, 7, P); truths_xyxy_px: float32 (B, 4, T).
         """
         maps = split_anchors(raw_maps, self.anchors_a_level)
-        prediction, class_id = ops.split(match_ids, 1, axis=1)  # (B, 1, P) each, as all planes of the matches
-        values = ops.split(match_values, 1, axis=1)
-        logits = self._matched_logits(maps, prediction)
+        prediction, class_id = self.split_ids(match_ids)  # (B, 1, P) each, as all planes of the matches
+        values = self.split_values(match_values)
+        logits, classes = self._matched_logits(maps, prediction)
         trained = self._trained_as_background(maps, truths_xyxy_px)
         box = self._box_term(logits, prediction, values)
         obj = self._objectness_term(maps, logits, prediction, values[WEIGHT_OBJECT], trained)
-        cls = self._class_term(logits, class_id, values)
+        cls = self._class_term(classes, class_id, values)
         images = match_ids.shape[0]
         box, obj, cls = (
             box * (self.gains[0] / images),
@@ -72,27 +80,24 @@ class DetectionLoss(nn.Cell):
         )
         return box + obj + cls, (box, obj, cls)
 
-    def _matched_logits(self, maps: tuple[Tensor, ...], prediction: Tensor) -> tuple[Tensor, ...]:
-        """Gather the logits of the matches: t_x, t_y, t_w, t_h, t_o each (B, 1, P), and the classes (B, C, P)."""
-        batch = prediction.shape[0]
-        levels = ()
-        for level_map in maps:
-            levels += (level_map.reshape(batch, -1),)
-        flat = ops.concat(levels, axis=1)  # (B, sum of A (5 + C) H W)
+    def _matched_logits(self, maps: tuple[Tensor, ...], prediction: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Gather the logits of the matches: (t_x, t_y, t_w, t_h, t_o), each (B, 1, P), and the classes (B, C, P)."""
+        batch, _, matches = prediction.shape
+        flat = self.concat_values(self.each(ops.partial(_flatten_images, batch), maps))  # (B, sum of A (5 + C) H W)
         if flat.shape[1] != self.map_values:
             raise ValueError("the raw maps are not those of the loss's image size, anchors and classes")
-        image = ops.arange(0, batch).astype(ms.int32).reshape(batch, 1, 1) * flat.shape[1]
-        channel = ops.arange(0, _CLASS_CHANNELS + self.num_classes).astype(ms.int32).reshape(1, -1, 1)
+        image = ops.cast(ops.range(0, batch, 1), ms.int32).reshape(batch, 1, 1) * flat.shape[1]
         start = ops.gather(self.map_start, prediction, 0) + image
-        index = start + channel * ops.gather(self.map_step, prediction, 0)
+        index = start + self.channel * ops.gather(self.map_step, prediction, 0)
         logits = ops.gather(flat.reshape(-1), index, 0)  # (B, 5 + C, P)
-        return ops.split(logits, [1, 1, 1, 1, 1, self.num_classes], axis=1)
+        planes = ()
+        for channel in range(_CLASS_CHANNELS):
+            planes += (ops.slice(logits, (0, channel, 0), (batch, 1, matches)),)
+        return planes, ops.slice(logits, (0, _CLASS_CHANNELS, 0), (batch, self.num_classes, matches))
 
     def _trained_as_background(self, maps: tuple[Tensor, ...], truths_xyxy_px: Tensor) -> Tensor:
         """Return 0 where the ignore rule holds, else 1: (B, 1, N), without gradient."""
-        fixed = ()
-        for level_map in maps:
-            fixed += (ops.stop_gradient(level_map),)
+        fixed = self.each(ops.stop_gradient, maps)
         planes = ()
         for channel in _BOX_CHANNELS:
             planes += (prediction_plane(fixed, channel),)
@@ -101,17 +106,16 @@ class DetectionLoss(nn.Cell):
         if self.ignore_class_logit is not None:
             levels = ()
             for level_map in fixed:
-                best = ops.amax(level_map[:, :, _CLASS_CHANNELS:], axis=2)
-                levels += (best.reshape(best.shape[0], 1, -1),)
-            ignored = ops.logical_and(ignored, ops.concat(levels, axis=2) > self.ignore_class_logit)
+                batch, anchors, _, cells = level_map.shape
+                logits = ops.slice(level_map, (0, 0, _CLASS_CHANNELS, 0), (batch, anchors, self.num_classes, cells))
+                levels += (self.greatest(logits, 2).reshape(batch, 1, anchors * cells),)
+            ignored = ops.logical_and(ignored, self.concat_predictions(levels) > self.ignore_class_logit)
         return 1.0 - ops.stop_gradient(ignored.astype(ms.float32))
 
     def _box_term(self, logits: tuple[Tensor, ...], prediction: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        constants = ()
-        for plane in self.constants:
-            constants += (ops.gather(plane, prediction, 0),)
-        boxes = decode_planes(logits[:4], constants, self.square_sizes)
-        return ops.sum(values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values[:4], self.box_kind)))
+        constants = self.each(ops.partial(_of_predictions, prediction), self.constants)
+        boxes = decode_planes(logits, constants, self.square_sizes)
+        return ops.sum(values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values, self.box_kind)))
 
     def _objectness_term(
         self, maps: tuple[Tensor, ...], logits: tuple[Tensor, ...], prediction: Tensor, weight: Tensor, trained: Tensor
@@ -123,11 +127,18 @@ class DetectionLoss(nn.Cell):
         restored = (1.0 - ops.gather_elements(trained, 2, prediction)) * ops.softplus(matched)
         return background + ops.sum(weight * (restored - matched))
 
-    def _class_term(self, logits: tuple[Tensor, ...], class_id: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        classes = logits[_CLASS_CHANNELS]  # (B, C, P)
+    def _class_term(self, classes: Tensor, class_id: Tensor, values: tuple[Tensor, ...]) -> Tensor:
         negatives = ops.sum(ops.softplus(classes) - self.smoothing / 2 * classes, dim=1, keepdim=True)
         own = ops.gather_elements(classes, 1, class_id)
         return ops.sum(values[WEIGHT_OBJECT] * negatives) - (1 - self.smoothing) * ops.sum(values[WEIGHT_CLASS] * own)
+
+
+def _flatten_images(batch: int, level_map: Tensor) -> Tensor:
+    return level_map.reshape(batch, -1)
+
+
+def _of_predictions(prediction: Tensor, plane: Tensor) -> Tensor:
+    return ops.gather(plane, prediction, 0)
 
 
 def _logit(probability: float | None) -> float | None:

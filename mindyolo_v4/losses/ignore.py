@@ -10,6 +10,8 @@ _CHUNK_ELEMENTS = 1_500_000
 # Stands for the area of a padding truth: no prediction overlaps it enough.
 _NO_TRUTH = 1e30
 
+_concat, _split_in_four, _greatest = ops.Concat(2), ops.Split(1, 4), ops.ReduceMax(keep_dims=True)
+
 
 def fits_a_truth(boxes: Planes, truths_xyxy_px: Tensor, threshold: float) -> Tensor:
     """Return whether the best IoU of each prediction with its image's truths exceeds `threshold`: bool (B, 1, N).
@@ -28,16 +30,16 @@ def fits_a_truth(boxes: Planes, truths_xyxy_px: Tensor, threshold: float) -> Ten
     chunks, step = _chunking(batch * count, truths_xyxy_px.shape[2])
     missing = chunks * step - truths_xyxy_px.shape[2]
     if missing > 0:
-        truths_xyxy_px = ops.concat((truths_xyxy_px, ops.zeros((batch, 4, missing), ms.float32)), axis=2)
+        truths_xyxy_px = _concat((truths_xyxy_px, ops.zeros((batch, 4, missing), ms.float32)))
     share = threshold / (1 + threshold)
     sides = ()
     for plane in (x - 0.5 * w, y - 0.5 * h, x + 0.5 * w, y + 0.5 * h):
         sides += (ops.tile(plane, (1, step, 1)),)
-    best = _excess(sides, truths_xyxy_px[:, :, :step], share)
+    best = _excess(sides, ops.slice(truths_xyxy_px, (0, 0, 0), (batch, 4, step)), share)
     for chunk in range(1, chunks):
-        truths = ops.depend(truths_xyxy_px[:, :, chunk * step : (chunk + 1) * step], best)
+        truths = ops.depend(ops.slice(truths_xyxy_px, (0, 0, chunk * step), (batch, 4, step)), best)
         best = ops.maximum(best, _excess(sides, truths, share))
-    return ops.amax(best, axis=1, keepdims=True) > share * (w * h)
+    return _greatest(best, 1) > share * (w * h)
 
 
 def _chunking(elements_a_truth: int, truths: int) -> tuple[int, int]:
@@ -50,12 +52,9 @@ def _excess(sides: Planes, truths_xyxy_px: Tensor, share: float) -> Tensor:
     """Return I - share x truth area of each truth (B, 4, t) and prediction (four sides, B x t x N): (B, t, N)."""
     low_x, low_y, high_x, high_y = sides
     batch, step, count = low_x.shape
-    columns = ()
-    for plane in ops.split(truths_xyxy_px, 1, axis=1):
-        columns += (plane.reshape(batch, step, 1),)
-    left, top, right, bottom = columns
+    left, top, right, bottom = _split_in_four(truths_xyxy_px.reshape(batch, 4 * step, 1))
     area = (right - left) * (bottom - top)
-    cost = ops.select(area > 0, share * area, ops.full_like(area, _NO_TRUTH))
+    cost = share * area + _NO_TRUTH * ops.cast(area <= 0, ms.float32)
     tiling = (1, 1, count)
     width = ops.minimum(high_x, ops.tile(right, tiling)) - ops.maximum(low_x, ops.tile(left, tiling))
     height = ops.minimum(high_y, ops.tile(bottom, tiling)) - ops.maximum(low_y, ops.tile(top, tiling))
