@@ -109,8 +109,8 @@ def stopped_worker(recipe: Path, run: Path) -> tuple[Job, float, int]:
 
 
 def dead_scheduler(recipe: Path, run: Path) -> tuple[Job, float, int]:
-    """Kill the scheduler."""
-    job = Job(recipe, run)
+    """Kill the scheduler, early in a training that would go on for minutes."""
+    job = Job(recipe, run, "--train.epochs", "60")
     since = after_steps(job, 4)
     job.kill([job.scheduler()])
     return job, since, 0
