@@ -50,6 +50,7 @@ class Guard:
         self.met = False
         self.heard, self.listening = b"", True
         self.tails: list[int] = []  # of the launcher, which would outlive it
+        self.scheduler: int | None = None  # of the job, where this machine has it
 
     def listen(self, wait_s: float) -> bool:
         """Wait for what the rank says and take it in; tell whether there was anything."""
@@ -69,7 +70,9 @@ class Guard:
         self.done = facts.pop("done", self.done)
         folder = facts.pop("folder", None)
         if "rank" in facts and self.launcher is not None:
-            self.tails = [child for child in children_of(self.launcher) if is_tail(child)]
+            children = children_of(self.launcher)
+            self.tails = [child for child in children if is_tail(child)]
+            self.scheduler = next((child for child in children if is_scheduler(child)), None)
         doing = self.own.doing
         self.own = replace(self.own, **facts)
         self.moved = now
@@ -181,8 +184,10 @@ class Guard:
     def lost(self) -> None:
         """Tell of a rank that ended without a word."""
         if not self.done and not self.own.error and self.own.rank >= 0:
-            word = "has died without a word: killed, out of memory, or ended by MindSpore"
-            self.say(f"process {self.own.process} {word} (worker_{self.own.rank}.log)")
+            cause = "killed, out of memory, or ended by MindSpore"
+            if self.scheduler is not None and process_state(self.scheduler) in GONE:
+                cause = f"ended by MindSpore, since the scheduler (process {self.scheduler}; scheduler.log) has died"
+            self.say(f"process {self.own.process} has died without a word: {cause} (worker_{self.own.rank}.log)")
             self.own = replace(self.own, error="it has died without a word")
             self.write()
 
@@ -253,6 +258,14 @@ def is_waiting_msrun(words: list[str]) -> bool:
     """Tell whether a command line is that of an msrun with --join=True; an interpreter may stand before it."""
     options = " ".join(words)
     return any("msrun" in word for word in words[:2]) and ("--join=True" in options or "--join True" in options)
+
+
+def is_scheduler(process: int) -> bool:
+    """Tell whether a process is an msrun's scheduler."""
+    try:
+        return b"MS_ROLE=MS_SCHED" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def is_tail(process: int) -> bool:

@@ -100,6 +100,27 @@ def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
     assert record.error == "it has died without a word"
 
 
+def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    variables = os.environ | {"MS_ROLE": "MS_SCHED"}
+    with subprocess.Popen(["sh", "-c", "echo; sleep 60"], env=variables, stdout=subprocess.PIPE) as scheduler:
+        assert scheduler.stdout is not None
+        scheduler.stdout.readline()
+        assert guard.is_scheduler(scheduler.pid)
+        assert not guard.is_scheduler(os.getpid())
+        one.scheduler = scheduler.pid
+        one.lost()
+        assert "the scheduler" not in (tmp_path / "rank_0.log").read_text()
+        scheduler.kill()
+        scheduler.stdout.close()
+    one.own = replace(one.own, error="")
+    one.lost()
+    assert (
+        f"since the scheduler (process {scheduler.pid}; scheduler.log) has died"
+        in (tmp_path / "rank_0.log").read_text()
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
