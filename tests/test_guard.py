@@ -103,7 +103,7 @@ def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
 def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
     one = listening(tmp_path)
     variables = os.environ | {"MS_ROLE": "MS_SCHED"}
-    with subprocess.Popen(["sh", "-c", "echo; sleep 60"], env=variables, stdout=subprocess.PIPE) as scheduler:
+    with subprocess.Popen(["sh", "-c", "echo; exec sleep 60"], env=variables, stdout=subprocess.PIPE) as scheduler:
         assert scheduler.stdout is not None
         scheduler.stdout.readline()
         assert guard.is_scheduler(scheduler.pid)
