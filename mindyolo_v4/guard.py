@@ -184,11 +184,12 @@ class Guard:
     def lost(self) -> None:
         """Tell of a rank that ended without a word."""
         if not self.done and not self.own.error and self.own.rank >= 0:
-            cause = "killed, out of memory, or ended by MindSpore"
+            cause, told = "killed, out of memory, or ended by MindSpore", "it has died without a word"
             if self.scheduler is not None and process_state(self.scheduler) in GONE:
                 cause = f"ended by MindSpore, since the scheduler (process {self.scheduler}; scheduler.log) has died"
+                told = "the scheduler has died, and MindSpore has ended it"
             self.say(f"process {self.own.process} has died without a word: {cause} (worker_{self.own.rank}.log)")
-            self.own = replace(self.own, error="it has died without a word")
+            self.own = replace(self.own, error=told)
             self.write()
 
     def end(self, reason: str, grace_s: float) -> None:

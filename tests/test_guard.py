@@ -119,6 +119,9 @@ def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
         f"since the scheduler (process {scheduler.pid}; scheduler.log) has died"
         in (tmp_path / "rank_0.log").read_text()
     )
+    record = guard.read_record(one.path(0))
+    assert record is not None
+    assert record.error == "the scheduler has died, and MindSpore has ended it"
 
 
 @pytest.mark.parametrize(
