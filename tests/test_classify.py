@@ -27,7 +27,7 @@ data:
   img_size: 64
   resize: crop
   crop_fraction: 0.8
-  num_workers: 2
+  num_workers: 1
   mean: [123.675, 116.28, 103.53]
   std: [58.395, 57.12, 57.375]
   augment: {{flip_prob: 0.5}}
@@ -116,7 +116,7 @@ def test_packed_training_data_give_the_same_steps(run: Path, recipe: Path, root:
 def test_resume_continues_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
     """6 steps end as those that go on from the checkpoint of step 3, with mixes, averages and a dynamic loss scale."""
     options = ["--config", recipe, "--train.per_batch_size", 4, "--train.loss_scale", "dynamic", "--epochs", 1]
-    options += ["--train.max_steps", 6, "--train.checkpoint_steps", 3]
+    options += ["--train.max_steps", 6, "--train.checkpoint_steps", 3, "--data.num_workers", 2]
     whole, rest = tmp_path / "whole", tmp_path / "rest"
     assert command(train_command.main, *options, "--save_dir", whole) == 0
     assert command(train_command.main, *options, "--save_dir", rest, "--resume", whole / "step_00000003.ckpt") == 0
