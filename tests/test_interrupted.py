@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,23 +89,37 @@ def losses(folder: Path) -> list[tuple[str, str]]:
     return [(row["step"], row["loss"]) for row in rows(folder / "steps.csv")]
 
 
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@contextmanager
+def own_temporary() -> Iterator[Path]:
     """Give the processes a temporary folder of their own, of a short name as sockets want it."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
-        monkeypatch.setenv("TMPDIR", folder)
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
         yield Path(folder)
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    with own_temporary() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training that nobody has interrupted."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    with own_temporary() as temporary:
+        process = start(recipe, run, "--data.num_workers", "1")
+        assert process.wait(120) == 0, process.communicate()[1]
+        assert list(temporary.iterdir()) == []
+    return run
 
 
 @pytest.mark.parametrize(("step", "said"), [(5, "last.ckpt at step"), (1, "no checkpoint yet: starting from the")])
 def test_a_killed_training_goes_on_bit_for_bit(
-    recipe: Path, tmp_path: Path, temporary: Path, step: int, said: str
+    recipe: Path, whole: Path, tmp_path: Path, temporary: Path, step: int, said: str
 ) -> None:
     """Of 8 steps, the fourth with a checkpoint; resumed with another number of loaders."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    process = start(recipe, whole, "--data.num_workers", "1")
-    assert process.wait(120) == 0, process.communicate()[1]
-    assert list(temporary.iterdir()) == []
+    halves = tmp_path / "halves"
     process = start(recipe, halves)
     wait_for_rows(process, halves, step)
     process.kill()

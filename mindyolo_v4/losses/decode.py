@@ -11,7 +11,7 @@ from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
 
 Planes = tuple[Tensor, Tensor, Tensor, Tensor]
 
-_concat_predictions = ops.Concat(2)
+concat_predictions = ops.Concat(2)  # of arrays (B, anything, N)
 
 
 def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray, ...]:
@@ -33,13 +33,13 @@ def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray,
     return tuple(np.concatenate(blocks, axis=1).astype(np.float32))
 
 
-def decode_planes(logits: tuple[Tensor, ...], constants: tuple[Tensor, ...], square: bool = False) -> Planes:
-    """Decode t_x, t_y, t_w, t_h, the first of `logits`, to centre and size in pixels; `constants` broadcast to them.
+def decode_planes(logits: Planes, constants: tuple[Tensor, ...], square: bool = False) -> Planes:
+    """Decode t_x, t_y, t_w, t_h to centre and size in pixels; `constants` broadcast against the logits.
 
     darknet's `get_yolo_box` with `scale_x_y`; t_w and t_h are held below MAX_SIZE_LOGIT. `square`: the sizes are
     a (2 sigma(t))^2 as in scaled YOLOv4.
     """
-    t_x, t_y, t_w, t_h = logits[0], logits[1], logits[2], logits[3]
+    t_x, t_y, t_w, t_h = logits
     offset_x, offset_y, gain, anchor_w, anchor_h = constants
     centre_x, centre_y = offset_x + gain * ops.sigmoid(t_x), offset_y + gain * ops.sigmoid(t_y)
     if square:
@@ -70,4 +70,4 @@ def prediction_plane(maps: tuple[Tensor, ...], channel: int) -> Tensor:
         # ops.slice, not [:, :, channel]: StridedSlice takes seven times as long on CPU.
         plane = ops.slice(level_map, (0, 0, channel, 0), (batch, anchors, 1, cells))
         levels += (plane.reshape(batch, 1, anchors * cells),)
-    return _concat_predictions(levels)
+    return concat_predictions(levels)

@@ -8,7 +8,13 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.losses.assign import MATCH_IDS, MATCH_VALUES, WEIGHT_BOX, WEIGHT_CLASS, WEIGHT_OBJECT
-from mindyolo_v4.losses.decode import decode_planes, prediction_constants, prediction_plane, split_anchors
+from mindyolo_v4.losses.decode import (
+    concat_predictions,
+    decode_planes,
+    prediction_constants,
+    prediction_plane,
+    split_anchors,
+)
 from mindyolo_v4.losses.ignore import fits_a_truth
 from mindyolo_v4.losses.iou import box_similarity
 from mindyolo_v4.schema.loss import LossConfig
@@ -48,11 +54,10 @@ class DetectionLoss(nn.Cell):
         self.map_start = Tensor(starts, ms.int32)
         self.map_step = Tensor(steps, ms.int32)
         self.channel = Tensor(np.arange(_CLASS_CHANNELS + num_classes).reshape(1, -1, 1), ms.int32)
-        # Primitives, here and beside: ops.split, ops.concat, ops.amax and loops are Python that is compiled with the
+        # Primitives, here and beside: ops.split, ops.concat, ops.amax and indices are Python that is compiled with the
         # graph and differentiated, and take as long to compile as all the rest of the loss.
         self.split_ids, self.split_values = ops.Split(1, MATCH_IDS), ops.Split(1, MATCH_VALUES)
-        self.concat_values, self.concat_predictions = ops.Concat(1), ops.Concat(2)
-        self.greatest = ops.ReduceMax()
+        self.concat_values, self.greatest = ops.Concat(1), ops.ReduceMax()
         self.each = ops.HyperMap()
 
     def construct(
@@ -109,13 +114,13 @@ class DetectionLoss(nn.Cell):
                 batch, anchors, _, cells = level_map.shape
                 logits = ops.slice(level_map, (0, 0, _CLASS_CHANNELS, 0), (batch, anchors, self.num_classes, cells))
                 levels += (self.greatest(logits, 2).reshape(batch, 1, anchors * cells),)
-            ignored = ops.logical_and(ignored, self.concat_predictions(levels) > self.ignore_class_logit)
+            ignored = ops.logical_and(ignored, concat_predictions(levels) > self.ignore_class_logit)
         return 1.0 - ops.stop_gradient(ignored.astype(ms.float32))
 
     def _box_term(self, logits: tuple[Tensor, ...], prediction: Tensor, values: tuple[Tensor, ...]) -> Tensor:
         constants = self.each(ops.partial(_of_predictions, prediction), self.constants)
-        boxes = decode_planes(logits, constants, self.square_sizes)
-        return ops.sum(values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values, self.box_kind)))
+        boxes = decode_planes(logits[:4], constants, self.square_sizes)
+        return ops.sum(values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values[:4], self.box_kind)))
 
     def _objectness_term(
         self, maps: tuple[Tensor, ...], logits: tuple[Tensor, ...], prediction: Tensor, weight: Tensor, trained: Tensor

@@ -10,6 +10,7 @@ _CHUNK_ELEMENTS = 1_500_000
 # Stands for the area of a padding truth: no prediction overlaps it enough.
 _NO_TRUTH = 1e30
 
+# Primitives, as in `losses.detection`.
 _concat, _split_in_four, _greatest = ops.Concat(2), ops.Split(1, 4), ops.ReduceMax(keep_dims=True)
 
 

@@ -10,7 +10,7 @@ from mindyolo_v4.losses.decode import Planes
 _TINY = 1e-9
 
 
-def box_similarity(boxes: Planes, truths: tuple[Tensor, ...], kind: str) -> Tensor:
+def box_similarity(boxes: Planes, truths: Planes, kind: str) -> Tensor:
     """Return IoU, GIoU, DIoU or CIoU of boxes and truths that correspond one to one.
 
     IoU = I / U; GIoU = IoU - (hull - U) / hull; DIoU = IoU - d^2 / c^2; CIoU = DIoU - alpha v with
@@ -18,11 +18,11 @@ def box_similarity(boxes: Planes, truths: tuple[Tensor, ...], kind: str) -> Tens
     (Zheng et al., arXiv:1911.08287; arXiv:1902.09630 for GIoU).
 
     Args:
-        boxes, truths: centre x, centre y, width, height, equal shapes, one unit. The rest of `truths` is not used.
+        boxes, truths: centre x, centre y, width, height, equal shapes and one unit.
         kind: "iou", "giou", "diou" or "ciou".
     """
     x, y, w, h = boxes
-    truth_x, truth_y, truth_w, truth_h = truths[0], truths[1], truths[2], truths[3]
+    truth_x, truth_y, truth_w, truth_h = truths
     overlap_w, hull_w = _overlap_and_hull(x, w, truth_x, truth_w)
     overlap_h, hull_h = _overlap_and_hull(y, h, truth_y, truth_h)
     intersection = ops.relu(overlap_w) * ops.relu(overlap_h)
