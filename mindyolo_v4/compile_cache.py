@@ -196,7 +196,7 @@ def parameters_outside(graphs: Sequence[nn.Cell], folder: Path) -> list[str]:
 def sources_digest(package: Path) -> str:
     """Return a digest of the names and contents of all our Python and C++ files."""
     made = hashlib.sha256()
-    for path in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".cc")):
+    for path in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".cc", ".h")):
         content = path.read_bytes()
         made.update(f"{path.relative_to(package)}\0{len(content)}\0".encode() + content)
     return made.hexdigest()

@@ -48,15 +48,15 @@ def compiler_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     return _FLAGS + _AVX2_FLAGS if {"avx2", "fma"} <= words else _FLAGS
 
 
-def compiled_library(source: Path) -> Path:
-    """Return the shared library of one C++ file, compiled unless the cache has it.
+def compiled_library(source: Path, *more_flags: str) -> Path:
+    """Return the shared library of one C++ file, which may include headers beside it; compiled unless the cache has it.
 
     Several processes may call this at once: each writes a file of its own and renames it, and any of them will do.
 
     Raises:
         BuildError: there is no compiler, it fails, or the library cannot be stored or loaded.
     """
-    compiler, flags = find_compiler(), compiler_flags()
+    compiler, flags = find_compiler(), compiler_flags() + more_flags
     try:
         return _compiled(source, compiler, flags, cache_folder())
     except subprocess.TimeoutExpired as error:
@@ -68,7 +68,8 @@ def compiled_library(source: Path) -> Path:
 @cache
 def _compiled(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
     version = _output([compiler, "--version"])
-    parts = [source.read_text(encoding="utf-8"), version, *flags, platform.machine()]
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = [*texts, version, *flags, platform.machine()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     library = folder / f"{source.stem}-{key}.so"
     if ":" in str(library):

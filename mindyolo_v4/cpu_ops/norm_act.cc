@@ -4,19 +4,12 @@
 // A channel is computed by one thread from beginning to end, so results do not depend on how many threads there are.
 // Nothing here may be compiled with -ffast-math: a NaN must come out as a NaN for the training step to see it.
 
-#include <sched.h>
-#include <unistd.h>
+#include "pool.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <condition_variable>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <mutex>
-#include <string>
-#include <thread>
 
 namespace {
 
@@ -25,70 +18,6 @@ using Floats = float __attribute__((vector_size(32)));
 using Ints = int32_t __attribute__((vector_size(32)));
 constexpr int64_t kLanes = 8;
 constexpr int64_t kBlock = 2048;        // floats added up in float32 before the sum goes on in float64
-constexpr int64_t kSerialWork = 32768;  // fewer elements are not worth waking a thread
-
-// Threads that sleep until there is work. MindSpore's own pool cannot be reached from here, and OpenMP's threads spin
-// against it. The pool is never destroyed: at exit, or in a forked process, there is nothing safe to join.
-class Pool {
- public:
-  static Pool &instance() {
-    static Pool *pool = new Pool;
-    return *pool;
-  }
-
-  void run(int64_t count, int64_t work, const std::function<void(int64_t)> &body) {
-    std::unique_lock<std::mutex> only(running_, std::try_to_lock);
-    if (!only || work < kSerialWork || threads_ == 1 || getpid() != owner_) {
-      for (int64_t i = 0; i < count; i++) body(i);
-      return;
-    }
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      body_ = &body, count_ = count, next_ = 0, generation_++;
-    }
-    wake_.notify_all();
-    take_items(body);
-    std::unique_lock<std::mutex> lock(mutex_);
-    body_ = nullptr;  // who wakes only now has missed it
-    done_.wait(lock, [this] { return active_ == 0; });
-  }
-
- private:
-  Pool() : owner_(getpid()) {
-    // The calling thread may be bound to one core; the process as a whole counts.
-    if (sched_getaffinity(owner_, sizeof cores_, &cores_) == 0) threads_ = std::max(1, CPU_COUNT(&cores_));
-    for (int i = 1; i < threads_; i++) std::thread([this] { serve(); }).detach();
-  }
-
-  void serve() {
-    sched_setaffinity(0, sizeof cores_, &cores_);
-    uint64_t seen = 0;
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [&] { return body_ && generation_ != seen; });
-      seen = generation_, active_++;
-      const auto &body = *body_;
-      lock.unlock();
-      take_items(body);
-      lock.lock();
-      if (--active_ == 0) done_.notify_all();
-    }
-  }
-
-  void take_items(const std::function<void(int64_t)> &body) {
-    for (int64_t i; (i = next_.fetch_add(1)) < count_;) body(i);
-  }
-
-  const pid_t owner_;
-  cpu_set_t cores_;
-  int threads_ = 1, active_ = 0;
-  std::mutex running_, mutex_;
-  std::condition_variable wake_, done_;
-  const std::function<void(int64_t)> *body_ = nullptr;
-  int64_t count_ = 0;
-  std::atomic<int64_t> next_{0};
-  uint64_t generation_ = 0;
-};
 
 // Loads and stores of n <= kLanes floats; where n is a constant the branch goes.
 INLINE inline Floats load(const float *from, int64_t n, float fill) {
@@ -153,6 +82,7 @@ struct Shape {
   int64_t batch, channels, pixels;
   explicit Shape(const int64_t *dims) : batch(dims[0]), channels(dims[1]), pixels(dims[2] * dims[3]) {}
   int64_t plane(int64_t image, int64_t channel) const { return (image * channels + channel) * pixels; }
+  double count() const { return static_cast<double>(batch) * pixels; }  // values in a channel
 };
 struct Sums {
   double first = 0, second = 0;
@@ -170,28 +100,36 @@ void add_moments(const float *x, int64_t count, float shift, Sums *sums) {
   }
 }
 
-// x, gamma, beta, moving mean, moving variance, (eps, weight of the new statistics, slope)
-// -> y, mean, 1 / standard deviation, new moving mean, new moving variance
+struct Normal {
+  float mean, inverse;  // 1 / standard deviation
+  double variance;
+};
+
+// The statistics of one channel; the backward half computes them again rather than keep them.
+Normal normal(const float *x, const Shape &s, int64_t c, float eps) {
+  // Around a rough mean the squares lose nothing when the mean is subtracted from them.
+  const int64_t some = std::min(s.pixels, kBlock);
+  Sums rough, sums;
+  add_moments(x + s.plane(0, c), some, 0.f, &rough);
+  const float shift = static_cast<float>(rough.first / some);
+  for (int64_t b = 0; b < s.batch; b++) add_moments(x + s.plane(b, c), s.pixels, shift, &sums);
+  const double offset = sums.first / s.count(), spread = sums.second / s.count() - offset * offset;
+  const double variance = spread < 0 ? 0 : spread;  // and not std::max, which would swallow a NaN
+  return {static_cast<float>(shift + offset), static_cast<float>(1 / std::sqrt(variance + eps)), variance};
+}
+
+// x, gamma, beta, (eps, weight of the new statistics, slope), moving mean, moving variance -> y; the moving statistics
+// are moved where they are
 template <class Act>
 void forward(void **params, const Shape &s) {
   float **p = reinterpret_cast<float **>(params);
-  const float eps = p[5][0], weight = p[5][1], negative = p[5][2];
-  const double count = static_cast<double>(s.batch) * s.pixels;
+  const float eps = p[3][0], weight = p[3][1], negative = p[3][2];
+  const double count = s.count(), correction = count > 1 ? count / (count - 1) : 1;
   Pool::instance().run(s.channels, s.batch * s.channels * s.pixels, [&](int64_t c) {
-    // Around a rough mean the squares lose nothing when the mean is subtracted from them.
-    const int64_t some = std::min(s.pixels, kBlock);
-    Sums rough, sums;
-    add_moments(p[0] + s.plane(0, c), some, 0.f, &rough);
-    const float shift = static_cast<float>(rough.first / some);
-    for (int64_t b = 0; b < s.batch; b++) add_moments(p[0] + s.plane(b, c), s.pixels, shift, &sums);
-    const double offset = sums.first / count, spread = sums.second / count - offset * offset;
-    const double variance = spread < 0 ? 0 : spread;  // and not std::max, which would swallow a NaN
-    const float mean = static_cast<float>(shift + offset), inverse = static_cast<float>(1 / std::sqrt(variance + eps));
-    p[7][c] = mean, p[8][c] = inverse;
-    p[9][c] = (1 - weight) * p[3][c] + weight * mean;
-    const double unbiased = count > 1 ? variance * (count / (count - 1)) : variance;
-    p[10][c] = (1 - weight) * p[4][c] + weight * static_cast<float>(unbiased);
-    const float scale = p[1][c] * inverse, beta = p[2][c];
+    const Normal now = normal(p[0], s, c, eps);
+    p[4][c] = (1 - weight) * p[4][c] + weight * now.mean;
+    p[5][c] = (1 - weight) * p[5][c] + weight * static_cast<float>(now.variance * correction);
+    const float mean = now.mean, scale = p[1][c] * now.inverse, beta = p[2][c];
     for (int64_t b = 0; b < s.batch; b++) {
       const float *x = p[0] + s.plane(b, c);
       float *y = p[6] + s.plane(b, c);
@@ -202,18 +140,18 @@ void forward(void **params, const Shape &s) {
   });
 }
 
-// dy, x, gamma, beta, mean, 1 / standard deviation, (eps, weight, slope) -> dx, dgamma, dbeta
+// dy, x, gamma, beta, (eps, weight, slope) -> dx, dgamma, dbeta
 template <class Act>
 void backward(void **params, const Shape &s) {
   float **p = reinterpret_cast<float **>(params);
-  const float negative = p[6][2];
-  const double count = static_cast<double>(s.batch) * s.pixels;
+  const float eps = p[4][0], negative = p[4][2];
   Pool::instance().run(s.channels, s.batch * s.channels * s.pixels, [&](int64_t c) {
-    const float mean = p[4][c], inverse = p[5][c], scale = p[2][c] * inverse, beta = p[3][c];
+    const Normal now = normal(p[1], s, c, eps);
+    const float mean = now.mean, inverse = now.inverse, scale = p[2][c] * inverse, beta = p[3][c];
     Sums sums;  // of dz and dz (x - mean)
     for (int64_t b = 0; b < s.batch; b++) {
       const float *dy = p[0] + s.plane(b, c), *x = p[1] + s.plane(b, c);
-      float *dz = p[7] + s.plane(b, c);
+      float *dz = p[5] + s.plane(b, c);
       for (int64_t o = 0; o < s.pixels; o += kBlock) {
         Floats a{}, q{};
         each(o, std::min(s.pixels, o + kBlock), [&](int64_t i, int64_t n) INLINE {
@@ -225,12 +163,12 @@ void backward(void **params, const Shape &s) {
         sums.first += total(a), sums.second += total(q);
       }
     }
-    p[8][c] = static_cast<float>(sums.second * inverse), p[9][c] = static_cast<float>(sums.first);
-    const float constant = static_cast<float>(sums.first / count);
-    const float linear = static_cast<float>(sums.second / count * inverse * inverse);
+    p[6][c] = static_cast<float>(sums.second * inverse), p[7][c] = static_cast<float>(sums.first);
+    const float constant = static_cast<float>(sums.first / s.count());
+    const float linear = static_cast<float>(sums.second / s.count() * inverse * inverse);
     for (int64_t b = 0; b < s.batch; b++) {
       const float *x = p[1] + s.plane(b, c);
-      float *dx = p[7] + s.plane(b, c);
+      float *dx = p[5] + s.plane(b, c);
       each(0, s.pixels, [&](int64_t i, int64_t n) INLINE {
         const Floats centred = load(dx + i, n, 0.f) - constant - (load(x + i, n, mean) - mean) * linear;
         store(dx + i, centred * scale, n);
@@ -239,23 +177,17 @@ void backward(void **params, const Shape &s) {
   });
 }
 
-bool as_expected(int expected, int found, const int *ranks, int map, const char **types) {
-  for (int i = 0; i < found; i++)
-    if (std::string(types[i]) != "float32") return false;
-  return found == expected && ranks[map] == 4;
-}
-
 }  // namespace
 
 #define OPERATOR(NAME, FUNCTION, COUNT, MAP)                                                                      \
   extern "C" int NAME(int count, void **params, int *ranks, int64_t **shapes, const char **types, void *, void *) { \
-    if (!as_expected(COUNT, count, ranks, MAP, types)) return 1;                                                  \
+    if (count != COUNT || !all_float32(count, types) || ranks[MAP] != 4) return 1;                                \
     FUNCTION(params, Shape(shapes[MAP]));                                                                         \
     return 0;                                                                                                     \
   }
-#define ACTIVATION(NAME, TYPE)                        \
-  OPERATOR(NAME##_forward, forward<TYPE>, 11, 0)      \
-  OPERATOR(NAME##_backward, backward<TYPE>, 10, 1)
+#define ACTIVATION(NAME, TYPE)                   \
+  OPERATOR(NAME##_forward, forward<TYPE>, 7, 0)  \
+  OPERATOR(NAME##_backward, backward<TYPE>, 8, 1)
 ACTIVATION(mish, Mish)
 ACTIVATION(silu, Silu)
 ACTIVATION(leaky, Leaky)

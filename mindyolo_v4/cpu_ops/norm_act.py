@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.cpu_ops.build import BuildError, compiled_library
 from mindyolo_v4.cpu_ops.device import on_cpu
+from mindyolo_v4.cpu_ops.in_place import InPlace
 
 _SOURCE = Path(__file__).with_name("norm_act.cc")
 OPERATORS = {"mish": ("mish", 0.0), "silu": ("silu", 0.0), "leaky": ("leaky", 0.1), "leaky001": ("leaky", 0.01)}
@@ -36,26 +37,28 @@ def fused_library() -> Path:
 
 
 @cache
-def fused_operator(library: Path, name: str) -> Callable[..., tuple[Tensor, ...]]:
+def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
     """Return the differentiable operator `name` (mish, silu or leaky) of norm_act.cc.
 
-    (x (B, C, H, W), gamma, beta, moving mean, moving variance (C,), settings (3,): eps, weight of the new statistics,
-    negative slope) -> (y (B, C, H, W), mean, 1 / standard deviation, new moving mean, new moving variance (C,)).
+    (x (B, C, H, W), gamma, beta (C,), settings (3,): eps, weight of the new statistics, negative slope, moving mean,
+    moving variance (C,)) -> y (B, C, H, W); it moves the moving statistics, as BatchNorm's own operator does. Neither
+    the batch's statistics nor the new moving ones are outputs: that would take a quarter more of the time to compile.
     """
 
-    def outputs(x, gamma, beta, moving_mean, moving_variance, settings):
-        return x, gamma, gamma, gamma, gamma
+    def output(x, gamma, beta, settings, moving_mean, moving_variance):
+        return x
 
-    def gradient_outputs(dy, x, gamma, beta, mean, inverse, settings):
+    def gradient_outputs(dy, x, gamma, beta, settings):
         return x, gamma, beta
 
     backward = ops.Custom(f"{library}:{name}_backward", gradient_outputs, gradient_outputs, "aot")
+    zeros_like = ops.ZerosLike()
 
-    def bprop(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-        dx, dgamma, dbeta = backward(dout[0], x, gamma, beta, out[1], out[2], settings)
-        return dx, dgamma, dbeta, ops.zeros_like(moving_mean), ops.zeros_like(moving_variance), ops.zeros_like(settings)
+    def bprop(x, gamma, beta, settings, moving_mean, moving_variance, out, dout):
+        dx, dgamma, dbeta = backward(dout, x, gamma, beta, settings)
+        return dx, dgamma, dbeta, zeros_like(settings), zeros_like(moving_mean), zeros_like(moving_variance)
 
-    return ops.Custom(f"{library}:{name}_forward", outputs, outputs, "aot", bprop=bprop)
+    return InPlace(f"{library}:{name}_forward", output, output, read=4, written=2, bprop=bprop)
 
 
 class FusedNormAct(nn.BatchNorm2d):
@@ -78,8 +81,10 @@ class FusedNormAct(nn.BatchNorm2d):
 
     def construct(self, x: Tensor) -> Tensor:
         if self.training and self.use_batch_statistics is None and x.dtype == ms.float32:
-            made = self.operator(x, self.gamma, self.beta, self.moving_mean, self.moving_variance, self.settings)
-            ops.assign(self.moving_mean, made[3])
-            ops.assign(self.moving_variance, made[4])
-            return made[0]
+            return self.operator(x, self.gamma, self.beta, self.settings, self.moving_mean, self.moving_variance)
         return self.act(super().construct(x))
+
+
+def is_fused(network: nn.Cell) -> bool:
+    """Tell whether `network` was built with the fused operator."""
+    return any(isinstance(cell, FusedNormAct) for _, cell in network.cells_and_names())

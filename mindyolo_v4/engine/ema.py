@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from mindyolo_v4.cpu_ops.update import average_operator, updates_at_once
 from mindyolo_v4.engine.mapping import average_each
 from mindyolo_v4.engine.parameters import batch_statistics, named_parameters
 from mindyolo_v4.schema.train import EmaConfig
@@ -31,13 +32,19 @@ class Ema(nn.Cell):
         self.updates = Parameter(Tensor(0, ms.int32), name="ema_updates", requires_grad=False)
         self.decay, self.ramp_steps = settings.decay, settings.ramp_steps
         self.map = ops.HyperMap()
+        self.at_once = updates_at_once(network, self.live)
+        if self.at_once:
+            self.average_all = average_operator(len(self.live))
 
     def construct(self) -> Tensor:
         """Move the averages towards the live values; return the updates so far."""
         updates = self.updates + 1
         done = ops.assign(self.updates, updates)
         decay = self.decay * (1.0 - ops.exp(-updates.astype(ms.float32) / self.ramp_steps))
-        self.map(ops.partial(average_each, decay), self.averages, self.live)
+        if self.at_once:
+            self.average_all(decay, *self.live, *self.averages)
+        else:
+            self.map(ops.partial(average_each, decay), self.averages, self.live)
         return done
 
     def by_name(self) -> dict[str, Parameter]:

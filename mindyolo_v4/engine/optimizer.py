@@ -1,7 +1,9 @@
 """SGD with momentum or AdamW: which parameters are trained, and which of them decay."""
 
+import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindyolo_v4.cpu_ops.update import momentum_operator, updates_at_once
 from mindyolo_v4.engine.parameters import batch_norms, named_parameters
 from mindyolo_v4.schema.errors import UserError, require
 from mindyolo_v4.schema.train import OptimizerConfig
@@ -52,7 +54,7 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
     if settings.nesterov:  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
         require(settings.momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", settings.momentum)
         return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
-    return Momentum(groups, settings.momentum)
+    return Momentum(groups, settings.momentum, updates_at_once(network, trained))
 
 
 _momentum_each = ops.MultitypeFuncGraph("momentum_each")
@@ -73,15 +75,24 @@ class Momentum(nn.Momentum):
     Args:
         groups: parameters, their weight decay, and the order of all of them, as nn.Momentum takes them.
         momentum: factor of the old moment.
+        at_once: update all of them by one operator (`cpu_ops.update`).
     """
 
-    def __init__(self, groups: list[dict[str, object]], momentum: float):
+    def __init__(self, groups: list[dict[str, object]], momentum: float, at_once: bool):
         super().__init__(groups, learning_rate=0.0, momentum=momentum)
         self.weight_decays = tuple(self.group_weight_decay)  # one a parameter
+        self.at_once = at_once
+        if at_once:
+            self.decays = Tensor(np.asarray(self.weight_decays, np.float32))
+            self.update_all = momentum_operator(len(self.params))
 
     def construct(self, gradients: tuple[Tensor, ...]):
         """Apply the gradients, in the order of the parameters."""
         self.assignadd(self.global_step, self.global_step_increase_tensor)
+        if self.at_once:
+            return self.update_all(
+                self.learning_rate, self.momentum, self.decays, *gradients, *self.params, *self.moments
+            )
         each = ops.partial(_momentum_each, self.learning_rate, self.momentum)
         return self.hyper_map(each, self.weight_decays, gradients, self.params, self.moments)
 

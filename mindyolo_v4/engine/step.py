@@ -10,6 +10,7 @@ from mindspore.common.initializer import Zero
 
 from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
+from mindyolo_v4.cpu_ops.update import copy_operator, updates_at_once
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.mapping import (
     add_each,
@@ -100,6 +101,9 @@ class Update(nn.Cell):
         self.statistics = ParameterTuple(batch_statistics(network).values())
         self.backup = self.statistics.clone(prefix="kept", init="same")
         self.map = ops.HyperMap()
+        self.at_once = updates_at_once(network, self.statistics)
+        if self.at_once:
+            self.copy_all = copy_operator(len(self.statistics))
         self.distributed = settings.world_size > 1
         if self.distributed:
             # Other backends join the exchanges of MindSpore's own reducer themselves.
@@ -135,10 +139,13 @@ class Update(nn.Cell):
             self.optimizer(gradients)
             if self.averaging:
                 self.ema()
-            self.map(assign_each, self.backup, self.statistics)
+            self._copy(self.statistics, self.backup)
         else:
-            self.map(assign_each, self.statistics, self.backup)
+            self._copy(self.backup, self.statistics)
         return values, finite
+
+    def _copy(self, values: ParameterTuple, targets: ParameterTuple):
+        return self.copy_all(*values, *targets) if self.at_once else self.map(assign_each, targets, values)
 
     def remember_statistics(self) -> None:
         """Take the running statistics as they are now as the ones to return to.

@@ -1,0 +1,47 @@
+"""Updates of many parameters by one operator on CPU, equal to the bit to one operator a parameter.
+
+What a graph takes to compile grows with its operators: of the full network's step a quarter goes this way.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import Parameter, nn
+
+from mindyolo_v4.cpu_ops.build import compiled_library
+from mindyolo_v4.cpu_ops.in_place import InPlace
+from mindyolo_v4.cpu_ops.norm_act import is_fused
+
+_SOURCE = Path(__file__).with_name("update.cc")
+
+
+def updates_at_once(network: nn.Cell, parameters: Iterable[Parameter]) -> bool:
+    """Tell whether one operator is to update these: the network has the fused operators, and all are float32."""
+    return is_fused(network) and all(parameter.dtype == ms.float32 for parameter in parameters)
+
+
+def momentum_operator(count: int) -> InPlace:
+    """Return (rate, m, decays d (count,), *gradients, *weights, *moments): v <- m v + (d w + g); w <- w - rate v."""
+    return _operator("momentum", 3 + count, 2 * count)
+
+
+def average_operator(count: int) -> InPlace:
+    """Return (decay, *values, *averages): e <- decay e + (1 - decay) v."""
+    return _operator("average", 1 + count, count)
+
+
+def copy_operator(count: int) -> InPlace:
+    """Return (*values, *targets): target <- value."""
+    return _operator("copy", count, count)
+
+
+def _operator(name: str, read: int, written: int) -> InPlace:
+    return InPlace(f"{_library()}:{name}", lambda *_: (1,), lambda *_: ms.float32, read, written)
+
+
+@cache
+def _library() -> Path:
+    # Products and sums rounded one by one, as MindSpore's own operators round them.
+    return compiled_library(_SOURCE, "-ffp-contract=off")
