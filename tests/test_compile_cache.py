@@ -140,6 +140,9 @@ def test_code_counts(monkeypatch, tmp_path):
     assert sources_digest(package) != digest and key() != before
     (package / "room" / "b.cc").write_text("int x;")
     assert sources_digest(package) == digest and key() == before
+    (package / "room" / "c.h").write_text("int z;")
+    assert sources_digest(package) != digest and key() != before
+    (package / "room" / "c.h").unlink()
     (package / "a.py").rename(package / "c.py")
     assert sources_digest(package) != digest
 

@@ -11,6 +11,7 @@ from mindspore import Tensor, nn, ops
 from mindyolo_v4.cpu_ops.build import BuildError, compiled_library
 from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.in_place import InPlace
+from mindyolo_v4.cpu_ops.update import update_library
 
 _SOURCE = Path(__file__).with_name("norm_act.cc")
 OPERATORS = {"mish": ("mish", 0.0), "silu": ("silu", 0.0), "leaky": ("leaky", 0.1), "leaky001": ("leaky", 0.01)}
@@ -21,7 +22,7 @@ class FusedUnavailableError(Exception):
 
 
 def fused_library() -> Path:
-    """Return the library of the fused operators, compiled if need be.
+    """Return the library of the fused operators, compiled if need be; a fused network's updates are compiled too.
 
     Raises:
         FusedUnavailableError: the device is not CPU, the mode not graph, or there is no library.
@@ -31,6 +32,7 @@ def fused_library() -> Path:
     if ms.get_context("mode") != ms.GRAPH_MODE:
         raise FusedUnavailableError("it is for graph mode")
     try:
+        update_library()
         return compiled_library(_SOURCE)
     except BuildError as error:
         raise FusedUnavailableError(str(error)) from error

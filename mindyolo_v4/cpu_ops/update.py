@@ -3,23 +3,20 @@
 What a graph takes to compile grows with its operators: of the full network's step a quarter goes this way.
 """
 
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import Parameter, nn
 
 from mindyolo_v4.cpu_ops.build import compiled_library
 from mindyolo_v4.cpu_ops.in_place import InPlace
-from mindyolo_v4.cpu_ops.norm_act import is_fused
 
 _SOURCE = Path(__file__).with_name("update.cc")
 
 
-def updates_at_once(network: nn.Cell, parameters: Iterable[Parameter]) -> bool:
-    """Tell whether one operator is to update these: the network has the fused operators, and all are float32."""
-    return is_fused(network) and all(parameter.dtype == ms.float32 for parameter in parameters)
+def update_library() -> Path:
+    """Return the library of these operators, compiled if need be. Raises build.BuildError when there is none."""
+    # Products and sums rounded one by one, as MindSpore's own operators round them.
+    return compiled_library(_SOURCE, "-ffp-contract=off")
 
 
 def momentum_operator(count: int) -> InPlace:
@@ -38,10 +35,4 @@ def copy_operator(count: int) -> InPlace:
 
 
 def _operator(name: str, read: int, written: int) -> InPlace:
-    return InPlace(f"{_library()}:{name}", lambda *_: (1,), lambda *_: ms.float32, read, written)
-
-
-@cache
-def _library() -> Path:
-    # Products and sums rounded one by one, as MindSpore's own operators round them.
-    return compiled_library(_SOURCE, "-ffp-contract=off")
+    return InPlace(f"{update_library()}:{name}", lambda *_: (1,), lambda *_: ms.float32, read, written)

@@ -4,8 +4,12 @@ A Python loop over parameters would nest one function call an iteration wherever
 full-size network has hundreds; `HyperMap` lays the operations side by side.
 """
 
+from collections.abc import Iterable
+
 import mindspore as ms
-from mindspore import ops
+from mindspore import Parameter, nn, ops
+
+from mindyolo_v4.cpu_ops.norm_act import is_fused
 
 add_each = ops.MultitypeFuncGraph("add_each")
 average_each = ops.MultitypeFuncGraph("average_each")
@@ -16,7 +20,7 @@ piece_each = ops.MultitypeFuncGraph("piece_each")
 read_each = ops.MultitypeFuncGraph("read_each")
 scale_each = ops.MultitypeFuncGraph("scale_each")
 
-assign_each = ops.Assign()  # a primitive is its own function, and compiles faster than one in Python
+assign_each = ops.Assign()  # a primitive compiles faster than a function of ours
 
 _cast = ops.Cast()
 _half_squared_norm = ops.L2Loss()  # a third of the time of square and sum on CPU
@@ -68,3 +72,8 @@ def _read(total):
 def _half_square(gradient):
     """Return half the sum of squares, float32."""
     return _half_squared_norm(_cast(gradient, ms.float32))
+
+
+def updates_at_once(network: nn.Cell, parameters: Iterable[Parameter]) -> bool:
+    """Tell whether one operator of `cpu_ops.update` is to do it instead: in a fused network, float32 throughout."""
+    return is_fused(network) and all(parameter.dtype == ms.float32 for parameter in parameters)

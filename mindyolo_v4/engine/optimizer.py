@@ -3,7 +3,8 @@
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindyolo_v4.cpu_ops.update import momentum_operator, updates_at_once
+from mindyolo_v4.cpu_ops.update import momentum_operator
+from mindyolo_v4.engine.mapping import updates_at_once
 from mindyolo_v4.engine.parameters import batch_norms, named_parameters
 from mindyolo_v4.schema.errors import UserError, require
 from mindyolo_v4.schema.train import OptimizerConfig

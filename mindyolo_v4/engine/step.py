@@ -10,7 +10,7 @@ from mindspore.common.initializer import Zero
 
 from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
-from mindyolo_v4.cpu_ops.update import copy_operator, updates_at_once
+from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.mapping import (
     add_each,
@@ -21,6 +21,7 @@ from mindyolo_v4.engine.mapping import (
     piece_each,
     read_each,
     scale_each,
+    updates_at_once,
 )
 from mindyolo_v4.engine.parameters import batch_statistics
 from mindyolo_v4.runtime import return_freed_memory

@@ -81,7 +81,7 @@ def test_a_library_is_compiled_once_and_then_found(cache: Path, source: Path, bi
     assert list(cache.iterdir()) == [library]  # nothing is left behind
 
 
-def test_another_source_compiler_or_flag_is_another_library(
+def test_another_source_header_compiler_or_flag_is_another_library(
     cache: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [compiled_library(source).name]
@@ -94,7 +94,11 @@ def test_another_source_compiler_or_flag_is_another_library(
     source.write_text('extern "C" int answer() { return 43; }\n', encoding="utf-8")
     build._compiled.cache_clear()
     names.append(compiled_library(source).name)
-    assert len(set(names)) == 4 == len(list(cache.iterdir()))
+    names.append(compiled_library(source, "-ffp-contract=off").name)
+    source.with_name("beside.h").write_text("int x;\n", encoding="utf-8")
+    build._compiled.cache_clear()
+    names.append(compiled_library(source).name)
+    assert len(set(names)) == 6 == len(list(cache.iterdir()))
 
 
 def test_without_a_compiler(cache: Path, bin_folder: Path) -> None:

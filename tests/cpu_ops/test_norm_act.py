@@ -176,6 +176,32 @@ def test_running_statistics_follow_stock_and_so_does_evaluation(rng: np.random.G
     assert not np.array_equal(ours.moving_mean.asnumpy(), before[0])
 
 
+class TwoPasses(nn.Cell):
+    """Run a cell twice and read a running mean before, between and after."""
+
+    def __init__(self, cell: nn.Cell, bn: nn.BatchNorm2d):
+        super().__init__()
+        self.cell, self.bn = cell, bn
+
+    def construct(self, x: Tensor) -> tuple[Tensor, ...]:
+        before = self.bn.moving_mean.value()
+        y = self.cell(x)
+        between = self.bn.moving_mean.value()
+        z = self.cell(3 * y + 1)
+        return before, between, self.bn.moving_mean.value(), z
+
+
+def test_statistics_move_at_each_pass_in_the_order_of_the_graph(rng: np.random.Generator, library: Path) -> None:
+    stock, ours = Stock(2, "mish"), fused(2, "mish", library)
+    x = Tensor(rng.normal(2, 3, size=(2, 2, 4, 4)).astype(np.float32))
+    expected, found = (TwoPasses(cell, bn).set_train()(x) for cell, bn in ((stock, stock.bn), (ours, ours)))
+    for got, value in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got.asnumpy(), value.asnumpy(), rtol=1e-5, atol=1e-5)
+    assert found[0].asnumpy().tolist() == [0.0, 0.0]
+    assert not np.allclose(found[1].asnumpy(), found[2].asnumpy())
+    np.testing.assert_array_equal(found[2].asnumpy(), ours.moving_mean.asnumpy())
+
+
 def test_a_single_value_leaves_the_statistics_finite(library: Path) -> None:
     cell = fused(2, "leaky", library)
     y = cell(Tensor(np.array([3.0, -4.0], np.float32).reshape(1, 2, 1, 1)))

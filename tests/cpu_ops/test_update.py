@@ -1,0 +1,135 @@
+"""One operator for all parameters: equal to the bit to MindSpore's own operators, one a parameter."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, nn
+
+from mindyolo_v4.cpu_ops.norm_act import FusedUnavailableError, fused_library
+from mindyolo_v4.cpu_ops.update import copy_operator
+from mindyolo_v4.engine import ema, optimizer
+from mindyolo_v4.engine.ema import Ema
+from mindyolo_v4.engine.optimizer import build_optimizer
+from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
+from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig
+
+EPS, BN_MOMENTUM = 1e-3, 0.9
+
+
+@pytest.fixture(autouse=True)
+def library(graph_mode):
+    """Compile the operators; skip where there is no compiler."""
+    try:
+        return fused_library()
+    except FusedUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def network(library) -> nn.SequentialCell:
+    """Blocks whose largest kernel is beyond what one thread does."""
+    style = ConvStyle("mish", EPS, BN_MOMENTUM, "symmetric", library)
+    return nn.SequentialCell(
+        [ConvNormAct(3, 64, 3, style), ConvNormAct(64, 72, 3, style), ConvNormAct(72, 5, 1, style)]
+    )
+
+
+class Update(nn.Cell):
+    """What a train step does with gradients."""
+
+    def __init__(self, optimizer: nn.Optimizer, average: Ema):
+        super().__init__(auto_prefix=False)
+        self.optimizer, self.average = optimizer, average
+
+    def construct(self, rate: Tensor, gradients: tuple[Tensor, ...]) -> Tensor:
+        ms.ops.assign(self.optimizer.learning_rate, rate)
+        self.optimizer(gradients)
+        return self.average()
+
+
+@pytest.mark.parametrize("decay_on", ["conv", "all"])
+def test_momentum_and_average_are_those_of_one_operator_a_parameter(network, rng, monkeypatch, decay_on) -> None:
+    settings = OptimizerConfig(momentum=0.9, weight_decay=0.05, decay_on=decay_on)
+    weights = network.trainable_params()
+    start = [rng.normal(size=weight.shape).astype(np.float32) for weight in weights]
+    steps = [[rng.normal(size=weight.shape).astype(np.float32) for weight in weights] for _ in range(3)]
+    found = []
+    for at_once in (True, False):
+        if not at_once:
+            for module in (optimizer, ema):
+                monkeypatch.setattr(module, "updates_at_once", lambda *_: False)
+        for weight, value in zip(weights, start, strict=True):
+            weight.set_data(Tensor(value))
+        sgd, average = build_optimizer(network, settings), Ema(network, EmaConfig(decay=0.9, ramp_steps=2))
+        assert sgd.at_once is average.at_once is at_once
+        update = Update(sgd, average)
+        for step, gradients in enumerate(steps):
+            update(Tensor(0.1 * (step + 1), ms.float32), tuple(Tensor(value) for value in gradients))
+        found.append([value.asnumpy().copy() for value in (*weights, *sgd.moments, *average.averages)])
+        assert sgd.global_step.asnumpy() == 3
+    for at_once, each in zip(*found, strict=True):
+        np.testing.assert_array_equal(at_once, each)
+    assert not np.array_equal(found[0][0], start[0])
+
+
+def test_decay_does_not_touch_what_is_excluded(network) -> None:
+    sgd = build_optimizer(network, OptimizerConfig(momentum=0.5, weight_decay=0.25))
+    weights = network.trainable_params()
+    for weight in weights:
+        weight.set_data(Tensor(np.full(weight.shape, 2, np.float32)))
+    average = Ema(network, EmaConfig(decay=0.5, ramp_steps=1))
+    Update(sgd, average)(Tensor(0.5, ms.float32), tuple(Tensor(np.ones(w.shape, np.float32)) for w in weights))
+    for weight, moment in zip(weights, sgd.moments, strict=True):
+        expected = 1 + (0.25 * 2 if weight.ndim > 1 else 0)  # v = g + decay w
+        assert set(moment.asnumpy().ravel()) == {expected} and set(weight.asnumpy().ravel()) == {2 - 0.5 * expected}
+    decay = np.float32(0.5 * (1 - np.exp(-1.0)))
+    averaged = dict(zip(average.live_by_name, average.averages, strict=True))["0.bn.gamma"]
+    np.testing.assert_allclose(averaged.asnumpy(), decay * 2 + (1 - decay) * 1.5, rtol=1e-6)
+
+
+class Swap(nn.Cell):
+    """Copy `first` to `second` in one branch, `second` to `first` in the other, and read both."""
+
+    def __init__(self, first: list[Parameter], second: list[Parameter]):
+        super().__init__()
+        self.first, self.second = ms.ParameterTuple(first), ms.ParameterTuple(second)
+        self.copy = copy_operator(len(first))
+
+    def construct(self, forth: Tensor) -> tuple[Tensor, ...]:
+        before = self.first[0] + 0.0
+        if forth > 0:
+            self.copy(*self.first, *self.second)
+        else:
+            self.copy(*self.second, *self.first)
+        return before, self.first[0] + 0.0, self.second[0] + 0.0
+
+
+def test_a_copy_keeps_its_place_among_reads(rng) -> None:
+    values = [
+        rng.normal(size=shape).astype(np.float32) for shape in [(3,), (300, 400), (2, 2), (3,), (300, 400), (2, 2)]
+    ]
+    for forth in (1.0, -1.0):
+        parameters = [Parameter(Tensor(value), name=f"p{i}") for i, value in enumerate(values)]
+        found = [value.asnumpy() for value in Swap(parameters[:3], parameters[3:])(Tensor(forth))]
+        source = values[:3] if forth > 0 else values[3:]
+        np.testing.assert_array_equal(found[0], values[0])
+        np.testing.assert_array_equal(found[1], source[0])
+        np.testing.assert_array_equal(found[2], source[0])
+        for value, expected in zip(parameters, (*source, *source), strict=True):
+            np.testing.assert_array_equal(value.asnumpy(), expected)
+
+
+def test_what_is_not_float32_is_refused(rng) -> None:
+    parameters = [Parameter(Tensor(rng.normal(size=3).astype(np.float16)), name=f"p{i}") for i in range(2)]
+    with pytest.raises(RuntimeError, match="copy"):
+        Swap(parameters[:1], parameters[1:])(Tensor(1.0))
+
+
+def test_half_precision_and_stock_networks_keep_one_operator_a_parameter(network) -> None:
+    assert build_optimizer(network, OptimizerConfig()).at_once
+    network.to_float(ms.float16)
+    for parameter in network.trainable_params():
+        parameter.set_dtype(ms.float16)
+    assert not build_optimizer(network, OptimizerConfig()).at_once
+    stock = ConvNormAct(3, 4, 3, ConvStyle("mish", EPS, BN_MOMENTUM, "symmetric"))
+    assert not build_optimizer(stock, OptimizerConfig()).at_once
