@@ -122,7 +122,7 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
     calls: dict[str, float] = defaultdict(float)
     times: dict[str, float] = defaultdict(float)
     for kind, name, number, milliseconds in operators:
-        label = f"{kind} ({'backward' if 'Grad_Custom' in name else 'forward'})" if kind == "Custom" else kind
+        label = f"{kind} ({_place(name)})" if kind == "Custom" else kind
         calls[label] += number
         times[label] += milliseconds
     names = sorted(times, key=lambda name: -times[name])
@@ -131,6 +131,13 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
     short = [name for name in names if name not in long]
     rows.append((f"{len(short)} others", sum(calls[n] for n in short), sum(times[n] for n in short)))
     return [[name, f"{number:.0f}", f"{ms:.1f}", f"{ms / step_ms:.1%}"] for name, number, ms in rows]
+
+
+def _place(name: str) -> str:
+    """Return where one of our own operators belongs, by its full name."""
+    if "update-" in name:
+        return "update"
+    return "backward" if "Grad_Custom" in name else "forward"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

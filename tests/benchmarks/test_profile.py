@@ -14,7 +14,8 @@ OPERATORS = [
     ("Custom", f"{BLOCK}/bn-FusedNormAct/Custom-op0", 1.0, 4.0),
     ("Custom", f"{BLOCK}/bn-FusedNormAct/Grad_Custom/Custom-op1", 1.0, 6.0),
     ("MaxPool", "Default/neck/pools-CascadedPools/MaxPool-op0", 3.0, 5.0),
-    ("AddN", UPDATE, 1.0, 7.0),
+    ("AddN", UPDATE, 1.0, 5.0),
+    ("Custom", UPDATE.replace("AddN", "Custom"), 1.0, 2.0),
     ("Add", LOSS, 1.0, 3.0),
     ("Concat", "Default/neck/Concat-op1", 1.0, 0.125),
 ]
@@ -38,6 +39,7 @@ def test_rows_of_operators():
     rows = profile.operator_rows(OPERATORS, 100.0)
     assert rows[0] == ["Conv2D", "2", "30.0", "30.0%"]
     assert ["Custom (backward)", "1", "6.0", "6.0%"] in rows and ["Custom (forward)", "1", "4.0", "4.0%"] in rows
+    assert ["Custom (update)", "1", "2.0", "2.0%"] in rows
     assert rows[-1] == ["1 others", "1", "0.1", "0.1%"]
 
 

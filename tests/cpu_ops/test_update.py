@@ -1,5 +1,7 @@
 """One operator for all parameters: equal to the bit to MindSpore's own operators, one a parameter."""
 
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ from mindspore import Parameter, Tensor, nn
 from mindyolo_v4.cpu_ops.norm_act import FusedUnavailableError, fused_library
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.engine import ema, optimizer
+from mindyolo_v4.engine import step as train_step
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer
+from mindyolo_v4.engine.parameters import named_parameters
+from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
 from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig
 
@@ -27,7 +32,11 @@ def library(graph_mode):
 
 @pytest.fixture
 def network(library) -> nn.SequentialCell:
-    """Blocks whose largest kernel is beyond what one thread does."""
+    return blocks(library)
+
+
+def blocks(library: Path) -> nn.SequentialCell:
+    """Return blocks whose largest kernel is beyond what one thread does."""
     style = ConvStyle("mish", EPS, BN_MOMENTUM, "symmetric", library)
     return nn.SequentialCell(
         [ConvNormAct(3, 64, 3, style), ConvNormAct(64, 72, 3, style), ConvNormAct(72, 5, 1, style)]
@@ -70,6 +79,52 @@ def test_momentum_and_average_are_those_of_one_operator_a_parameter(network, rng
     for at_once, each in zip(*found, strict=True):
         np.testing.assert_array_equal(at_once, each)
     assert not np.array_equal(found[0][0], start[0])
+
+
+class MeanSquare(nn.Cell):
+    """A network's mean square as the loss."""
+
+    part_names = ("loss",)
+
+    def __init__(self, network: nn.Cell):
+        super().__init__()
+        self.network = network
+
+    def construct(self, x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+        loss = (self.network(x) ** 2).mean()
+        return loss, (loss,)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_training_is_the_same_to_the_bit(library, rng, monkeypatch, accumulate) -> None:
+    batches = rng.normal(size=(8, 2, 3, 6, 6)).astype(np.float32)
+    batches[5, 0, 0, 0, 0] = np.nan
+    found = []
+    for at_once in (True, False):
+        if not at_once:
+            for module in (optimizer, ema, train_step):
+                monkeypatch.setattr(module, "updates_at_once", lambda *_: False)
+        network = blocks(library).set_train()
+        for name, weight in named_parameters(network).items():
+            if weight.ndim > 1:
+                values = np.random.default_rng(len(name)).normal(scale=0.1, size=weight.shape)
+                weight.set_data(Tensor(values.astype(np.float32)))
+        sgd, average = build_optimizer(network, OptimizerConfig()), Ema(network, EmaConfig(decay=0.9, ramp_steps=2))
+        step = TrainStep(MeanSquare(network), network, sgd, average, StepSettings(accumulate=accumulate, clip_norm=0.5))
+        assert step.update.at_once is at_once
+        losses, finite = [], []
+        for first in range(0, len(batches), accumulate):
+            values, good = step(0.1, [(Tensor(batch),) for batch in batches[first : first + accumulate]])
+            losses.append(float(values.asnumpy()[0]))
+            finite.append(bool(good.asnumpy()))
+        parameters = (*named_parameters(network).values(), *sgd.moments, *average.averages)
+        found.append((losses, finite, [value.asnumpy().copy() for value in parameters]))
+    assert finite.count(False) == 1 and len(finite) == 8 // accumulate
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    for at_once, each in zip(found[0][2], found[1][2], strict=True):
+        assert np.isfinite(at_once).all()
+        np.testing.assert_array_equal(at_once, each)
 
 
 def test_decay_does_not_touch_what_is_excluded(network) -> None:
