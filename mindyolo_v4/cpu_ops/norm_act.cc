@@ -100,13 +100,13 @@ void add_moments(const float *x, int64_t count, float shift, Sums *sums) {
   }
 }
 
-struct Normal {
+struct Statistics {
   float mean, inverse;  // 1 / standard deviation
   double variance;
 };
 
 // The statistics of one channel; the backward half computes them again rather than keep them.
-Normal normal(const float *x, const Shape &s, int64_t c, float eps) {
+Statistics statistics(const float *x, const Shape &s, int64_t c, float eps) {
   // Around a rough mean the squares lose nothing when the mean is subtracted from them.
   const int64_t some = std::min(s.pixels, kBlock);
   Sums rough, sums;
@@ -126,7 +126,7 @@ void forward(void **params, const Shape &s) {
   const float eps = p[3][0], weight = p[3][1], negative = p[3][2];
   const double count = s.count(), correction = count > 1 ? count / (count - 1) : 1;
   Pool::instance().run(s.channels, s.batch * s.channels * s.pixels, [&](int64_t c) {
-    const Normal now = normal(p[0], s, c, eps);
+    const Statistics now = statistics(p[0], s, c, eps);
     p[4][c] = (1 - weight) * p[4][c] + weight * now.mean;
     p[5][c] = (1 - weight) * p[5][c] + weight * static_cast<float>(now.variance * correction);
     const float mean = now.mean, scale = p[1][c] * now.inverse, beta = p[2][c];
@@ -146,7 +146,7 @@ void backward(void **params, const Shape &s) {
   float **p = reinterpret_cast<float **>(params);
   const float eps = p[4][0], negative = p[4][2];
   Pool::instance().run(s.channels, s.batch * s.channels * s.pixels, [&](int64_t c) {
-    const Normal now = normal(p[1], s, c, eps);
+    const Statistics now = statistics(p[1], s, c, eps);
     const float mean = now.mean, inverse = now.inverse, scale = p[2][c] * inverse, beta = p[3][c];
     Sums sums;  // of dz and dz (x - mean)
     for (int64_t b = 0; b < s.batch; b++) {

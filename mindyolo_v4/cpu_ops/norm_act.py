@@ -44,7 +44,7 @@ def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
 
     (x (B, C, H, W), gamma, beta (C,), settings (3,): eps, weight of the new statistics, negative slope, moving mean,
     moving variance (C,)) -> y (B, C, H, W); it moves the moving statistics, as BatchNorm's own operator does. Neither
-    the batch's statistics nor the new moving ones are outputs: that would take a quarter more of the time to compile.
+    the batch's statistics nor the new moving ones are outputs: several outputs take much longer to compile than one.
     """
 
     def output(x, gamma, beta, settings, moving_mean, moving_variance):

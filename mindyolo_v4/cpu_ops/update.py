@@ -1,6 +1,6 @@
 """Updates of many parameters by one operator on CPU, equal to the bit to one operator a parameter.
 
-What a graph takes to compile grows with its operators: of the full network's step a quarter goes this way.
+A graph takes longer to compile with each operator that it has, and those that write to parameters take longest.
 """
 
 from pathlib import Path
