@@ -103,8 +103,11 @@ def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
 def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
     one = listening(tmp_path)
     variables = os.environ | {"MS_ROLE": "MS_SCHED"}
-    with subprocess.Popen(["sh", "-c", "echo; exec sleep 60"], env=variables, stdout=subprocess.PIPE) as scheduler:
-        assert scheduler.stdout is not None
+    # `cat` by the time that it answers: a process that is just being started has no environment to read.
+    with subprocess.Popen(["cat"], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as scheduler:
+        assert scheduler.stdin is not None and scheduler.stdout is not None
+        scheduler.stdin.write(b"\n")
+        scheduler.stdin.flush()
         scheduler.stdout.readline()
         assert guard.is_scheduler(scheduler.pid)
         assert not guard.is_scheduler(os.getpid())
