@@ -25,7 +25,8 @@ from benchmarks.networks import Networks, parser
 KINDS = {"stock": "off", "fused": "on"}  # model.cpu_fused
 MATRIX_SIDE = 2048
 LEAST_SHARE = 0.002  # of the step; rarer operators are added up
-PARTS = ("convolution", "normalisation and activation", "pooling", "loss", "optimizer and guard", "rest")
+UPDATE = "optimizer and guard"
+PARTS = ("convolution", "normalisation and activation", "pooling", "loss", UPDATE, "rest")
 BETWEEN = "between operators"
 
 Operator = tuple[str, str, float, float]  # type, full name, calls a step, milliseconds a step
@@ -77,7 +78,7 @@ def part_of(kind: str, name: str) -> str:
     if kind.startswith("Conv2D"):
         return "convolution"
     if "update-" in name:
-        return "optimizer and guard"
+        return UPDATE
     if "loss-" in name:
         return "loss"
     if kind.startswith("MaxPool"):
@@ -135,7 +136,7 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
 
 def _place(name: str) -> str:
     """Return where one of our own operators belongs, by its full name."""
-    if "update-" in name:
+    if part_of("Custom", name) == UPDATE:
         return "update"
     return "backward" if "Grad_Custom" in name else "forward"
 

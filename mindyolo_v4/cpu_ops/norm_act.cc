@@ -17,7 +17,7 @@ namespace {
 using Floats = float __attribute__((vector_size(32)));
 using Ints = int32_t __attribute__((vector_size(32)));
 constexpr int64_t kLanes = 8;
-constexpr int64_t kBlock = 2048;        // floats added up in float32 before the sum goes on in float64
+constexpr int64_t kBlock = 2048;  // floats added up in float32 before the sum goes on in float64
 
 // Loads and stores of n <= kLanes floats; where n is a constant the branch goes.
 INLINE inline Floats load(const float *from, int64_t n, float fill) {

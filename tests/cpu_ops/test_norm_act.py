@@ -9,12 +9,13 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from mean_square import MeanSquare
 from mindspore import ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.cpu_ops import norm_act
 from mindyolo_v4.cpu_ops.activation import leaky_relu
-from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.step import StepSettings, TrainStep
@@ -27,15 +28,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 EPS, MOMENTUM = 1e-3, 0.9
 ACTIVATIONS = ("mish", "silu", "leaky", "leaky001")
 STATISTICS = ("moving_mean", "moving_variance")
-
-
-@pytest.fixture
-def library(graph_mode: None) -> Path:
-    """Return the compiled operators; skip where there is no compiler."""
-    try:
-        return fused_library()
-    except FusedUnavailableError as error:
-        pytest.skip(str(error))
 
 
 class WeightedSum(nn.Cell):
@@ -231,25 +223,11 @@ def test_what_is_not_finite_comes_out(activation: str, bad: float, library: Path
         assert not (channels[1] if name != "y" else channels[1].all()).any(), name
 
 
-class BlockForward(nn.Cell):
-    """A block's mean square as the loss."""
-
-    part_names = ("loss",)
-
-    def __init__(self, block: nn.Cell):
-        super().__init__()
-        self.block = block
-
-    def construct(self, x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
-        loss = (self.block(x) ** 2).mean()
-        return loss, (loss,)
-
-
 def test_the_train_step_restores_statistics_after_nan(rng: np.random.Generator, library: Path) -> None:
     block = ConvNormAct(2, 3, 3, ConvStyle("mish", EPS, MOMENTUM, "symmetric", library)).set_train()
     assert isinstance(block.bn, FusedNormAct)
     optimizer = build_optimizer(block, OptimizerConfig())
-    step = TrainStep(BlockForward(block), block, optimizer, None, StepSettings())
+    step = TrainStep(MeanSquare(block), block, optimizer, None, StepSettings())
     x = rng.normal(size=(2, 2, 6, 6)).astype(np.float32)
     _, finite = step(0.1, [(Tensor(x),)])
     good = {name: value.asnumpy().copy() for name, value in named_parameters(block).items()}

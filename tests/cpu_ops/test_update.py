@@ -5,12 +5,11 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from mean_square import MeanSquare
 from mindspore import Parameter, Tensor, nn
 
-from mindyolo_v4.cpu_ops.norm_act import FusedUnavailableError, fused_library
 from mindyolo_v4.cpu_ops.update import copy_operator
-from mindyolo_v4.engine import ema, optimizer
-from mindyolo_v4.engine import step as train_step
+from mindyolo_v4.engine import mapping
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.parameters import named_parameters
@@ -21,13 +20,7 @@ from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig
 EPS, BN_MOMENTUM = 1e-3, 0.9
 
 
-@pytest.fixture(autouse=True)
-def library(graph_mode):
-    """Compile the operators; skip where there is no compiler."""
-    try:
-        return fused_library()
-    except FusedUnavailableError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture
@@ -65,8 +58,7 @@ def test_momentum_and_average_are_those_of_one_operator_a_parameter(network, rng
     found = []
     for at_once in (True, False):
         if not at_once:
-            for module in (optimizer, ema):
-                monkeypatch.setattr(module, "updates_at_once", lambda *_: False)
+            monkeypatch.setattr(mapping, "is_fused", lambda _: False)
         for weight, value in zip(weights, start, strict=True):
             weight.set_data(Tensor(value))
         sgd, average = build_optimizer(network, settings), Ema(network, EmaConfig(decay=0.9, ramp_steps=2))
@@ -81,20 +73,6 @@ def test_momentum_and_average_are_those_of_one_operator_a_parameter(network, rng
     assert not np.array_equal(found[0][0], start[0])
 
 
-class MeanSquare(nn.Cell):
-    """A network's mean square as the loss."""
-
-    part_names = ("loss",)
-
-    def __init__(self, network: nn.Cell):
-        super().__init__()
-        self.network = network
-
-    def construct(self, x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
-        loss = (self.network(x) ** 2).mean()
-        return loss, (loss,)
-
-
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_training_is_the_same_to_the_bit(library, rng, monkeypatch, accumulate) -> None:
     batches = rng.normal(size=(8, 2, 3, 6, 6)).astype(np.float32)
@@ -102,8 +80,7 @@ def test_training_is_the_same_to_the_bit(library, rng, monkeypatch, accumulate) 
     found = []
     for at_once in (True, False):
         if not at_once:
-            for module in (optimizer, ema, train_step):
-                monkeypatch.setattr(module, "updates_at_once", lambda *_: False)
+            monkeypatch.setattr(mapping, "is_fused", lambda _: False)
         network = blocks(library).set_train()
         for name, weight in named_parameters(network).items():
             if weight.ndim > 1:

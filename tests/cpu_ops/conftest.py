@@ -1,0 +1,19 @@
+"""The compiled operators, and the path to what the tests of this room share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.cpu_ops.norm_act import FusedUnavailableError, fused_library
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def library(graph_mode: None) -> Path:
+    """Return the compiled operators; skip where there is no compiler."""
+    try:
+        return fused_library()
+    except FusedUnavailableError as error:
+        pytest.skip(str(error))
