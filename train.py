@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindyolo_v4 import environment  # sets the process up before MindSpore or OpenCV loads
-from mindyolo_v4.command_line import build_parser, parse, run_command
-from mindyolo_v4.config import build_config, read_tree
+from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.recipe import build_config, read_tree
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -14,9 +14,15 @@ CONFIGS = Path(__file__).parent / "configs"
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     parser = build_parser("train.py", "Train a detector or a classifier.")
-    parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help="continue from the newest checkpoint")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="PATH",
+        help="continue from the newest checkpoint",
+    )
     arguments = parse(parser, argv)
-    from mindyolo_v4.data.imagenet import holds_synsets
+    from mindyolo_v4.data.readers.imagenet import holds_synsets
 
     root = dict(arguments.overrides).get("data.root")
     is_imagenet = root is not None and holds_synsets(root)

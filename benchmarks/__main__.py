@@ -13,7 +13,17 @@ from benchmarks.measure import REPOSITORY
 from benchmarks.report import FIELDS, parse_line
 
 COMMANDS = (
-    *("cpu_settings", "train_step", "compile", "memory", "loss_share", "loader", "inference", "nms", "coco_eval"),
+    *(
+        "cpu_settings",
+        "train_step",
+        "compile",
+        "memory",
+        "loss_share",
+        "loader",
+        "inference",
+        "nms",
+        "coco_eval",
+    ),
     *("startup", "data_wait"),
 )
 WITH_DATA = {"loader": "coco128", "data_wait": "bccd"}
@@ -22,11 +32,19 @@ WITH_DATA = {"loader": "coco128", "data_wait": "bccd"}
 def main(argv: Sequence[str]) -> int:
     """Run the commands; return 1 where one ended with another status than 0."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=COMMANDS, metavar="NAME", help=str(COMMANDS))
-    parser.add_argument("--pairs", type=int, help="alternated measurements; default: what each command has")
-    parser.add_argument("--data_dir", default="datasets", help="folder of coco128 and bccd (%(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", choices=COMMANDS, default=COMMANDS, metavar="NAME", help=str(COMMANDS)
+    )
+    parser.add_argument(
+        "--pairs", type=int, help="alternated measurements; default: what each command has"
+    )
+    parser.add_argument(
+        "--data_dir", default="datasets", help="folder of coco128 and bccd (%(default)s)"
+    )
     options = parser.parse_args(argv)
     rows, failed = [], []
     for name in options.only:
@@ -59,7 +77,10 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     """Return the figures as aligned text."""
     cells = [FIELDS, *(tuple(row[name] for name in FIELDS) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    )
 
 
 if __name__ == "__main__":

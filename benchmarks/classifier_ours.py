@@ -12,17 +12,17 @@ from mindyolo_v4 import environment  # noqa: F401  before MindSpore
 # isort: split
 import mindspore as ms
 
+from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_classifier
 from mindyolo_v4.models.describe import parameter_count
-from mindyolo_v4.models.normalise import Normalise
-from mindyolo_v4.runtime import peak_memory_gb
-from mindyolo_v4.schema.loss import LossConfig
-from mindyolo_v4.schema.model import ModelConfig
-from mindyolo_v4.schema.train import OptimizerConfig
+from mindyolo_v4.models.forward import Normalise
+from mindyolo_v4.runtime.device import peak_memory_gb
 from mindyolo_v4.wiring import TrainingForward
 
 
@@ -39,10 +39,14 @@ def main() -> int:
     network = build_classifier(model, options.classes).set_train(True)
     loss = ClassificationLoss(options.classes, LossConfig())
     forward = TrainingForward(Normalise((0.0,) * 3, (255.0,) * 3), network, loss).set_train(True)
-    optimizer = build_optimizer(network, OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=1e-4, decay_on="all"))
+    optimizer = build_optimizer(
+        network, OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=1e-4, decay_on="all")
+    )
     step = TrainStep(forward, network, optimizer, None, StepSettings())
     rng = np.random.default_rng(0)
-    images = ms.Tensor(rng.integers(0, 256, (options.batch, 3, options.img_size, options.img_size), np.uint8))
+    images = ms.Tensor(
+        rng.integers(0, 256, (options.batch, 3, options.img_size, options.img_size), np.uint8)
+    )
     labels = ms.Tensor(rng.integers(0, options.classes, (options.batch, 1)), ms.int32)
     shares = ms.Tensor(np.ones((options.batch, 1)), ms.float32)
 
@@ -51,8 +55,15 @@ def main() -> int:
         return float(values.asnumpy()[0])
 
     timed = time_calls(call, options.steps)
-    about = {"parameters": parameter_count(network), "version": ms.__version__, "peak_gb": peak_memory_gb()}
-    about |= {"compile_s": timed["first_s"] - timed["step_s"], "cpu_fused": choose_fused(model.cpu_fused)[1]}
+    about = {
+        "parameters": parameter_count(network),
+        "version": ms.__version__,
+        "peak_gb": peak_memory_gb(),
+    }
+    about |= {
+        "compile_s": timed["first_s"] - timed["step_s"],
+        "cpu_fused": choose_fused(model.cpu_fused)[1],
+    }
     print(json.dumps({**timed, **about}))
     return 0
 

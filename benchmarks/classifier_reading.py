@@ -28,31 +28,39 @@ from mindspore.dataset import vision
 from PIL import Image
 
 from benchmarks.report import figure
-from mindyolo_v4.data.class_augment import ClassTrainSamples
-from mindyolo_v4.data.class_crop import draw_crop
+from mindyolo_v4.config.data import AugmentConfig, ClassifyConfig, DataConfig
+from mindyolo_v4.data.augment.class_crop import draw_crop
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.image_ops import read_encoded
-from mindyolo_v4.schema.data import AugmentConfig, ClassifyConfig, DataConfig
+from mindyolo_v4.data.images import read_encoded
+from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 
 SIZE = 224
-DATA = DataConfig(format="imagenet", img_size=SIZE, resize="crop", augment=AugmentConfig(flip_prob=0.5))
+DATA = DataConfig(
+    format="imagenet", img_size=SIZE, resize="crop", augment=AugmentConfig(flip_prob=0.5)
+)
 CROP = ClassifyConfig()
 Reader = Callable[[int, int], np.ndarray]  # epoch, index -> uint8 (3, S, S)
 
 
 def main(argv: Sequence[str]) -> int:
     """Measure the four ways in turn, several rounds, and compare their medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", required=True, type=Path, help="folder of JPEG files")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    paths = sorted(path for path in arguments.images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    paths = sorted(
+        path for path in arguments.images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
+    )
     if not paths:
         parser.error(f"{arguments.images} holds no JPEG files")
     cv2.setNumThreads(1)
     ds.config.set_num_parallel_workers(1)
     names = np.array([path.name.encode() for path in paths])
-    images = ClassImages(paths[0].parent, names, np.zeros(len(names), np.int32), ("image",), str(arguments.images))
+    images = ClassImages(
+        paths[0].parent, names, np.zeros(len(names), np.int32), ("image",), str(arguments.images)
+    )
     samples = ClassTrainSamples(images, DATA, seed=0)
     readers: dict[str, Reader] = {
         "ours": lambda epoch, index: _chw(samples.sample_with_notes(epoch, index)[0].image),
@@ -72,7 +80,11 @@ def main(argv: Sequence[str]) -> int:
     for name, value in sorted(medians.items(), key=lambda pair: -pair[1]):
         print(f"  {name:<9}{value:8.1f}")
     best = max(medians["eager"], medians["pil"])
-    return 0 if figure("classifier_reading_ms_an_image", 1000 / medians["ours"], 1.05, 1000 / best) else 1
+    return (
+        0
+        if figure("classifier_reading_ms_an_image", 1000 / medians["ours"], 1.05, 1000 / best)
+        else 1
+    )
 
 
 def _chw(image: np.ndarray) -> np.ndarray:
@@ -94,7 +106,11 @@ def _pillow(images: ClassImages, epoch: int, index: int) -> np.ndarray:
     left, top, width, height = draw_crop(rng, image.width, image.height, CROP)
     box = (left, top, left + width, top + height)
     image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)
-    return _chw(np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image))
+    return _chw(
+        np.asarray(
+            image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+        )
+    )
 
 
 def _pipeline(images: ClassImages, epoch: int) -> float:
@@ -102,7 +118,11 @@ def _pipeline(images: ClassImages, epoch: int) -> float:
     ds.config.set_seed(epoch)
     rows = ds.NumpySlicesDataset({"index": np.arange(len(images))}, shuffle=False)
     rows = rows.map(lambda index: read_encoded(images.path(int(index))), ["index"], ["image"])
-    operations = [vision.RandomCropDecodeResize(SIZE), vision.RandomHorizontalFlip(), vision.HWC2CHW()]
+    operations = [
+        vision.RandomCropDecodeResize(SIZE),
+        vision.RandomHorizontalFlip(),
+        vision.HWC2CHW(),
+    ]
     rows = rows.map(operations, ["image"])
     iterator = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
     began = time.process_time()

@@ -21,10 +21,17 @@ LAYOUTS = ("nchw", "channels_last")
 
 def main() -> int:
     """Measure every size; return 1 where the bound is missed."""
-    options = parser("benchmarks.classifier_step", __doc__, img_size=(224,), batch=8, pairs=3, steps=8).parse_args()
+    options = parser(
+        "benchmarks.classifier_step", __doc__, img_size=(224,), batch=8, pairs=3, steps=8
+    ).parse_args()
     python, kept = peer_python("torch"), True
     for size in options.img_size:
-        common = {"img_size": size, "batch": options.batch, "classes": CLASSES, "steps": options.steps}
+        common = {
+            "img_size": size,
+            "batch": options.batch,
+            "classes": CLASSES,
+            "steps": options.steps,
+        }
         words = [word for name, value in common.items() for word in (f"--{name}", value)]
         runs: dict[str, list[dict]] = {side: [] for side in (*FUSED, *LAYOUTS)}
 
@@ -33,10 +40,14 @@ def main() -> int:
             return runs[side][-1]["step_s"]
 
         def torch(side: str, words=words, runs=runs) -> float:
-            runs[side].append(run_json([python, "-m", "benchmarks.torch_classifier", "--layout", side, *words]))
+            runs[side].append(
+                run_json([python, "-m", "benchmarks.torch_classifier", "--layout", side, *words])
+            )
             return runs[side][-1]["step_s"]
 
-        sides: dict[str, Callable[[], float]] = {side: lambda side=side: ours(side) for side in FUSED}
+        sides: dict[str, Callable[[], float]] = {
+            side: lambda side=side: ours(side) for side in FUSED
+        }
         sides |= {side: lambda side=side: torch(side) for side in LAYOUTS}
         print(f"{size} px, seconds a step:", flush=True)
         taken = in_turns(sides, options.pairs)
@@ -45,7 +56,8 @@ def main() -> int:
             raise SystemExit(f"not the same network: {sorted(counts)} parameters")
         for side, measured in runs.items():
             shown = [
-                f"{name} {statistics.median(run[name] for run in measured):.3g}" for name in ("first_s", "peak_gb")
+                f"{name} {statistics.median(run[name] for run in measured):.3g}"
+                for name in ("first_s", "peak_gb")
             ]
             print(f"{size} px, {side}: {', '.join(shown)}")
         compile_s = statistics.median(run["compile_s"] for run in runs["ours"])

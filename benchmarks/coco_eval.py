@@ -27,7 +27,11 @@ def main() -> int:
     """Measure; return 1 where a bound is missed."""
     made = parser("benchmarks.coco_eval", __doc__, pairs=3)
     made.add_argument("--images", type=int, default=IMAGES)
-    made.add_argument("--evaluator", choices=("auto", "pycocotools"), help="measure in this process and print JSON")
+    made.add_argument(
+        "--evaluator",
+        choices=("auto", "pycocotools"),
+        help="measure in this process and print JSON",
+    )
     options = made.parse_args()
     if options.evaluator:
         print(json.dumps(timed(options.evaluator, options.images)))
@@ -35,12 +39,22 @@ def main() -> int:
     python, numbers = peer_python("coco"), {}
 
     def run(evaluator: str) -> float:
-        command = [python, "-m", "benchmarks.coco_eval", "--evaluator", evaluator, "--images", options.images]
+        command = [
+            python,
+            "-m",
+            "benchmarks.coco_eval",
+            "--evaluator",
+            evaluator,
+            "--images",
+            options.images,
+        ]
         found = run_json(command)
         numbers[evaluator] = found["numbers"]
         return found["seconds"]
 
-    taken = in_turns({"ours": lambda: run("auto"), "pycocotools": lambda: run("pycocotools")}, options.pairs)
+    taken = in_turns(
+        {"ours": lambda: run("auto"), "pycocotools": lambda: run("pycocotools")}, options.pairs
+    )
     found = compare(taken["ours"], taken["pycocotools"])
     kept = figure("coco_eval", found.ours, BOUND, found.peer, ratio=found.ratio)
     worst = float(np.max(np.abs(np.array(numbers["auto"]) - np.array(numbers["pycocotools"]))))
@@ -55,7 +69,10 @@ def timed(name: str, images: int) -> dict:
     seconds = time.perf_counter() - started
     numbers = [metrics[one] for one in METRIC_NAMES]
     numbers += [row[one] for row in metrics["per_class"] for one in ("AP", "AP50")]
-    return {"seconds": seconds, "numbers": [-1.0 if number is None else number for number in numbers]}
+    return {
+        "seconds": seconds,
+        "numbers": [-1.0 if number is None else number for number in numbers],
+    }
 
 
 def made_evaluator(images: int) -> CocoEvaluator:
@@ -103,7 +120,9 @@ def made_detections(record: ImageRecord, rng: np.random.Generator) -> Detections
     shifted[:, 2:] = np.maximum(shifted[:, 2:], shifted[:, :2] + 1)
     boxes = np.concatenate([shifted, made_boxes(rng, far)]).astype(np.float32)
     scores = np.concatenate([rng.beta(4, 2, len(near)), rng.beta(1, 8, far)]).astype(np.float32)
-    return Detections(boxes, scores, np.concatenate([record.class_ids[near], rng.integers(0, CLASSES, far)]))
+    return Detections(
+        boxes, scores, np.concatenate([record.class_ids[near], rng.integers(0, CLASSES, far)])
+    )
 
 
 if __name__ == "__main__":

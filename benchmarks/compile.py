@@ -21,18 +21,24 @@ BOUND, CACHED_BOUND = 0.2, 0.1
 def main() -> int:
     """Measure every size; return 1 where a bound is missed."""
     made = parser("benchmarks.compile", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
-    made.add_argument("--no_cache", action="store_true", help="leave the runs with the compile cache out")
+    made.add_argument(
+        "--no_cache", action="store_true", help="leave the runs with the compile cache out"
+    )
     options, kept = made.parse_args(), True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in options.img_size:
             networks = Networks.on_batch(folder, size, options.batch, options)
             runs = [networks.ours("train") for _ in range(options.pairs)]
-            kept &= figure(f"compile_{size}", median_seconds(size, "without a cache", runs), BOUND, MINDYOLO_S)
+            kept &= figure(
+                f"compile_{size}", median_seconds(size, "without a cache", runs), BOUND, MINDYOLO_S
+            )
             if options.no_cache:
                 continue
             os.environ["MINDYOLO_V4_CACHE"] = str(folder / f"cache{size}")
-            first, *cached = [networks.ours("train", compile_cache="on") for _ in range(1 + options.pairs)]
+            first, *cached = [
+                networks.ours("train", compile_cache="on") for _ in range(1 + options.pairs)
+            ]
             del os.environ["MINDYOLO_V4_CACHE"]
             print(f"{size} px, the run that fills the cache: {first['compile_s']:.4g} s")
             seconds = median_seconds(size, "with a full cache", cached)

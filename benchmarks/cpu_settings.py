@@ -28,7 +28,9 @@ PATIENCE = 5  # times the default's process
 def main() -> int:
     """Measure every version; return 1 where one misses the bound."""
     made = parser("benchmarks.cpu_settings", __doc__, img_size=(160,), batch=2, pairs=3, steps=4)
-    made.add_argument("--versions", nargs="+", choices=MINDSPORE_VERSIONS, default=MINDSPORE_VERSIONS)
+    made.add_argument(
+        "--versions", nargs="+", choices=MINDSPORE_VERSIONS, default=MINDSPORE_VERSIONS
+    )
     made.add_argument("--python", nargs="+", default=[], metavar="VERSION=PATH")
     options, kept = made.parse_args(), True
     if not has_avx512():
@@ -38,8 +40,14 @@ def main() -> int:
         for size in options.img_size:
             networks = Networks.on_batch(Path(folder), size, options.batch, options)
             for version in options.versions:
-                python = Path(given[version]) if version in given else peer_python(f"mindspore-{version}")
-                kept &= measure_version(networks, python, f"cpu_settings_{version}_{size}", options.pairs)
+                python = (
+                    Path(given[version])
+                    if version in given
+                    else peer_python(f"mindspore-{version}")
+                )
+                kept &= measure_version(
+                    networks, python, f"cpu_settings_{version}_{size}", options.pairs
+                )
     return 0 if kept else 1
 
 
@@ -51,9 +59,13 @@ def measure_version(networks: Networks, python: Path, name: str, pairs: int) -> 
         seconds, process_s = one_run(networks, python, None, LONGEST_S)
         default.append(seconds)
         print(f"  {name} round {number + 1}: default {seconds:.4g} s", flush=True)
-        for setting in [one for one in SETTINGS if len(taken[one]) == number]:  # without those given up
+        for setting in [
+            one for one in SETTINGS if len(taken[one]) == number
+        ]:  # without those given up
             try:
-                seconds, _ = one_run(networks, python, setting, min(LONGEST_S, PATIENCE * process_s))
+                seconds, _ = one_run(
+                    networks, python, setting, min(LONGEST_S, PATIENCE * process_s)
+                )
             except TimeoutError:
                 print(f"  {name}: {VARIABLE}={setting} given up")
                 continue
@@ -65,7 +77,9 @@ def measure_version(networks: Networks, python: Path, name: str, pairs: int) -> 
     return figure(name, found.ours, BOUND, found.peer, ratio=found.ratio)
 
 
-def one_run(networks: Networks, python: Path, setting: str | None, timeout_s: float) -> tuple[float, float]:
+def one_run(
+    networks: Networks, python: Path, setting: str | None, timeout_s: float
+) -> tuple[float, float]:
     """Return the seconds of a step and of the whole process."""
     command = [python, "-m", "benchmarks.ours", "train", "--batch_file", networks.batch_file]
     command += ["--steps", networks.steps, "--width", networks.width, "--depth", networks.depth]

@@ -21,7 +21,9 @@ TRAINING_IMAGES = 205
 def main() -> int:
     """Measure; return 1 where the bound is missed."""
     made = parser("benchmarks.data_wait", __doc__, img_size=(416,), batch=8, pairs=3, steps=0)
-    made.add_argument("--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)")
+    made.add_argument(
+        "--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)"
+    )
     options = made.parse_args()
     data_dir = Path(options.data_dir).absolute()
     if not data_dir.is_dir():
@@ -39,7 +41,9 @@ def main() -> int:
 def wait_share(data_dir: Path, overrides: dict[str, object]) -> float:
     """Train once and return the share."""
     with tempfile.TemporaryDirectory() as folder:
-        found = run_module("loop", "bccd", folder=folder, data_dir=data_dir, overrides=json.dumps(overrides))
+        found = run_module(
+            "loop", "bccd", folder=folder, data_dir=data_dir, overrides=json.dumps(overrides)
+        )
     work = found["work_s"][1:]
     wait = found["wait_s"][1 : 1 + len(work)]
     return sum(wait) / (sum(wait) + sum(work))

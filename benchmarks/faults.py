@@ -28,7 +28,9 @@ WIDE_LINE = 160  # characters shown
 def main() -> int:
     """Run everything; return 1 where a killed training ended otherwise than the uninterrupted one."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m benchmarks.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=20, help="killed trainings (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (%(default)s)")
@@ -78,8 +80,13 @@ def kills(recipe: Path, folder: Path, count: int, generator: random.Random, step
 
 def others(recipe: Path, folder: Path) -> None:
     """Print a row for each other fault."""
-    print(f"hang_seconds {HANG_S:g}; seconds from the fault to the job's end, status, last line of the log", flush=True)
-    faults: dict[str, tuple[Callable[[Path, Path], tuple[Job, float, int]], str]] = {  # and a text in the line to show
+    print(
+        f"hang_seconds {HANG_S:g}; seconds from the fault to the job's end, status, last line of the log",
+        flush=True,
+    )
+    faults: dict[
+        str, tuple[Callable[[Path, Path], tuple[Job, float, int]], str]
+    ] = {  # and a text in the line to show
         "worker stopped (SIGSTOP)": (stopped_worker, ""),
         "scheduler killed": (dead_scheduler, ""),
         "port busy": (busy_port, "held by another"),

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.topology import layers_of
-from mindyolo_v4.config import record_to_tree
-from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.schema.card import Card, Preprocessing
-from mindyolo_v4.schema.model import ModelConfig
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.card import Card, Preprocessing
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.recipe import record_to_tree
+from mindyolo_v4.weights.topology import layers_of
 from tests.models.golden import parameter_values
 
 
@@ -25,6 +25,13 @@ def write_checkpoint(path: Path, architecture: str, classes: int, img_size: int)
     is_detector = architecture != "cspdarknet53"
     names = tuple(str(number) for number in range(classes))
     preprocessing = Preprocessing("stretch" if is_detector else "crop")
-    card = Card("detect" if is_detector else "classify", model, names, img_size, preprocessing, "golden weights")
+    card = Card(
+        "detect" if is_detector else "classify",
+        model,
+        names,
+        img_size,
+        preprocessing,
+        "golden weights",
+    )
     checkpoint.save(path, tensors, record_to_tree(card))
     return count

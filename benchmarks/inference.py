@@ -30,7 +30,9 @@ def main() -> int:
             taken = in_turns(
                 {
                     "ours": lambda networks=networks: networks.ours("infer")["step_s"],
-                    "torch": lambda networks=networks: networks.torch(python, "infer", *flags)["step_s"],
+                    "torch": lambda networks=networks: networks.torch(python, "infer", *flags)[
+                        "step_s"
+                    ],
                 },
                 options.pairs,
             )

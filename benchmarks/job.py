@@ -15,8 +15,8 @@ import psutil
 from benchmarks.launch import variables
 from benchmarks.measure import REPOSITORY
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.runs import rows as table_rows
-from tests.runs import tensor_bytes
+from tests.support.runs import rows as table_rows
+from tests.support.runs import tensor_bytes
 
 RECIPE = """
 model: {{architecture: yolov4-tiny, width: 0.0625, objectness_prior: 0.3}}
@@ -55,13 +55,19 @@ def write_recipe(folder: Path) -> Path:
 class Job:
     """One start of the training."""
 
-    def __init__(self, recipe: Path, run: Path, *options: str, workers: int = 2, port: int | None = None):
+    def __init__(
+        self, recipe: Path, run: Path, *options: str, workers: int = 2, port: int | None = None
+    ):
         self.run, self.logs = run, run.with_name(f"{run.name}-logs")
         around = variables(CLUSTER_TIME_OUT="60")
         if port is not None:
             around["MASTER_PORT"] = str(port)
         words = ["--config", str(recipe), "--save_dir", str(run), *options]
-        script = [str(REPOSITORY / "scripts" / "run_distribute_train.sh"), str(workers), str(self.logs)]
+        script = [
+            str(REPOSITORY / "scripts" / "run_distribute_train.sh"),
+            str(workers),
+            str(self.logs),
+        ]
         command = [*script, *words] if workers > 1 else [sys.executable, "train.py", *words]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
@@ -87,7 +93,10 @@ class Job:
         found = []
         for process in psutil.process_iter():
             try:
-                if os.getpgid(process.pid) == self.process.pid or str(self.run) in process.cmdline():
+                if (
+                    os.getpgid(process.pid) == self.process.pid
+                    or str(self.run) in process.cmdline()
+                ):
                     found.append(process)
             except (psutil.Error, ProcessLookupError):
                 continue
@@ -111,7 +120,9 @@ class Job:
             if variables.get("MS_ROLE") == role and node in (None, variables.get("MS_NODE_ID")):
                 yield process
 
-    def kill(self, processes: Sequence[psutil.Process], number: signal.Signals = signal.SIGKILL) -> None:
+    def kill(
+        self, processes: Sequence[psutil.Process], number: signal.Signals = signal.SIGKILL
+    ) -> None:
         """Send a signal; who is gone already does not matter."""
         for process in processes:
             try:
@@ -144,16 +155,26 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 def same(run: Path, whole: Path) -> bool:
     """Tell whether two runs have equal rows and equal last checkpoints, bit for bit."""
-    return rows(run) == rows(whole) and tensor_bytes(run / "last.ckpt") == tensor_bytes(whole / "last.ckpt")
+    return rows(run) == rows(whole) and tensor_bytes(run / "last.ckpt") == tensor_bytes(
+        whole / "last.ckpt"
+    )
 
 
-def moments(generator: random.Random, last_step: int, per_epoch: int) -> Iterator[tuple[str, Callable[[Path], bool]]]:
+def moments(
+    generator: random.Random, last_step: int, per_epoch: int
+) -> Iterator[tuple[str, Callable[[Path], bool]]]:
     """Yield names of moments and when they have come in a run folder: during a step, a save, an evaluation in turn."""
     while True:
         step, part_s = generator.randrange(1, last_step), generator.uniform(0.0, 0.3)
-        yield f"{part_s:.2f} s after step {step}", later(lambda run, step=step: len(rows(run)) >= step, part_s)
+        yield (
+            f"{part_s:.2f} s after step {step}",
+            later(lambda run, step=step: len(rows(run)) >= step, part_s),
+        )
         step = generator.randrange(3, last_step)
-        yield f"in a save after step {step}", lambda run, step=step: len(rows(run)) >= step and is_saving(run)
+        yield (
+            f"in a save after step {step}",
+            lambda run, step=step: len(rows(run)) >= step and is_saving(run),
+        )
         epoch, part_s = generator.randrange(1, last_step // per_epoch), generator.uniform(0.0, 0.6)
         ended = later(lambda run, epoch=epoch: len(rows(run)) >= epoch * per_epoch, part_s)
         yield f"{part_s:.2f} s into the validation of epoch {epoch}", ended

@@ -19,6 +19,16 @@ def variables(**more: str) -> dict[str, str]:
 
     Nor of OMP_NUM_THREADS, which tests set for themselves: it would count as the user's word on the workers' cores.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MS_", "RANK_", "OMP_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MS_", "RANK_", "OMP_"))
+    }
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
-    return {**kept, "PATH": path, "PYTHONPATH": str(REPOSITORY), "MASTER_PORT": str(free_port()), **more}
+    return {
+        **kept,
+        "PATH": path,
+        "PYTHONPATH": str(REPOSITORY),
+        "MASTER_PORT": str(free_port()),
+        **more,
+    }

@@ -20,20 +20,35 @@ from benchmarks.peers import peer_folder, peer_python
 from benchmarks.report import figure
 
 BOUND, WORKERS_BOUND = 1.1, 0.9
-STRENGTHS = {"translate": 0.1, "scale": 0.9, "mixup": 0.1, "hue": 0.015, "saturation": 0.7, "value": 0.4, "flip": 0.5}
+STRENGTHS = {
+    "translate": 0.1,
+    "scale": 0.9,
+    "mixup": 0.1,
+    "hue": 0.015,
+    "saturation": 0.7,
+    "value": 0.4,
+    "flip": 0.5,
+}
 
 
 def main() -> int:
     """Measure every size; return 1 where a bound is missed."""
     made = parser("benchmarks.loader", __doc__, img_size=(608,), batch=16, pairs=3, steps=3)
-    made.add_argument("--data_dir", default="datasets/coco128", help="folder of the data set (%(default)s)")
+    made.add_argument(
+        "--data_dir", default="datasets/coco128", help="folder of the data set (%(default)s)"
+    )
     options = made.parse_args()
     data_dir = Path(options.data_dir).absolute()
     if not data_dir.is_dir():
         raise SystemExit(f"--data_dir: there is no folder {data_dir}")
     python, kept = peer_python("ultralytics"), True
     for size in options.img_size:
-        common = {"img_size": size, "steps": options.steps, "batch": options.batch, "data_dir": data_dir}
+        common = {
+            "img_size": size,
+            "steps": options.steps,
+            "batch": options.batch,
+            "data_dir": data_dir,
+        }
         print(f"{size} px, images a core second:", flush=True)
         taken = in_turns(
             {
@@ -44,10 +59,14 @@ def main() -> int:
             options.pairs,
         )
         found = compare(taken["ours"], taken["ultralytics"])
-        kept &= figure(f"loader_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True)
+        kept &= figure(
+            f"loader_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True
+        )
         found = compare(taken["workers"], taken["ours"])
         name = f"loader_{size}_workers"
-        kept &= figure(name, found.ours, WORKERS_BOUND, found.peer, ratio=found.ratio, at_least=True)
+        kept &= figure(
+            name, found.ours, WORKERS_BOUND, found.peer, ratio=found.ratio, at_least=True
+        )
     return 0 if kept else 1
 
 
@@ -55,9 +74,15 @@ def our_rate(mode: str, common: dict[str, object]) -> float:
     """Measure the plain loop, or the stream with MindData's processes, in images a core second."""
     found = run_module("loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
     decodes, peak = found["decodes"], found["peak_gb"]
-    print(f"  {mode}: {found['images_a_second']:.4g} images a second and process that makes them", flush=True)
-    print(f"  {mode}: {decodes:.2f} decodes a sample, peak memory of a process {peak:.3g} GB", flush=True)
-    return found["images_a_core_second"]
+    print(
+        f"  {mode}: {found['images_per_second']:.4g} images a second and process that makes them",
+        flush=True,
+    )
+    print(
+        f"  {mode}: {decodes:.2f} decodes a sample, peak memory of a process {peak:.3g} GB",
+        flush=True,
+    )
+    return found["images_per_core_second"]
 
 
 def peer_rate(python: Path, common: dict[str, object]) -> float:
@@ -68,8 +93,8 @@ def peer_rate(python: Path, common: dict[str, object]) -> float:
         options |= {"strengths": json.dumps(STRENGTHS), "scratch": folder}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         found = run_json([python, "-m", "benchmarks.loader_ultralytics", *words], variables)
-    print(f"  ultralytics: {found['images_a_second']:.4g} images a second", flush=True)
-    return found["images_a_core_second"]
+    print(f"  ultralytics: {found['images_per_second']:.4g} images a second", flush=True)
+    return found["images_per_core_second"]
 
 
 if __name__ == "__main__":

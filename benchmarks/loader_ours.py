@@ -15,10 +15,10 @@ import cv2
 import psutil
 
 from benchmarks.made_batch import make_assigner, recipe
-from mindyolo_v4.data.augment import TrainSamples
-from mindyolo_v4.data.image_ops import channels_first
-from mindyolo_v4.data.readers import read_split
-from mindyolo_v4.schema.root import Config
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.images import channels_first
+from mindyolo_v4.data.loader.samples import TrainSamples
+from mindyolo_v4.data.readers.split import read_split
 
 SEED = 2
 MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without mosaic
@@ -26,10 +26,14 @@ MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without m
 
 def main() -> int:
     """Measure as the command line says and print the result."""
-    parser = argparse.ArgumentParser("python -m benchmarks.loader_ours", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.loader_ours", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("mode", choices=("plain", "workers"))
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--strengths", type=json.loads, required=True, help="JSON object, see benchmarks.loader")
+    parser.add_argument(
+        "--strengths", type=json.loads, required=True, help="JSON object, see benchmarks.loader"
+    )
     parser.add_argument("--img_size", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
@@ -38,7 +42,10 @@ def main() -> int:
     samples = TrainSamples(read_split(config.data, "train"), config.data, SEED, MANY_EPOCHS)
     rates = {"plain": plain, "workers": workers}[options.mode](samples, config, options)
     decodes = samples.images.cache.decodes / ((options.steps + 1) * len(samples))
-    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    kilobytes = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     print(json.dumps({**rates, "decodes": decodes, "peak_gb": kilobytes * 1024 / 1e9}))
     return 0
 
@@ -53,7 +60,10 @@ def configured(options: argparse.Namespace) -> Config:
         "data.augment.mosaic_prob": 1.0,
         "data.augment.mixup_prob": strengths["mixup"],
         "data.augment.flip_prob": strengths["flip"],
-        **{f"data.augment.{name}": strengths[name] for name in ("translate", "scale", "hue", "saturation", "value")},
+        **{
+            f"data.augment.{name}": strengths[name]
+            for name in ("translate", "scale", "hue", "saturation", "value")
+        },
         "data.augment.pixel_transforms": {},
     }
     return recipe(options.img_size, *((name, str(value)) for name, value in overrides.items()))
@@ -80,7 +90,10 @@ def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) ->
 
 def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) -> dict[str, float]:
     """Return the rates at which the stream delivers."""
-    from mindyolo_v4.data.stream import TrainStream, worker_count  # loads MindSpore, which the plain loop does without
+    from mindyolo_v4.data.loader.stream import (  # loads MindSpore, which the plain loop does without
+        TrainStream,
+        worker_count,
+    )
 
     stream = TrainStream(samples, make_assigner(config), options.batch, config.data.num_workers)
     batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
@@ -89,7 +102,10 @@ def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) 
     started, cores_from = time.perf_counter(), core_seconds()
     for _ in range(stream.steps_per_epoch * options.steps):
         next(batches)
-    seconds, cores = time.perf_counter() - started, core_seconds() - cores_from  # with all processes still there
+    seconds, cores = (
+        time.perf_counter() - started,
+        core_seconds() - cores_from,
+    )  # with all processes still there
     batches.close()
     count = stream.steps_per_epoch * options.steps * options.batch
     return rates(count, seconds * worker_count(config.data.num_workers, 1), cores)
@@ -104,7 +120,7 @@ def core_seconds() -> float:
 
 def rates(count: int, seconds: float, cores: float) -> dict[str, float]:
     """Return images a second and a core second."""
-    return {"images_a_second": count / seconds, "images_a_core_second": count / cores}
+    return {"images_per_second": count / seconds, "images_per_core_second": count / cores}
 
 
 if __name__ == "__main__":

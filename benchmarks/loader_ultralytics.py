@@ -41,14 +41,18 @@ def main() -> int:
             samples[index]
     seconds, cores = time.perf_counter() - started, time.process_time() - cores_from
     count = options.steps * len(samples)
-    print(json.dumps({"images_a_second": count / seconds, "images_a_core_second": count / cores}))
+    print(
+        json.dumps({"images_per_second": count / seconds, "images_per_core_second": count / cores})
+    )
     return 0
 
 
 def dataset(options: argparse.Namespace) -> YOLODataset:
     """Return the data set with its training augmentations at the strengths given."""
     strengths = options.strengths
-    off = dict.fromkeys(("degrees", "shear", "perspective", "flipud", "bgr", "copy_paste", "cutmix"), 0.0)
+    off = dict.fromkeys(
+        ("degrees", "shear", "perspective", "flipud", "bgr", "copy_paste", "cutmix"), 0.0
+    )
     on = {
         "mosaic": 1.0,
         "mixup": strengths["mixup"],

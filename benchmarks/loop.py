@@ -17,8 +17,8 @@ from mindyolo_v4 import environment  # noqa: F401  before MindSpore
 # isort: split
 from benchmarks.made_batch import RECIPE
 from mindyolo_v4 import detect
-from mindyolo_v4.config import read_tree
-from mindyolo_v4.data.stream import TrainStream
+from mindyolo_v4.config.recipe import read_tree
+from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 
 SCENES = SceneSet(train=400, val=1, img_size=416, seed=0)
@@ -65,11 +65,17 @@ def resident_pages(process: str) -> int:
 
 def main() -> int:
     """Train as the command line says and print what was seen."""
-    parser = argparse.ArgumentParser("python -m benchmarks.loop", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.loop", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("data", choices=("scenes", "bccd"))
-    parser.add_argument("--folder", type=Path, required=True, help="for generated pictures and the run's files")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="for generated pictures and the run's files"
+    )
     parser.add_argument("--data_dir", help="where BCCD lies")
-    parser.add_argument("--overrides", default="{}", help="JSON object: dotted or flat key -> value")
+    parser.add_argument(
+        "--overrides", default="{}", help="JSON object: dotted or flat key -> value"
+    )
     options = parser.parse_args()
     overrides = {"save_dir": options.folder / "run", "device_target": "CPU", "data.val": "null"}
     recipe = BCCD_RECIPE
@@ -81,10 +87,14 @@ def main() -> int:
         write_scenes(scenes, SCENES)
         overrides |= {"data.root": scenes, "data.format": "yolo", "data.names": "classes.txt"}
         overrides |= {"data.train": "images/train"}
-    overrides |= {FLAT.get(name, name): value for name, value in json.loads(options.overrides).items()}
+    overrides |= {
+        FLAT.get(name, name): value for name, value in json.loads(options.overrides).items()
+    }
     watch, original = Watch(), TrainStream.batches
     TrainStream.batches = lambda stream, start, stop: watch.around(original(stream, start, stop))
-    detect.train(read_tree(recipe, [(name, str(value)) for name, value in overrides.items()]), "benchmark")
+    detect.train(
+        read_tree(recipe, [(name, str(value)) for name, value in overrides.items()]), "benchmark"
+    )
     print(json.dumps(vars(watch)))
     return 0
 

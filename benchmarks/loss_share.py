@@ -38,7 +38,10 @@ def main() -> int:
 def loss_seconds(networks: Networks, batch: int) -> float:
     """Return the seconds of the loss in the graph and of the assignment of a batch."""
     found = networks.ours("loss")
-    print(f"  graph {found['step_s']:.4g} s, assignment {found['assign_cpu_s'] * 1000:.3g} ms an image", flush=True)
+    print(
+        f"  graph {found['step_s']:.4g} s, assignment {found['assign_cpu_s'] * 1000:.3g} ms an image",
+        flush=True,
+    )
     return found["step_s"] + batch * found["assign_cpu_s"]
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from mindyolo_v4.anchors import anchor_set
-from mindyolo_v4.config import build_config, read_tree
+from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.losses.assign import Assigner
-from mindyolo_v4.schema.root import Config
 
 RECIPE = Path(__file__).resolve().parent.parent / "configs" / "yolov4" / "yolov4.yaml"
 CLASSES = 80
@@ -24,13 +24,21 @@ def made_truths(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return boxes (N, 4), centre and size over the input's side, most of them small, and classes (N,)."""
     sizes = np.exp(rng.uniform(np.log(0.02), np.log(0.5), (TRUTHS_AN_IMAGE, 2)))
     centres = rng.uniform(sizes / 2, 1 - sizes / 2)
-    return np.concatenate([centres, sizes], axis=1).astype(np.float32), rng.integers(0, CLASSES, TRUTHS_AN_IMAGE)
+    return np.concatenate([centres, sizes], axis=1).astype(np.float32), rng.integers(
+        0, CLASSES, TRUTHS_AN_IMAGE
+    )
 
 
 def make_assigner(config: Config) -> Assigner:
     """Return the assigner that a training by this configuration uses."""
     data = config.data
-    return Assigner(anchor_set(config.model), data.img_size, CLASSES, data.max_truths, config.loss.anchor_threshold)
+    return Assigner(
+        anchor_set(config.model),
+        data.img_size,
+        CLASSES,
+        data.max_truths,
+        config.loss.anchor_threshold,
+    )
 
 
 def write_batch(path: Path, config: Config, batch: int) -> Path:
@@ -38,7 +46,8 @@ def write_batch(path: Path, config: Config, batch: int) -> Path:
     rng, size, loss = np.random.default_rng(0), config.data.img_size, config.loss
     assign = make_assigner(config)
     ids, values, truths = (
-        np.stack(column) for column in zip(*(assign(*made_truths(rng)) for _ in range(batch)), strict=True)
+        np.stack(column)
+        for column in zip(*(assign(*made_truths(rng)) for _ in range(batch)), strict=True)
     )
     np.savez(
         path,

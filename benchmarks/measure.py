@@ -30,19 +30,27 @@ class Pairs:
     ratio: float  # median of the ratios of the pairs
 
 
-def parser(module: str, docstring: str | None, **defaults: int | Sequence[int]) -> argparse.ArgumentParser:
+def parser(
+    module: str, docstring: str | None, **defaults: int | Sequence[int]
+) -> argparse.ArgumentParser:
     """Return a parser of those shared options that have a default here."""
     made = argparse.ArgumentParser(
-        f"python -m {module}", description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+        f"python -m {module}",
+        description=docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, default in defaults.items():
         several = None if isinstance(default, int) else "+"
-        made.add_argument(f"--{name}", type=int, nargs=several, default=default, help=f"{_HELP[name]} ({default})")
+        made.add_argument(
+            f"--{name}", type=int, nargs=several, default=default, help=f"{_HELP[name]} ({default})"
+        )
     return made
 
 
 def run_json(
-    command: Sequence[object], variables: Mapping[str, str | None] | None = None, timeout_s: float | None = None
+    command: Sequence[object],
+    variables: Mapping[str, str | None] | None = None,
+    timeout_s: float | None = None,
 ) -> dict:
     """Run a command and return the JSON object that its last line of output is, with `process_s`, its seconds.
 
@@ -55,11 +63,17 @@ def run_json(
         SystemExit: it failed; the message is what it wrote to stderr.
     """
     changed = {"PYTHONPATH": str(REPOSITORY), **(variables or {})}
-    environment = {name: value for name, value in {**os.environ, **changed}.items() if value is not None}
+    environment = {
+        name: value for name, value in {**os.environ, **changed}.items() if value is not None
+    }
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [str(word) for word in command], stdout=output, stderr=complaints, env=environment, cwd=REPOSITORY
+            [str(word) for word in command],
+            stdout=output,
+            stderr=complaints,
+            env=environment,
+            cwd=REPOSITORY,
         )
         try:
             process.wait(timeout_s)
@@ -71,7 +85,10 @@ def run_json(
         output.seek(0)
         if process.returncode != 0:
             raise SystemExit(f"{' '.join(map(str, command))}\n{complaints.read()[-4000:]}")
-        return {**json.loads(output.read().splitlines()[-1]), "process_s": time.perf_counter() - started}
+        return {
+            **json.loads(output.read().splitlines()[-1]),
+            "process_s": time.perf_counter() - started,
+        }
 
 
 def run_module(module: str, *arguments: object, **settings: object) -> dict:
@@ -80,7 +97,9 @@ def run_module(module: str, *arguments: object, **settings: object) -> dict:
     return run_json([sys.executable, "-m", f"benchmarks.{module}", *arguments, *options])
 
 
-def in_turns(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(
+    measurements: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
     """Take each measurement `rounds` times, in turns and every other round backwards; print the values."""
     taken: dict[str, list[float]] = {name: [] for name in measurements}
     for number in range(rounds):

@@ -26,14 +26,22 @@ WORKERS = 2
 def main() -> int:
     """Measure the peaks of every size, then the flatness at the first; return 1 where a bound is missed."""
     made = parser("benchmarks.memory", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
-    made.add_argument("--flat_steps", type=int, default=600, help="steps of the long training; 0: leave it out (600)")
+    made.add_argument(
+        "--flat_steps",
+        type=int,
+        default=600,
+        help="steps of the long training; 0: leave it out (600)",
+    )
     options, kept = made.parse_args(), True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in options.img_size:
             networks = Networks.on_batch(folder, size, options.batch, options)
             for kind, (cpu_fused, bound) in BOUNDS.items():
-                runs = [networks.ours("train", cpu_fused=cpu_fused)["peak_gb"] for _ in range(options.pairs)]
+                runs = [
+                    networks.ours("train", cpu_fused=cpu_fused)["peak_gb"]
+                    for _ in range(options.pairs)
+                ]
                 kept &= figure(f"memory_{size}_{kind}", statistics.median(runs), bound, MINDYOLO_GB)
         if options.flat_steps:
             size = options.img_size[0]

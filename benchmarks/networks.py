@@ -12,11 +12,17 @@ CHECK_SIZE = 96  # pixels
 LAYOUTS = ("nchw", "channels_last")
 
 
-def parser(module: str, docstring: str | None, **defaults: int | Sequence[int]) -> argparse.ArgumentParser:
+def parser(
+    module: str, docstring: str | None, **defaults: int | Sequence[int]
+) -> argparse.ArgumentParser:
     """Return `measure.parser` with the options that make the network small, for a trial of the command itself."""
     made = measure.parser(module, docstring, **defaults)
-    made.add_argument("--width", type=float, default=1.0, help="channel multiple of the network (1.0)")
-    made.add_argument("--depth", type=float, default=1.0, help="multiple of its residual blocks (1.0)")
+    made.add_argument(
+        "--width", type=float, default=1.0, help="channel multiple of the network (1.0)"
+    )
+    made.add_argument(
+        "--depth", type=float, default=1.0, help="multiple of its residual blocks (1.0)"
+    )
     return made
 
 
@@ -31,7 +37,12 @@ class Networks:
 
     @classmethod
     def on_batch(
-        cls, folder: Path, img_size: int, batch: int, options: argparse.Namespace, *overrides: tuple[str, str]
+        cls,
+        folder: Path,
+        img_size: int,
+        batch: int,
+        options: argparse.Namespace,
+        *overrides: tuple[str, str],
     ) -> "Networks":
         """Write a batch into the folder and return the runs on it."""
         path = write_batch(folder / f"{img_size}x{batch}.npz", recipe(img_size, *overrides), batch)
@@ -60,4 +71,9 @@ class Networks:
         print(f"PyTorch {found['version']} on equal weights: {errors}; {ignored}", flush=True)
 
     def _common(self) -> dict[str, object]:
-        return {"batch_file": self.batch_file, "steps": self.steps, "width": self.width, "depth": self.depth}
+        return {
+            "batch_file": self.batch_file,
+            "steps": self.steps,
+            "width": self.width,
+            "depth": self.depth,
+        }

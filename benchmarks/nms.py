@@ -19,9 +19,9 @@ from benchmarks.measure import compare, in_turns, parser, run_json, run_module
 from benchmarks.peers import peer_python
 from benchmarks.report import figure
 from mindyolo_v4.anchors import AnchorSet, anchor_set
+from mindyolo_v4.config.evaluate import EvaluateConfig
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.evaluation.nms import detect_objects, non_max_suppression
-from mindyolo_v4.schema.evaluate import EvaluateConfig
-from mindyolo_v4.schema.model import ModelConfig
 
 CASES = {3000: 15.0, 23000: 40.0}  # candidates -> bound, milliseconds
 RATIO_BOUND = 1.5
@@ -33,8 +33,12 @@ LOGIT_FAR, LOGIT_SPREAD = -12.0, 1.0
 def main() -> int:
     """Measure both cases; return 1 where a bound is missed."""
     made = parser("benchmarks.nms", __doc__, pairs=3)
-    made.add_argument("--case", type=int, choices=CASES, help="measure one case in this process and print JSON")
-    made.add_argument("--candidates", type=Path, help="with --case: file to write its candidates to")
+    made.add_argument(
+        "--case", type=int, choices=CASES, help="measure one case in this process and print JSON"
+    )
+    made.add_argument(
+        "--candidates", type=Path, help="with --case: file to write its candidates to"
+    )
     options = made.parse_args()
     if options.case:
         print(json.dumps(one_case(options.case, options.candidates)))
@@ -42,7 +46,9 @@ def main() -> int:
     python, kept = peer_python("torch"), True
     for case, bound_ms in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
-            kept &= measure_case(case, bound_ms, python, Path(folder) / "candidates.npz", options.pairs)
+            kept &= measure_case(
+                case, bound_ms, python, Path(folder) / "candidates.npz", options.pairs
+            )
     return 0 if kept else 1
 
 
@@ -65,7 +71,10 @@ def measure_case(case: int, bound_ms: float, python: Path, candidates: Path, pai
     taken = in_turns({"ours": ours, "peer": peer}, pairs)
     kept = figure(f"nms_{case}_ms", statistics.median(whole), bound_ms)
     found = compare(taken["ours"], taken["peer"])
-    return figure(f"nms_{case}_batched", found.ours, RATIO_BOUND, found.peer, ratio=found.ratio) and kept
+    return (
+        figure(f"nms_{case}_batched", found.ours, RATIO_BOUND, found.peer, ratio=found.ratio)
+        and kept
+    )
 
 
 def one_case(count: int, candidates: Path | None) -> dict[str, float]:
@@ -84,7 +93,9 @@ def one_case(count: int, candidates: Path | None) -> dict[str, float]:
         np.savez(candidates, boxes=boxes, scores=scores, class_ids=class_ids)
     return {
         "whole_ms": median_ms(lambda: detect_objects(maps, anchors, SETTINGS)),
-        "suppression_ms": median_ms(lambda: non_max_suppression(boxes, scores, class_ids, SETTINGS)),
+        "suppression_ms": median_ms(
+            lambda: non_max_suppression(boxes, scores, class_ids, SETTINGS)
+        ),
     }
 
 
@@ -92,9 +103,9 @@ def made_maps(anchors: AnchorSet, count: int) -> list[np.ndarray]:
     """Return raw maps with exactly `count` pairs of box and class above the threshold, at random places."""
     rng = np.random.default_rng(count)
     maps = [
-        rng.normal(0, LOGIT_SPREAD, (len(level.anchor_ids), 5 + CLASSES, *[SIZE // level.stride] * 2)).astype(
-            np.float32
-        )
+        rng.normal(
+            0, LOGIT_SPREAD, (len(level.anchor_ids), 5 + CLASSES, *[SIZE // level.stride] * 2)
+        ).astype(np.float32)
         for level in anchors.levels
     ]
     shares = np.array([one[:, 4].size for one in maps], float)

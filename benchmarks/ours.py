@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +27,13 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from mindyolo_v4.anchors import anchor_set
-from mindyolo_v4.compile_cache import CompileCache
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_detector
-from mindyolo_v4.runtime import Runtime, peak_memory_gb, start
-from mindyolo_v4.schema.root import Config
+from mindyolo_v4.runtime.device import peak_memory_gb, start
 from mindyolo_v4.wiring import TrainingForward, normaliser
 from tests.models.golden import parameter_values
 
@@ -44,13 +42,14 @@ ASSIGNED_IMAGES = 200
 
 def main() -> int:
     """Measure as the command line says and print the result."""
-    parser = argparse.ArgumentParser("python -m benchmarks.ours", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.ours", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("mode", choices=("train", "infer", "loss", "write"))
     parser.add_argument("--batch_file", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--cpu_fused", default="auto")
     parser.add_argument("--width", default="1.0")
-    parser.add_argument("--compile_cache", default="off")
     parser.add_argument("--depth", default="1.0")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -59,13 +58,12 @@ def main() -> int:
         "model.width": options.width,
         "model.depth": options.depth,
         "model.cpu_fused": options.cpu_fused,
-        "compile_cache": options.compile_cache,
         "loss.ignore_threshold": str(batch["ignore_threshold"]),
     }
     config = recipe(batch["images"].shape[2], *overrides.items())
-    runtime = start(config)
+    start(config)
     result = {
-        "train": lambda: train(config, runtime, batch, options.steps),
+        "train": lambda: train(config, batch, options.steps),
         "infer": lambda: infer(config, batch, options.steps),
         "loss": lambda: loss_alone(config, batch, options.steps),
         "write": lambda: write(config, batch, options.output),
@@ -75,15 +73,13 @@ def main() -> int:
     return 0
 
 
-def train(config: Config, runtime: Runtime, batch: dict[str, np.ndarray], steps: int) -> dict:
+def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
     """Time the first call and `steps` further ones of the training step that `detect.train` compiles."""
     step, tensors = training_step(config, batch), (Tensor(batch["images"]), *tables(batch))
-    cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
     losses: list[float] = []
 
     def call() -> None:
-        with nullcontext() if losses else cache.around_first_step(step.graphs(), tensors):
-            losses.append(float(step(1e-5, [tensors])[0].asnumpy()[0]))
+        losses.append(float(step(1e-5, [tensors])[0].asnumpy()[0]))
 
     timed = time_calls(call, steps)
     return {**timed, "losses": losses, "compile_s": timed["first_s"] - timed["step_s"]}
@@ -94,7 +90,9 @@ def training_step(config: Config, batch: dict[str, np.ndarray]) -> TrainStep:
     network = build_detector(config.model, CLASSES, config.seed)
     forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
     forward.set_train(True)
-    return TrainStep(forward, network, build_optimizer(network, config.optimizer), None, StepSettings())
+    return TrainStep(
+        forward, network, build_optimizer(network, config.optimizer), None, StepSettings()
+    )
 
 
 def infer(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
@@ -110,7 +108,11 @@ def loss_alone(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict
     rng = np.random.default_rng(1)
     maps = []
     for level in levels:
-        shape = (len(batch["images"]), len(level.anchor_ids) * (5 + CLASSES), *[size // level.stride] * 2)
+        shape = (
+            len(batch["images"]),
+            len(level.anchor_ids) * (5 + CLASSES),
+            *[size // level.stride] * 2,
+        )
         maps.append(Tensor(rng.normal(-2, 1, shape).astype(np.float32)))
     differentiated = ms.value_and_grad(LossOfMaps(detection_loss(config)), (0, 1, 2), None)
     graph, constants = ms.jit(differentiated), tables(batch)
@@ -138,12 +140,17 @@ def write(config: Config, batch: dict[str, np.ndarray], output: Path) -> dict:
     """Write weights, raw maps and the loss with its parts."""
     network = build_detector(config.model, CLASSES).set_train(False)
     count = 0
-    for name, parameter in network.parameters_dict().items():  # first weights would give maps that are all bias
+    for (
+        name,
+        parameter,
+    ) in network.parameters_dict().items():  # first weights would give maps that are all bias
         parameter.set_data(Tensor(parameter_values(name, parameter.shape, count)))
         count += parameter.size
     raw_maps = network(normaliser(config.data)(Tensor(batch["images"])))
     total, parts = detection_loss(config)(raw_maps, *tables(batch))
-    arrays = {f"weight:{name}": value.asnumpy() for name, value in network.parameters_dict().items()}
+    arrays = {
+        f"weight:{name}": value.asnumpy() for name, value in network.parameters_dict().items()
+    }
     arrays |= {f"map:{number}": level.asnumpy() for number, level in enumerate(raw_maps)}
     np.savez(output, loss=np.array([float(one) for one in (total, *parts)]), **arrays)
     return {"loss": float(total)}

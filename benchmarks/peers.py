@@ -14,8 +14,12 @@ from pathlib import Path
 
 from mindyolo_v4.cpu_ops.build import cache_folder
 
-TORCH = os.environ.get("MINDYOLO_V4_TORCH", "torch")  # the newest; for Linux it brings gigabytes of CUDA, not used here
-TORCH_OF_ULTRALYTICS = os.environ.get("MINDYOLO_V4_TORCH", "torch==2.13.0")  # whose data set alone is measured
+TORCH = os.environ.get(
+    "MINDYOLO_V4_TORCH", "torch"
+)  # the newest; for Linux it brings gigabytes of CUDA, not used here
+TORCH_OF_ULTRALYTICS = os.environ.get(
+    "MINDYOLO_V4_TORCH", "torch==2.13.0"
+)  # whose data set alone is measured
 NUMPY = "numpy<2"
 OPENCV = "opencv-python-headless<4.12"  # later ones want numpy 2
 
@@ -66,18 +70,25 @@ def peer_python(name: str) -> Path:
             _pip(python, "--no-deps", *peer.bare)
         record.write_text(wanted, "utf-8")
     versions = installed_versions(python, peer.shown)
-    print("peer: " + ", ".join(f"{shown} {version}" for shown, version in versions.items()), flush=True)
+    print(
+        "peer: " + ", ".join(f"{shown} {version}" for shown, version in versions.items()),
+        flush=True,
+    )
     return python
 
 
 def installed_versions(python: Path, distributions: tuple[str, ...]) -> dict[str, str]:
     """Return the versions of distributions that an interpreter sees."""
     code = "import sys; from importlib import metadata; print(*(metadata.version(name) for name in sys.argv[1:]))"
-    done = subprocess.run([python, "-c", code, *distributions], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [python, "-c", code, *distributions], capture_output=True, text=True, check=True
+    )
     return dict(zip(distributions, done.stdout.split(), strict=True))
 
 
 def _pip(python: Path, *arguments: str) -> None:
-    done = subprocess.run([python, "-m", "pip", "install", "-qq", *arguments], stdout=sys.stderr, check=False)
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "-qq", *arguments], stdout=sys.stderr, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"pip could not install {' '.join(arguments)}")

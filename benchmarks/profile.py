@@ -38,7 +38,11 @@ def main() -> int:
     made.add_argument("--output", type=Path, help="a Markdown file for the same text")
     options = made.parse_args()
     command = "python -m benchmarks.profile " + " ".join(sys.argv[1:])
-    text = ["# Profile of a training step", "", f"`{command.strip()}`, {datetime.date.today()}, {processor()}"]
+    text = [
+        "# Profile of a training step",
+        "",
+        f"`{command.strip()}`, {datetime.date.today()}, {processor()}",
+    ]
     with tempfile.TemporaryDirectory() as name:
         for size in options.img_size:
             networks = Networks.on_batch(Path(name), size, options.batch, options)
@@ -57,8 +61,14 @@ def main() -> int:
 
 def processor() -> str:
     """Return the processor's name and the number of cores that this process may use."""
-    known = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    names = [line.partition(":")[2].strip() for line in known.splitlines() if line.startswith("model name")]
+    known = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    )
+    names = [
+        line.partition(":")[2].strip()
+        for line in known.splitlines()
+        if line.startswith("model name")
+    ]
     return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
 
 
@@ -92,21 +102,42 @@ def report(size: int, batch: int, found: dict[str, dict], rate: float) -> list[s
     floor_ms = work / rate * 1000
     version = next(iter(found.values()))["version"]
     lines = ["", f"## {size} pixels, {batch} images, MindSpore {version}", ""]
-    lines += [f"Matrix product: {rate:.0f} GFLOP/s; convolutions: {work:.0f} GFLOP a step, at least {floor_ms:.0f} ms."]
+    lines += [
+        f"Matrix product: {rate:.0f} GFLOP/s; convolutions: {work:.0f} GFLOP a step, at least {floor_ms:.0f} ms."
+    ]
     lines += [""]
-    parts = {kind: part_times(one["operators"], one["step_s"] * 1000) for kind, one in found.items()}
+    parts = {
+        kind: part_times(one["operators"], one["step_s"] * 1000) for kind, one in found.items()
+    }
     rows = []
     for part in (*PARTS, BETWEEN):
         floor = floor_ms if part == PARTS[0] else 0.0
         times = [parts[kind][part] for kind in found]
-        rows.append([part, *(f"{one:.0f}" for one in times), f"{floor:.0f}", *(f"{one - floor:.0f}" for one in times)])
+        rows.append(
+            [
+                part,
+                *(f"{one:.0f}" for one in times),
+                f"{floor:.0f}",
+                *(f"{one - floor:.0f}" for one in times),
+            ]
+        )
     totals = [one["step_s"] * 1000 for one in found.values()]
-    rows.append(["step", *(f"{t:.0f}" for t in totals), f"{floor_ms:.0f}", *(f"{t - floor_ms:.0f}" for t in totals)])
+    rows.append(
+        [
+            "step",
+            *(f"{t:.0f}" for t in totals),
+            f"{floor_ms:.0f}",
+            *(f"{t - floor_ms:.0f}" for t in totals),
+        ]
+    )
     lines += table(["part, ms", *found, "floor", *(f"{kind} above it" for kind in found)], rows)
     for kind, one in found.items():
         step_ms = one["step_s"] * 1000
         lines += ["", f"### Operators, {kind}", ""]
-        lines += table(["operator", "calls", "ms", "share of the step"], operator_rows(one["operators"], step_ms))
+        lines += table(
+            ["operator", "calls", "ms", "share of the step"],
+            operator_rows(one["operators"], step_ms),
+        )
     return lines
 
 
@@ -130,8 +161,12 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
     long = [name for name in names if times[name] >= LEAST_SHARE * step_ms]
     rows = [(name, calls[name], times[name]) for name in long]
     short = [name for name in names if name not in long]
-    rows.append((f"{len(short)} others", sum(calls[n] for n in short), sum(times[n] for n in short)))
-    return [[name, f"{number:.0f}", f"{ms:.1f}", f"{ms / step_ms:.1%}"] for name, number, ms in rows]
+    rows.append(
+        (f"{len(short)} others", sum(calls[n] for n in short), sum(times[n] for n in short))
+    )
+    return [
+        [name, f"{number:.0f}", f"{ms:.1f}", f"{ms / step_ms:.1%}"] for name, number, ms in rows
+    ]
 
 
 def _place(name: str) -> str:

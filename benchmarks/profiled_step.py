@@ -25,14 +25,16 @@ from mindspore.profiler import ProfilerActivity, profile
 from benchmarks.ours import tables, training_step
 from mindyolo_v4.models.build import build_detector
 from mindyolo_v4.models.describe import giga_flops
-from mindyolo_v4.runtime import start
+from mindyolo_v4.runtime.device import start
 
 PROFILED_STEPS = 3
 
 
 def main() -> int:
     """Profile as the command line says and print the result."""
-    parser = argparse.ArgumentParser("python -m benchmarks.profiled_step", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.profiled_step", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--batch_file", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6)
     for name, default in (("cpu_fused", "auto"), ("width", "1.0"), ("depth", "1.0")):
@@ -65,7 +67,16 @@ def main() -> int:
     ]  # fmt: skip
     images, size = batch["images"].shape[0], config.data.img_size
     work = 3 * images * giga_flops(build_detector(config.model, CLASSES), size)
-    print(json.dumps({"operators": operators, "step_s": timed["step_s"], "gflop": work, "version": ms.__version__}))
+    print(
+        json.dumps(
+            {
+                "operators": operators,
+                "step_s": timed["step_s"],
+                "gflop": work,
+                "version": ms.__version__,
+            }
+        )
+    )
     return 0
 
 

@@ -22,11 +22,18 @@ def figure(
     if ratio is None:
         ratio = ours if peer is None else ours / peer
     shown = "-" if peer is None else f"{peer:.4g}"
-    print(f"figure={name} ours={ours:.4g} peer={shown} ratio={ratio:.4g} bound={bound:.4g}", flush=True)
+    print(
+        f"figure={name} ours={ours:.4g} peer={shown} ratio={ratio:.4g} bound={bound:.4g}",
+        flush=True,
+    )
     return ratio >= bound if at_least else ratio <= bound
 
 
 def parse_line(line: str) -> dict[str, str] | None:
     """Return the fields of a figure's line by name, None where the line is none."""
     pairs = [word.partition("=") for word in line.split()]
-    return {name: value for name, _, value in pairs} if tuple(name for name, _, _ in pairs) == FIELDS else None
+    return (
+        {name: value for name, _, value in pairs}
+        if tuple(name for name, _, _ in pairs) == FIELDS
+        else None
+    )

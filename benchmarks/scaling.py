@@ -26,7 +26,9 @@ WORKERS = 2
 def main() -> int:
     """Measure; return 1 where the bound is missed."""
     made = parser("benchmarks.scaling", __doc__, img_size=(416,), batch=8, pairs=3, steps=24)
-    made.add_argument("--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)")
+    made.add_argument(
+        "--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)"
+    )
     options, kept = made.parse_args(), True
     data_dir = Path(options.data_dir).absolute()
     if not data_dir.is_dir():
@@ -35,8 +37,23 @@ def main() -> int:
     if len(cores) < WORKERS:
         raise SystemExit(f"{len(cores)} core: {WORKERS} are needed")
     for size in options.img_size:
-        words = ["train.py", "--config", "configs/yolov4/bccd.yaml", "--data_dir", data_dir, "--data.val", "null"]
-        words += ["--img_size", size, "--train.per_batch_size", options.batch, "--train.max_steps", options.steps]
+        words = [
+            "train.py",
+            "--config",
+            "configs/yolov4/bccd.yaml",
+            "--data_dir",
+            data_dir,
+            "--data.val",
+            "null",
+        ]
+        words += [
+            "--img_size",
+            size,
+            "--train.per_batch_size",
+            options.batch,
+            "--train.max_steps",
+            options.steps,
+        ]
         print(f"{size} px, images a second:", flush=True)
         taken = in_turns(
             {
@@ -47,9 +64,13 @@ def main() -> int:
             options.pairs,
         )
         allowed = compare(taken["apart"], taken["one"])
-        print(f"{WORKERS} unconnected trainings: {allowed.ours:.4g} images a second, efficiency {allowed.ratio:.3f}")
+        print(
+            f"{WORKERS} unconnected trainings: {allowed.ours:.4g} images a second, efficiency {allowed.ratio:.3f}"
+        )
         found = compare(taken["two"], taken["one"])
-        kept &= figure(f"scaling_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True)
+        kept &= figure(
+            f"scaling_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True
+        )
     return 0 if kept else 1
 
 
@@ -72,7 +93,12 @@ def rates_apart(cores: list[int], words: list[object]) -> float:
 def launch(cores: list[int]) -> list[str]:
     """Return the words that start a worker a core."""
     count = len(cores)
-    msrun = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={free_port()}", "--join=True"]
+    msrun = [
+        f"--worker_num={count}",
+        f"--local_worker_num={count}",
+        f"--master_port={free_port()}",
+        "--join=True",
+    ]
     return [*pin(cores), "msrun", *msrun, "--log_dir=LOGS", "python"]
 
 
@@ -82,7 +108,9 @@ def rate(launcher: list[str], words: list[object]) -> float:
         folder = Path(name)
         command = [word.replace("LOGS", f"{folder}/logs") for word in launcher]
         command += [*map(str, words), "--save_dir", f"{folder}/run", "--device_target", "CPU"]
-        done = subprocess.run(command, cwd=REPOSITORY, env=variables(), capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=variables(), capture_output=True, text=True
+        )
         steps = folder / "run" / "steps.csv"
         if done.returncode != 0 or not steps.is_file():
             raise SystemExit(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-4000:]}")

@@ -17,10 +17,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SEED_MS, SEED_DEVICES, SEED_BATCH = 308.43, 8, 16  # published by mindyolo 0.5.0: YOLOv4 at 608 px, O2, Ascend 910*
+SEED_MS, SEED_DEVICES, SEED_BATCH = (
+    308.43,
+    8,
+    16,
+)  # published by mindyolo 0.5.0: YOLOv4 at 608 px, O2, Ascend 910*
 PARAMETERS = 64_363_101  # of YOLOv4 with 80 classes
 LOADED = 140.7  # by benchmarks.loader at 608 px on an AMD EPYC; docs/performance.md
-BACKWARD_SHARE = 2 / 3  # of a step's work: gradients of inputs and of weights beside the forward pass
+BACKWARD_SHARE = (
+    2 / 3
+)  # of a step's work: gradients of inputs and of weights beside the forward pass
 DEVICES = (8, 64, 512)
 
 
@@ -30,7 +36,7 @@ class Cluster:
 
     work_ms: float  # of one device's step without communication
     gradient_bytes: float  # a device and step
-    devices_a_host: int
+    devices_per_host: int
     inside_gb_s: float  # bandwidth a device between the devices of a host
     between_gb_s: float  # bandwidth a device between hosts
     latency_us: float  # of one hop
@@ -38,7 +44,7 @@ class Cluster:
 
     def all_reduce_ms(self, devices: int) -> float:
         """Return the milliseconds of an all-reduce: within the hosts, then among them."""
-        inside, hosts = min(devices, self.devices_a_host), -(-devices // self.devices_a_host)
+        inside, hosts = min(devices, self.devices_per_host), -(-devices // self.devices_per_host)
         return self._ring_ms(inside, self.inside_gb_s) + self._ring_ms(hosts, self.between_gb_s)
 
     def step_ms(self, devices: int) -> float:
@@ -58,32 +64,86 @@ def work_ms(measured_ms: float, devices: int, cluster: Cluster) -> float:
 
     Either the communication hides behind it, or the excess is part of what was measured.
     """
-    exposed = (measured_ms - cluster.all_reduce_ms(devices)) / (1 - cluster.overlap * BACKWARD_SHARE)
+    exposed = (measured_ms - cluster.all_reduce_ms(devices)) / (
+        1 - cluster.overlap * BACKWARD_SHARE
+    )
     return min(measured_ms, max(exposed, 0.0))
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.scaling_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m benchmarks.scaling_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--step_ms", type=float, default=SEED_MS, help="measured milliseconds of a step (%(default)s)")
-    add("--step_devices", type=int, default=SEED_DEVICES, help="devices it was measured on (%(default)s)")
+    add(
+        "--step_ms",
+        type=float,
+        default=SEED_MS,
+        help="measured milliseconds of a step (%(default)s)",
+    )
+    add(
+        "--step_devices",
+        type=int,
+        default=SEED_DEVICES,
+        help="devices it was measured on (%(default)s)",
+    )
     add("--batch", type=int, default=SEED_BATCH, help="images a device and step (%(default)s)")
-    add("--gradient_mb", type=float, default=PARAMETERS * 4 / 1e6, help="a device and step, float32 (%(default).1f)")
-    add("--images_a_second", type=float, default=LOADED, help="measured rate of a host's core, loading (%(default)s)")
+    add(
+        "--gradient_mb",
+        type=float,
+        default=PARAMETERS * 4 / 1e6,
+        help="a device and step, float32 (%(default).1f)",
+    )
+    add(
+        "--images_per_second",
+        type=float,
+        default=LOADED,
+        help="measured rate of a host's core, loading (%(default)s)",
+    )
     add("--cores", type=int, default=192, help="of a host (%(default)s)")
-    add("--devices_a_host", type=int, default=8, help="(%(default)s)")
-    add("--inside_gb_s", type=float, default=30.0, help="bandwidth a device within a host (%(default)s)")
-    add("--between_gb_s", type=float, default=12.5, help="bandwidth a device between hosts, 100 Gbit/s (%(default)s)")
+    add("--devices_per_host", type=int, default=8, help="(%(default)s)")
+    add(
+        "--inside_gb_s",
+        type=float,
+        default=30.0,
+        help="bandwidth a device within a host (%(default)s)",
+    )
+    add(
+        "--between_gb_s",
+        type=float,
+        default=12.5,
+        help="bandwidth a device between hosts, 100 Gbit/s (%(default)s)",
+    )
     add("--latency_us", type=float, default=20.0, help="of one hop (%(default)s)")
-    add("--overlap", type=float, default=0.0, help="share of the backward pass that hides communication (%(default)s)")
+    add(
+        "--overlap",
+        type=float,
+        default=0.0,
+        help="share of the backward pass that hides communication (%(default)s)",
+    )
     options = parser.parse_args(argv)
-    numbers = [options.step_ms, options.batch, options.images_a_second, options.inside_gb_s, options.between_gb_s]
-    if min(*numbers, options.step_devices, options.cores, options.devices_a_host) <= 0 or not 0 <= options.overlap <= 1:
+    numbers = [
+        options.step_ms,
+        options.batch,
+        options.images_per_second,
+        options.inside_gb_s,
+        options.between_gb_s,
+    ]
+    if (
+        min(*numbers, options.step_devices, options.cores, options.devices_per_host) <= 0
+        or not 0 <= options.overlap <= 1
+    ):
         parser.error("sizes and rates must be positive, --overlap from 0 to 1")
-    links = (options.devices_a_host, options.inside_gb_s, options.between_gb_s, options.latency_us, options.overlap)
+    links = (
+        options.devices_per_host,
+        options.inside_gb_s,
+        options.between_gb_s,
+        options.latency_us,
+        options.overlap,
+    )
     unknown = Cluster(0.0, options.gradient_mb * 1e6, *links)
     work = work_ms(options.step_ms, options.step_devices, unknown)
     print_table(Cluster(work, options.gradient_mb * 1e6, *links), options)
@@ -94,20 +154,22 @@ def print_table(cluster: Cluster, options: argparse.Namespace) -> None:
     """Print the assumptions and a row for each number of devices."""
     print(
         f"assumed: {options.gradient_mb:.1f} MB of gradients a step, {cluster.inside_gb_s:g} GB/s within a host of "
-        f"{cluster.devices_a_host}, {cluster.between_gb_s:g} GB/s between hosts, {cluster.latency_us:g} us a hop, "
+        f"{cluster.devices_per_host}, {cluster.between_gb_s:g} GB/s between hosts, {cluster.latency_us:g} us a hop, "
         f"{cluster.overlap:.0%} of the backward pass hides communication"
     )
     print(
         f"measured: {options.step_ms:g} ms a step on {options.step_devices} devices x {options.batch} images, so that "
-        f"the work of one is {cluster.work_ms:.2f} ms; {options.images_a_second:g} images/s of a host's core"
+        f"the work of one is {cluster.work_ms:.2f} ms; {options.images_per_second:g} images/s of a host's core"
     )
-    print(f"published: {SEED_MS} ms a step on {SEED_DEVICES} x {SEED_BATCH} images (mindyolo 0.5.0, Ascend 910*)")
+    print(
+        f"published: {SEED_MS} ms a step on {SEED_DEVICES} x {SEED_BATCH} images (mindyolo 0.5.0, Ascend 910*)"
+    )
     print("devices  all-reduce ms  step ms  efficiency   images/s  images/s a host  cores a host")
     for devices in DEVICES:
         step = cluster.step_ms(devices)
         rate = devices * options.batch / step * 1e3
-        need = rate * min(devices, cluster.devices_a_host) / devices
-        cores = need / options.images_a_second
+        need = rate * min(devices, cluster.devices_per_host) / devices
+        cores = need / options.images_per_second
         print(
             f"{devices:>7}  {cluster.all_reduce_ms(devices):>13.2f}  {step:>7.2f}  {cluster.work_ms / step:>10.3f}  "
             f"{rate:>9.0f}  {need:>15.0f}  {cores:>5.1f} of {options.cores}"

@@ -11,7 +11,10 @@ from benchmarks.report import figure
 BOUND_S = 0.5
 COMMANDS = {  # figure -> arguments of train.py, exit status
     "startup_help": (("--help",), 0),
-    "startup_config_error": (("--config", "configs/yolov4/yolov4.yaml", "--optimizer.learning_rate", "0.1"), 2),
+    "startup_config_error": (
+        ("--config", "configs/yolov4/yolov4.yaml", "--optimizer.learning_rate", "0.1"),
+        2,
+    ),
 }
 
 
@@ -27,10 +30,14 @@ def main() -> int:
 def seconds(arguments: tuple[str, ...], status: int) -> float:
     """Run train.py once."""
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "train.py", *arguments], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments], capture_output=True, text=True, cwd=REPOSITORY
+    )
     taken = time.perf_counter() - started
     if done.returncode != status:
-        raise SystemExit(f"train.py {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+        raise SystemExit(
+            f"train.py {' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
+        )
     return taken
 
 

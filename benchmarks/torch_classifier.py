@@ -36,12 +36,16 @@ def main():
     layout = LAYOUTS[options.layout]
     network = Classifier(options.classes).to(memory_format=layout).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
-    images = torch.randint(0, 256, (options.batch, 3, options.img_size, options.img_size), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (options.batch, 3, options.img_size, options.img_size), dtype=torch.uint8
+    )
     labels = torch.randint(0, options.classes, (options.batch,))
 
     def call():
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network((images.float() / 255).contiguous(memory_format=layout)), labels)
+        loss = F.cross_entropy(
+            network((images.float() / 255).contiguous(memory_format=layout)), labels
+        )
         loss.backward()
         optimizer.step()
         return float(loss)
@@ -49,7 +53,11 @@ def main():
     timed = time_calls(call, options.steps)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({**timed, "parameters": parameters, "version": torch.__version__, "peak_gb": peak_gb}))
+    print(
+        json.dumps(
+            {**timed, "parameters": parameters, "version": torch.__version__, "peak_gb": peak_gb}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ class Residual(nn.Module):
 
     def __init__(self, channels, hidden):
         super().__init__()
-        self.conv1, self.conv2 = Block(channels, hidden, 1, "mish"), Block(hidden, channels, 3, "mish")
+        self.conv1, self.conv2 = (
+            Block(channels, hidden, 1, "mish"),
+            Block(hidden, channels, 3, "mish"),
+        )
 
     def forward(self, x):
         return x + self.conv2(self.conv1(x))
@@ -39,21 +42,28 @@ class Stage(nn.Module):
     def __init__(self, inputs, channels, branch, hidden, count):
         super().__init__()
         self.down = Block(inputs, channels, 3, "mish", 2)
-        self.bypass, self.main_in = Block(channels, branch, 1, "mish"), Block(channels, branch, 1, "mish")
+        self.bypass, self.main_in = (
+            Block(channels, branch, 1, "mish"),
+            Block(channels, branch, 1, "mish"),
+        )
         self.blocks = nn.Sequential(*(Residual(branch, hidden) for _ in range(count)))
         self.main_out = Block(branch, branch, 1, "mish")
         self.transition = Block(2 * branch, channels, 1, "mish")
 
     def forward(self, x):
         x = self.down(x)
-        return self.transition(torch.cat((self.main_out(self.blocks(self.main_in(x))), self.bypass(x)), 1))
+        return self.transition(
+            torch.cat((self.main_out(self.blocks(self.main_in(x))), self.bypass(x)), 1)
+        )
 
 
 def alternating(inputs, narrow, wide, count):
     """1x1 to `narrow` and 3x3 to `wide` in turn, `count` blocks."""
     sizes = [(narrow, 1) if place % 2 == 0 else (wide, 3) for place in range(count)]
     entries = [inputs] + [channels for channels, _ in sizes[:-1]]
-    return nn.Sequential(*(Block(a, b, kernel, "leaky") for a, (b, kernel) in zip(entries, sizes, strict=True)))
+    return nn.Sequential(
+        *(Block(a, b, kernel, "leaky") for a, (b, kernel) in zip(entries, sizes, strict=True))
+    )
 
 
 class Backbone(nn.Module):
@@ -81,9 +91,15 @@ class Neck(nn.Module):
         super().__init__()
         self.pre_spp = alternating(c(1024), c(512), c(1024), 3)
         self.post_spp = alternating(4 * c(512), c(512), c(1024), 3)
-        self.reduce5, self.lateral4 = Block(c(512), c(256), 1, "leaky"), Block(c(512), c(256), 1, "leaky")
+        self.reduce5, self.lateral4 = (
+            Block(c(512), c(256), 1, "leaky"),
+            Block(c(512), c(256), 1, "leaky"),
+        )
         self.topdown4 = alternating(2 * c(256), c(256), c(512), 5)
-        self.reduce4, self.lateral3 = Block(c(256), c(128), 1, "leaky"), Block(c(256), c(128), 1, "leaky")
+        self.reduce4, self.lateral3 = (
+            Block(c(256), c(128), 1, "leaky"),
+            Block(c(256), c(128), 1, "leaky"),
+        )
         self.topdown3 = alternating(2 * c(128), c(128), c(256), 5)
         self.down3 = Block(c(128), c(256), 3, "leaky", 2)
         self.bottomup4 = alternating(2 * c(256), c(256), c(512), 5)
@@ -94,8 +110,12 @@ class Neck(nn.Module):
         p5 = self.pre_spp(x32)
         pools = [F.max_pool2d(p5, size, 1, size // 2) for size in (13, 9, 5)]
         p5 = self.post_spp(torch.cat((*pools, p5), 1))
-        p4 = self.topdown4(torch.cat((self.lateral4(x16), F.interpolate(self.reduce5(p5), scale_factor=2.0)), 1))
-        n3 = self.topdown3(torch.cat((self.lateral3(x8), F.interpolate(self.reduce4(p4), scale_factor=2.0)), 1))
+        p4 = self.topdown4(
+            torch.cat((self.lateral4(x16), F.interpolate(self.reduce5(p5), scale_factor=2.0)), 1)
+        )
+        n3 = self.topdown3(
+            torch.cat((self.lateral3(x8), F.interpolate(self.reduce4(p4), scale_factor=2.0)), 1)
+        )
         n4 = self.bottomup4(torch.cat((self.down3(n3), p4), 1))
         return n3, n4, self.bottomup5(torch.cat((self.down4(n4), p5), 1))
 
@@ -106,12 +126,25 @@ class Head(nn.Module):
     def __init__(self, c):
         super().__init__()
         outputs = 3 * (5 + CLASSES)
-        self.expand3, self.predict3 = Block(c(128), c(256), 3, "leaky"), nn.Conv2d(c(256), outputs, 1)
-        self.expand4, self.predict4 = Block(c(256), c(512), 3, "leaky"), nn.Conv2d(c(512), outputs, 1)
-        self.expand5, self.predict5 = Block(c(512), c(1024), 3, "leaky"), nn.Conv2d(c(1024), outputs, 1)
+        self.expand3, self.predict3 = (
+            Block(c(128), c(256), 3, "leaky"),
+            nn.Conv2d(c(256), outputs, 1),
+        )
+        self.expand4, self.predict4 = (
+            Block(c(256), c(512), 3, "leaky"),
+            nn.Conv2d(c(512), outputs, 1),
+        )
+        self.expand5, self.predict5 = (
+            Block(c(512), c(1024), 3, "leaky"),
+            nn.Conv2d(c(1024), outputs, 1),
+        )
 
     def forward(self, n3, n4, n5):
-        return self.predict3(self.expand3(n3)), self.predict4(self.expand4(n4)), self.predict5(self.expand5(n5))
+        return (
+            self.predict3(self.expand3(n3)),
+            self.predict4(self.expand4(n4)),
+            self.predict5(self.expand5(n5)),
+        )
 
 
 class YoloV4(nn.Module):
@@ -126,7 +159,9 @@ class YoloV4(nn.Module):
         self.backbone = Backbone(channels, lambda count: max(1, round(count * depth)))
         self.neck, self.head = Neck(channels), Head(channels)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.bias is not None:  # as any detector starts: objects are rare
+            if (
+                isinstance(module, nn.Conv2d) and module.bias is not None
+            ):  # as any detector starts: objects are rare
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.constant_(module.bias, -4.6)
 

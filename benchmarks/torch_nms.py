@@ -21,7 +21,9 @@ Operator = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Ten
 def main() -> int:
     """Print the median milliseconds and what was measured."""
     found = dict(np.load(sys.argv[1]))
-    boxes, scores, class_ids = (torch.from_numpy(found[name]) for name in ("boxes", "scores", "class_ids"))
+    boxes, scores, class_ids = (
+        torch.from_numpy(found[name]) for name in ("boxes", "scores", "class_ids")
+    )
     operator, what = find_operator()
     taken = []
     for _ in range(2 + CALLS):
@@ -36,12 +38,20 @@ def find_operator() -> tuple[Operator, str]:
     """Return torchvision's operator, or ours in plain PyTorch, and its name."""
     try:
         import torchvision
-    except (ImportError, RuntimeError) as error:  # no operator of this name: the library did not load
-        return plain_batched_nms, f"plain PyTorch {torch.__version__}; torchvision does not load: {error}"
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # no operator of this name: the library did not load
+        return (
+            plain_batched_nms,
+            f"plain PyTorch {torch.__version__}; torchvision does not load: {error}",
+        )
     return torchvision.ops.batched_nms, f"torchvision {torchvision.__version__}"
 
 
-def plain_batched_nms(boxes: torch.Tensor, scores: torch.Tensor, class_ids: torch.Tensor, limit: float) -> torch.Tensor:
+def plain_batched_nms(
+    boxes: torch.Tensor, scores: torch.Tensor, class_ids: torch.Tensor, limit: float
+) -> torch.Tensor:
     """Return the indices kept, best first."""
     kept = []
     for class_id in class_ids.unique():

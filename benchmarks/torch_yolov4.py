@@ -23,7 +23,11 @@ from benchmarks.clock import time_calls
 from benchmarks.torch_network import CLASSES, Block, YoloV4
 
 STRIDES = (8, 16, 32)
-ANCHORS_WH = (((12, 16), (19, 36), (40, 28)), ((36, 75), (76, 55), (72, 146)), ((142, 110), (192, 243), (459, 401)))
+ANCHORS_WH = (
+    ((12, 16), (19, 36), (40, 28)),
+    ((36, 75), (76, 55), (72, 146)),
+    ((142, 110), (192, 243), (459, 401)),
+)
 SCALES_X_Y = (1.2, 1.1, 1.05)
 MAP_TOLERANCE, LOSS_TOLERANCE = 1e-4, 1e-3  # of the largest magnitude; relative
 
@@ -32,7 +36,9 @@ class Loss:
     """CIoU, objectness with the ignore rule and classes, summed over cells, mean over images."""
 
     def __init__(self, batch):
-        self.prediction, self.class_id = (torch.from_numpy(batch["match_ids"][:, row]).long() for row in (0, 1))
+        self.prediction, self.class_id = (
+            torch.from_numpy(batch["match_ids"][:, row]).long() for row in (0, 1)
+        )
         self.values = torch.from_numpy(batch["match_values"])  # B, 7, P: box, then three weights
         truths = torch.from_numpy(batch["truths_xyxy_px"]).transpose(1, 2)
         self.truths = [one[one[:, 2] > one[:, 0]] for one in truths]  # without the padding
@@ -41,7 +47,9 @@ class Loss:
         size = batch["images"].shape[2]
         pieces = []
         for stride, anchors, scale in zip(STRIDES, ANCHORS_WH, SCALES_X_Y, strict=True):
-            y, x = torch.meshgrid(torch.arange(size // stride), torch.arange(size // stride), indexing="ij")
+            y, x = torch.meshgrid(
+                torch.arange(size // stride), torch.arange(size // stride), indexing="ij"
+            )
             for anchor_w, anchor_h in anchors:
                 cell = torch.stack((x, y), -1).reshape(-1, 2)
                 rest = torch.tensor([stride, scale, anchor_w, anchor_h]).expand(len(cell), 4)
@@ -51,7 +59,9 @@ class Loss:
     def boxes(self, logits, rows=slice(None)):
         """Logits (..., N, 4) -> centre and size in pixels."""
         scale = self.scale[rows]
-        centre = (self.cells[rows] + scale * logits[..., :2].sigmoid() - (scale - 1) / 2) * self.stride[rows]
+        centre = (
+            self.cells[rows] + scale * logits[..., :2].sigmoid() - (scale - 1) / 2
+        ) * self.stride[rows]
         return centre, self.anchors[rows] * logits[..., 2:].clamp(max=10.0).exp()
 
     def __call__(self, maps):
@@ -74,7 +84,11 @@ class Loss:
             trained[places] = True
             each = F.binary_cross_entropy_with_logits(one[:, 4], target, reduction="none")
             obj = obj + (each * trained).sum()
-        box, obj, cls = box * self.box_gain / count, obj * self.obj_gain / count, cls * self.cls_gain / count
+        box, obj, cls = (
+            box * self.box_gain / count,
+            obj * self.obj_gain / count,
+            cls * self.cls_gain / count,
+        )
         return box + obj + cls, (box, obj, cls)
 
     @torch.no_grad()
@@ -82,7 +96,9 @@ class Loss:
         """Tell which predictions overlap some truth by more than the threshold."""
         centre, size = self.boxes(logits)
         low, high = centre - size / 2, centre + size / 2
-        overlap = (torch.minimum(high[:, None], truths[:, 2:]) - torch.maximum(low[:, None], truths[:, :2])).clamp(0)
+        overlap = (
+            torch.minimum(high[:, None], truths[:, 2:]) - torch.maximum(low[:, None], truths[:, :2])
+        ).clamp(0)
         inside = overlap.prod(2)
         union = size.prod(1)[:, None] + (truths[:, 2:] - truths[:, :2]).prod(1) - inside
         return (inside / union > self.threshold).any(1)
@@ -90,7 +106,9 @@ class Loss:
 
 def flatten(maps):
     """Raw maps -> logits (B, N, 5 + C)."""
-    levels = [one.reshape(len(one), 3, 5 + CLASSES, -1).transpose(2, 3).flatten(1, 2) for one in maps]
+    levels = [
+        one.reshape(len(one), 3, 5 + CLASSES, -1).transpose(2, 3).flatten(1, 2) for one in maps
+    ]
     return torch.cat(levels, 1)
 
 
@@ -149,17 +167,28 @@ def infer(options, batch):
 def check(options, batch):
     """Compare raw maps and loss with ours; exit where they differ."""
     theirs = dict(np.load(options.reference))
-    endings = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    endings = {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }
     weights = {}
     for name in (name for name in theirs if name.startswith("weight:")):
         stem, _, last = name.removeprefix("weight:").rpartition(".")
         weights[f"{stem}.{endings.get(last, last)}"] = torch.from_numpy(theirs[name])
     network = YoloV4(options.width, options.depth).eval()
     missing, unknown = network.load_state_dict(weights, strict=False)
-    assert not unknown and all(name.endswith("num_batches_tracked") for name in missing), (missing, unknown)
+    assert not unknown and all(name.endswith("num_batches_tracked") for name in missing), (
+        missing,
+        unknown,
+    )
     maps = network(torch.from_numpy(batch["images"]).float() / 255)
     map_error = max(
-        float(np.abs(ours.numpy() - theirs[f"map:{level}"]).max() / np.abs(theirs[f"map:{level}"]).max())
+        float(
+            np.abs(ours.numpy() - theirs[f"map:{level}"]).max()
+            / np.abs(theirs[f"map:{level}"]).max()
+        )
         for level, ours in enumerate(maps)
     )
     loss = Loss(batch)
@@ -167,10 +196,19 @@ def check(options, batch):
     values = np.array([float(one) for one in (total, *parts)])
     loss_error = float(np.max(np.abs(values - theirs["loss"]) / np.abs(theirs["loss"])))
     if map_error > MAP_TOLERANCE or loss_error > LOSS_TOLERANCE:
-        sys.exit(f"not the same: maps {map_error:.2e}, loss {loss_error:.2e}: {values} {theirs['loss']}")
+        sys.exit(
+            f"not the same: maps {map_error:.2e}, loss {loss_error:.2e}: {values} {theirs['loss']}"
+        )
     boxes = flatten(maps)[:, :, :4]
-    ignored = sum(int(loss.ignored(one, truths).sum()) for one, truths in zip(boxes, loss.truths, strict=True))
-    return {"map_error": map_error, "loss_error": loss_error, "ignored": ignored, "loss": values.tolist()}
+    ignored = sum(
+        int(loss.ignored(one, truths).sum()) for one, truths in zip(boxes, loss.truths, strict=True)
+    )
+    return {
+        "map_error": map_error,
+        "loss_error": loss_error,
+        "ignored": ignored,
+        "loss": values.tolist(),
+    }
 
 
 def memory_format(options):
@@ -189,7 +227,9 @@ def main():
     parser.add_argument("--reference", help="what `benchmarks.ours write` wrote")
     options = parser.parse_args()
     torch.manual_seed(0)
-    result = {"train": train, "infer": infer, "check": check}[options.mode](options, dict(np.load(options.batch_file)))
+    result = {"train": train, "infer": infer, "check": check}[options.mode](
+        options, dict(np.load(options.batch_file))
+    )
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps({**result, "version": torch.__version__, "peak_gb": peak_gb}))
 

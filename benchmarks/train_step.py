@@ -34,13 +34,18 @@ def main() -> int:
             kept &= measure_size(networks, python, size, options.pairs)
             if not options.no_compile:
                 compiled = networks.torch(python, "train", "--layout", "channels_last", "--compile")
-                print(f"{size} px: torch.compile {compiled['step_s']:.4g} s, first step {compiled['first_s']:.3g} s")
+                print(
+                    f"{size} px: torch.compile {compiled['step_s']:.4g} s, first step {compiled['first_s']:.3g} s"
+                )
     return 0 if kept else 1
 
 
 def measure_size(networks: Networks, python: Path, size: int, pairs: int) -> bool:
     """Print the figures of one size and return whether both bounds are kept."""
-    runs = {kind: lambda kind=kind: networks.ours("train", cpu_fused=FUSED[kind])["step_s"] for kind in BOUNDS}
+    runs = {
+        kind: lambda kind=kind: networks.ours("train", cpu_fused=FUSED[kind])["step_s"]
+        for kind in BOUNDS
+    }
     runs |= {
         layout: lambda layout=layout: networks.torch(python, "train", "--layout", layout)["step_s"]
         for layout in LAYOUTS
@@ -52,7 +57,9 @@ def measure_size(networks: Networks, python: Path, size: int, pairs: int) -> boo
     kept = True
     for kind, bound in BOUNDS.items():
         found = compare(taken[kind], taken[best])
-        kept &= figure(f"train_step_{size}_{kind}", found.ours, bound, found.peer, ratio=found.ratio)
+        kept &= figure(
+            f"train_step_{size}_{kind}", found.ours, bound, found.peer, ratio=found.ratio
+        )
     return kept
 
 

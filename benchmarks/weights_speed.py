@@ -27,7 +27,10 @@ def main() -> int:
             ("safetensors", "own.safetensors"),
         ):
             back = folder / "back.ckpt"
-            for direction, source, target in (("to", ours, folder / foreign), ("from", folder / foreign, back)):
+            for direction, source, target in (
+                ("to", ours, folder / foreign),
+                ("from", folder / foreign, back),
+            ):
                 seconds, peak_gb = timed(module, source, target)
                 kept &= figure(f"weights_{direction}_{module}_seconds", seconds, MAX_SECONDS)
                 kept &= figure(f"weights_{direction}_{module}_gb", peak_gb, MAX_GB)
@@ -39,7 +42,8 @@ def timed(module: str, source: Path, target: Path) -> tuple[float, float]:
     """Run one conversion; return its seconds and its peak memory in GB, both of the whole process."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", f"convert.{module}", str(source), str(target)], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", f"convert.{module}", str(source), str(target)],
+        stdout=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:

@@ -1,37 +1,12 @@
 """The MindSpore model zoo's CSPDarknet53 and YOLOv4: python -m convert.mindspore_zoo SRC DST"""
 
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from convert.command import Request, convert
-from convert.files import Converted, Own, read_mindspore
-from convert.scheme_files import export_checked, from_scheme, write_mindspore
-from convert.schemes import Scheme
-from convert.zoo_names import CLASSIFIER, DETECTOR
-
-
-def to_ours(request: Request) -> Converted:
-    """Convert a checkpoint of the zoo, whatever wrapper its names begin with."""
-    tensors = read_mindspore(request.source)
-    return from_scheme(request, tensors, scheme_of(tensors))
-
-
-def scheme_of(tensors: Iterable[str]) -> Scheme:
-    """Return the names that the tensors of a checkpoint have."""
-    return DETECTOR if any("backblock0." in name for name in tensors) else CLASSIFIER
-
-
-def to_theirs(request: Request, own: Own) -> Sequence[Path]:
-    """Write a checkpoint of ours with the zoo's names; exact where its stride-2 convolutions pad as the zoo's."""
-    scheme = CLASSIFIER if own.card.architecture == "cspdarknet53" else DETECTOR
-    return write_mindspore(request.target, export_checked(own, scheme))
-
-
-def main(argv: Sequence[str]) -> int:
-    """Convert in the direction that the source asks for."""
-    return convert(argv, "mindspore_zoo", __doc__, to_ours, to_theirs)
-
+from mindyolo_v4 import environment
+from mindyolo_v4.config.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    environment.prepare()
+    from mindyolo_v4.weights.mindspore_zoo import main
+
+    sys.exit(run_command(main))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.schema.model import ModelConfig
+from mindyolo_v4.config.model import ModelConfig
 
 # Logits of width and height are held below this in both decodes: e^10 anchors is already hundreds of inputs wide.
 MAX_SIZE_LOGIT = 10.0
@@ -25,7 +25,9 @@ class AnchorLevel:
 
     stride: int  # pixels
     anchor_ids: tuple[int, ...]
-    anchors_wh_px: tuple[tuple[float, float], ...]  # the level's own, in the order of the map's channels
+    anchors_wh_px: tuple[
+        tuple[float, float], ...
+    ]  # the level's own, in the order of the map's channels
     scale_x_y: float  # 1.2, 1.1, 1.05 in YOLOv4: lets a centre reach the border of its cell
     box_decode: str = "exp"  # as ModelConfig.box_decode
 
@@ -39,8 +41,18 @@ class AnchorSet:
 
 
 _LAYOUTS = {  # architecture -> (strides, anchor ids a level, default anchors, default scale_x_y)
-    "yolov4": ((8, 16, 32), ((0, 1, 2), (3, 4, 5), (6, 7, 8)), YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05)),
-    "yolov4-silu": ((8, 16, 32), ((0, 1, 2), (3, 4, 5), (6, 7, 8)), YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05)),
+    "yolov4": (
+        (8, 16, 32),
+        ((0, 1, 2), (3, 4, 5), (6, 7, 8)),
+        YOLOV4_ANCHORS_WH_PX,
+        (1.2, 1.1, 1.05),
+    ),
+    "yolov4-silu": (
+        (8, 16, 32),
+        ((0, 1, 2), (3, 4, 5), (6, 7, 8)),
+        YOLOV4_ANCHORS_WH_PX,
+        (1.2, 1.1, 1.05),
+    ),
     "yolov4-tiny": ((16, 32), ((1, 2, 3), (3, 4, 5)), YOLOV4_TINY_ANCHORS_WH_PX, (1.05, 1.05)),
 }
 
@@ -54,7 +66,9 @@ def anchor_set(model: ModelConfig) -> AnchorSet:
     anchors = tuple((float(w), float(h)) for w, h in model.anchors_wh_px or default_anchors)
     scales = model.scale_x_y or default_scale
     levels = tuple(
-        AnchorLevel(stride, level_ids, tuple(anchors[i] for i in level_ids), float(scale), model.box_decode)
+        AnchorLevel(
+            stride, level_ids, tuple(anchors[i] for i in level_ids), float(scale), model.box_decode
+        )
         for stride, level_ids, scale in zip(strides, ids, scales, strict=True)
     )
     return AnchorSet(anchors, levels)

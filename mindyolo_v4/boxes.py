@@ -89,7 +89,9 @@ class ResizeGeometry:
 
     def to_original(self, boxes_xyxy_px: FloatArray) -> FloatArray:
         """Move boxes (N, 4) from input pixels to original pixels, clipped to the image."""
-        moved = (boxes_xyxy_px - self._offset(boxes_xyxy_px.dtype)) / self._scale(boxes_xyxy_px.dtype)
+        moved = (boxes_xyxy_px - self._offset(boxes_xyxy_px.dtype)) / self._scale(
+            boxes_xyxy_px.dtype
+        )
         return clip_xyxy(moved, self.width, self.height)
 
     def _scale(self, dtype: np.dtype) -> FloatArray:
@@ -116,4 +118,6 @@ def stretch_geometry(width: int, height: int, size: int) -> ResizeGeometry:
 
 def resize_geometry(resize: str, width: int, height: int, size: int) -> ResizeGeometry:
     """Return the geometry for `resize` = "letterbox" or "stretch"."""
-    return {"letterbox": letterbox_geometry, "stretch": stretch_geometry}[resize](width, height, size)
+    return {"letterbox": letterbox_geometry, "stretch": stretch_geometry}[resize](
+        width, height, size
+    )

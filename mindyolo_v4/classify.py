@@ -15,21 +15,23 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4 import __version__
-from mindyolo_v4.cards import config_for_checkpoint, make_card, read_card
-from mindyolo_v4.collectives import leave_together
-from mindyolo_v4.config import Tree, build_config, merge_trees, record_to_tree
-from mindyolo_v4.data.class_augment import ClassTrainSamples
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.settings import config_for_checkpoint, make_card, read_card
+from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.mindrecord import read_classes
-from mindyolo_v4.data.stream import EvalStream, TrainStream
-from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
+from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
+from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.distributed.collectives import leave_together
 from mindyolo_v4.engine.optimizer import freeze
-from mindyolo_v4.engine.run import TrainingParts
+from mindyolo_v4.engine.session import TrainingParts
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.build import build_classifier
-from mindyolo_v4.runtime import (
+from mindyolo_v4.runtime.device import (
     Runtime,
     choose_device,
     make_run_folder,
@@ -38,8 +40,6 @@ from mindyolo_v4.runtime import (
     sum_over_ranks,
     to_mixed_precision,
 )
-from mindyolo_v4.schema.card import Card
-from mindyolo_v4.schema.root import Config
 from mindyolo_v4.wiring import (
     InferenceForward,
     TrainingForward,
@@ -61,13 +61,17 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     """Train a classifier as a configuration tree says; everything lands in the run folder. Return the exit status."""
     config = build_config(tree)
     runtime = start(config)
-    config, taken_over = take_over(config, tree, read_card(config.weight) if config.weight else None)
+    config, taken_over = take_over(
+        config, tree, read_card(config.weight) if config.weight else None
+    )
     train_set = read_classes(config.data, "train")
     val_set = read_classes(config.data, "val") if config.data.val is not None else None
     config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
 
     network = build_classifier(config.model, len(train_set.class_names), config.seed)
-    loaded = [checkpoint.load_weights(config.weight, network, partial=True)] if config.weight else []
+    loaded = (
+        [checkpoint.load_weights(config.weight, network, partial=True)] if config.weight else []
+    )
     freeze(network, config.train.freeze)
     about = f"{train_set.source}: {len(train_set)} images, {len(train_set.class_names)} classes"
     lines = [*describe_start(config, runtime, network), about, *taken_over, *map(str, loaded)]
@@ -95,7 +99,9 @@ def test(weight: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> 
     network, _ = load_classifier(weight)
     network = to_mixed_precision(network, runtime.amp_level)
     logger.info("%s: %d images of %s", weight, len(dataset), dataset.source)
-    metrics = score(InferenceForward(normaliser(config.data), network), dataset, config, runtime, progress=True)
+    metrics = score(
+        InferenceForward(normaliser(config.data), network), dataset, config, runtime, progress=True
+    )
     if runtime.rank == 0:
         (folder / "metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
     logger.info("written to %s", folder)
@@ -128,7 +134,12 @@ def score(
     rank, world_size = runtime.rank, runtime.world_size
     stream = EvalStream(dataset, config.data, batch_size, config.data.num_workers, rank, world_size)
     counter, spent = TopK(), {"read_ms": 0.0, "network_ms": 0.0}
-    bar = tqdm(total=len(dataset) // world_size, unit="image", desc="validation", disable=None if progress else True)
+    bar = tqdm(
+        total=len(dataset) // world_size,
+        unit="image",
+        desc="validation",
+        disable=None if progress else True,
+    )
     for logits, indices in timed_outputs(lambda images: forward(images).asnumpy(), stream, spent):
         counter.add(logits[: len(indices)], dataset.class_ids[indices])
         bar.update(len(indices))
@@ -141,20 +152,33 @@ def score(
 
 
 def _training_parts(
-    config: Config, runtime: Runtime, network: nn.Cell, train_set: ClassImages, val_set: ClassImages | None
+    config: Config,
+    runtime: Runtime,
+    network: nn.Cell,
+    train_set: ClassImages,
+    val_set: ClassImages | None,
 ) -> tuple[TrainingParts, TrainStream]:
     data = config.data
     samples = ClassTrainSamples(train_set, data, config.seed)
     stream = TrainStream(
-        samples, _targets, config.train.per_batch_size, data.num_workers, runtime.rank, runtime.world_size
+        samples,
+        _targets,
+        config.train.per_batch_size,
+        data.num_workers,
+        runtime.rank,
+        runtime.world_size,
     )
     network = to_mixed_precision(network, runtime.amp_level)
     loss = ClassificationLoss(len(train_set.class_names), config.loss)
     inference = InferenceForward(normaliser(data), network)
     evaluate = (lambda: score(inference, val_set, config, runtime)) if val_set is not None else None
-    card = record_to_tree(make_card(config, train_set.class_names, f"trained by mindyolo_v4 {__version__}"))
+    card = record_to_tree(
+        make_card(config, train_set.class_names, f"trained by mindyolo_v4 {__version__}")
+    )
     forward = TrainingForward(normaliser(data), network, loss)
-    parts = TrainingParts(forward, network, stream.batches, stream.steps_per_epoch, evaluate, card, best_metric="acc1")
+    parts = TrainingParts(
+        forward, network, stream.batches, stream.steps_per_epoch, evaluate, card, best_metric="acc1"
+    )
     return parts, stream
 
 
@@ -165,6 +189,10 @@ def _targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple
 
 def probabilities(forward: nn.Cell, image: np.ndarray) -> NDArray[np.float64]:
     """Return the softmax (C,) of the logits of one fitted image (S, S, 3) uint8."""
-    logits = forward(ms.Tensor(np.ascontiguousarray(image.transpose(2, 0, 1))[None])).asnumpy()[0].astype(np.float64)
+    logits = (
+        forward(ms.Tensor(np.ascontiguousarray(image.transpose(2, 0, 1))[None]))
+        .asnumpy()[0]
+        .astype(np.float64)
+    )
     scaled = np.exp(logits - logits.max())
     return scaled / scaled.sum()

@@ -18,23 +18,31 @@ from tqdm import tqdm
 from mindyolo_v4 import __version__
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
-from mindyolo_v4.cards import config_for_checkpoint, make_card, read_card
-from mindyolo_v4.collectives import gather_rows, leave_together
-from mindyolo_v4.config import Tree, build_config, merge_trees, record_to_tree
-from mindyolo_v4.data.augment import TrainSamples
-from mindyolo_v4.data.readers import read_split, warning_lines
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.settings import config_for_checkpoint, make_card, read_card
+from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.loader.samples import TrainSamples
+from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
+from mindyolo_v4.data.readers.split import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.data.stream import EvalStream, TrainStream
-from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.distributed.collectives import gather_rows, leave_together
+from mindyolo_v4.distributed.heartbeat import WATCH
 from mindyolo_v4.engine.optimizer import freeze
-from mindyolo_v4.engine.run import TrainingParts
+from mindyolo_v4.engine.session import TrainingParts
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
-from mindyolo_v4.evaluation.nms import DETECTION_COLUMNS, detect_objects, detection_rows, detections_by_image
+from mindyolo_v4.evaluation.nms import (
+    DETECTION_COLUMNS,
+    detect_objects,
+    detection_rows,
+    detections_by_image,
+)
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.build import build_detector
-from mindyolo_v4.runtime import (
+from mindyolo_v4.runtime.device import (
     Runtime,
     choose_device,
     make_run_folder,
@@ -42,9 +50,6 @@ from mindyolo_v4.runtime import (
     start,
     to_mixed_precision,
 )
-from mindyolo_v4.schema.card import Card
-from mindyolo_v4.schema.root import Config
-from mindyolo_v4.watch import WATCH
 from mindyolo_v4.wiring import (
     InferenceForward,
     TrainingForward,
@@ -66,17 +71,28 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     """Train a detector as a configuration tree says; everything lands in the run folder. Return the exit status."""
     config = build_config(tree)
     runtime = start(config)
-    config, taken_over = take_over(config, tree, read_card(config.weight) if config.weight else None)
+    config, taken_over = take_over(
+        config, tree, read_card(config.weight) if config.weight else None
+    )
     train_set = read_split(config.data, "train")
     config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
     val_set = read_split(config.data, "val") if config.data.val is not None else None
 
     network = build_detector(config.model, len(train_set.class_names), config.seed)
-    loaded = [checkpoint.load_weights(config.weight, network, partial=True)] if config.weight else []
+    loaded = (
+        [checkpoint.load_weights(config.weight, network, partial=True)] if config.weight else []
+    )
     freeze(network, config.train.freeze)
-    lines = [*describe_start(config, runtime, network), _describe_data(train_set), *taken_over, *map(str, loaded)]
+    lines = [
+        *describe_start(config, runtime, network),
+        _describe_data(train_set),
+        *taken_over,
+        *map(str, loaded),
+    ]
     parts, stream = _training_parts(config, runtime, network, train_set, val_set)
-    folder = run_training(parts, config, runtime, default_name, resume, lines, warning_lines(train_set))
+    folder = run_training(
+        parts, config, runtime, default_name, resume, lines, warning_lines(train_set)
+    )
     if runtime.rank == 0:
         _log_end(folder, stream)
     leave_together(runtime.world_size)
@@ -141,12 +157,16 @@ def score(
 
     rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]
     own = max(len(range(rank, len(dataset.records), world_size)), 1)
-    bar = tqdm(total=own, unit="image", desc="validation", disable=None if progress and rank == 0 else True)
+    bar = tqdm(
+        total=own, unit="image", desc="validation", disable=None if progress and rank == 0 else True
+    )
     for raw_maps, indices in timed_outputs(raw_maps_of, stream, spent):
         started = time.perf_counter()
         for row, index in enumerate(indices):
             record = dataset.records[index]
-            geometry = resize_geometry(config.data.resize, record.width, record.height, config.data.img_size)
+            geometry = resize_geometry(
+                config.data.resize, record.width, record.height, config.data.img_size
+            )
             found = detect_objects([level[row] for level in raw_maps], anchors, config.evaluate)
             rows.append(detection_rows(int(index), found.to_original(geometry)))
         spent["nms_ms"] += (time.perf_counter() - started) * 1000
@@ -165,18 +185,31 @@ def _training_parts(
 ) -> tuple[TrainingParts, TrainStream]:
     data, anchors = config.data, anchor_set(config.model)
     num_classes = len(train_set.class_names)
-    assign = Assigner(anchors, data.img_size, num_classes, data.max_truths, config.loss.anchor_threshold)
+    assign = Assigner(
+        anchors, data.img_size, num_classes, data.max_truths, config.loss.anchor_threshold
+    )
     samples = TrainSamples(train_set, data, config.seed, config.train.epochs)
     stream = TrainStream(
-        samples, assign, config.train.per_batch_size, data.num_workers, runtime.rank, runtime.world_size
+        samples,
+        assign,
+        config.train.per_batch_size,
+        data.num_workers,
+        runtime.rank,
+        runtime.world_size,
     )
     network = to_mixed_precision(network, runtime.amp_level)
     loss = DetectionLoss(anchors, num_classes, data.img_size, config.loss)
     inference = InferenceForward(normaliser(data), network)
-    evaluate = (lambda: score(inference, val_set, config, runtime)[1]) if val_set is not None else None
-    card = record_to_tree(make_card(config, train_set.class_names, f"trained by mindyolo_v4 {__version__}"))
+    evaluate = (
+        (lambda: score(inference, val_set, config, runtime)[1]) if val_set is not None else None
+    )
+    card = record_to_tree(
+        make_card(config, train_set.class_names, f"trained by mindyolo_v4 {__version__}")
+    )
     forward = TrainingForward(normaliser(data), network, loss)
-    return TrainingParts(forward, network, stream.batches, stream.steps_per_epoch, evaluate, card), stream
+    return TrainingParts(
+        forward, network, stream.batches, stream.steps_per_epoch, evaluate, card
+    ), stream
 
 
 def _describe_data(train_set: Dataset) -> str:
@@ -189,6 +222,8 @@ def _log_end(folder: Path, stream: TrainStream) -> None:
     report = stream.report()
     log_unreadable(report)
     if report["truths_dropped"]:
-        logger.warning("%d truths did not fit data.max_truths and were not trained", report["truths_dropped"])
+        logger.warning(
+            "%d truths did not fit data.max_truths and were not trained", report["truths_dropped"]
+        )
     plot_results(folder / "steps.csv", folder / "metrics.csv", folder / "results.png")
     log_end(folder)

@@ -21,7 +21,10 @@ _DEFAULTS = {
 _JEMALLOC = "mindspore/lib/libjemalloc.so.2"  # in MindSpore 2.7 and 2.8
 _ASCEND = "/dev/davinci_manager"  # where its driver is installed
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads either, the first one first
+_INSTRUCTION_SETS = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+)  # oneDNN reads either, the first one first
 
 
 def notes() -> tuple[str, ...]:
@@ -55,9 +58,13 @@ def prepare() -> tuple[str, ...]:
     chosen = any(name in os.environ for name in _INSTRUCTION_SETS)
     if not chosen and mindspore_version() >= (2, 9) and has_avx512():
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-        found.append("ONEDNN_MAX_CPU_ISA=AVX2 was set: this MindSpore's 3x3 convolutions are very slow with AVX-512")
+        found.append(
+            "ONEDNN_MAX_CPU_ISA=AVX2 was set: this MindSpore's 3x3 convolutions are very slow with AVX-512"
+        )
     if _JEMALLOC in os.environ.get("LD_PRELOAD", ""):
-        found.append("memory comes from MindSpore's jemalloc (LD_PRELOAD); LD_PRELOAD= leaves it to the system")
+        found.append(
+            "memory comes from MindSpore's jemalloc (LD_PRELOAD); LD_PRELOAD= leaves it to the system"
+        )
     if note := take_own_cores():
         found.append(note)
     return tuple(found)
@@ -73,7 +80,9 @@ def take_own_cores() -> str:
     if os.environ.get("MS_ROLE") != "MS_WORKER" or Path(_ASCEND).exists():
         return ""
     try:
-        launcher, variables = (_words(f"/proc/{os.getppid()}/{name}") for name in ("cmdline", "environ"))
+        launcher, variables = (
+            _words(f"/proc/{os.getppid()}/{name}") for name in ("cmdline", "environ")
+        )
         allowed, cores = os.sched_getaffinity(os.getppid()), os.sched_getaffinity(0)
     except (OSError, AttributeError):  # the launcher is gone, or a system without such calls
         return ""
@@ -118,7 +127,11 @@ def start_again_with_jemalloc() -> None:
     if _STARTED_ON:
         os.sched_setaffinity(0, _STARTED_ON)
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**_STARTED_WITH, "LD_PRELOAD": str(library)})
+    os.execve(
+        sys.executable,
+        [sys.executable, *sys.orig_argv[1:]],
+        {**_STARTED_WITH, "LD_PRELOAD": str(library)},
+    )
 
 
 def listen_for_signals() -> None:

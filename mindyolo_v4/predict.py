@@ -17,19 +17,25 @@ from tqdm import tqdm
 
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
-from mindyolo_v4.cards import config_for_checkpoint, read_card
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.settings import config_for_checkpoint, read_card
 from mindyolo_v4.classify import load_classifier, probabilities
-from mindyolo_v4.config import Tree, build_config, merge_trees, read_tree
-from mindyolo_v4.data.headers import IMAGE_SUFFIXES
-from mindyolo_v4.data.image_ops import ImageReadError, fit_image, read_image, resize_image
+from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, read_tree
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.images import ImageReadError, fit_image, read_image, resize_image
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.detect import load_detector
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import Detections, detect_objects
 from mindyolo_v4.evaluation.top_k import best_classes
-from mindyolo_v4.runtime import choose_device, make_run_folder, setup_logger, start, to_mixed_precision
-from mindyolo_v4.schema.card import Card
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.root import Config
+from mindyolo_v4.runtime.device import (
+    choose_device,
+    make_run_folder,
+    setup_logger,
+    start,
+    to_mixed_precision,
+)
 from mindyolo_v4.wiring import InferenceForward, normaliser
 
 logger = logging.getLogger(__name__)
@@ -44,7 +50,9 @@ class Detector:
     def __init__(self, weight: str | Path, config: Config, amp_level: str):
         network, self.card = load_detector(weight)
         self.config, self.anchors = config, anchor_set(self.card.model)
-        self.forward = InferenceForward(normaliser(config.data), to_mixed_precision(network, amp_level))
+        self.forward = InferenceForward(
+            normaliser(config.data), to_mixed_precision(network, amp_level)
+        )
 
     def detect(self, image: np.ndarray) -> Detections:
         """Return what is found in an RGB image (H, W, 3) uint8, boxes in its own pixels."""
@@ -68,8 +76,10 @@ class Detector:
                     "score": float(score),
                     "box_xyxy_px": [round(float(edge), 3) for edge in box],
                 }
-                for box, score, class_id in zip(found.boxes_xyxy_px, found.scores, found.class_ids, strict=True)
-            ],
+                for box, score, class_id in zip(
+                    found.boxes_xyxy_px, found.scores, found.class_ids, strict=True
+                )
+            ]
         }
         return entry, drawn
 
@@ -80,14 +90,18 @@ class Classifier:
     def __init__(self, weight: str | Path, config: Config, amp_level: str):
         network, self.card = load_classifier(weight)
         self.config = config
-        self.forward = InferenceForward(normaliser(config.data), to_mixed_precision(network, amp_level))
+        self.forward = InferenceForward(
+            normaliser(config.data), to_mixed_precision(network, amp_level)
+        )
 
     def look(self, image: np.ndarray) -> tuple[Prediction, None]:
         """Return what `predictions.json` says of an image: the five best classes, best first. Nothing is drawn."""
         scores = probabilities(self.forward, fit_image(image, self.config.data))
         names = self.card.class_names
         best = best_classes(scores, TOP)
-        top5 = [{"class_id": int(i), "class_name": names[i], "score": float(scores[i])} for i in best]
+        top5 = [
+            {"class_id": int(i), "class_name": names[i], "score": float(scores[i])} for i in best
+        ]
         return {"top5": top5}, None
 
 
@@ -115,7 +129,9 @@ def predict_images(
         UserError: the checkpoint is not usable.
         ImageReadError: a file is no readable image.
     """
-    overrides = read_tree(None, [("evaluate.conf_thres", repr(conf_thres)), ("evaluate.iou_thres", repr(iou_thres))])
+    overrides = read_tree(
+        None, [("evaluate.conf_thres", repr(conf_thres)), ("evaluate.iou_thres", repr(iou_thres))]
+    )
     card = read_card(weight, whole=True)
     config = config_for_checkpoint(weight, card, {}, overrides)
     reader = _open(weight, card, config, start(config).amp_level)
@@ -138,7 +154,9 @@ def predict(weight: str, source: str, recipe: Tree, overrides: Tree, exist_ok: b
     setup_logger(folder, runtime.rank, "predict.log")
     reader = _open(weight, card, config, runtime.amp_level)
     predictions, skipped = [], []
-    for file, name in zip(tqdm(files, unit="image", disable=None), output_names(files), strict=True):
+    for file, name in zip(
+        tqdm(files, unit="image", disable=None), output_names(files), strict=True
+    ):
         try:
             image = read_image(Path(file))
         except ImageReadError as error:
@@ -148,17 +166,27 @@ def predict(weight: str, source: str, recipe: Tree, overrides: Tree, exist_ok: b
         predictions.append(_entry(file, image, content))
         if drawn is not None:
             _write_jpeg(folder / name, drawn)
-    (folder / "predictions.json").write_text(json.dumps(predictions, indent=1) + "\n", encoding="utf-8")
+    (folder / "predictions.json").write_text(
+        json.dumps(predictions, indent=1) + "\n", encoding="utf-8"
+    )
     for line in skipped:
         logger.warning("skipped %s", line)
     if card.task == "classify":
         for entry in predictions:
-            best = ", ".join(f"{found['class_name']} {found['score']:.3f}" for found in entry["top5"])
+            best = ", ".join(
+                f"{found['class_name']} {found['score']:.3f}" for found in entry["top5"]
+            )
             logger.info("%s: %s", entry["file"], best)
         logger.info("%d images, %d skipped: %s", len(predictions), len(skipped), folder)
         return 0
     found_total = sum(len(entry["detections"]) for entry in predictions)
-    logger.info("%d images, %d detections, %d skipped: %s", len(predictions), found_total, len(skipped), folder)
+    logger.info(
+        "%d images, %d detections, %d skipped: %s",
+        len(predictions),
+        found_total,
+        len(skipped),
+        folder,
+    )
     return 0
 
 
@@ -172,12 +200,16 @@ def list_images(source: str) -> list[str]:
     if path.is_file():
         return [source]
     if path.is_dir():
-        found = [str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
+        found = [
+            str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES
+        ]
     else:
         matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  pathlib has no absolute patterns
         found = [file for file in matches if Path(file).is_file()]
     if not found:
-        raise UserError(source, "no image there", expected="an image file, a folder of images or a glob pattern")
+        raise UserError(
+            source, "no image there", expected="an image file, a folder of images or a glob pattern"
+        )
     return found
 
 

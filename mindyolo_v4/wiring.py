@@ -15,27 +15,32 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mindyolo_v4.cards import changed_settings, read_card, take_over_variants
-from mindyolo_v4.compile_cache import CompileCache
-from mindyolo_v4.config import Tree, dump_config
-from mindyolo_v4.data.stream import EvalStream
-from mindyolo_v4.engine import checkpoint
-from mindyolo_v4.engine.disk import full_disk_told, replace_text
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.settings import changed_settings, read_card, take_over_variants
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.recipe import Tree, dump_config
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.loader.stream import EvalStream
+from mindyolo_v4.distributed.heartbeat import WATCH
 from mindyolo_v4.engine.loop import fit
-from mindyolo_v4.engine.run import TrainingParts, check_accumulation
-from mindyolo_v4.engine.run_lock import run_lock
 from mindyolo_v4.engine.schedule import describe_batch
-from mindyolo_v4.engine.stopping import interruptible
-from mindyolo_v4.models.blocks import choose_fused, describe_norm
+from mindyolo_v4.engine.session import TrainingParts, check_accumulation
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.blocks import describe_norm
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
-from mindyolo_v4.models.normalise import Normalise
-from mindyolo_v4.runtime import Runtime, existing_run_folder, make_run_folder, peak_memory_gb, setup_logger
-from mindyolo_v4.schema.card import Card
-from mindyolo_v4.schema.data import DataConfig
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.root import Config
-from mindyolo_v4.watch import WATCH
+from mindyolo_v4.models.forward import Normalise
+from mindyolo_v4.runtime.device import (
+    Runtime,
+    existing_run_folder,
+    make_run_folder,
+    peak_memory_gb,
+    setup_logger,
+)
+from mindyolo_v4.runtime.files import full_disk_told, replace_text
+from mindyolo_v4.runtime.run_lock import run_lock
+from mindyolo_v4.runtime.signals import interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,9 @@ class TrainingForward(nn.Cell):
         self.normalise, self.network, self.loss = normalise, network, loss
         self.part_names = loss.part_names
 
-    def construct(self, images: ms.Tensor, *targets: ms.Tensor) -> tuple[ms.Tensor, tuple[ms.Tensor, ...]]:
+    def construct(
+        self, images: ms.Tensor, *targets: ms.Tensor
+    ) -> tuple[ms.Tensor, tuple[ms.Tensor, ...]]:
         """Return (total, parts) of images (B, 3, S, S) uint8 and the loss's own targets."""
         return self.loss(self.network(self.normalise(images)), *targets)
 
@@ -81,7 +88,9 @@ def load_network(path: str | Path, task: str) -> tuple[nn.Cell, Card]:
     """
     card = read_card(path, task)
     # Fused operators are for training: nothing is to be compiled here, whatever the run that trained it asked for.
-    network = build_network(replace(card.model, cpu_fused="off", sync_bn=False), len(card.class_names))
+    network = build_network(
+        replace(card.model, cpu_fused="off", sync_bn=False), len(card.class_names)
+    )
     checkpoint.load_weights(path, network)
     network.set_train(False)
     return network, card
@@ -151,8 +160,7 @@ def run_training(
     folder = make_run_folder(config.save_dir, default_name, resume is not None)
     with run_lock(folder, runtime.rank, runtime.world_size) as notes, full_disk_told(folder):
         setup_logger(folder, runtime.rank, world_size=runtime.world_size)
-        cache = CompileCache(config, runtime, choose_fused(config.model.cpu_fused)[1])
-        for line in [*notes, *lines, cache.line()]:
+        for line in [*notes, *lines]:
             logger.info("%s", line)
         for line in warnings:
             logger.warning("%s", line)
@@ -162,7 +170,6 @@ def run_training(
                 logger.warning("resumed with another value than the checkpoint's: %s", line)
         if runtime.rank == 0:
             replace_text(folder / checkpoint.CONFIG, dump_config(config))
-        parts = replace(parts, around_first_step=cache.around_first_step)
         fit(parts, config, runtime, folder, None if resume_from is None else Path(resume_from))
     return folder
 
@@ -189,4 +196,9 @@ def log_end(folder: Path) -> None:
 def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
     """Raise UserError where a data set's classes are not the checkpoint's."""
     if class_names != card.class_names:
-        raise UserError("data.names", "not the classes of the checkpoint", list(class_names), list(card.class_names))
+        raise UserError(
+            "data.names",
+            "not the classes of the checkpoint",
+            list(class_names),
+            list(card.class_names),
+        )

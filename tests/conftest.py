@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several test processes: threads of each would only wait for cores
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # one of several test processes: threads of each would only wait for cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

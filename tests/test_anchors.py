@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.anchors import MAX_SIZE_LOGIT, anchor_set, decode_boxes, sigmoid
-from mindyolo_v4.schema.model import ModelConfig
+from mindyolo_v4.config.model import ModelConfig
 
 # size, stride, anchor id, (column, row), logits, pixels.
 DECODE_ROWS = [
@@ -61,5 +61,7 @@ def test_square_decode_by_hand():
     model = ModelConfig(box_decode="square", scale_x_y=(2.0, 2.0, 2.0))
     level = anchor_set(model).levels[0]
     logits = np.array([[0, 0, 0, 0], [np.log(3), 0, np.log(3), 0]])
-    boxes = decode_boxes(logits, np.array([3, 3]), np.array([2, 2]), np.array([[10.0, 20.0]] * 2), level)
+    boxes = decode_boxes(
+        logits, np.array([3, 3]), np.array([2, 2]), np.array([[10.0, 20.0]] * 2), level
+    )
     np.testing.assert_allclose(boxes, [[28, 20, 10, 20], [32, 20, 22.5, 20]], rtol=1e-12)

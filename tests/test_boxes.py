@@ -62,7 +62,9 @@ def test_pairwise_iou(first, second, expected):
 
 def test_shape_iou_by_hand():
     # Sizes 4 x 2 and 2 x 4 share 2 x 2 of 8 + 8 - 4.
-    np.testing.assert_allclose(shape_iou(np.array([[4.0, 2.0]]), np.array([[2.0, 4.0], [4.0, 2.0]])), [[1 / 3, 1]])
+    np.testing.assert_allclose(
+        shape_iou(np.array([[4.0, 2.0]]), np.array([[2.0, 4.0], [4.0, 2.0]])), [[1 / 3, 1]]
+    )
     np.testing.assert_array_equal(shape_iou(np.zeros((1, 2)), np.zeros((1, 2))), [[0]])
 
 
@@ -70,7 +72,9 @@ def test_letterbox_by_hand():
     geometry = letterbox_geometry(640, 480, 416)  # scale 0.65: 416 x 312, (416 - 312) / 2 above
     assert (geometry.resized_width, geometry.resized_height) == (416, 312)
     assert (geometry.pad_left, geometry.pad_top) == (0, 52)
-    np.testing.assert_allclose(geometry.to_input(np.array([[64.0, 48.0, 320.0, 240.0]])), [[41.6, 83.2, 208, 208]])
+    np.testing.assert_allclose(
+        geometry.to_input(np.array([[64.0, 48.0, 320.0, 240.0]])), [[41.6, 83.2, 208, 208]]
+    )
 
 
 def test_letterbox_odd_border_has_its_extra_pixel_at_the_end():
@@ -92,4 +96,6 @@ def test_geometry_inverse(resize, rng):
 
 def test_to_original_clips_to_the_image():
     geometry = stretch_geometry(200, 100, 400)
-    np.testing.assert_array_equal(geometry.to_original(np.array([[-4.0, -4.0, 404.0, 200.0]])), [[0, 0, 200, 50]])
+    np.testing.assert_array_equal(
+        geometry.to_original(np.array([[-4.0, -4.0, 404.0, 200.0]])), [[0, 0, 200, 50]]
+    )

@@ -11,11 +11,11 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.config import load_config
+from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.tools import to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.class_folders import SYNSETS, write_imagenet
-from tests.runs import command, rows
+from tests.support.class_folders import SYNSETS, write_imagenet
+from tests.support.runs import command, rows
 
 RECIPE = """
 model: {{architecture: cspdarknet53, width: 0.1, depth: 0.1, bn_momentum: 0.7}}
@@ -60,7 +60,15 @@ def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_folder_holds_what_is_promised(run: Path) -> None:
-    names = ("config.yaml", "train.log", "metrics.json", "results.png", "last.ckpt", "best.ckpt", "epoch_0012.ckpt")
+    names = (
+        "config.yaml",
+        "train.log",
+        "metrics.json",
+        "results.png",
+        "last.ckpt",
+        "best.ckpt",
+        "epoch_0012.ckpt",
+    )
     for name in names:
         assert (run / name).stat().st_size > 0, name
     assert list(run.rglob("events.out.tfevents*"))
@@ -88,11 +96,15 @@ def test_the_log_has_the_lines_of_the_field(run: Path) -> None:
     assert float(epochs[0][2]) == pytest.approx(np.mean(losses[:9]), abs=1e-4)
     shown = re.findall(r" \* Acc@1 (\d+\.\d{3}) Acc@5 (\d+\.\d{3})", log)
     table = rows(run / "metrics.csv")
-    assert [float(top1) for top1, _ in shown] == pytest.approx([float(row["acc1"]) for row in table], abs=1e-3)
+    assert [float(top1) for top1, _ in shown] == pytest.approx(
+        [float(row["acc1"]) for row in table], abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
-def test_testing_counts_every_image_once_whatever_the_batch(run: Path, tmp_path: Path, batch: int) -> None:
+def test_testing_counts_every_image_once_whatever_the_batch(
+    run: Path, tmp_path: Path, batch: int
+) -> None:
     options = ["--weight", run / "best.ckpt", "--save_dir", tmp_path / "t", "--batch_size", batch]
     assert command(test_command.main, *options) == 0
     metrics = json.loads((tmp_path / "t/metrics.json").read_text())
@@ -100,11 +112,25 @@ def test_testing_counts_every_image_once_whatever_the_batch(run: Path, tmp_path:
     assert {name: metrics[name] for name in ("acc1", "acc5", "images")} == {
         name: best[name] for name in ("acc1", "acc5", "images")
     }
-    assert f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f}" in (tmp_path / "t/test.log").read_text()
+    assert (
+        f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f}"
+        in (tmp_path / "t/test.log").read_text()
+    )
 
 
-def test_packed_training_data_give_the_same_steps(run: Path, recipe: Path, root: Path, tmp_path: Path) -> None:
-    options = ["--data_path", root, "--split", "train", "--output", tmp_path / "packed", "--shards", 2]
+def test_packed_training_data_give_the_same_steps(
+    run: Path, recipe: Path, root: Path, tmp_path: Path
+) -> None:
+    options = [
+        "--data_path",
+        root,
+        "--split",
+        "train",
+        "--output",
+        tmp_path / "packed",
+        "--shards",
+        2,
+    ]
     assert command(to_mindrecord.main, *options) == 0
     options = ["--config", recipe, "--data.mindrecord", tmp_path / "packed", "--train.max_steps", 3]
     assert command(train_command.main, *options, "--save_dir", tmp_path / "r") == 0
@@ -115,11 +141,30 @@ def test_packed_training_data_give_the_same_steps(run: Path, recipe: Path, root:
 
 def test_resume_continues_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
     """6 steps end as those that go on from the checkpoint of step 3, with mixes, averages and a dynamic loss scale."""
-    options = ["--config", recipe, "--train.per_batch_size", 4, "--train.loss_scale", "dynamic", "--epochs", 1]
+    options = [
+        "--config",
+        recipe,
+        "--train.per_batch_size",
+        4,
+        "--train.loss_scale",
+        "dynamic",
+        "--epochs",
+        1,
+    ]
     options += ["--train.max_steps", 6, "--train.checkpoint_steps", 3, "--data.num_workers", 2]
     whole, rest = tmp_path / "whole", tmp_path / "rest"
     assert command(train_command.main, *options, "--save_dir", whole) == 0
-    assert command(train_command.main, *options, "--save_dir", rest, "--resume", whole / "step_00000003.ckpt") == 0
+    assert (
+        command(
+            train_command.main,
+            *options,
+            "--save_dir",
+            rest,
+            "--resume",
+            whole / "step_00000003.ckpt",
+        )
+        == 0
+    )
     losses = [[row["loss"] for row in rows(folder / "steps.csv")] for folder in (whole, rest)]
     assert len(losses[0]) == 6
     assert losses[0][3:] == losses[1]
@@ -137,7 +182,9 @@ def test_predict_names_the_five_best(run: Path, root: Path, tmp_path: Path) -> N
     folder = tmp_path / "images"
     folder.mkdir()
     for label, synset in enumerate(SYNSETS[:3]):
-        (folder / f"{label}.JPEG").write_bytes((root / "val" / synset / f"val_{label}0.JPEG").read_bytes())
+        (folder / f"{label}.JPEG").write_bytes(
+            (root / "val" / synset / f"val_{label}0.JPEG").read_bytes()
+        )
     (folder / "broken.jpg").write_bytes(b"not a picture")
     options = ["--weight", run / "best.ckpt", "--source", folder, "--save_dir", tmp_path / "p"]
     assert command(predict_command.main, *options) == 0
@@ -147,10 +194,16 @@ def test_predict_names_the_five_best(run: Path, root: Path, tmp_path: Path) -> N
         assert set(entry) == {"file", "width", "height", "top5"}
         assert (entry["width"], entry["height"]) == (48, 40)
         scores = [found["score"] for found in entry["top5"]]
-        assert len(scores) == 5 and scores == sorted(scores, reverse=True) and sum(scores) <= 1.0 + 1e-9
+        assert (
+            len(scores) == 5
+            and scores == sorted(scores, reverse=True)
+            and sum(scores) <= 1.0 + 1e-9
+        )
         assert all(found["class_name"] == SYNSETS[found["class_id"]] for found in entry["top5"])
     log = (tmp_path / "p/predict.log").read_text()
-    assert f"0.JPEG: {listed[0]['top5'][0]['class_name']} {listed[0]['top5'][0]['score']:.3f}, " in log
+    assert (
+        f"0.JPEG: {listed[0]['top5'][0]['class_name']} {listed[0]['top5'][0]['score']:.3f}, " in log
+    )
     assert "skipped" in log and not list((tmp_path / "p").glob("*.jpg"))
 
 
@@ -162,7 +215,12 @@ def test_functions_for_notebooks(run: Path, root: Path) -> None:
 
     network, card = load_classifier(run / "best.ckpt")
     assert network(ms.Tensor(np.zeros((2, 3, 64, 64), np.float32))).shape == (2, 6)
-    assert (card.task, card.architecture, card.img_size, card.class_names) == ("classify", "cspdarknet53", 64, SYNSETS)
+    assert (card.task, card.architecture, card.img_size, card.class_names) == (
+        "classify",
+        "cspdarknet53",
+        64,
+        SYNSETS,
+    )
     assert (card.preprocessing.resize, card.preprocessing.crop_fraction) == ("crop", 0.8)
     (found,) = predict_images(run / "best.ckpt", [root / "val" / SYNSETS[0] / "val_00.JPEG"])
     assert len(found["top5"]) == 5
@@ -190,12 +248,25 @@ def test_the_detector_starts_from_the_backbone_and_says_so(run: Path, tmp_path: 
     assert taken == len(backbone) < asked
     here = ms.load_checkpoint(str(tmp_path / "d/last.ckpt"))
     for name in (name for name in backbone if name.endswith((".weight", ".gamma"))):
-        np.testing.assert_allclose(here[name].asnumpy(), there[f"ema.{name}"].asnumpy(), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            here[name].asnumpy(), there[f"ema.{name}"].asnumpy(), atol=1e-6, err_msg=name
+        )
 
 
-def test_without_a_recipe_the_data_decide(root: Path, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_recipe_the_data_decide(
+    root: Path, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ["--model.width", "0.1", "--model.depth", "0.1", "--img_size", "32", "--train.max_steps", "1"]
+    options = [
+        "--model.width",
+        "0.1",
+        "--model.depth",
+        "0.1",
+        "--img_size",
+        "32",
+        "--train.max_steps",
+        "1",
+    ]
     arguments = ["--batch-size", "4", "--epochs", "1", "--data-path", root, *options]
     assert command(train_command.main, *arguments) == 0
     first = capfd.readouterr().out.splitlines()[0]
@@ -208,15 +279,51 @@ def test_without_a_recipe_the_data_decide(root: Path, tmp_path: Path, capfd, mon
 @pytest.mark.parametrize(
     ("main", "arguments", "parts"),
     [
-        (train_command.main, ["--config", "{recipe}", "--data_path", "nowhere"], ["data.root", "nowhere"]),
-        (train_command.main, ["--config", "{recipe}", "--data.format", "coco"], ["data.format", "is for detectors"]),
-        (train_command.main, ["--config", "{recipe}", "--data.num_classes", "7"], ["num_classes", "7", "6"]),
-        (train_command.main, ["--config", "{recipe}", "--batch_size", "100"], ["train.per_batch_size", "72"]),
-        (train_command.main, ["--config", "{recipe}", "--device_target", "Ascend"], ["--device_target CPU"]),
-        (test_command.main, ["--weight", "{run}/best.ckpt", "--model.width", "1"], ["model.width", "1.0", "0.1"]),
-        (test_command.main, ["--weight", "{run}/best.ckpt", "--split", "test"], ["data.test", "not a split"]),
-        (test_command.main, ["--weight", "{run}/best.ckpt", "--data.names", "[a,b,c,d,e,f]"], ["not the classes of"]),
-        (predict_command.main, ["--weight", "{run}/best.ckpt", "--source", "{run}/*.tif"], ["no image there"]),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--data_path", "nowhere"],
+            ["data.root", "nowhere"],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--data.format", "coco"],
+            ["data.format", "is for detectors"],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--data.num_classes", "7"],
+            ["num_classes", "7", "6"],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--batch_size", "100"],
+            ["train.per_batch_size", "72"],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--device_target", "Ascend"],
+            ["--device_target CPU"],
+        ),
+        (
+            test_command.main,
+            ["--weight", "{run}/best.ckpt", "--model.width", "1"],
+            ["model.width", "1.0", "0.1"],
+        ),
+        (
+            test_command.main,
+            ["--weight", "{run}/best.ckpt", "--split", "test"],
+            ["data.test", "not a split"],
+        ),
+        (
+            test_command.main,
+            ["--weight", "{run}/best.ckpt", "--data.names", "[a,b,c,d,e,f]"],
+            ["not the classes of"],
+        ),
+        (
+            predict_command.main,
+            ["--weight", "{run}/best.ckpt", "--source", "{run}/*.tif"],
+            ["no image there"],
+        ),
     ],
 )
 def test_user_errors_are_one_line_with_status_2_and_leave_nothing(
@@ -240,7 +347,9 @@ def test_user_errors_are_one_line_with_status_2_and_leave_nothing(
 
 def test_a_classifier_is_no_detector(run: Path) -> None:
     from mindyolo_v4.detect import load_detector
-    from mindyolo_v4.schema.errors import UserError
+    from mindyolo_v4.errors import UserError
 
-    with pytest.raises(UserError, match=r"best\.ckpt: holds no detector \(got classify, expected detect\)"):
+    with pytest.raises(
+        UserError, match=r"best\.ckpt: holds no detector \(got classify, expected detect\)"
+    ):
         load_detector(run / "best.ckpt")

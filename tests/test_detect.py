@@ -11,13 +11,13 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.config import load_config
+from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.detect import load_detector
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.runs import command, rows
+from tests.support.runs import command, rows
 
 TINY_RECIPE = """
 model: {{width: 0.1, depth: 0.1, objectness_prior: 0.3}}
@@ -36,7 +36,20 @@ train: {{epochs: 3, per_batch_size: 4, ema: {{decay: 0.9, ramp_steps: 2}}, keep_
 """
 
 PARTS = ["loss_box", "loss_obj", "loss_cls"]
-METRIC_KEYS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
+METRIC_KEYS = {
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+}
 METRIC_KEYS |= {"images", "read_ms", "network_ms", "nms_ms", "per_class"}
 
 
@@ -99,13 +112,26 @@ def test_fused_operators_demanded_without_a_compiler_end_with_one_line(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    status = command(train_command.main, "--config", recipe, "--save_dir", tmp_path / "r", "--model.cpu_fused", "on")
+    status = command(
+        train_command.main,
+        "--config",
+        recipe,
+        "--save_dir",
+        tmp_path / "r",
+        "--model.cpu_fused",
+        "on",
+    )
     assert status == 2
-    assert "model.cpu_fused: neither g++ nor c++ is on PATH" in capfd.readouterr().err.strip().splitlines()[-1]
+    assert (
+        "model.cpu_fused: neither g++ nor c++ is on PATH"
+        in capfd.readouterr().err.strip().splitlines()[-1]
+    )
     assert not (tmp_path / "r").exists()
 
 
-def test_a_detector_is_loaded_without_compiling_operators(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_is_loaded_without_compiling_operators(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse() -> Path:
         raise AssertionError("asked for the fused operators")
 
@@ -115,8 +141,12 @@ def test_a_detector_is_loaded_without_compiling_operators(run: Path, monkeypatch
     assert not any(isinstance(cell, FusedNormAct) for _, cell in network.cells_and_names())
 
 
-def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(run: Path, tmp_path: Path) -> None:
-    assert command(test_command.main, "--weight", run / "best.ckpt", "--save_dir", tmp_path / "t") == 0
+def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(
+    run: Path, tmp_path: Path
+) -> None:
+    assert (
+        command(test_command.main, "--weight", run / "best.ckpt", "--save_dir", tmp_path / "t") == 0
+    )
     metrics = json.loads((tmp_path / "t/metrics.json").read_text())
     assert set(metrics) >= METRIC_KEYS
     best = json.loads((run / "metrics.json").read_text())
@@ -127,14 +157,24 @@ def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(run: Path
     predictions = json.loads((tmp_path / "t/predictions.json").read_text())
     image_ids = {image["id"] for image in truths["images"]}
     assert image_ids == set(range(1, 7))
-    assert all(entry["image_id"] in image_ids and 1 <= entry["category_id"] <= 4 for entry in predictions)
+    assert all(
+        entry["image_id"] in image_ids and 1 <= entry["category_id"] <= 4 for entry in predictions
+    )
 
 
 def test_batch_size_does_not_change_the_metrics(run: Path, tmp_path: Path) -> None:
     results = []
     for size in (1, 4):
         folder = tmp_path / str(size)
-        status = command(test_command.main, "--weight", run / "last.ckpt", "--save_dir", folder, "--batch_size", size)
+        status = command(
+            test_command.main,
+            "--weight",
+            run / "last.ckpt",
+            "--save_dir",
+            folder,
+            "--batch_size",
+            size,
+        )
         assert status == 0
         results.append(json.loads((folder / "predictions.json").read_text()))
     assert len(results[0]) == len(results[1]) > 0
@@ -183,7 +223,11 @@ def test_functions_for_notebooks(run: Path, scenes: Path) -> None:
     network, card = load_detector(run / "best.ckpt")
     maps = network(ms.Tensor(np.zeros((1, 3, 64, 64), np.float32)))
     assert [level.shape for level in maps] == [(1, 27, 8, 8), (1, 27, 4, 4), (1, 27, 2, 2)]
-    assert (card.architecture, card.img_size, card.preprocessing.resize) == ("yolov4", 64, "letterbox")
+    assert (card.architecture, card.img_size, card.preprocessing.resize) == (
+        "yolov4",
+        64,
+        "letterbox",
+    )
     assert card.class_names == ("circle", "square", "triangle", "star")
     assert "mindyolo_v4" in card.source
     path = sorted((scenes / "images/val").iterdir())[0]
@@ -196,27 +240,71 @@ def test_functions_for_notebooks(run: Path, scenes: Path) -> None:
 @pytest.mark.parametrize(
     ("main", "arguments", "parts"),
     [
-        (train_command.main, ["--config", "{recipe}", "--save_dir", "{run}"], ["--save_dir", "not empty", "--resume"]),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--save_dir", "{run}"],
+            ["--save_dir", "not empty", "--resume"],
+        ),
         (train_command.main, ["--config", "{recipe}", "--data.train", "nowhere"], ["nowhere"]),
-        (train_command.main, ["--config", "{recipe}", "--data.num_classes", "7"], ["num_classes", "7", "4"]),
-        (train_command.main, ["--config", "{recipe}", "--device_target", "Ascend"], ["--device_target CPU"]),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--data.num_classes", "7"],
+            ["num_classes", "7", "4"],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--device_target", "Ascend"],
+            ["--device_target CPU"],
+        ),
         (train_command.main, ["--config", "{recipe}", "--weight", "{recipe}"], ["tiny.yaml"]),
-        (train_command.main, ["--config", "{recipe}", "--train.freeze", "[backbne.]"], ["train.freeze", "backbne."]),
-        (train_command.main, ["--config", "{recipe}", "--is_parallel", "True"], ["--is_parallel", "msrun"]),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--train.freeze", "[backbne.]"],
+            ["train.freeze", "backbne."],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--is_parallel", "True"],
+            ["--is_parallel", "msrun"],
+        ),
         (
             train_command.main,
             ["--config", "{recipe}", "--train.accumulate", "9"],
             ["train.accumulate", "an epoch", "9"],
         ),
-        (train_command.main, ["--config", "{recipe}", "--resume", "nothere.ckpt"], ["nothere.ckpt"]),
-        (train_command.main, ["--config", "{recipe}", "--resume"], ["--resume", "no run folder runs/tiny-<n>"]),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--resume", "nothere.ckpt"],
+            ["nothere.ckpt"],
+        ),
+        (
+            train_command.main,
+            ["--config", "{recipe}", "--resume"],
+            ["--resume", "no run folder runs/tiny-<n>"],
+        ),
         (test_command.main, [], ["--weight: missing"]),
-        (test_command.main, ["--weight", "no.ckpt", "--device_target", "Ascend"], ["--device_target CPU"]),
+        (
+            test_command.main,
+            ["--weight", "no.ckpt", "--device_target", "Ascend"],
+            ["--device_target CPU"],
+        ),
         (test_command.main, ["--weight", "no.ckpt"], ["no.ckpt"]),
-        (test_command.main, ["--weight", "{run}/best.ckpt", "--model.width", "1"], ["model.width", "1.0", "0.1"]),
-        (test_command.main, ["--weight", "{run}/best.ckpt", "--save_dir", "{run}"], ["not empty", "--exist_ok"]),
+        (
+            test_command.main,
+            ["--weight", "{run}/best.ckpt", "--model.width", "1"],
+            ["model.width", "1.0", "0.1"],
+        ),
+        (
+            test_command.main,
+            ["--weight", "{run}/best.ckpt", "--save_dir", "{run}"],
+            ["not empty", "--exist_ok"],
+        ),
         (test_command.main, ["--weight", "{run}/best.ckpt", "--split", "test"], ["data.test"]),
-        (predict_command.main, ["--weight", "{run}/best.ckpt", "--source", "{run}/*.tif"], ["no image there"]),
+        (
+            predict_command.main,
+            ["--weight", "{run}/best.ckpt", "--source", "{run}/*.tif"],
+            ["no image there"],
+        ),
         (predict_command.main, ["--weight", "{run}/best.ckpt"], ["--source: missing"]),
     ],
 )

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.command_line import FLAT_NAMES, run_command
-from mindyolo_v4.config import field_paths, load_config
+from mindyolo_v4.config.command_line import FLAT_NAMES, run_command
+from mindyolo_v4.config.recipe import field_paths, load_config
 from mindyolo_v4.tools import check_data
-from tests.documents import (
+from tests.support.documents import (
     DOCUMENTS,
     MAKERS,
     PROGRAMS,
@@ -48,7 +48,9 @@ ANYWHERE = [line for line in COMMANDS if not is_for_ascend(line)]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Return the surroundings that the documents speak of, with few and small pictures."""
-    return build_world(tmp_path_factory.mktemp("world"), tmp_path_factory.mktemp("drawn") / "scenes")
+    return build_world(
+        tmp_path_factory.mktemp("world"), tmp_path_factory.mktemp("drawn") / "scenes"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -61,8 +63,20 @@ def test_the_documents_hold_the_commands_that_others_rest_on() -> None:
 
 
 def test_no_block_hides_commands_under_another_language() -> None:
-    fences = [fence for path in DOCUMENTS for fence in re.findall(r"^```(.*)", path.read_text("utf-8"), re.M)]
-    assert set(fences) == {"", "sh", "shell", "python", "yaml", "text", "mermaid"}  # a chart holds no commands
+    fences = [
+        fence
+        for path in DOCUMENTS
+        for fence in re.findall(r"^```(.*)", path.read_text("utf-8"), re.M)
+    ]
+    assert set(fences) == {
+        "",
+        "sh",
+        "shell",
+        "python",
+        "yaml",
+        "text",
+        "mermaid",
+    }  # a chart holds no commands
 
 
 def test_readme_starts_with_two_commands_of_one_line() -> None:
@@ -73,7 +87,13 @@ def test_readme_starts_with_two_commands_of_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["tensorboard --logdir runs", "python train.py | tee log", "python export.py", "cd x && python train.py"]
+    "line",
+    [
+        "tensorboard --logdir runs",
+        "python train.py | tee log",
+        "python export.py",
+        "cd x && python train.py",
+    ],
 )
 def test_a_command_that_cannot_be_run_small_is_refused(line: str) -> None:
     with pytest.raises(UnknownCommandError):
@@ -88,26 +108,43 @@ def test_command_runs_as_documented(line: str, world: World) -> None:
         Path(program[0]).name, program[-1]
     )
     promised = {
-        "train.py": ("config.yaml", "train.log", "steps.csv", "metrics.json", "results.png", "best.ckpt", "last.ckpt"),
+        "train.py": (
+            "config.yaml",
+            "train.log",
+            "steps.csv",
+            "metrics.json",
+            "results.png",
+            "best.ckpt",
+            "last.ckpt",
+        ),
         "test.py": ("metrics.json", "predictions.json", "ground_truth.json"),
         "predict.py": ("predictions.json",),
     }.get(tool, ())
     if is_of_classifier(line) and tool == "test.py":
         promised = ("metrics.json",)
-    if program[2:] and program[2].startswith("convert.") and len(arguments) > 1 and not arguments[1].startswith("-"):
+    if (
+        program[2:]
+        and program[2].startswith("convert.")
+        and len(arguments) > 1
+        and not arguments[1].startswith("-")
+    ):
         assert (world.root / arguments[1]).stat().st_size > 0
     for name in promised:
         assert (world.written[line] / name).stat().st_size > 0, name
     if tool == "predict.py":
         listed = json.loads((world.written[line] / "predictions.json").read_text())
         assert len(listed) > 0
-        assert len(list(world.written[line].glob("*.jpg"))) == (0 if is_of_classifier(line) else len(listed))
+        assert len(list(world.written[line].glob("*.jpg"))) == (
+            0 if is_of_classifier(line) else len(listed)
+        )
     if "--resume" in arguments:
         assert "resumed from" in (world.written[line] / "train.log").read_text()
 
 
 @pytest.mark.parametrize("format_", ["voc", "yolo", "coco"])
-def test_own_data_in_every_format(format_: str, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_data_in_every_format(
+    format_: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     (recipe,) = [text for text in own_data_recipes() if f"format: {format_}" in text]
     (world.root / f"{format_}.yaml").write_text(recipe)
     with contextlib.chdir(world.root):
@@ -123,7 +160,7 @@ def test_own_data_in_every_format(format_: str, world: World, capsys: pytest.Cap
 
 @pytest.fixture(scope="module")
 def without_ascend() -> None:
-    from mindyolo_v4.runtime import choose_device
+    from mindyolo_v4.runtime.device import choose_device
 
     if choose_device("auto") == "Ascend":
         pytest.skip("this machine has Ascend: its commands would start a training")
@@ -137,9 +174,13 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("python ")])
-def test_ascend_command_names_the_cpu_where_there_is_none(line: str, without_ascend: None, tmp_path: Path) -> None:
+def test_ascend_command_names_the_cpu_where_there_is_none(
+    line: str, without_ascend: None, tmp_path: Path
+) -> None:
     words = shlex.split(line)
-    done = subprocess.run(words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
     (error,) = done.stderr.splitlines()
@@ -158,12 +199,20 @@ def test_ascend_command_on_several_devices(line: str, without_ascend: None, tmp_
     small = re.sub(r"--log_dir=\S+", f"--log_dir={logs} --master_port={port} --join=True", small)
     assert small.count("worker_num=2") == 2
     words = shlex.split(small)
-    done = subprocess.run(words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode != 0
     texts = {path.name: path.read_text("utf-8", errors="replace") for path in logs.glob("*.log")}
     assert [name for name, text in texts.items() if "Traceback" in text] == []
-    last_lines = [text.strip().splitlines()[-1] for name, text in texts.items() if "worker" in name and text.strip()]
-    named = [last for last in last_lines if last.startswith("error: ") and "--device_target CPU" in last]
+    last_lines = [
+        text.strip().splitlines()[-1]
+        for name, text in texts.items()
+        if "worker" in name and text.strip()
+    ]
+    named = [
+        last for last in last_lines if last.startswith("error: ") and "--device_target CPU" in last
+    ]
     assert named
 
 
@@ -187,7 +236,9 @@ def test_python_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) 
     assert names["config"].train.epochs == 10
 
 
-def test_python_of_the_classification_page(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_of_the_classification_page(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert world.run(MAKERS["runs/tinyimagenet10-1"]) == 0
     (block,) = fenced_blocks(REPOSITORY / "docs/classification.md", "python")
     names = run_python_block(world, block, "classification_block")
@@ -202,17 +253,27 @@ def test_python_of_the_evaluation_page_gives_the_ap_of_the_metrics(world: World)
     (block,) = fenced_blocks(REPOSITORY / "docs/evaluation.md", "python")
     names = run_python_block(world, block.replace("runs/test-1", str(folder)), "evaluation_block")
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert names["evaluation"].stats[:2] == pytest.approx([metrics["AP"], metrics["AP50"]], abs=1e-9)
+    assert names["evaluation"].stats[:2] == pytest.approx(
+        [metrics["AP"], metrics["AP50"]], abs=1e-9
+    )
 
 
 def test_no_python_block_is_left_out() -> None:
-    counts = {path.name: len(fenced_blocks(path, "python")) for path in DOCUMENTS if fenced_blocks(path, "python")}
+    counts = {
+        path.name: len(fenced_blocks(path, "python"))
+        for path in DOCUMENTS
+        if fenced_blocks(path, "python")
+    }
     assert counts == {"README.md": 1, "classification.md": 1, "evaluation.md": 1}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_yaml_blocks_are_configurations(document: Path, world: World) -> None:
-    folder = world.root if document.parent.name == "docs" else world.root / document.parent.relative_to(REPOSITORY)
+    folder = (
+        world.root
+        if document.parent.name == "docs"
+        else world.root / document.parent.relative_to(REPOSITORY)
+    )
     for number, block in enumerate(fenced_blocks(document, "yaml")):
         path = folder / f"{document.stem}-{number}.yaml"
         path.write_text(block)
@@ -221,7 +282,18 @@ def test_yaml_blocks_are_configurations(document: Path, world: World) -> None:
 
 SECTIONS = {path.partition(".")[0] for path in field_paths() if "." in path}
 FILE_SUFFIXES = {"py", "yaml", "yml", "txt", "json", "csv", "log", "md", "ckpt", "png", "names"}
-OWN_OPTIONS = {"help", "config", "resume", "exist_ok", "source", "image_path", "output", "shards", "train", "val"}
+OWN_OPTIONS = {
+    "help",
+    "config",
+    "resume",
+    "exist_ok",
+    "source",
+    "image_path",
+    "output",
+    "shards",
+    "train",
+    "val",
+}
 OWN_OPTIONS |= {"arch", "names", "partial", "json", "darknet", "image", "tolerance"}  # of convert
 
 
@@ -251,12 +323,22 @@ def test_keys_and_options_exist(document: Path) -> None:
 
 
 def test_a_key_that_does_not_exist_is_found() -> None:
-    spans = ["train.epoch", "--optimizer.lr 1", "data.augment", "train.log", "--epoch 3", "loss.box: ciou", "a=loss.x"]
+    spans = [
+        "train.epoch",
+        "--optimizer.lr 1",
+        "data.augment",
+        "train.log",
+        "--epoch 3",
+        "loss.box: ciou",
+        "a=loss.x",
+    ]
     assert unknown_names(spans) == ["train.epoch", "--epoch", "loss.x"]
 
 
 @pytest.mark.parametrize(
-    "document", [*DOCUMENTS, REPOSITORY / "CONTRIBUTING.md"], ids=lambda path: str(path.relative_to(REPOSITORY))
+    "document",
+    [*DOCUMENTS, REPOSITORY / "CONTRIBUTING.md"],
+    ids=lambda path: str(path.relative_to(REPOSITORY)),
 )
 def test_relative_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text("utf-8"))
@@ -265,9 +347,13 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 
 def test_quoted_messages_are_those_of_the_readers() -> None:
-    table = re.findall(r"^\| (`.+`) \| .* \|$", (REPOSITORY / "docs/data.md").read_text("utf-8"), re.M)
+    table = re.findall(
+        r"^\| (`.+`) \| .* \|$", (REPOSITORY / "docs/data.md").read_text("utf-8"), re.M
+    )
     quoted = [message for row in table for message in re.findall(r"`([^`]+)`", row)]
-    sources = "".join(path.read_text("utf-8") for path in (REPOSITORY / "mindyolo_v4/data").glob("*.py"))
+    sources = "".join(
+        path.read_text("utf-8") for path in (REPOSITORY / "mindyolo_v4/data").glob("*.py")
+    )
     assert len(quoted) > 15
     assert [message for message in quoted if message not in sources] == []
 

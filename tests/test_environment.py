@@ -60,7 +60,12 @@ def test_either_of_the_users_variables_is_left_alone(clean, name):
     ("number", "cores", "launcher", "expected"),
     [
         ("0", [0, 1], ["python", "/bin/msrun", "--worker_num=2", "--local_worker_num=2"], [0]),
-        ("1", [0, 1], ["python", "/bin/msrun", "--worker_num", "2", "--local_worker_num", "2"], [1]),
+        (
+            "1",
+            [0, 1],
+            ["python", "/bin/msrun", "--worker_num", "2", "--local_worker_num", "2"],
+            [1],
+        ),
         ("2", [3, 5, 8, 9, 11, 12, 40], ["msrun", "--local_worker_num=3"], [11, 12, 40]),
         ("0", [3, 5, 8, 9, 11, 12, 40], ["msrun", "--local_worker_num=3"], [3, 5]),
         ("1", [0, 1], ["msrun", "--local_worker_num=4"], [0, 1]),
@@ -81,7 +86,9 @@ sys.exit(subprocess.call([sys.executable, "-c", sys.argv[1]]))
 """
 
 
-@pytest.mark.parametrize("changes", [{}, {"OMP_NUM_THREADS": "2"}, {"MS_ROLE": "MS_SCHED"}, {"DEVICE_ID": "7"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"OMP_NUM_THREADS": "2"}, {"MS_ROLE": "MS_SCHED"}, {"DEVICE_ID": "7"}]
+)
 def test_a_worker_takes_its_cores_unless_the_user_has_decided(clean, changes):
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -111,7 +118,9 @@ def test_starts_again_once_with_the_librarys_allocator(clean, tmp_path):
     script.write_text(START)
     clean.delenv("LD_PRELOAD", raising=False)
     command = [sys.executable, "-X", "utf8", script, str(os.getpid()), "a b", "--x"]
-    library = Path(importlib.util.find_spec("mindspore").origin).with_name("lib") / "libjemalloc.so.2"
+    library = (
+        Path(importlib.util.find_spec("mindspore").origin).with_name("lib") / "libjemalloc.so.2"
+    )
     variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     first, *_, last, notes = done.stdout.splitlines()
@@ -119,8 +128,14 @@ def test_starts_again_once_with_the_librarys_allocator(clean, tmp_path):
     assert done.stdout.count(first) == (2 if found else 1)
     assert last == f"{found} {library if found else ''} ['{os.getpid()}', 'a b', '--x'] True 1"
     assert ("memory comes from MindSpore's jemalloc" in notes) == found
-    users = subprocess.run(command, env={**variables, "LD_PRELOAD": ""}, capture_output=True, text=True, check=True)
-    assert users.stdout.splitlines() == ["started", f"False  ['{os.getpid()}', 'a b', '--x'] True 1", ""]
+    users = subprocess.run(
+        command, env={**variables, "LD_PRELOAD": ""}, capture_output=True, text=True, check=True
+    )
+    assert users.stdout.splitlines() == [
+        "started",
+        f"False  ['{os.getpid()}', 'a b', '--x'] True 1",
+        "",
+    ]
 
 
 def test_has_avx512_reads_the_flags(tmp_path):

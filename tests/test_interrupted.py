@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.guard import GONE, status_fields
+from mindyolo_v4.distributed.guard import GONE, status_fields
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.runs import rows, tensor_bytes
+from tests.support.runs import rows, tensor_bytes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = """
@@ -52,9 +52,22 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
     """Start a training as the leader of a process group, which tells its loader processes from all others."""
-    command = [sys.executable, "train.py", "--config", str(recipe), "--save_dir", str(folder), *options]
+    command = [
+        sys.executable,
+        "train.py",
+        "--config",
+        str(recipe),
+        "--save_dir",
+        str(folder),
+        *options,
+    ]
     return subprocess.Popen(
-        command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+        command,
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -92,7 +105,10 @@ def losses(folder: Path) -> list[tuple[str, str]]:
 @contextmanager
 def own_temporary() -> Iterator[Path]:
     """Give the processes a temporary folder of their own, of a short name as sockets want it."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("TMPDIR", folder)
         yield Path(folder)
 
@@ -114,7 +130,9 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize(("step", "said"), [(5, "last.ckpt at step"), (1, "no checkpoint yet: starting from the")])
+@pytest.mark.parametrize(
+    ("step", "said"), [(5, "last.ckpt at step"), (1, "no checkpoint yet: starting from the")]
+)
 def test_a_killed_training_goes_on_bit_for_bit(
     recipe: Path, whole: Path, tmp_path: Path, temporary: Path, step: int, said: str
 ) -> None:
@@ -135,7 +153,9 @@ def test_a_killed_training_goes_on_bit_for_bit(
     assert len(losses(whole)) == 8
     assert tensor_bytes(whole / "last.ckpt") == tensor_bytes(halves / "last.ckpt")
     assert not (halves / "run.lock").exists()
-    assert sorted(path.name for path in whole.glob("*.ckpt*")) == sorted(path.name for path in halves.glob("*.ckpt*"))
+    assert sorted(path.name for path in whole.glob("*.ckpt*")) == sorted(
+        path.name for path in halves.glob("*.ckpt*")
+    )
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

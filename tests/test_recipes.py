@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mindyolo_v4.config import load_config, read_tree
+from mindyolo_v4.config.recipe import load_config, read_tree
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.schedule import learning_rates
-from mindyolo_v4.schema.root import Config
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 CLASSIFIERS = sorted((CONFIGS / "cspdarknet53").glob("*.yaml"))
@@ -78,7 +78,11 @@ def test_mindyolo_step_is_its_momentum_with_loss_scale_64(name: str) -> None:
     for gradient in (3.0, -1.0, 0.5):  # mindyolo: gradient divided by 64, decay not
         velocity = 0.9 * velocity + gradient / 64 + 0.0005 * weight
         weight -= 0.012 * velocity
-        our_velocity = config.optimizer.momentum * our_velocity + gradient + config.optimizer.weight_decay * ours
+        our_velocity = (
+            config.optimizer.momentum * our_velocity
+            + gradient
+            + config.optimizer.weight_decay * ours
+        )
         ours -= config.optimizer.lr * our_velocity
     assert ours == pytest.approx(weight, rel=1e-12)
     assert config.optimizer.lr == pytest.approx(1.875e-4, rel=1e-12)
@@ -90,7 +94,9 @@ def test_mindyolo_schedule(name: str) -> None:
     config = recipe(name)
     steps_per_epoch = COCO_TRAIN_IMAGES // (8 * config.train.per_batch_size)
     assert steps_per_epoch == 924
-    rates = learning_rates(config.optimizer, config.schedule, steps_per_epoch, config.train.epochs) * 64
+    rates = (
+        learning_rates(config.optimizer, config.schedule, steps_per_epoch, config.train.epochs) * 64
+    )
     published = {  # optimizer step -> learning rate as mindyolo prints it (yolov4 reference, 0.012 at the top)
         1: 6.494e-7,
         924: 0.0006,
@@ -108,9 +114,24 @@ def test_mindyolo_schedule(name: str) -> None:
 def test_mindyolo_augmentation_and_loss() -> None:
     config = recipe("yolov4")
     augment = config.data.augment
-    assert (augment.mosaic, augment.mosaic_prob, augment.mixup_prob, augment.mixup_beta) == ("canvas", 1.0, 0.1, 8.0)
-    assert (augment.translate, augment.scale, augment.degrees, augment.shear) == (0.1, 0.9, 0.0, 0.0)
-    assert (augment.hsv, augment.hue, augment.saturation, augment.value) == ("gains", 0.015, 0.7, 0.4)
+    assert (augment.mosaic, augment.mosaic_prob, augment.mixup_prob, augment.mixup_beta) == (
+        "canvas",
+        1.0,
+        0.1,
+        8.0,
+    )
+    assert (augment.translate, augment.scale, augment.degrees, augment.shear) == (
+        0.1,
+        0.9,
+        0.0,
+        0.0,
+    )
+    assert (augment.hsv, augment.hue, augment.saturation, augment.value) == (
+        "gains",
+        0.015,
+        0.7,
+        0.4,
+    )
     assert (augment.flip_prob, config.data.max_truths, config.data.img_size) == (0.5, 160, 608)
     assert 5.0 <= config.loss.box_gain <= 10.0
     assert config.train.ema.decay == 0.0
@@ -130,7 +151,12 @@ def test_mindyolo_augmentation_and_loss() -> None:
     ],
 )
 def test_darknet_schedule(
-    name: str, lr: float, momentum: float, iterations: int, first_milestone: int, second_milestone: int
+    name: str,
+    lr: float,
+    momentum: float,
+    iterations: int,
+    first_milestone: int,
+    second_milestone: int,
 ) -> None:
     config = recipe(name)
     assert config.train.per_batch_size * config.train.accumulate == 64
@@ -155,11 +181,24 @@ def test_darknet_augmentation_loss_and_validation() -> None:
     config = recipe("yolov4-darknet")
     augment = config.data.augment
     assert (augment.mosaic, augment.mosaic_prob, augment.jitter) == ("darknet", 0.5, 0.3)
-    assert (augment.hsv, augment.hue, augment.saturation, augment.value) == ("darknet", 0.1, 1.5, 1.5)
+    assert (augment.hsv, augment.hue, augment.saturation, augment.value) == (
+        "darknet",
+        0.1,
+        1.5,
+        1.5,
+    )
     assert (config.loss.anchor_threshold, config.loss.ignore_class_threshold) == (0.213, 0.25)
-    assert (config.evaluate.nms, config.evaluate.iou_thres, config.data.resize) == ("diou", 0.6, "stretch")
+    assert (config.evaluate.nms, config.evaluate.iou_thres, config.data.resize) == (
+        "diou",
+        0.6,
+        "stretch",
+    )
     tiny = recipe("yolov4-tiny")
-    assert (tiny.data.augment.mosaic, tiny.loss.anchor_threshold, tiny.data.img_size) == ("none", 1.0, 416)
+    assert (tiny.data.augment.mosaic, tiny.loss.anchor_threshold, tiny.data.img_size) == (
+        "none",
+        1.0,
+        416,
+    )
 
 
 def test_the_model_zoo_page_names_every_recipe_and_its_rates() -> None:
@@ -191,13 +230,30 @@ def test_a_classifier_reads_imagenets_layout(path: Path) -> None:
 def test_the_default_classifier_recipe_is_the_gpu_counterparts() -> None:
     config = recipe("imagenet", "cspdarknet53")
     data, optimizer = config.data, config.optimizer
-    assert (data.img_size, data.resize, round(data.img_size / data.crop_fraction)) == (224, "crop", 256)
+    assert (data.img_size, data.resize, round(data.img_size / data.crop_fraction)) == (
+        224,
+        "crop",
+        256,
+    )
     assert [mean / 255 for mean in data.mean] == pytest.approx([0.485, 0.456, 0.406])
     assert [std / 255 for std in data.std] == pytest.approx([0.229, 0.224, 0.225])
-    assert (data.classify.area, data.classify.mix, data.classify.color_jitter) == ((0.08, 1.0), "none", (0, 0, 0))
+    assert (data.classify.area, data.classify.mix, data.classify.color_jitter) == (
+        (0.08, 1.0),
+        "none",
+        (0, 0, 0),
+    )
     assert data.classify.ratio == pytest.approx((3 / 4, 4 / 3), abs=1e-6)
-    assert (optimizer.kind, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.1, 0.9, 1e-4)
-    assert (config.train.per_batch_size, config.train.epochs, config.train.ema.decay) == (64, 120, 0.0)
+    assert (optimizer.kind, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (
+        "sgd",
+        0.1,
+        0.9,
+        1e-4,
+    )
+    assert (config.train.per_batch_size, config.train.epochs, config.train.ema.decay) == (
+        64,
+        120,
+        0.0,
+    )
     assert (config.loss.label_smoothing, config.model.bn_momentum) == (0.0, 0.9)
     rates = learning_rates(optimizer, config.schedule, 10, 300)[::10]
     assert rates == pytest.approx([0.1 * 0.1 ** (epoch // 30) for epoch in range(300)], rel=1e-9)
@@ -208,7 +264,10 @@ def test_the_zoos_recipe() -> None:
     rates = learning_rates(config.optimizer, config.schedule, 100, config.train.epochs)
     assert (rates[0], rates[250], rates[500]) == pytest.approx((0.0, 0.05, 0.1))
     assert rates[500 + 14500 // 2] == pytest.approx(0.05)
-    assert (config.data.resize, config.data.classify.color_jitter) == ("stretch_crop", (0.4, 0.4, 0.4))
+    assert (config.data.resize, config.data.classify.color_jitter) == (
+        "stretch_crop",
+        (0.4, 0.4, 0.4),
+    )
     assert (config.loss.label_smoothing, config.optimizer.weight_decay) == (0.1, 1e-4)
 
 
@@ -222,10 +281,21 @@ def test_darknets_classifier_recipe() -> None:
     assert rates[600_000] == pytest.approx(0.1 * 0.5**4, rel=5e-3)
     assert rates[1_199_999] < 1e-9
     data = config.data
-    assert (data.img_size, data.crop_fraction, data.mean, data.std) == (256, 1.0, (0, 0, 0), (255, 255, 255))
-    assert (data.classify.crop, data.classify.short_side_px, data.classify.mix) == ("darknet", (128, 448), "both")
+    assert (data.img_size, data.crop_fraction, data.mean, data.std) == (
+        256,
+        1.0,
+        (0, 0, 0),
+        (255, 255, 255),
+    )
+    assert (data.classify.crop, data.classify.short_side_px, data.classify.mix) == (
+        "darknet",
+        (128, 448),
+        "both",
+    )
     assert (data.augment.degrees, data.augment.hsv, data.augment.hue) == (7.0, "darknet", 0.1)
-    assert (data.augment.saturation, data.augment.value, data.classify.aspect) == pytest.approx((4 / 3,) * 3)
+    assert (data.augment.saturation, data.augment.value, data.classify.aspect) == pytest.approx(
+        (4 / 3,) * 3
+    )
     assert (config.loss.label_smoothing, config.optimizer.weight_decay) == (0.1, 5e-4)
 
 
@@ -237,5 +307,7 @@ def test_the_small_classifier_can_start_the_small_detector() -> None:
 def test_the_classifier_page_names_every_recipe_and_what_others_reached() -> None:
     page = (CONFIGS / "cspdarknet53" / "README.md").read_text("utf-8")
     assert [path.name for path in CLASSIFIERS if f"[{path.name}]({path.name})" not in page] == []
-    assert [figure for figure in ("76.644", "1049", "148", "78.54", "78.7") if figure not in page] == []
+    assert [
+        figure for figure in ("76.644", "1049", "148", "78.54", "78.7") if figure not in page
+    ] == []
     assert "python train.py --batch-size 64 --epochs 120 --data-path /path/to/imagenet" in page

@@ -15,7 +15,16 @@ from functools import cache
 from pathlib import Path
 
 # No -ffast-math: it would let a NaN vanish, and linking with it changes the rounding mode of the whole process.
-_FLAGS = ("-O3", "-std=gnu++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+_FLAGS = (
+    "-O3",
+    "-std=gnu++17",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-psabi",
+)
 _AVX2_FLAGS = ("-mavx2", "-mfma")
 _LONGEST_BUILD_S = 300
 
@@ -28,7 +37,9 @@ def cache_folder(variables: Mapping[str, str] = os.environ) -> Path:
     """Return the folder that holds what was compiled; it need not exist."""
     if variables.get("MINDYOLO_V4_CACHE"):
         return Path(variables["MINDYOLO_V4_CACHE"]).expanduser().absolute()
-    return Path(variables.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "mindyolo_v4"
+    return (
+        Path(variables.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "mindyolo_v4"
+    )
 
 
 def find_compiler() -> str:
@@ -61,14 +72,18 @@ def compiled_library(source: Path, *more_flags: str) -> Path:
         return _compiled(source, compiler, flags, cache_folder())
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{compiler} did not end within {_LONGEST_BUILD_S} s") from error
-    except OSError as error:  # no right to write or to load from there, a full disk, a file that is no library
+    except (
+        OSError
+    ) as error:  # no right to write or to load from there, a full disk, a file that is no library
         raise BuildError(str(error)) from error
 
 
 @cache
 def _compiled(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
     version = _output([compiler, "--version"])
-    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    texts = [
+        path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))
+    ]
     parts = [*texts, version, *flags, platform.machine()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     library = folder / f"{source.stem}-{key}.so"
@@ -79,7 +94,9 @@ def _compiled(source: Path, compiler: str, flags: tuple[str, ...], folder: Path)
         with tempfile.TemporaryDirectory(prefix=f"{source.stem}-", dir=folder) as scratch:
             made = Path(scratch) / library.name
             _output([compiler, *flags, "-o", str(made), str(source)])
-            ctypes.CDLL(str(made))  # one that does not load must be known before MindSpore meets it in a step
+            ctypes.CDLL(
+                str(made)
+            )  # one that does not load must be known before MindSpore meets it in a step
             made.replace(library)
     return library
 
@@ -93,8 +110,14 @@ def _loads(library: Path) -> bool:
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LONGEST_BUILD_S)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=_LONGEST_BUILD_S
+    )
     if done.returncode != 0:
-        complaint = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()
-        raise BuildError(f"{command[0]} failed: {next((line for line in complaint if 'error' in line), complaint[0])}")
+        complaint = (
+            done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}"
+        ).splitlines()
+        raise BuildError(
+            f"{command[0]} failed: {next((line for line in complaint if 'error' in line), complaint[0])}"
+        )
     return done.stdout

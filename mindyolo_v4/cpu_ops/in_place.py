@@ -30,4 +30,6 @@ class InPlace(ops.Custom):
         super().__init__(function, shapes, types, "aot", bprop=bprop)
         self.add_prim_attr("side_effect_mem", True)
         kinds = [signature.sig_rw.RW_READ] * read + [signature.sig_rw.RW_WRITE] * written
-        self.set_signatures(tuple(signature.make_sig(f"input_{i}", kind) for i, kind in enumerate(kinds)))
+        self.set_signatures(
+            tuple(signature.make_sig(f"input_{i}", kind) for i, kind in enumerate(kinds))
+        )

@@ -14,7 +14,12 @@ from mindyolo_v4.cpu_ops.in_place import InPlace
 from mindyolo_v4.cpu_ops.update import update_library
 
 _SOURCE = Path(__file__).with_name("norm_act.cc")
-OPERATORS = {"mish": ("mish", 0.0), "silu": ("silu", 0.0), "leaky": ("leaky", 0.1), "leaky001": ("leaky", 0.01)}
+OPERATORS = {
+    "mish": ("mish", 0.0),
+    "silu": ("silu", 0.0),
+    "leaky": ("leaky", 0.1),
+    "leaky001": ("leaky", 0.01),
+}
 
 
 class FusedUnavailableError(Exception):
@@ -58,7 +63,14 @@ def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
 
     def bprop(x, gamma, beta, settings, moving_mean, moving_variance, out, dout):
         dx, dgamma, dbeta = backward(dout, x, gamma, beta, settings)
-        return dx, dgamma, dbeta, zeros_like(settings), zeros_like(moving_mean), zeros_like(moving_variance)
+        return (
+            dx,
+            dgamma,
+            dbeta,
+            zeros_like(settings),
+            zeros_like(moving_mean),
+            zeros_like(moving_variance),
+        )
 
     return InPlace(f"{library}:{name}_forward", output, output, read=4, written=2, bprop=bprop)
 
@@ -74,7 +86,15 @@ class FusedNormAct(nn.BatchNorm2d):
         act: the same activation as a cell of stock operators.
     """
 
-    def __init__(self, channels: int, eps: float, momentum: float, activation: str, act: nn.Cell, library: Path):
+    def __init__(
+        self,
+        channels: int,
+        eps: float,
+        momentum: float,
+        activation: str,
+        act: nn.Cell,
+        library: Path,
+    ):
         super().__init__(channels, eps=eps, momentum=momentum)
         name, slope = OPERATORS[activation]
         self.operator = fused_operator(library, name)
@@ -83,7 +103,9 @@ class FusedNormAct(nn.BatchNorm2d):
 
     def construct(self, x: Tensor) -> Tensor:
         if self.training and self.use_batch_statistics is None and x.dtype == ms.float32:
-            return self.operator(x, self.gamma, self.beta, self.settings, self.moving_mean, self.moving_variance)
+            return self.operator(
+                x, self.gamma, self.beta, self.settings, self.moving_mean, self.moving_variance
+            )
         return self.act(super().construct(x))
 
 

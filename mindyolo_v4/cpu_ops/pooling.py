@@ -15,7 +15,9 @@ class DirectPools(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool13, self.pool9, self.pool5 = (nn.MaxPool2d(size, stride=1, pad_mode="same") for size in POOL_SIZES)
+        self.pool13, self.pool9, self.pool5 = (
+            nn.MaxPool2d(size, stride=1, pad_mode="same") for size in POOL_SIZES
+        )
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.pool13(x), self.pool9(x), self.pool5(x)

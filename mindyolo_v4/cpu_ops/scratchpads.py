@@ -12,7 +12,9 @@ from mindyolo_v4.cpu_ops.build import BuildError, compiled_library
 from mindyolo_v4.cpu_ops.device import on_cpu
 
 _SOURCE = Path(__file__).with_name("scratchpads.cc")
-_ONEDNN = Path(ms.__file__).with_name("lib") / "libdnnl.so.2"  # of MindSpore before 2.9; the next one was not measured
+_ONEDNN = (
+    Path(ms.__file__).with_name("lib") / "libdnnl.so.2"
+)  # of MindSpore before 2.9; the next one was not measured
 _ROOM = "_ZN4dnnl4impl16threadpool_utils"
 _ACTIVATE = f"{_ROOM}19activate_threadpoolEPNS_18threadpool_interop16threadpool_ifaceE"
 _DEACTIVATE = f"{_ROOM}21deactivate_threadpoolEv"

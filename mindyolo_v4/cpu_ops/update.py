@@ -35,4 +35,6 @@ def copy_operator(count: int) -> InPlace:
 
 
 def _operator(name: str, read: int, written: int) -> InPlace:
-    return InPlace(f"{update_library()}:{name}", lambda *_: (1,), lambda *_: ms.float32, read, written)
+    return InPlace(
+        f"{update_library()}:{name}", lambda *_: (1,), lambda *_: ms.float32, read, written
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.data.image_ops import read_encoded
+from mindyolo_v4.data.images import read_encoded
 
 Encoded = NDArray[np.uint8]  # (bytes,) an image file as it is
 
@@ -46,5 +46,9 @@ class ClassImages:
         if self.shards is None:
             return read_encoded(self.path(index))
         shards = self.shards
-        path, offset, length = shards.paths[shards.shard_ids[index]], shards.offsets[index], shards.lengths[index]
+        path, offset, length = (
+            shards.paths[shards.shard_ids[index]],
+            shards.offsets[index],
+            shards.lengths[index],
+        )
         return read_encoded(path, int(offset), int(length))

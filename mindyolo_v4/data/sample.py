@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import area_xyxy, xyxy_to_cxcywh
-from mindyolo_v4.data.image_ops import Image, read_encoded
+from mindyolo_v4.data.images import Image, read_encoded
 from mindyolo_v4.data.records import ImageRecord
 
 BoxArray = NDArray[np.float32]  # (N, 4)
@@ -51,7 +51,9 @@ class ClassSample:
 
     image: Image  # (S, S, 3) RGB
     class_ids: NDArray[np.int32]  # (M,) a class may occur twice
-    shares: NDArray[np.float32]  # (M,) of the image's area, sum 1; 0 where there is no further class
+    shares: NDArray[
+        np.float32
+    ]  # (M,) of the image's area, sum 1; 0 where there is no further class
 
     def targets(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return classes (M,) and their shares (M,)."""

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from mindyolo_v4.checkpoint.parameters import batch_statistics, named_parameters
+from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.cpu_ops.update import average_operator
 from mindyolo_v4.engine.mapping import average_each, updates_at_once
-from mindyolo_v4.engine.parameters import batch_statistics, named_parameters
-from mindyolo_v4.schema.train import EmaConfig
 
 
 class Ema(nn.Cell):

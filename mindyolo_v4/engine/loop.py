@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.distributed.heartbeat import WATCH
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder, TrainingDivergedError
-from mindyolo_v4.engine.run import Run, TrainingParts
-from mindyolo_v4.engine.run_files import RunFiles
-from mindyolo_v4.engine.stopping import StopSignals
-from mindyolo_v4.runtime import Runtime, any_rank
-from mindyolo_v4.schema.errors import StoppedError
-from mindyolo_v4.schema.root import Config
-from mindyolo_v4.watch import WATCH
+from mindyolo_v4.engine.records import RunFiles
+from mindyolo_v4.engine.session import Run, TrainingParts
+from mindyolo_v4.errors import StoppedError
+from mindyolo_v4.runtime.device import Runtime, any_rank
+from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,9 @@ class FitResult:
     stopped_by: str  # epochs, max_steps or max_minutes
 
 
-def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, resume: Path | None = None) -> FitResult:
+def fit(
+    parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, resume: Path | None = None
+) -> FitResult:
     """Train until the epochs, `max_steps` or `max_minutes` are over; write the run folder's files on rank 0.
 
     Raises:
@@ -75,7 +77,10 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
                 recorder.flush()
                 recorder.end_epoch(run.epoch)
                 run.tick()
-                out_of_time = settings.max_minutes is not None and state.train_seconds > 60.0 * settings.max_minutes
+                out_of_time = (
+                    settings.max_minutes is not None
+                    and state.train_seconds > 60.0 * settings.max_minutes
+                )
                 if any_rank(out_of_time, runtime.world_size):
                     last_step, stopped_by = state.step, "max_minutes"
                 run.end_epoch(files, last=state.step == last_step)
@@ -83,7 +88,9 @@ def fit(parts: TrainingParts, config: Config, runtime: Runtime, folder: Path, re
                     break
                 recorder.start_epoch()
                 stop.check()
-    return FitResult(state.step, run.epoch, state.train_seconds, state.best, state.nonfinite_steps, stopped_by)
+    return FitResult(
+        state.step, run.epoch, state.train_seconds, state.best, state.nonfinite_steps, stopped_by
+    )
 
 
 @contextmanager
@@ -94,7 +101,9 @@ def checkpoint_when_stopped(run: Run, recorder: Recorder) -> Iterator[None]:
     except StoppedError as stop:
         recorder.flush()
         run.save_last()
-        any_rank(True, run.state.world_size)  # nobody passes before all are here: rank 0 has written
+        any_rank(
+            True, run.state.world_size
+        )  # nobody passes before all are here: rank 0 has written
         where = f"step {run.state.step} of {len(run.rates)}, epoch {run.epoch}"
         logger.warning("stopped by %s at %s; go on with the same command and --resume", stop, where)
         raise

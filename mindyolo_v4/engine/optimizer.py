@@ -3,11 +3,11 @@
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindyolo_v4.checkpoint.parameters import batch_norms, named_parameters
+from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.cpu_ops.update import momentum_operator
 from mindyolo_v4.engine.mapping import updates_at_once
-from mindyolo_v4.engine.parameters import batch_norms, named_parameters
-from mindyolo_v4.schema.errors import UserError, require
-from mindyolo_v4.schema.train import OptimizerConfig
+from mindyolo_v4.errors import UserError, require
 
 
 def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -20,7 +20,9 @@ def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in parameters):
             rooms = ", ".join(sorted({name.split(".")[0] for name in parameters}))
-            raise UserError("train.freeze", "no parameter's name starts so", prefix, f"a prefix under {rooms}")
+            raise UserError(
+                "train.freeze", "no parameter's name starts so", prefix, f"a prefix under {rooms}"
+            )
     frozen = tuple(name for name in parameters if name.startswith(prefixes)) if prefixes else ()
     for name in frozen:
         parameters[name].requires_grad = False
@@ -41,7 +43,9 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
     trained = network.trainable_params()
     if not trained:
         raise UserError("train.freeze", "leaves nothing to train")
-    decays = [parameter for parameter in trained if settings.decay_on == "all" or parameter.ndim > 1]
+    decays = [
+        parameter for parameter in trained if settings.decay_on == "all" or parameter.ndim > 1
+    ]
     chosen = {id(parameter) for parameter in decays}
     rest = [parameter for parameter in trained if id(parameter) not in chosen]
     groups: list[dict[str, object]] = [
@@ -51,9 +55,18 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
     ]
     groups.append({"order_params": trained})
     if settings.kind == "adamw":
-        return nn.AdamWeightDecay(groups, learning_rate=0.0, beta1=settings.momentum, beta2=settings.beta2)
-    if settings.nesterov:  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
-        require(settings.momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", settings.momentum)
+        return nn.AdamWeightDecay(
+            groups, learning_rate=0.0, beta1=settings.momentum, beta2=settings.beta2
+        )
+    if (
+        settings.nesterov
+    ):  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
+        require(
+            settings.momentum > 0.0,
+            "optimizer.nesterov",
+            "needs optimizer.momentum > 0",
+            settings.momentum,
+        )
         return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
     return Momentum(groups, settings.momentum, updates_at_once(network, trained))
 
@@ -92,7 +105,12 @@ class Momentum(nn.Momentum):
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         if self.at_once:
             return self.update_all(
-                self.learning_rate, self.momentum, self.decays, *gradients, *self.params, *self.moments
+                self.learning_rate,
+                self.momentum,
+                self.decays,
+                *gradients,
+                *self.params,
+                *self.moments,
             )
         each = ops.partial(_momentum_each, self.learning_rate, self.momentum)
         return self.hyper_map(each, self.weight_decays, gradients, self.params, self.moments)

@@ -19,7 +19,12 @@ class Progress:
     """Show epoch, loss and its parts, learning rate, images/s and the time left."""
 
     def __init__(
-        self, part_names: Sequence[str], first_step: int, last_step: int, epochs: int, interval_s: float = 30.0
+        self,
+        part_names: Sequence[str],
+        first_step: int,
+        last_step: int,
+        epochs: int,
+        interval_s: float = 30.0,
     ):
         self.names = ["loss", *(name.removeprefix("loss_") for name in part_names)]
         self.first_step, self.last_step, self.epochs = first_step, last_step, epochs
@@ -53,9 +58,13 @@ class Progress:
         if self.bar is not None:
             self.bar.unpause()
 
-    def step(self, step: int, epoch: int, values: np.ndarray, learning_rate: float, images_per_s: float) -> None:
+    def step(
+        self, step: int, epoch: int, values: np.ndarray, learning_rate: float, images_per_s: float
+    ) -> None:
         """Show the state after optimizer step `step` (from 1)."""
-        losses = " ".join(f"{name} {value:.4g}" for name, value in zip(self.names, values, strict=True))
+        losses = " ".join(
+            f"{name} {value:.4g}" for name, value in zip(self.names, values, strict=True)
+        )
         text = f"epoch {epoch}/{self.epochs} {losses} lr {learning_rate:.3g} {images_per_s:.1f} images/s"
         if self.bar is not None:
             self.bar.set_description_str(text, refresh=False)
@@ -65,7 +74,9 @@ class Progress:
         if step != self.last_step and now - self.printed < self.interval_s:
             return
         self.printed = now
-        logger.info("step %d/%d %s, %s left", step, self.last_step, text, self._time_left(step, now))
+        logger.info(
+            "step %d/%d %s, %s left", step, self.last_step, text, self._time_left(step, now)
+        )
 
     def _time_left(self, step: int, now: float) -> str:
         done = step - self.first_step

@@ -10,10 +10,10 @@ from typing import Any
 
 from mindspore import Tensor
 
+from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.progress import Progress
-from mindyolo_v4.engine.run_files import RunFiles
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.train import TrainConfig
+from mindyolo_v4.engine.records import RunFiles
+from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ class TrainingState:
     train_seconds: float = 0.0  # wall clock of the training, compilation and validation included
     nonfinite_steps: int = 0
     nonfinite_in_a_row: int = 0
-    best: dict[str, Any] | None = None  # metrics of the best checkpoint, with epoch, step, train_seconds
+    best: dict[str, Any] | None = (
+        None  # metrics of the best checkpoint, with epoch, step, train_seconds
+    )
     epoch_loss_sum: float = 0.0  # over the finite steps of the epoch that has begun
     epoch_finite_steps: int = 0
     validation_due: bool = False  # a signal has ended the validation of this step
@@ -62,7 +64,11 @@ class EpochSpeed:
 
     def mean(self) -> float:
         """Return the images a second until now."""
-        return self.images / max(time.monotonic() - self.since, 1e-9) if self.images else self.compiling_speed
+        return (
+            self.images / max(time.monotonic() - self.since, 1e-9)
+            if self.images
+            else self.compiling_speed
+        )
 
 
 @dataclass
@@ -79,7 +85,9 @@ class Recorder:
     epoch: EpochSpeed = field(default_factory=EpochSpeed)
     compiled: bool = False
 
-    def put(self, epoch: int, result: tuple[Tensor, Tensor], learning_rate: float, images: int) -> None:
+    def put(
+        self, epoch: int, result: tuple[Tensor, Tensor], learning_rate: float, images: int
+    ) -> None:
         """Keep the result of the step that `state` has just counted; `images` are those of all devices."""
         step, now = self.state.step, time.monotonic()
         self.images += images
@@ -128,9 +136,15 @@ class Recorder:
     def end_epoch(self, epoch: int) -> None:
         """Tell the speed of all devices over the epoch, since a resume if there was one, and its mean loss."""
         state = self.state
-        loss = state.epoch_loss_sum / state.epoch_finite_steps if state.epoch_finite_steps else math.nan
+        loss = (
+            state.epoch_loss_sum / state.epoch_finite_steps
+            if state.epoch_finite_steps
+            else math.nan
+        )
         logger.info("Epoch: [%d] Avg img/s: %.3f Loss: %.4f", epoch, self.epoch.mean(), loss)
-        if state.step % state.steps_per_epoch == 0:  # a training that stops inside an epoch may go on with it
+        if (
+            state.step % state.steps_per_epoch == 0
+        ):  # a training that stops inside an epoch may go on with it
             state.epoch_loss_sum, state.epoch_finite_steps = 0.0, 0
 
     def _count(self, finite: bool, step: int, loss: float) -> None:
@@ -140,7 +154,9 @@ class Recorder:
             return
         state.nonfinite_steps += 1
         state.nonfinite_in_a_row += 1
-        logger.warning("step %d: its loss (%g) or gradients are not finite; nothing was changed", step, loss)
+        logger.warning(
+            "step %d: its loss (%g) or gradients are not finite; nothing was changed", step, loss
+        )
         if state.nonfinite_in_a_row >= self.settings.max_nonfinite:
             raise TrainingDivergedError(
                 "training",

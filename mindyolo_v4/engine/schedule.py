@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from mindyolo_v4.schema.root import Config
-from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig, TrainConfig
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
-def images_a_step(train: TrainConfig, world_size: int) -> int:
+def images_per_step(train: TrainConfig, world_size: int) -> int:
     """Return the images that one optimizer step follows, on all devices together."""
     return world_size * train.per_batch_size * train.accumulate
 
@@ -15,13 +15,13 @@ def rate_factor(config: Config, world_size: int) -> float:
     """Return what the linear rule multiplies optimizer.lr by; 1 unless optimizer.scale_lr asks for it."""
     if not config.optimizer.scale_lr or config.train.global_batch is None:
         return 1.0
-    return images_a_step(config.train, world_size) / config.train.global_batch
+    return images_per_step(config.train, world_size) / config.train.global_batch
 
 
 def describe_batch(config: Config, world_size: int) -> str:
     """Return what a step's images mean for the learning rate, one line; empty where there is nothing to say."""
     train, lr = config.train, config.optimizer.lr
-    images, meant = images_a_step(train, world_size), train.global_batch
+    images, meant = images_per_step(train, world_size), train.global_batch
     if meant is None or images == meant:
         return ""
     product = f"{world_size} x {train.per_batch_size} x {train.accumulate} = {images} images a step"
@@ -76,7 +76,8 @@ def _decay(schedule: ScheduleConfig, counted: np.ndarray, length: int) -> np.nda
         return (1.0 - counted / length) ** schedule.power
     if schedule.kind == "sgdr":
         return _cosine(
-            _cycle_position(counted, schedule.cycle_steps or length, schedule.cycle_mult), schedule.final_factor
+            _cycle_position(counted, schedule.cycle_steps or length, schedule.cycle_mult),
+            schedule.final_factor,
         )
     return np.ones_like(counted)
 
@@ -99,7 +100,9 @@ def _cycle_position(counted: np.ndarray, first_cycle: float, multiple: float) ->
     return (counted - np.asarray(starts)[index]) / np.asarray(lengths)[index]
 
 
-def _staircase(schedule: ScheduleConfig, step: np.ndarray, steps_per_epoch: int, total: int) -> np.ndarray:
+def _staircase(
+    schedule: ScheduleConfig, step: np.ndarray, steps_per_epoch: int, total: int
+) -> np.ndarray:
     """Return gamma to the number of milestones reached; a milestone acts at the step that it names."""
     unit = {"epoch": steps_per_epoch, "step": 1, "fraction": total}[schedule.milestone_unit]
     milestones = np.asarray(schedule.milestones, np.float64) * unit

@@ -8,6 +8,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
+from mindyolo_v4.checkpoint.parameters import batch_statistics
 from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.cpu_ops.update import copy_operator
@@ -23,8 +24,7 @@ from mindyolo_v4.engine.mapping import (
     scale_each,
     updates_at_once,
 )
-from mindyolo_v4.engine.parameters import batch_statistics
-from mindyolo_v4.runtime import return_freed_memory
+from mindyolo_v4.runtime.device import return_freed_memory
 
 SCALE_WINDOW = 2000  # finite steps in a row before the dynamic loss scale doubles
 
@@ -45,7 +45,11 @@ def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
     """Return MindSpore's loss scaler of the kind named; none for "none"."""
     if settings.loss_scale == "dynamic":
         return ms.amp.DynamicLossScaler(settings.loss_scale_value, 2, settings.scale_window)
-    return ms.amp.StaticLossScaler(settings.loss_scale_value) if settings.loss_scale == "static" else None
+    return (
+        ms.amp.StaticLossScaler(settings.loss_scale_value)
+        if settings.loss_scale == "static"
+        else None
+    )
 
 
 class Gradients(nn.Cell):
@@ -91,7 +95,14 @@ class AverageOverRanks(nn.Cell):
 class Update(nn.Cell):
     """Apply gradients of the scaled loss if everything is finite; otherwise leave every parameter as it was."""
 
-    def __init__(self, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, scaler, settings: StepSettings):
+    def __init__(
+        self,
+        network: nn.Cell,
+        optimizer: nn.Optimizer,
+        ema: Ema | None,
+        scaler,
+        settings: StepSettings,
+    ):
         super().__init__(auto_prefix=False)
         self.optimizer, self.ema, self.scaler = optimizer, ema, scaler
         self.scaled = scaler is not None
@@ -134,7 +145,9 @@ class Update(nn.Cell):
             self.scaler.adjust(finite)
         if finite:
             if self.clipping:
-                shrink = ops.minimum(self.clip_norm / (ops.sqrt(squared_norm) + 1e-6), Tensor(1.0, ms.float32))
+                shrink = ops.minimum(
+                    self.clip_norm / (ops.sqrt(squared_norm) + 1e-6), Tensor(1.0, ms.float32)
+                )
                 gradients = self.map(ops.partial(scale_each, shrink), gradients)
             ops.assign(self.optimizer.learning_rate, rate)
             self.optimizer(gradients)
@@ -146,7 +159,11 @@ class Update(nn.Cell):
         return values, finite
 
     def _copy(self, values: ParameterTuple, targets: ParameterTuple):
-        return self.copy_all(*values, *targets) if self.at_once else self.map(assign_each, targets, values)
+        return (
+            self.copy_all(*values, *targets)
+            if self.at_once
+            else self.map(assign_each, targets, values)
+        )
 
     def remember_statistics(self) -> None:
         """Take the running statistics as they are now as the ones to return to.
@@ -172,7 +189,9 @@ class FusedStep(nn.Cell):
 class AddMicroBatch(nn.Cell):
     """Add one micro-batch's share of the mean gradient and of the reported values."""
 
-    def __init__(self, gradients: Gradients, sums: ParameterTuple, values_sum: Parameter, accumulate: int):
+    def __init__(
+        self, gradients: Gradients, sums: ParameterTuple, values_sum: Parameter, accumulate: int
+    ):
         super().__init__(auto_prefix=False)
         self.gradients, self.sums, self.values_sum = gradients, sums, values_sum
         self.share = 1.0 / accumulate
@@ -225,7 +244,12 @@ class TrainStep:
     """
 
     def __init__(
-        self, forward: nn.Cell, network: nn.Cell, optimizer: nn.Optimizer, ema: Ema | None, settings: StepSettings
+        self,
+        forward: nn.Cell,
+        network: nn.Cell,
+        optimizer: nn.Optimizer,
+        ema: Ema | None,
+        settings: StepSettings,
     ):
         self.settings = settings
         self.compiled = False  # or called, where nothing is to be compiled
@@ -242,12 +266,15 @@ class TrainStep:
             return
         sums = optimizer.parameters.clone(prefix="sum", init="zeros")
         values_sum = Parameter(
-            Tensor(shape=(1 + len(forward.part_names),), dtype=ms.float32, init=Zero()), name="sum_values"
+            Tensor(shape=(1 + len(forward.part_names),), dtype=ms.float32, init=Zero()),
+            name="sum_values",
         )
         self.add = AddMicroBatch(gradients, sums, values_sum, settings.accumulate)
         self.apply = ApplySums(self.update, sums, values_sum)
 
-    def __call__(self, learning_rate: float, micro_batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, learning_rate: float, micro_batches: Sequence[tuple[Tensor, ...]]
+    ) -> tuple[Tensor, Tensor]:
         """Return (values float32 (1 + parts,): total and parts, mean over the global batch; finite: bool scalar)."""
         rate = Tensor(learning_rate, ms.float32)
         self._compile(rate, micro_batches[0])

@@ -26,7 +26,20 @@ from mindyolo_v4.evaluation.nms import Detections
 
 logger = logging.getLogger(__name__)
 
-METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+METRIC_NAMES = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+)
 _BOX_DECIMALS = 3  # pixels
 _SCORE_DECIMALS = 6
 
@@ -36,7 +49,9 @@ class _Scores:
     """What an evaluator hands back; -1 where there are no truths to score."""
 
     stats: NDArray[np.float64]  # (12,) as METRIC_NAMES
-    precision: NDArray[np.float64]  # thresholds x recalls x categories in ascending id x areas x detection limits
+    precision: NDArray[
+        np.float64
+    ]  # thresholds x recalls x categories in ascending id x areas x detection limits
 
 
 class CocoEvaluator:
@@ -68,12 +83,21 @@ class CocoEvaluator:
             raise IndexError(f"record {record_index} of {len(self._dataset.records)}")
         if record_index in self._found:
             raise ValueError(f"detections of record {record_index} were added before")
-        boxes = np.round(xyxy_to_xywh(detections.boxes_xyxy_px.astype(np.float64)), _BOX_DECIMALS).tolist()
+        boxes = np.round(
+            xyxy_to_xywh(detections.boxes_xyxy_px.astype(np.float64)), _BOX_DECIMALS
+        ).tolist()
         scores = np.round(detections.scores.astype(np.float64), _SCORE_DECIMALS).tolist()
         image_id = self._dataset.records[record_index].image_id
         self._found[record_index] = [
-            {"image_id": image_id, "category_id": self._dataset.category_ids[class_id], "bbox": box, "score": score}
-            for box, score, class_id in zip(boxes, scores, detections.class_ids.tolist(), strict=True)
+            {
+                "image_id": image_id,
+                "category_id": self._dataset.category_ids[class_id],
+                "bbox": box,
+                "score": score,
+            }
+            for box, score, class_id in zip(
+                boxes, scores, detections.class_ids.tolist(), strict=True
+            )
         ]
 
     def predictions(self) -> list[dict[str, Any]]:
@@ -84,20 +108,29 @@ class CocoEvaluator:
         """Return the truths as a COCO annotation file's content; images without detections are in it too."""
         categories = [
             {"id": category_id, "name": name, "supercategory": ""}
-            for category_id, name in zip(self._dataset.category_ids, self._dataset.class_names, strict=True)
+            for category_id, name in zip(
+                self._dataset.category_ids, self._dataset.class_names, strict=True
+            )
         ]
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for record in self._dataset.records:
             size = {"width": record.width, "height": record.height}
             images.append({"id": record.image_id, "file_name": record.path.name, **size})
-            boxes = np.round(xyxy_to_xywh(record.boxes_xyxy_px.astype(np.float64)), _BOX_DECIMALS).tolist()
+            boxes = np.round(
+                xyxy_to_xywh(record.boxes_xyxy_px.astype(np.float64)), _BOX_DECIMALS
+            ).tolist()
             truths = zip(
-                boxes, record.class_ids.tolist(), record.areas_px.tolist(), record.ignore.tolist(), strict=True
+                boxes,
+                record.class_ids.tolist(),
+                record.areas_px.tolist(),
+                record.ignore.tolist(),
+                strict=True,
             )
             for box, class_id, area, ignore in truths:
                 annotation = {
-                    "id": len(annotations) + 1,  # never 0: pycocotools takes a match with id 0 for none
+                    "id": len(annotations)
+                    + 1,  # never 0: pycocotools takes a match with id 0 for none
                     "image_id": record.image_id,
                     "category_id": self._dataset.category_ids[class_id],
                     "bbox": box,
@@ -105,10 +138,19 @@ class CocoEvaluator:
                     "iscrowd": int(ignore),
                 }
                 annotations.append(annotation)
-        info = {"description": f"truths of {self._dataset.source}; iscrowd 1 = ignored (crowd or VOC difficult)"}
-        return {"info": info, "images": images, "categories": categories, "annotations": annotations}
+        info = {
+            "description": f"truths of {self._dataset.source}; iscrowd 1 = ignored (crowd or VOC difficult)"
+        }
+        return {
+            "info": info,
+            "images": images,
+            "categories": categories,
+            "annotations": annotations,
+        }
 
-    def metrics(self, evaluator: Literal["auto", "hotcoco", "pycocotools"] = "auto") -> dict[str, Any]:
+    def metrics(
+        self, evaluator: Literal["auto", "hotcoco", "pycocotools"] = "auto"
+    ) -> dict[str, Any]:
         """Return the twelve numbers as fractions, `images`, and `per_class` (class_id, class_name, AP, AP50, truths).
 
         Images that were never added count as images without detections. A number for which there are no truths (APl
@@ -120,24 +162,36 @@ class CocoEvaluator:
         chosen = self._choose_evaluator() if evaluator == "auto" else evaluator
         run = {"hotcoco": _run_hotcoco, "pycocotools": _run_pycocotools}[chosen]
         scores = run(self.ground_truth(), self.predictions())
-        numbers = {name: _number(value) for name, value in zip(METRIC_NAMES, scores.stats, strict=True)}
-        return {**numbers, "images": len(self._dataset.records), "per_class": self._per_class(scores)}
+        numbers = {
+            name: _number(value) for name, value in zip(METRIC_NAMES, scores.stats, strict=True)
+        }
+        return {
+            **numbers,
+            "images": len(self._dataset.records),
+            "per_class": self._per_class(scores),
+        }
 
     def _choose_evaluator(self) -> str:
         version = hotcoco_version()
         if version is None:
-            _say_once("COCO metrics by pycocotools (the extra `fast` installs an evaluator that is much faster)")
+            _say_once(
+                "COCO metrics by pycocotools (the extra `fast` installs an evaluator that is much faster)"
+            )
             return "pycocotools"
         ids = [*(record.image_id for record in self._dataset.records), *self._dataset.category_ids]
         if not all(isinstance(one, int) and one >= 0 for one in ids):
-            _say_once(f"COCO metrics by pycocotools: hotcoco {version} takes non-negative integers as ids only")
+            _say_once(
+                f"COCO metrics by pycocotools: hotcoco {version} takes non-negative integers as ids only"
+            )
             return "pycocotools"
         _say_once(f"COCO metrics by hotcoco {version}")
         return "hotcoco"
 
     def _per_class(self, scores: _Scores) -> list[dict[str, Any]]:
         precision = scores.precision[:, :, :, 0, -1]  # all areas, 100 detections
-        column = {category_id: k for k, category_id in enumerate(sorted(self._dataset.category_ids))}
+        column = {
+            category_id: k for k, category_id in enumerate(sorted(self._dataset.category_ids))
+        }
         counts = np.zeros(len(self._dataset.class_names), np.int64)
         for record in self._dataset.records:
             counts += np.bincount(record.class_ids[~record.ignore], minlength=len(counts))
@@ -172,7 +226,11 @@ def _run_hotcoco(ground_truth: dict[str, Any], predictions: list[dict[str, Any]]
 
     with contextlib.redirect_stdout(io.StringIO()):
         truths = COCO(ground_truth)
-        results = truths.load_res(predictions) if predictions else COCO({**ground_truth, "annotations": []})
+        results = (
+            truths.load_res(predictions)
+            if predictions
+            else COCO({**ground_truth, "annotations": []})
+        )
         evaluation = COCOeval(truths, results, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -190,7 +248,9 @@ def _run_pycocotools(ground_truth: dict[str, Any], predictions: list[dict[str, A
         truths.dataset = ground_truth
         truths.createIndex()
         if predictions:
-            results = truths.loadRes([dict(one) for one in predictions])  # it writes into what it is given
+            results = truths.loadRes(
+                [dict(one) for one in predictions]
+            )  # it writes into what it is given
         else:  # loadRes fails on an empty list
             results = COCO()
             results.dataset = {**ground_truth, "annotations": []}

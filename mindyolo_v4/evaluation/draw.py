@@ -56,7 +56,9 @@ def _visible_corners(box: FloatArray, shape: tuple[int, ...]) -> tuple[int, int,
     """Return the box's outermost pixels within the image."""
     height, width = shape[:2]
     limits = np.array([width, height, width, height]) - 1
-    left, top, right, bottom = np.clip(np.round(box - np.array([0, 0, 1, 1])), 0, limits).astype(int).tolist()
+    left, top, right, bottom = (
+        np.clip(np.round(box - np.array([0, 0, 1, 1])), 0, limits).astype(int).tolist()
+    )
     return left, top, right, bottom
 
 
@@ -67,7 +69,11 @@ def _printable(name: str) -> str:
 
 
 def _draw_label(
-    canvas: NDArray[np.uint8], text: str, corners: tuple[int, int, int, int], color: tuple[int, int, int], line_px: int
+    canvas: NDArray[np.uint8],
+    text: str,
+    corners: tuple[int, int, int, int],
+    color: tuple[int, int, int],
+    line_px: int,
 ) -> None:
     """Write the text on a plate of the class's colour: above the box, or inside it at the image's upper edge."""
     height, width = canvas.shape[:2]
@@ -85,4 +91,6 @@ def _draw_label(
     cv2.rectangle(canvas, (left, top), bottom_right, color, cv2.FILLED)
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     ink = (0, 0, 0) if bright else (255, 255, 255)
-    cv2.putText(canvas, text, (left + 2, top + text_height + 1), _FONT, scale, ink, thickness, cv2.LINE_AA)
+    cv2.putText(
+        canvas, text, (left + 2, top + text_height + 1), _FONT, scale, ink, thickness, cv2.LINE_AA
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.anchors import AnchorLevel, AnchorSet, decode_boxes, sigmoid
 from mindyolo_v4.boxes import FloatArray, ResizeGeometry, area_xyxy, cxcywh_to_xyxy
-from mindyolo_v4.schema.evaluate import EvaluateConfig
+from mindyolo_v4.config.evaluate import EvaluateConfig
 
 IntArray = NDArray[np.integer]
 
@@ -44,14 +44,19 @@ class Detections:
 def detection_rows(image: int, found: Detections) -> NDArray[np.float32]:
     """Return the detections of image number `image` (below 2^24) as rows (N, DETECTION_COLUMNS)."""
     named = np.full((len(found), 1), image, np.float32)
-    return np.hstack([named, found.class_ids[:, None], found.scores[:, None], found.boxes_xyxy_px], dtype=np.float32)
+    return np.hstack(
+        [named, found.class_ids[:, None], found.scores[:, None], found.boxes_xyxy_px],
+        dtype=np.float32,
+    )
 
 
 def detections_by_image(rows: NDArray[np.float32]) -> Iterator[tuple[int, Detections]]:
     """Yield (image number, its detections in the order of their rows), by ascending number."""
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     images, starts = np.unique(rows[:, 0], return_index=True)
-    for image, own in zip(images, np.split(rows, starts[1:]), strict=False):  # no rows make one empty part
+    for image, own in zip(
+        images, np.split(rows, starts[1:]), strict=False
+    ):  # no rows make one empty part
         yield int(image), Detections(own[:, 3:], own[:, 2], own[:, 1].astype(np.int64))
 
 
@@ -64,10 +69,14 @@ class _Candidates:
     places: IntArray  # (N,)
 
     def take(self, selection: NDArray[np.bool_]) -> "_Candidates":
-        return _Candidates(self.scores[selection], self.class_ids[selection], self.places[selection])
+        return _Candidates(
+            self.scores[selection], self.class_ids[selection], self.places[selection]
+        )
 
 
-def detect_objects(raw_maps: Sequence[FloatArray], anchors: AnchorSet, settings: EvaluateConfig) -> Detections:
+def detect_objects(
+    raw_maps: Sequence[FloatArray], anchors: AnchorSet, settings: EvaluateConfig
+) -> Detections:
     """Turn one image's raw maps into detections in input pixels.
 
     A candidate has objectness > conf_thres and objectness x class > conf_thres (darknet, mindyolo); candidates are
@@ -125,7 +134,9 @@ def non_max_suppression(
     return ranked[kept]
 
 
-def _walk(ranked_boxes: FloatArray, ranked_classes: IntArray, settings: EvaluateConfig) -> NDArray[np.int64]:
+def _walk(
+    ranked_boxes: FloatArray, ranked_classes: IntArray, settings: EvaluateConfig
+) -> NDArray[np.int64]:
     """Return the kept ranks of boxes (N, 4) in descending score."""
     waiting = _group_by_class(ranked_boxes, ranked_classes)
     alive = np.ones(len(ranked_boxes), bool)
@@ -148,7 +159,9 @@ def _walk(ranked_boxes: FloatArray, ranked_classes: IntArray, settings: Evaluate
     return np.array(kept, np.int64)
 
 
-def _group_by_class(ranked_boxes: FloatArray, ranked_classes: IntArray) -> dict[int, tuple[IntArray, FloatArray]]:
+def _group_by_class(
+    ranked_boxes: FloatArray, ranked_classes: IntArray
+) -> dict[int, tuple[IntArray, FloatArray]]:
     """Return class -> (ranks (n,), ascending; corners and area (5, n) of those boxes)."""
     order = np.argsort(ranked_classes, kind="stable")
     members = np.concatenate([ranked_boxes, area_xyxy(ranked_boxes)[:, None]], axis=1)[order].T
@@ -172,8 +185,12 @@ def _suppressed(members: FloatArray, settings: EvaluateConfig) -> NDArray[np.boo
     union -= overlap
     np.divide(overlap, union, out=overlap, where=union > 0)  # without area the overlap is 0 already
     hit = overlap > settings.iou_thres
-    if settings.nms == "diou" and hit.any():  # the penalty only lowers the overlap: look at the hits alone
-        hit[hit] = overlap[hit] - _distance_penalty(first, members[:, 1:][:, hit]) > settings.iou_thres
+    if (
+        settings.nms == "diou" and hit.any()
+    ):  # the penalty only lowers the overlap: look at the hits alone
+        hit[hit] = (
+            overlap[hit] - _distance_penalty(first, members[:, 1:][:, hit]) > settings.iou_thres
+        )
     return hit
 
 
@@ -206,17 +223,25 @@ def _level_candidates(split: FloatArray, settings: EvaluateConfig) -> _Candidate
     exact = objectness > threshold
     anchor_ids, positions, objectness = anchor_ids[exact], positions[exact], objectness[exact]
     if settings.multi_label:
-        owner, class_ids = _class_pairs(split[:, BOX_FIELDS:], anchor_ids, positions, objectness, threshold)
+        owner, class_ids = _class_pairs(
+            split[:, BOX_FIELDS:], anchor_ids, positions, objectness, threshold
+        )
         anchor_ids, positions, objectness = anchor_ids[owner], positions[owner], objectness[owner]
     else:
         class_ids = np.argmax(split[anchor_ids, BOX_FIELDS:, positions], axis=1)
     class_logits = split[anchor_ids, BOX_FIELDS + class_ids, positions].astype(np.float64)
     scores = objectness * sigmoid(class_logits)
-    return _Candidates(scores, class_ids, anchor_ids * split.shape[2] + positions).take(scores > threshold)
+    return _Candidates(scores, class_ids, anchor_ids * split.shape[2] + positions).take(
+        scores > threshold
+    )
 
 
 def _class_pairs(
-    class_logits: FloatArray, anchor_ids: IntArray, positions: IntArray, objectness: FloatArray, threshold: float
+    class_logits: FloatArray,
+    anchor_ids: IntArray,
+    positions: IntArray,
+    objectness: FloatArray,
+    threshold: float,
 ) -> tuple[IntArray, IntArray]:
     """Pair each surviving cell with its classes of sufficient logit, generously.
 

@@ -20,7 +20,11 @@ _SMOOTH_SHARE = 40  # the heavy line averages over this fraction of the steps
 
 
 def plot_results(
-    steps_csv: Path, metrics_csv: Path, png: Path, curves: Mapping[str, str] = DETECTION_CURVES, top: float = 1.0
+    steps_csv: Path,
+    metrics_csv: Path,
+    png: Path,
+    curves: Mapping[str, str] = DETECTION_CURVES,
+    top: float = 1.0,
 ) -> None:
     """Draw loss and its parts, learning rate and validation curves into `png`.
 
@@ -43,7 +47,11 @@ def plot_results(
     _plot_lines(metric_axes, metrics, "epoch", curves, marker="o")
     metric_axes.set_ylim(0, top)
     metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes, title in ((loss_axes, "loss"), (rate_axes, "learning rate"), (metric_axes, "validation")):
+    for axes, title in (
+        (loss_axes, "loss"),
+        (rate_axes, "learning rate"),
+        (metric_axes, "validation"),
+    ):
         axes.set_title(title)
         axes.grid(alpha=0.3)
     FigureCanvasAgg(figure).print_png(str(png))
@@ -57,7 +65,10 @@ def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
         lines = [row for row in csv.reader(file) if row]
     if not lines:
         return {}
-    header, rows = lines[0], [numbers for row in lines[1:] if (numbers := _numbers(row, len(lines[0])))]
+    header, rows = (
+        lines[0],
+        [numbers for row in lines[1:] if (numbers := _numbers(row, len(lines[0])))],
+    )
     table = np.array(rows, np.float64).reshape(-1, len(header))
     return {name.strip(): table[:, k] for k, name in enumerate(header)}
 
@@ -102,14 +113,20 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _plot_lines(
-    axes: "Axes", table: dict[str, NDArray[np.float64]], across: str, labels: Mapping[str, str], marker: str
+    axes: "Axes",
+    table: dict[str, NDArray[np.float64]],
+    across: str,
+    labels: Mapping[str, str],
+    marker: str,
 ) -> None:
     axes.set_xlabel(across)
     shown = False
     for name, label in labels.items():
         good = np.isfinite(table[name]) if name in table and across in table else np.zeros(0, bool)
         if good.any():
-            axes.plot(table[across][good], table[name][good], marker=marker, markersize=3, label=label)
+            axes.plot(
+                table[across][good], table[name][good], marker=marker, markersize=3, label=label
+            )
             shown = True
     if shown:
         axes.legend()
@@ -118,7 +135,9 @@ def _plot_lines(
 
 
 def _say_empty(axes: "Axes") -> None:
-    axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=axes.transAxes, color="grey")
+    axes.text(
+        0.5, 0.5, "no values", ha="center", va="center", transform=axes.transAxes, color="grey"
+    )
 
 
 def format_metrics_table(metrics: dict[str, Any]) -> str:
@@ -128,12 +147,17 @@ def format_metrics_table(metrics: dict[str, Any]) -> str:
         metrics: what `CocoEvaluator.metrics` returns; numbers that it does not hold are left out.
     """
     names = [name for name in METRIC_NAMES if name in metrics]
-    lines = ["  ".join(f"{name:>6}" for name in names), "  ".join(f"{_cell(metrics[name]):>6}" for name in names)]
+    lines = [
+        "  ".join(f"{name:>6}" for name in names),
+        "  ".join(f"{_cell(metrics[name]):>6}" for name in names),
+    ]
     classes = metrics.get("per_class", [])
     if classes:
         width = max(len("class"), *(len(row["class_name"]) for row in classes))
         lines += ["", f"{'class':<{width}}  {'truths':>7}  {'AP':>6}  {'AP50':>6}"]
-        for row in sorted(classes, key=lambda row: -1.0 if row["AP"] is None else row["AP"], reverse=True):
+        for row in sorted(
+            classes, key=lambda row: -1.0 if row["AP"] is None else row["AP"], reverse=True
+        ):
             numbers = f"{row['truths']:>7}  {_cell(row['AP']):>6}  {_cell(row['AP50']):>6}"
             lines.append(f"{row['class_name']:<{width}}  {numbers}")
     return "\n".join(lines)

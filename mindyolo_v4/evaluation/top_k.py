@@ -34,13 +34,17 @@ class TopK:
         """Count the rows of scores (N, C) with true classes (N,)."""
         ranks = truth_ranks(scores, class_ids)
         hits = [int((ranks < k).sum()) for k in KS]
-        self.counts = [total + more for total, more in zip(self.counts, [len(ranks), *hits], strict=True)]
+        self.counts = [
+            total + more for total, more in zip(self.counts, [len(ranks), *hits], strict=True)
+        ]
 
 
 def top_k_metrics(counts: Sequence[int]) -> dict[str, float]:
     """Return acc1 and acc5 in percent, and images, from `TopK.counts` or the sum of several."""
     images, *hits = counts
-    return {f"acc{k}": 100.0 * hit / max(images, 1) for k, hit in zip(KS, hits, strict=True)} | {"images": images}
+    return {f"acc{k}": 100.0 * hit / max(images, 1) for k, hit in zip(KS, hits, strict=True)} | {
+        "images": images
+    }
 
 
 def format_top_k(metrics: dict[str, float]) -> str:

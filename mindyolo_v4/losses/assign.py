@@ -31,7 +31,12 @@ class Assigner:
     """
 
     def __init__(
-        self, anchors: AnchorSet, img_size: int, num_classes: int, max_truths: int, anchor_threshold: float
+        self,
+        anchors: AnchorSet,
+        img_size: int,
+        num_classes: int,
+        max_truths: int,
+        anchor_threshold: float,
     ) -> None:
         self.img_size, self.num_classes, self.max_truths = img_size, num_classes, max_truths
         self.anchor_threshold = anchor_threshold
@@ -69,10 +74,14 @@ class Assigner:
         Raises:
             ValueError: a class id outside the classes.
         """
-        boxes_px = np.asarray(boxes_cxcywh, np.float64).reshape(-1, 4)[: self.max_truths] * self.img_size
+        boxes_px = (
+            np.asarray(boxes_cxcywh, np.float64).reshape(-1, 4)[: self.max_truths] * self.img_size
+        )
         classes = np.asarray(class_ids, np.int64).reshape(-1)[: self.max_truths]
         if len(classes) and (classes.min() < 0 or classes.max() >= self.num_classes):
-            raise ValueError(f"class id outside 0..{self.num_classes - 1}: {classes.min()}..{classes.max()}")
+            raise ValueError(
+                f"class id outside 0..{self.num_classes - 1}: {classes.min()}..{classes.max()}"
+            )
         match_ids = np.zeros((MATCH_IDS, self.num_rows), np.int32)
         match_values = np.zeros((MATCH_VALUES, self.num_rows), np.float32)
         truths_xyxy_px = np.zeros((4, self.max_truths), np.float32)
@@ -97,7 +106,9 @@ class Assigner:
         column, line = np.clip(cells, 0, side[:, None] - 1).T
         return truth, self._slot_offset[slot] + line * side + column
 
-    def _weights(self, prediction: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _weights(
+        self, prediction: NDArray[np.int64], classes: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """Return box, objectness and class weight of each row (3, rows); darknet's `averages_yolo_deltas`."""
         weights = np.zeros((3, len(prediction)))
         distinct, first, place = np.unique(prediction, return_index=True, return_inverse=True)
@@ -105,6 +116,10 @@ class Assigner:
         pairs, first_pair = np.unique(place * self.num_classes + classes, return_index=True)
         weights[2, first_pair] = 1
         averaged = self.anchor_threshold < 1
-        shared = np.bincount(pairs // self.num_classes, minlength=len(distinct)) if averaged else np.ones(len(distinct))
+        shared = (
+            np.bincount(pairs // self.num_classes, minlength=len(distinct))
+            if averaged
+            else np.ones(len(distinct))
+        )
         weights[0] = 1 / shared[place]
         return weights

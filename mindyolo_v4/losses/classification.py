@@ -3,7 +3,7 @@
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindyolo_v4.schema.loss import LossConfig
+from mindyolo_v4.config.loss import LossConfig
 
 
 class ClassificationLoss(nn.Cell):
@@ -22,7 +22,9 @@ class ClassificationLoss(nn.Cell):
         self.spread = loss.label_smoothing / max(num_classes - 1, 1)  # target of every wrong class
         self.truth = 1.0 - loss.label_smoothing - self.spread
 
-    def construct(self, logits: Tensor, class_ids: Tensor, shares: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+    def construct(
+        self, logits: Tensor, class_ids: Tensor, shares: Tensor
+    ) -> tuple[Tensor, tuple[Tensor]]:
         """Return the mean loss and (percent of hits,), float32 scalars.
 
         Args:
@@ -31,7 +33,11 @@ class ClassificationLoss(nn.Cell):
         """
         log_probabilities = ops.log_softmax(logits.astype(ms.float32), 1)
         own = ops.gather_elements(log_probabilities, 1, class_ids)  # (B, M)
-        per_image = self.truth * (own * shares).sum(axis=1) + self.spread * log_probabilities.sum(axis=1)
-        main = ops.gather_elements(class_ids, 1, shares.argmax(axis=1).astype(ms.int32).expand_dims(1))  # (B, 1)
+        per_image = self.truth * (own * shares).sum(axis=1) + self.spread * log_probabilities.sum(
+            axis=1
+        )
+        main = ops.gather_elements(
+            class_ids, 1, shares.argmax(axis=1).astype(ms.int32).expand_dims(1)
+        )  # (B, 1)
         hits = logits.argmax(axis=1).astype(ms.int32) == main.reshape(-1)
         return -per_image.mean(), (100.0 * hits.astype(ms.float32).mean(),)

@@ -44,7 +44,12 @@ def decode_planes(logits: Planes, constants: tuple[Tensor, ...], square: bool = 
     centre_x, centre_y = offset_x + gain * ops.sigmoid(t_x), offset_y + gain * ops.sigmoid(t_y)
     if square:
         half_w, half_h = ops.sigmoid(t_w), ops.sigmoid(t_h)
-        return centre_x, centre_y, anchor_w * (4.0 * half_w * half_w), anchor_h * (4.0 * half_h * half_h)
+        return (
+            centre_x,
+            centre_y,
+            anchor_w * (4.0 * half_w * half_w),
+            anchor_h * (4.0 * half_h * half_h),
+        )
     return (
         centre_x,
         centre_y,
@@ -53,12 +58,16 @@ def decode_planes(logits: Planes, constants: tuple[Tensor, ...], square: bool = 
     )
 
 
-def split_anchors(raw_maps: tuple[Tensor, ...], anchors_a_level: tuple[int, ...]) -> tuple[Tensor, ...]:
+def split_anchors(
+    raw_maps: tuple[Tensor, ...], anchors_per_level: tuple[int, ...]
+) -> tuple[Tensor, ...]:
     """Reshape raw maps (B, A (5 + C), H, W) to float32 (B, A, 5 + C, H W)."""
     maps = ()
-    for raw, count in zip(raw_maps, anchors_a_level):  # noqa: B905 - the graph parser knows no strict=
+    for raw, count in zip(raw_maps, anchors_per_level):  # noqa: B905 - the graph parser knows no strict=
         batch, channels, height, width = raw.shape
-        maps += (ops.cast(raw, ms.float32).reshape(batch, count, channels // count, height * width),)
+        maps += (
+            ops.cast(raw, ms.float32).reshape(batch, count, channels // count, height * width),
+        )
     return maps
 
 

@@ -7,7 +7,14 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.anchors import AnchorSet
-from mindyolo_v4.losses.assign import MATCH_IDS, MATCH_VALUES, WEIGHT_BOX, WEIGHT_CLASS, WEIGHT_OBJECT
+from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.losses.assign import (
+    MATCH_IDS,
+    MATCH_VALUES,
+    WEIGHT_BOX,
+    WEIGHT_CLASS,
+    WEIGHT_OBJECT,
+)
 from mindyolo_v4.losses.decode import (
     concat_predictions,
     decode_planes,
@@ -15,9 +22,8 @@ from mindyolo_v4.losses.decode import (
     prediction_plane,
     split_anchors,
 )
-from mindyolo_v4.losses.ignore import fits_a_truth
+from mindyolo_v4.losses.ignore import overlaps_target
 from mindyolo_v4.losses.iou import box_similarity
-from mindyolo_v4.schema.loss import LossConfig
 
 _BOX_CHANNELS = (0, 1, 2, 3)
 _OBJECT_CHANNEL = 4
@@ -37,10 +43,12 @@ class DetectionLoss(nn.Cell):
 
     part_names = ("loss_box", "loss_obj", "loss_cls")
 
-    def __init__(self, anchors: AnchorSet, num_classes: int, img_size: int, loss: LossConfig) -> None:
+    def __init__(
+        self, anchors: AnchorSet, num_classes: int, img_size: int, loss: LossConfig
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.anchors_a_level = tuple(len(level.anchor_ids) for level in anchors.levels)
+        self.anchors_per_level = tuple(len(level.anchor_ids) for level in anchors.levels)
         self.square_sizes = anchors.levels[0].box_decode == "square"
         self.box_kind = loss.box
         self.gains = (loss.box_gain, loss.obj_gain, loss.cls_gain)
@@ -49,8 +57,11 @@ class DetectionLoss(nn.Cell):
         self.ignore_class_logit = _logit(loss.ignore_class_threshold)
         self.constants = tuple(Tensor(values) for values in prediction_constants(anchors, img_size))
         sides = tuple(img_size // level.stride for level in anchors.levels)
-        starts, steps = _map_layout(sides, self.anchors_a_level, 5 + num_classes)
-        self.map_values = sum(a * (5 + num_classes) * s * s for a, s in zip(self.anchors_a_level, sides, strict=True))
+        starts, steps = _map_layout(sides, self.anchors_per_level, 5 + num_classes)
+        self.map_values = sum(
+            a * (5 + num_classes) * s * s
+            for a, s in zip(self.anchors_per_level, sides, strict=True)
+        )
         self.map_start = Tensor(starts, ms.int32)
         self.map_step = Tensor(steps, ms.int32)
         self.channel = Tensor(np.arange(_CLASS_CHANNELS + num_classes).reshape(1, -1, 1), ms.int32)
@@ -61,7 +72,11 @@ class DetectionLoss(nn.Cell):
         self.each = ops.HyperMap()
 
     def construct(
-        self, raw_maps: tuple[Tensor, ...], match_ids: Tensor, match_values: Tensor, truths_xyxy_px: Tensor
+        self,
+        raw_maps: tuple[Tensor, ...],
+        match_ids: Tensor,
+        match_values: Tensor,
+        truths_xyxy_px: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Return the total and its parts (box, objectness, class), float32 scalars.
 
@@ -69,8 +84,10 @@ class DetectionLoss(nn.Cell):
             raw_maps: (B, A (5 + C), H, W) a level, smallest stride first.
             match_ids: int32 (B, 2, P); match_values: float32 (B, 7, P); truths_xyxy_px: float32 (B, 4, T).
         """
-        maps = split_anchors(raw_maps, self.anchors_a_level)
-        prediction, class_id = self.split_ids(match_ids)  # (B, 1, P) each, as all planes of the matches
+        maps = split_anchors(raw_maps, self.anchors_per_level)
+        prediction, class_id = self.split_ids(
+            match_ids
+        )  # (B, 1, P) each, as all planes of the matches
         values = self.split_values(match_values)
         logits, classes = self._matched_logits(maps, prediction)
         trained = self._trained_as_background(maps, truths_xyxy_px)
@@ -85,12 +102,18 @@ class DetectionLoss(nn.Cell):
         )
         return box + obj + cls, (box, obj, cls)
 
-    def _matched_logits(self, maps: tuple[Tensor, ...], prediction: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _matched_logits(
+        self, maps: tuple[Tensor, ...], prediction: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Gather the logits of the matches: (t_x, t_y, t_w, t_h, t_o), each (B, 1, P), and the classes (B, C, P)."""
         batch, _, matches = prediction.shape
-        flat = self.concat_values(self.each(ops.partial(_flatten_images, batch), maps))  # (B, sum of A (5 + C) H W)
+        flat = self.concat_values(
+            self.each(ops.partial(_flatten_images, batch), maps)
+        )  # (B, sum of A (5 + C) H W)
         if flat.shape[1] != self.map_values:
-            raise ValueError("the raw maps are not those of the loss's image size, anchors and classes")
+            raise ValueError(
+                "the raw maps are not those of the loss's image size, anchors and classes"
+            )
         image = ops.cast(ops.range(0, batch, 1), ms.int32).reshape(batch, 1, 1) * flat.shape[1]
         start = ops.gather(self.map_start, prediction, 0) + image
         index = start + self.channel * ops.gather(self.map_step, prediction, 0)
@@ -98,7 +121,9 @@ class DetectionLoss(nn.Cell):
         planes = ()
         for channel in range(_CLASS_CHANNELS):
             planes += (ops.slice(logits, (0, channel, 0), (batch, 1, matches)),)
-        return planes, ops.slice(logits, (0, _CLASS_CHANNELS, 0), (batch, self.num_classes, matches))
+        return planes, ops.slice(
+            logits, (0, _CLASS_CHANNELS, 0), (batch, self.num_classes, matches)
+        )
 
     def _trained_as_background(self, maps: tuple[Tensor, ...], truths_xyxy_px: Tensor) -> Tensor:
         """Return 0 where the ignore rule holds, else 1: (B, 1, N), without gradient."""
@@ -107,23 +132,34 @@ class DetectionLoss(nn.Cell):
         for channel in _BOX_CHANNELS:
             planes += (prediction_plane(fixed, channel),)
         boxes = decode_planes(planes, self.constants, self.square_sizes)
-        ignored = fits_a_truth(boxes, truths_xyxy_px, self.ignore_threshold)
+        ignored = overlaps_target(boxes, truths_xyxy_px, self.ignore_threshold)
         if self.ignore_class_logit is not None:
             levels = ()
             for level_map in fixed:
                 batch, anchors, _, cells = level_map.shape
-                logits = ops.slice(level_map, (0, 0, _CLASS_CHANNELS, 0), (batch, anchors, self.num_classes, cells))
+                logits = ops.slice(
+                    level_map, (0, 0, _CLASS_CHANNELS, 0), (batch, anchors, self.num_classes, cells)
+                )
                 levels += (self.greatest(logits, 2).reshape(batch, 1, anchors * cells),)
             ignored = ops.logical_and(ignored, concat_predictions(levels) > self.ignore_class_logit)
         return 1.0 - ops.stop_gradient(ignored.astype(ms.float32))
 
-    def _box_term(self, logits: tuple[Tensor, ...], prediction: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+    def _box_term(
+        self, logits: tuple[Tensor, ...], prediction: Tensor, values: tuple[Tensor, ...]
+    ) -> Tensor:
         constants = self.each(ops.partial(_of_predictions, prediction), self.constants)
         boxes = decode_planes(logits[:4], constants, self.square_sizes)
-        return ops.sum(values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values[:4], self.box_kind)))
+        return ops.sum(
+            values[WEIGHT_BOX] * (1.0 - box_similarity(boxes, values[:4], self.box_kind))
+        )
 
     def _objectness_term(
-        self, maps: tuple[Tensor, ...], logits: tuple[Tensor, ...], prediction: Tensor, weight: Tensor, trained: Tensor
+        self,
+        maps: tuple[Tensor, ...],
+        logits: tuple[Tensor, ...],
+        prediction: Tensor,
+        weight: Tensor,
+        trained: Tensor,
     ) -> Tensor:
         """Sum background BCE over what is not ignored, and turn the first row of each match into BCE(t, 1)."""
         background = ops.sum(trained * ops.softplus(prediction_plane(maps, _OBJECT_CHANNEL)))
@@ -133,9 +169,13 @@ class DetectionLoss(nn.Cell):
         return background + ops.sum(weight * (restored - matched))
 
     def _class_term(self, classes: Tensor, class_id: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        negatives = ops.sum(ops.softplus(classes) - self.smoothing / 2 * classes, dim=1, keepdim=True)
+        negatives = ops.sum(
+            ops.softplus(classes) - self.smoothing / 2 * classes, dim=1, keepdim=True
+        )
         own = ops.gather_elements(classes, 1, class_id)
-        return ops.sum(values[WEIGHT_OBJECT] * negatives) - (1 - self.smoothing) * ops.sum(values[WEIGHT_CLASS] * own)
+        return ops.sum(values[WEIGHT_OBJECT] * negatives) - (1 - self.smoothing) * ops.sum(
+            values[WEIGHT_CLASS] * own
+        )
 
 
 def _flatten_images(batch: int, level_map: Tensor) -> Tensor:
@@ -155,10 +195,12 @@ def _logit(probability: float | None) -> float | None:
     return math.log(probability / (1 - probability))
 
 
-def _map_layout(sides: tuple[int, ...], anchors_a_level: tuple[int, ...], channels: int) -> tuple[list[int], list[int]]:
+def _map_layout(
+    sides: tuple[int, ...], anchors_per_level: tuple[int, ...], channels: int
+) -> tuple[list[int], list[int]]:
     """Return where each prediction's channel 0 lies in an image's concatenated raw maps, and the channels' distance."""
     starts, steps, base = [], [], 0
-    for side, anchors in zip(sides, anchors_a_level, strict=True):
+    for side, anchors in zip(sides, anchors_per_level, strict=True):
         cells = side * side
         for anchor in range(anchors):
             first = base + anchor * channels * cells

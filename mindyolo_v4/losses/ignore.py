@@ -14,7 +14,7 @@ _NO_TRUTH = 1e30
 _concat, _split_in_four, _greatest = ops.Concat(2), ops.Split(1, 4), ops.ReduceMax(keep_dims=True)
 
 
-def fits_a_truth(boxes: Planes, truths_xyxy_px: Tensor, threshold: float) -> Tensor:
+def overlaps_target(boxes: Planes, truths_xyxy_px: Tensor, threshold: float) -> Tensor:
     """Return whether the best IoU of each prediction with its image's truths exceeds `threshold`: bool (B, 1, N).
 
     I / (a_p + a_t - I) > h is I - k a_t > k a_p with k = h / (1 + h), so that only the greatest I - k a_t is kept and
@@ -43,9 +43,9 @@ def fits_a_truth(boxes: Planes, truths_xyxy_px: Tensor, threshold: float) -> Ten
     return _greatest(best, 1) > share * (w * h)
 
 
-def _chunking(elements_a_truth: int, truths: int) -> tuple[int, int]:
+def _chunking(elements_per_target: int, truths: int) -> tuple[int, int]:
     """Return the number of chunks and the truths in each."""
-    chunks = -(-truths * elements_a_truth // _CHUNK_ELEMENTS)
+    chunks = -(-truths * elements_per_target // _CHUNK_ELEMENTS)
     return chunks, -(-truths // chunks)
 
 
@@ -57,7 +57,11 @@ def _excess(sides: Planes, truths_xyxy_px: Tensor, share: float) -> Tensor:
     area = (right - left) * (bottom - top)
     cost = share * area + _NO_TRUTH * ops.cast(area <= 0, ms.float32)
     tiling = (1, 1, count)
-    width = ops.minimum(high_x, ops.tile(right, tiling)) - ops.maximum(low_x, ops.tile(left, tiling))
-    height = ops.minimum(high_y, ops.tile(bottom, tiling)) - ops.maximum(low_y, ops.tile(top, tiling))
+    width = ops.minimum(high_x, ops.tile(right, tiling)) - ops.maximum(
+        low_x, ops.tile(left, tiling)
+    )
+    height = ops.minimum(high_y, ops.tile(bottom, tiling)) - ops.maximum(
+        low_y, ops.tile(top, tiling)
+    )
     # One relu is enough: where the boxes are apart in y the product is not positive.
     return ops.relu(width) * height - ops.tile(cost, tiling)

@@ -43,7 +43,9 @@ def box_similarity(boxes: Planes, truths: Planes, kind: str) -> Tensor:
     return diou - alpha * aspect
 
 
-def _overlap_and_hull(centre: Tensor, size: Tensor, truth_centre: Tensor, truth_size: Tensor) -> tuple[Tensor, Tensor]:
+def _overlap_and_hull(
+    centre: Tensor, size: Tensor, truth_centre: Tensor, truth_size: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the signed overlap of two intervals and the length that holds both."""
     low, high = centre - size / 2, centre + size / 2
     truth_low, truth_high = truth_centre - truth_size / 2, truth_centre + truth_size / 2

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mindspore import Tensor, lazy_inline, nn, ops
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.sync_norm import batch_norm, device_count
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.model import ModelConfig
 
 ANCHORS_PER_LEVEL = 3
 LEAKY_SLOPES = {"leaky": 0.1, "leaky001": 0.01}
@@ -24,7 +24,9 @@ class ConvStyle:
     bn_eps: float
     bn_momentum: float  # weight of the OLD running statistic
     stride2_padding: str  # symmetric, or same: right and bottom only
-    fused: Path | None = None  # library of the fused normalisation and activation; None: stock operators
+    fused: Path | None = (
+        None  # library of the fused normalisation and activation; None: stock operators
+    )
     synchronised: bool = False  # batch statistics over all devices
 
 
@@ -41,7 +43,9 @@ def neck_style(model: ModelConfig) -> ConvStyle:
 def _style(model: ModelConfig, activation: str) -> ConvStyle:
     synchronised = model.sync_bn and device_count() > 1
     fused, _ = (None, "") if synchronised else choose_fused(model.cpu_fused)
-    return ConvStyle(activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused, synchronised)
+    return ConvStyle(
+        activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused, synchronised
+    )
 
 
 def choose_fused(setting: str) -> tuple[Path | None, str]:
@@ -88,8 +92,12 @@ def build_activation(name: str) -> nn.Cell:
 class ConvNormAct(nn.Cell):
     """Convolution without bias, batch normalisation, activation: (B, C, H, W) -> (B, C', H/stride, W/stride)."""
 
-    @lazy_inline(policy="front")  # graphs compile faster: blocks alike are parsed and differentiated once, then inlined
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, style: ConvStyle, stride: int = 1):
+    @lazy_inline(
+        policy="front"
+    )  # graphs compile faster: blocks alike are parsed and differentiated once, then inlined
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, style: ConvStyle, stride: int = 1
+    ):
         super().__init__()
         # At stride 1 the two padding modes are the same; at stride 2 and even size `same` pads right and bottom only.
         same = stride == 2 and style.stride2_padding == "same"
@@ -106,7 +114,9 @@ class ConvNormAct(nn.Cell):
         self.fused = style.fused is not None
         if style.fused:  # the same parameters, but `bn` activates as well
             eps, momentum = style.bn_eps, style.bn_momentum
-            self.bn = FusedNormAct(out_channels, eps, momentum, style.activation, self.act, style.fused)
+            self.bn = FusedNormAct(
+                out_channels, eps, momentum, style.activation, self.act, style.fused
+            )
         else:
             self.bn = batch_norm(out_channels, style.bn_eps, style.bn_momentum, style.synchronised)
 
@@ -136,7 +146,9 @@ class Prediction(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, pad_mode="pad", padding=0, has_bias=True)
 
 
-def squeeze_expand(in_channels: int, narrow: int, wide: int, length: int, style: ConvStyle) -> nn.SequentialCell:
+def squeeze_expand(
+    in_channels: int, narrow: int, wide: int, length: int, style: ConvStyle
+) -> nn.SequentialCell:
     """Return `length` (odd) blocks: 1x1 to `narrow` and 3x3 to `wide` channels in turn, 1x1 first and last."""
     blocks = [ConvNormAct(in_channels, narrow, 1, style)]
     for _ in range(length // 2):

@@ -2,12 +2,12 @@
 
 from mindspore import nn
 
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.errors import require
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.initialisation import initialise
 from mindyolo_v4.models.yolov4 import YoloV4
 from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
-from mindyolo_v4.schema.errors import require
-from mindyolo_v4.schema.model import ModelConfig
 
 DETECTORS = {"yolov4": YoloV4, "yolov4-silu": YoloV4, "yolov4-tiny": YoloV4Tiny}
 
@@ -25,7 +25,13 @@ def build_detector(model: ModelConfig, num_classes: int, seed: int = 0) -> nn.Ce
         UserError: the architecture is a classifier.
     """
     known = ", ".join(DETECTORS)
-    require(model.architecture in DETECTORS, "model.architecture", "not a detector", model.architecture, known)
+    require(
+        model.architecture in DETECTORS,
+        "model.architecture",
+        "not a detector",
+        model.architecture,
+        known,
+    )
     network = DETECTORS[model.architecture](model, num_classes)
     initialise(network, seed, model.objectness_prior)
     return network
@@ -38,7 +44,9 @@ def build_classifier(model: ModelConfig, num_classes: int, seed: int = 0) -> CSP
         UserError: the architecture is a detector.
     """
     is_classifier = model.architecture == "cspdarknet53"
-    require(is_classifier, "model.architecture", "not a classifier", model.architecture, "cspdarknet53")
+    require(
+        is_classifier, "model.architecture", "not a classifier", model.architecture, "cspdarknet53"
+    )
     network = CSPDarknet53Classifier(model, num_classes)
     initialise(network, seed)
     return network

@@ -2,9 +2,9 @@
 
 from mindspore import Tensor, nn
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import backbone_style
 from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
-from mindyolo_v4.schema.model import ModelConfig
 
 
 class CSPDarknet53Classifier(nn.Cell):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from mindspore import Tensor, nn, ops
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Residual, scale_blocks, scale_channels
-from mindyolo_v4.schema.model import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class CSPStage(nn.Cell):
     def __init__(self, in_channels: int, stage: Stage, model: ModelConfig, style: ConvStyle):
         super().__init__()
         channels, branch, hidden = (
-            scale_channels(count, model.width) for count in (stage.channels, stage.branch, stage.hidden)
+            scale_channels(count, model.width)
+            for count in (stage.channels, stage.branch, stage.hidden)
         )
         blocks = scale_blocks(stage.blocks, model.depth)
         self.down = ConvNormAct(in_channels, channels, 3, style, stride=2)
@@ -55,7 +56,9 @@ class CSPDarknet53(nn.Cell):
 
     def __init__(self, model: ModelConfig, style: ConvStyle):
         super().__init__()
-        stem, *channels = (scale_channels(c, model.width) for c in (STEM_CHANNELS, *(s.channels for s in STAGES)))
+        stem, *channels = (
+            scale_channels(c, model.width) for c in (STEM_CHANNELS, *(s.channels for s in STAGES))
+        )
         self.stem = ConvNormAct(3, stem, 3, style)
         self.stage1 = CSPStage(stem, STAGES[0], model, style)
         self.stage2 = CSPStage(channels[0], STAGES[1], model, style)

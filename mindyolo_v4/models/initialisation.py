@@ -26,7 +26,9 @@ def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> N
     for name, cell in network.cells_and_names():
         if isinstance(cell, Prediction):
             rng = _generator(seed, f"{name}.weight")
-            _assign(cell.weight, PREDICTION_STD * rng.standard_normal(cell.weight.shape, np.float32))
+            _assign(
+                cell.weight, PREDICTION_STD * rng.standard_normal(cell.weight.shape, np.float32)
+            )
             _assign(cell.bias, _prediction_bias(cell.out_channels, objectness_prior))
         elif isinstance(cell, nn.Conv2d | nn.Dense):
             rng = _generator(seed, f"{name}.weight")

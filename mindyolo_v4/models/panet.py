@@ -2,9 +2,15 @@
 
 from mindspore import Tensor, nn, ops
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.pooling import pyramid_pools
-from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, scale_channels, squeeze_expand, upsample_twice
-from mindyolo_v4.schema.model import ModelConfig
+from mindyolo_v4.models.blocks import (
+    ConvNormAct,
+    ConvStyle,
+    scale_channels,
+    squeeze_expand,
+    upsample_twice,
+)
 
 
 class SpatialPyramid(nn.Cell):
@@ -30,7 +36,9 @@ class PathAggregation(nn.Cell):
     def __init__(self, in_channels: tuple[int, int, int], model: ModelConfig, style: ConvStyle):
         super().__init__()
         in3, in4, in5 = in_channels
-        c128, c256, c512, c1024 = (scale_channels(count, model.width) for count in (128, 256, 512, 1024))
+        c128, c256, c512, c1024 = (
+            scale_channels(count, model.width) for count in (128, 256, 512, 1024)
+        )
         self.pre_spp = squeeze_expand(in5, c512, c1024, 3, style)
         self.spp = SpatialPyramid(c512)
         self.post_spp = squeeze_expand(4 * c512, c512, c1024, 3, style)
@@ -48,10 +56,16 @@ class PathAggregation(nn.Cell):
         self.bottomup5 = squeeze_expand(2 * c512, c512, c1024, 5, style)
         self.out_channels = (c128, c256, c512)
 
-    def construct(self, map8: Tensor, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(
+        self, map8: Tensor, map16: Tensor, map32: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         top5 = self.post_spp(self.spp(self.pre_spp(map32)))
-        top4 = self.topdown4(ops.concat((self.lateral4(map16), upsample_twice(self.reduce5(top5))), axis=1))
-        out3 = self.topdown3(ops.concat((self.lateral3(map8), upsample_twice(self.reduce4(top4))), axis=1))
+        top4 = self.topdown4(
+            ops.concat((self.lateral4(map16), upsample_twice(self.reduce5(top5))), axis=1)
+        )
+        out3 = self.topdown3(
+            ops.concat((self.lateral3(map8), upsample_twice(self.reduce4(top4))), axis=1)
+        )
         out4 = self.bottomup4(ops.concat((self.down3(out3), top4), axis=1))
         out5 = self.bottomup5(ops.concat((self.down4(out4), top5), axis=1))
         return out3, out4, out5

@@ -47,7 +47,9 @@ class ReducedNorm(nn.BatchNorm2d):
         variance = ops.relu(square - mean * mean)  # rounding can make a constant channel's negative
         images, _, height, width = x.shape
         count = images * height * width * self.devices
-        self._track(ops.stop_gradient(mean), ops.stop_gradient(variance) * (count / max(count - 1, 1)))
+        self._track(
+            ops.stop_gradient(mean), ops.stop_gradient(variance) * (count / max(count - 1, 1))
+        )
         scale = self.gamma * ops.rsqrt(variance + self.eps)
         shift = self.beta - mean * scale
         return (wide * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)).astype(x.dtype)
@@ -55,4 +57,7 @@ class ReducedNorm(nn.BatchNorm2d):
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics; like the stock operator's, the variance is the unbiased one."""
         ops.assign(self.moving_mean, self.moving_mean + self.new_weight * (mean - self.moving_mean))
-        ops.assign(self.moving_variance, self.moving_variance + self.new_weight * (variance - self.moving_variance))
+        ops.assign(
+            self.moving_variance,
+            self.moving_variance + self.new_weight * (variance - self.moving_variance),
+        )

@@ -2,6 +2,7 @@
 
 from mindspore import Tensor, nn
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import (
     ConvNormAct,
     ConvStyle,
@@ -12,13 +13,18 @@ from mindyolo_v4.models.blocks import (
 )
 from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
 from mindyolo_v4.models.panet import PathAggregation
-from mindyolo_v4.schema.model import ModelConfig
 
 
 class YoloV4Head(nn.Cell):
     """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
 
-    def __init__(self, in_channels: tuple[int, int, int], num_classes: int, model: ModelConfig, style: ConvStyle):
+    def __init__(
+        self,
+        in_channels: tuple[int, int, int],
+        num_classes: int,
+        model: ModelConfig,
+        style: ConvStyle,
+    ):
         super().__init__()
         c256, c512, c1024 = (scale_channels(count, model.width) for count in (256, 512, 1024))
         self.expand3 = ConvNormAct(in_channels[0], c256, 3, style)
@@ -28,7 +34,9 @@ class YoloV4Head(nn.Cell):
         self.expand5 = ConvNormAct(in_channels[2], c1024, 3, style)
         self.predict5 = Prediction(c1024, num_classes)
 
-    def construct(self, map8: Tensor, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(
+        self, map8: Tensor, map16: Tensor, map32: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         return (
             self.predict3(self.expand3(map8)),
             self.predict4(self.expand4(map16)),

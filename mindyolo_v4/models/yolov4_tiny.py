@@ -2,6 +2,7 @@
 
 from mindspore import Tensor, nn, ops
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import (
     ConvNormAct,
     ConvStyle,
@@ -11,7 +12,6 @@ from mindyolo_v4.models.blocks import (
     scale_channels,
     upsample_twice,
 )
-from mindyolo_v4.schema.model import ModelConfig
 
 
 class TinyBlock(nn.Cell):
@@ -39,7 +39,9 @@ class TinyBackbone(nn.Cell):
 
     def __init__(self, model: ModelConfig, style: ConvStyle):
         super().__init__()
-        c32, c64, c128, c256, c512 = (scale_channels(count, model.width) for count in (32, 64, 128, 256, 512))
+        c32, c64, c128, c256, c512 = (
+            scale_channels(count, model.width) for count in (32, 64, 128, 256, 512)
+        )
         self.stem0 = ConvNormAct(3, c32, 3, style, stride=2)
         self.stem1 = ConvNormAct(c32, c64, 3, style, stride=2)
         self.block1 = TinyBlock(c64, c64, style)
@@ -74,7 +76,9 @@ class TinyNeck(nn.Cell):
 class TinyHead(nn.Cell):
     """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
 
-    def __init__(self, in_channels: tuple[int, int], num_classes: int, model: ModelConfig, style: ConvStyle):
+    def __init__(
+        self, in_channels: tuple[int, int], num_classes: int, model: ModelConfig, style: ConvStyle
+    ):
         super().__init__()
         c256, c512 = (scale_channels(count, model.width) for count in (256, 512))
         self.expand4 = ConvNormAct(in_channels[0], c256, 3, style)

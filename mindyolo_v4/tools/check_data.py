@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import resize_geometry
-from mindyolo_v4.command_line import build_parser, parse, run_command
-from mindyolo_v4.config import load_config
-from mindyolo_v4.data.readers import read_split, warning_lines
+from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.data.readers.split import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset, ImageRecord
-from mindyolo_v4.schema.data import DataConfig
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.errors import UserError
 
 _PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 _SPLITS = ("train", "val", "test")
@@ -24,13 +24,17 @@ _SPLITS = ("train", "val", "test")
 
 def main(argv: Sequence[str]) -> int:
     """Print what every configured split holds; return the exit status."""
-    parser = build_parser("check_data", "Read a data set as training would and tell what is in it.", ("data_dir",))
+    parser = build_parser(
+        "check_data", "Read a data set as training would and tell what is in it.", ("data_dir",)
+    )
     arguments = parse(parser, argv)
     data = load_config(arguments.config, arguments.overrides).data
     locations = {"train": data.train, "val": data.val, "test": data.test}
     splits = [split for split in _SPLITS if locations[split] is not None]
     if not splits:
-        raise UserError("data.train", "missing", expected="at least one of data.train, data.val, data.test")
+        raise UserError(
+            "data.train", "missing", expected="at least one of data.train, data.val, data.test"
+        )
     datasets = {split: read_split(data, split) for split in splits}
     print(describe_datasets(datasets, data))
     return 0
@@ -38,10 +42,19 @@ def main(argv: Sequence[str]) -> int:
 
 def describe_datasets(datasets: dict[str, Dataset], data: DataConfig) -> str:
     """Return the report on the splits as text."""
-    lines = [f"data set {data.root} ({data.format})", "", *_split_table(datasets), "", *_class_table(datasets)]
+    lines = [
+        f"data set {data.root} ({data.format})",
+        "",
+        *_split_table(datasets),
+        "",
+        *_class_table(datasets),
+    ]
     for split, dataset in datasets.items():
         lines += ["", *_size_table(split, dataset, data)]
-    notes = [*set_warnings(datasets, data), *(line for d in datasets.values() for line in warning_lines(d))]
+    notes = [
+        *set_warnings(datasets, data),
+        *(line for d in datasets.values() for line in warning_lines(d)),
+    ]
     lines += ["", "warnings", *(f"  {note}" for note in notes)] if notes else ["", "no warnings"]
     return "\n".join(lines)
 
@@ -51,9 +64,13 @@ def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
     warnings = []
     names = list(datasets)
     for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-        shared = {r.path for r in datasets[first].records} & {r.path for r in datasets[second].records}
+        shared = {r.path for r in datasets[first].records} & {
+            r.path for r in datasets[second].records
+        }
         if shared:
-            warnings.append(f"{len(shared)} images are in {first} and in {second}, such as {min(shared)}")
+            warnings.append(
+                f"{len(shared)} images are in {first} and in {second}, such as {min(shared)}"
+            )
         if datasets[first].class_names != datasets[second].class_names:
             warnings.append(f"classes of {first} and {second} differ")
     if "train" in datasets:
@@ -61,10 +78,14 @@ def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
         counts = class_counts(train)
         absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
         if absent:
-            warnings.append(f"{len(absent)} classes have no box to train on: {', '.join(absent[:10])}")
+            warnings.append(
+                f"{len(absent)} classes have no box to train on: {', '.join(absent[:10])}"
+            )
         most = max(_trained(record) for record in train.records)
         if most > data.max_truths:
-            warnings.append(f"an image has {most} truths, more than data.max_truths {data.max_truths}")
+            warnings.append(
+                f"an image has {most} truths, more than data.max_truths {data.max_truths}"
+            )
     return warnings
 
 
@@ -91,7 +112,9 @@ def _trained(record: ImageRecord) -> int:
 
 
 def _split_table(datasets: dict[str, Dataset]) -> list[str]:
-    lines = [f"{'split':<6}{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most an image':>15}  source"]
+    lines = [
+        f"{'split':<6}{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most an image':>15}  source"
+    ]
     for split, dataset in datasets.items():
         trained = [_trained(record) for record in dataset.records]
         ignored = sum(int(record.ignore.sum()) for record in dataset.records)
@@ -120,7 +143,10 @@ def _size_table(split: str, dataset: Dataset, data: DataConfig) -> list[str]:
     lines = [title, f"{'':<10}" + "".join(f"{p:>8}%" for p in _PERCENTILES)]
     rows = {"width": sizes[:, 0], "height": sizes[:, 1], "root area": np.sqrt(sizes.prod(axis=1))}
     for name, values in rows.items():
-        lines.append(f"{name:<10}" + "".join(f"{value:>9.1f}" for value in np.percentile(values, _PERCENTILES)))
+        lines.append(
+            f"{name:<10}"
+            + "".join(f"{value:>9.1f}" for value in np.percentile(values, _PERCENTILES))
+        )
     return lines
 
 

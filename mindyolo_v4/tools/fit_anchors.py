@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import shape_iou
-from mindyolo_v4.command_line import build_parser, parse, run_command
-from mindyolo_v4.config import load_config
-from mindyolo_v4.data.readers import read_split
-from mindyolo_v4.schema.errors import UserError, require
+from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.tools.check_data import box_sizes
 
 _STARTS = 8  # k-means ends in a local optimum: the best of this many random starts is kept
@@ -24,24 +24,42 @@ _SAMPLE = 50_000  # boxes; more change no anchor by a pixel and only cost time
 
 def main(argv: Sequence[str]) -> int:
     """Print the fitted anchors as a line for the recipe, beside the present ones; return the exit status."""
-    parser = build_parser("fit_anchors", "Fit anchors to the training boxes.", ("data_dir", "img_size", "seed"))
-    parser.add_argument("--clusters", type=int, help="number of anchors; default: as many as the network has")
+    parser = build_parser(
+        "fit_anchors", "Fit anchors to the training boxes.", ("data_dir", "img_size", "seed")
+    )
+    parser.add_argument(
+        "--clusters", type=int, help="number of anchors; default: as many as the network has"
+    )
     arguments = parse(parser, argv)
     config = load_config(arguments.config, arguments.overrides)
-    require(config.model.architecture != "cspdarknet53", "model.architecture", "has no anchors", "cspdarknet53")
+    require(
+        config.model.architecture != "cspdarknet53",
+        "model.architecture",
+        "has no anchors",
+        "cspdarknet53",
+    )
     present = np.array(anchor_set(config.model).anchors_wh_px)
     clusters = arguments.options["clusters"]
     clusters = len(present) if clusters is None else int(str(clusters))
     sizes = box_sizes(read_split(config.data, "train", check_headers=False), config.data)
     distinct = len(np.unique(sizes, axis=0))
     if not 1 <= clusters <= distinct:
-        raise UserError("--clusters", "out of range", clusters, f"1 to {distinct}, the number of different box sizes")
-    fitted = np.maximum(np.rint(fit_anchors(sizes, clusters, np.random.default_rng(config.seed))), 1)
+        raise UserError(
+            "--clusters",
+            "out of range",
+            clusters,
+            f"1 to {distinct}, the number of different box sizes",
+        )
+    fitted = np.maximum(
+        np.rint(fit_anchors(sizes, clusters, np.random.default_rng(config.seed))), 1
+    )
     threshold = config.loss.anchor_threshold
     print(f"{len(sizes)} boxes of data.train, {config.data.resize} to {config.data.img_size} px")
     for name, anchors in (("present", present), ("fitted", fitted)):
         mean, share = anchor_quality(sizes, anchors, threshold)
-        print(f"{name:<8} mean best IoU {mean:.4f}, best IoU > {threshold:g} for {share:.2%} of the boxes")
+        print(
+            f"{name:<8} mean best IoU {mean:.4f}, best IoU > {threshold:g} for {share:.2%} of the boxes"
+        )
     pairs = ", ".join(f"[{width:.0f}, {height:.0f}]" for width, height in fitted)
     print(f"model: {{anchors_wh_px: [{pairs}]}}")
     return 0
@@ -57,7 +75,9 @@ def anchor_quality(
     return float(best.mean()), float((best > threshold).mean())
 
 
-def fit_anchors(sizes_wh_px: NDArray[np.floating], clusters: int, rng: np.random.Generator) -> NDArray[np.floating]:
+def fit_anchors(
+    sizes_wh_px: NDArray[np.floating], clusters: int, rng: np.random.Generator
+) -> NDArray[np.floating]:
     """Cluster box sizes (N, 2) by k-means with distance 1 - shape IoU; return centres (clusters, 2) by ascending area.
 
     YOLO9000 (arXiv:1612.08242), section 2; started as k-means++ (Arthur and Vassilvitskii, 2007).
@@ -75,19 +95,25 @@ def fit_anchors(sizes_wh_px: NDArray[np.floating], clusters: int, rng: np.random
     return centres[np.argsort(centres.prod(axis=1), kind="stable")]
 
 
-def _first_centres(sizes: NDArray[np.floating], clusters: int, rng: np.random.Generator) -> NDArray[np.floating]:
+def _first_centres(
+    sizes: NDArray[np.floating], clusters: int, rng: np.random.Generator
+) -> NDArray[np.floating]:
     """Draw centres among the sizes, each with probability proportional to the squared distance to those drawn."""
     centres = [sizes[rng.integers(len(sizes))]]
     distance = 1 - shape_iou(sizes, centres[0][None])[:, 0]
     while len(centres) < clusters:
         weight = np.maximum(distance, 0) ** 2
-        chances = weight / weight.sum() if weight.any() else None  # None: every size is a centre already
+        chances = (
+            weight / weight.sum() if weight.any() else None
+        )  # None: every size is a centre already
         centres.append(sizes[rng.choice(len(sizes), p=chances)])
         distance = np.minimum(distance, 1 - shape_iou(sizes, centres[-1][None])[:, 0])
     return np.array(centres)
 
 
-def _improve(sizes: NDArray[np.floating], centres: NDArray[np.floating]) -> tuple[float, NDArray[np.floating]]:
+def _improve(
+    sizes: NDArray[np.floating], centres: NDArray[np.floating]
+) -> tuple[float, NDArray[np.floating]]:
     """Alternate assignment and means; return the best (mean IoU, centres) met.
 
     The mean does not strictly minimise 1 - IoU, so rounds may also make it worse; the best is kept.
@@ -103,7 +129,9 @@ def _improve(sizes: NDArray[np.floating], centres: NDArray[np.floating]) -> tupl
             break
         owners = new_owners
         members = np.bincount(owners, minlength=len(centres))
-        sums = np.stack([np.bincount(owners, sizes[:, side], minlength=len(centres)) for side in (0, 1)], axis=1)
+        sums = np.stack(
+            [np.bincount(owners, sizes[:, side], minlength=len(centres)) for side in (0, 1)], axis=1
+        )
         # A centre that lost all its members stays where it is.
         centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
     return best

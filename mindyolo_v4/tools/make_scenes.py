@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
-from mindyolo_v4.command_line import Parser, run_command
-from mindyolo_v4.schema.errors import UserError, require_range
-from mindyolo_v4.tools.scene_paint import add_noise, draw_background, draw_distractors, pick_color, shade
+from mindyolo_v4.config.command_line import Parser, run_command
+from mindyolo_v4.errors import UserError, require_range
+from mindyolo_v4.tools.scene_paint import (
+    add_noise,
+    draw_background,
+    draw_distractors,
+    pick_color,
+    shade,
+)
 from mindyolo_v4.tools.scene_shapes import CLASS_NAMES, shape_outline
 
 Image = NDArray[np.uint8]
@@ -52,7 +58,9 @@ class SceneSet:
         require_range("--seed", self.seed, 0, 2**32 - 1)
 
 
-def draw_scene(rng: np.random.Generator, size: int) -> tuple[Image, NDArray[np.float32], NDArray[np.int64]]:
+def draw_scene(
+    rng: np.random.Generator, size: int
+) -> tuple[Image, NDArray[np.float32], NDArray[np.int64]]:
     """Draw one picture of 3 to 12 objects.
 
     A box holds exactly the pixels that its object was drawn on. Smaller objects are drawn over larger ones; no two
@@ -91,21 +99,33 @@ class _Scene:
 
     def has_room(self, box: tuple[int, int, int, int], drawn: NDArray[np.bool_]) -> bool:
         """Say whether an object there leaves all others visible and its box distinct."""
-        if self.boxes and pairwise_iou(np.array([box], float), np.array(self.boxes, float)).max() > MAX_IOU:
+        if (
+            self.boxes
+            and pairwise_iou(np.array([box], float), np.array(self.boxes, float)).max() > MAX_IOU
+        ):
             return False
         hidden = np.bincount(self._region(self.owner, box)[drawn], minlength=len(self.drawn_px))
         return all(
-            self.visible_px[k] - hidden[k] >= MIN_VISIBLE * self.drawn_px[k] for k in range(1, len(self.drawn_px))
+            self.visible_px[k] - hidden[k] >= MIN_VISIBLE * self.drawn_px[k]
+            for k in range(1, len(self.drawn_px))
         )
 
-    def draw(self, box: tuple[int, int, int, int], class_id: int, coverage: Image, paint: NDArray[np.float32]) -> None:
+    def draw(
+        self,
+        box: tuple[int, int, int, int],
+        class_id: int,
+        coverage: Image,
+        paint: NDArray[np.float32],
+    ) -> None:
         """Blend `paint` (h, w, 3) into the box by `coverage` (h, w) and book the object."""
         region, owner = self._region(self.image, box), self._region(self.owner, box)
         share = coverage[:, :, None].astype(np.float32) / 255
         region[:] = np.rint(region + share * (paint - region)).astype(np.uint8)
         drawn = coverage >= _DRAWN
         hidden = np.bincount(owner[drawn], minlength=len(self.drawn_px))
-        self.visible_px = [seen - int(lost) for seen, lost in zip(self.visible_px, hidden, strict=True)]
+        self.visible_px = [
+            seen - int(lost) for seen, lost in zip(self.visible_px, hidden, strict=True)
+        ]
         owner[drawn] = len(self.drawn_px)
         self.drawn_px.append(int(drawn.sum()))
         self.visible_px.append(int(drawn.sum()))
@@ -148,7 +168,9 @@ def _coverage(outline: NDArray[np.float64], side: float, largest: int) -> Image:
     width, height = (np.ceil(np.ptp(corners, axis=0)) + 3).astype(int)
     fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
     cv2.fillPoly(fine, [np.rint(corners * _SUPERSAMPLING).astype(np.int32)], (255,))
-    coverage = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    coverage = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(
+        np.uint8
+    )
     rows = np.flatnonzero((coverage >= _DRAWN).any(axis=1))
     columns = np.flatnonzero((coverage >= _DRAWN).any(axis=0))
     return coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -171,10 +193,14 @@ def write_scenes(output: Path, scenes: SceneSet) -> bool:
     unfinished = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        for split_number, (split, count) in enumerate((("train", scenes.train), ("val", scenes.val))):
+        for split_number, (split, count) in enumerate(
+            (("train", scenes.train), ("val", scenes.val))
+        ):
             _write_split(unfinished, split, count, (scenes.seed, split_number), scenes.img_size)
         (unfinished / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n", encoding="utf-8")
-        (unfinished / _CARD).write_text(json.dumps(asdict(scenes), indent=2) + "\n", encoding="utf-8")
+        (unfinished / _CARD).write_text(
+            json.dumps(asdict(scenes), indent=2) + "\n", encoding="utf-8"
+        )
         if output.is_dir():
             output.rmdir()
         unfinished.rename(output)
@@ -210,28 +236,57 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
     except ValueError:
         raise UserError(card, "not a JSON file", expected=advice) from None
     if found != asdict(scenes):
-        raise UserError(output, "holds another scene set", json.dumps(found), json.dumps(asdict(scenes)))
+        raise UserError(
+            output, "holds another scene set", json.dumps(found), json.dumps(asdict(scenes))
+        )
     for split, count in (("train", scenes.train), ("val", scenes.val)):
         for index in range(count):
             for name in (f"images/{split}/{index:05d}.jpg", f"labels/{split}/{index:05d}.txt"):
                 if not (output / name).is_file():
                     raise UserError(
-                        output / name, "missing from the scene set", expected="all its files, or a new folder"
+                        output / name,
+                        "missing from the scene set",
+                        expected="all its files, or a new folder",
                     )
 
 
 def main(argv: Sequence[str]) -> int:
     """Generate a scene set as the command line says; return the exit status."""
     parser = Parser(
-        prog="python -m mindyolo_v4.tools.make_scenes", description="Generate pictures of shapes with boxes."
+        prog="python -m mindyolo_v4.tools.make_scenes",
+        description="Generate pictures of shapes with boxes.",
     )
     parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="folder of the data set; new or empty"
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder of the data set; new or empty",
     )
-    parser.add_argument("--train", type=int, default=1200, metavar="N", help="training pictures (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=100, metavar="N", help="validation pictures (default: %(default)s)")
-    parser.add_argument("--img_size", type=int, default=320, metavar="PX", help="side in pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)")
+    parser.add_argument(
+        "--train",
+        type=int,
+        default=1200,
+        metavar="N",
+        help="training pictures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--val",
+        type=int,
+        default=100,
+        metavar="N",
+        help="validation pictures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--img_size",
+        type=int,
+        default=320,
+        metavar="PX",
+        help="side in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)"
+    )
     values = parser.parse_args(argv)
     scenes = SceneSet(values.train, values.val, values.img_size, values.seed)
     written = write_scenes(values.output, scenes)

@@ -20,7 +20,9 @@ def draw_background(rng: np.random.Generator, size: int) -> Image:
     along = (along - along.min()) / np.ptp(along)
     colors = rng.uniform(20, 235, (int(rng.integers(2, 4)), 3))
     stops = np.linspace(0, 1, len(colors))
-    canvas = np.stack([np.interp(along, stops, colors[:, k]) for k in range(3)], axis=-1).astype(np.float32)
+    canvas = np.stack([np.interp(along, stops, colors[:, k]) for k in range(3)], axis=-1).astype(
+        np.float32
+    )
     coarse = rng.normal(0, rng.uniform(0, 22), (int(rng.integers(4, 24)),) * 2).astype(np.float32)
     canvas += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)[:, :, None]
     if rng.random() < 0.3:
@@ -46,7 +48,9 @@ def _draw_blob(rng: np.random.Generator, image: Image) -> None:
     spread = rng.uniform(0.04, 0.15, 2) * size
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
     centre = rng.uniform(0, size, 2)
-    cloud = np.exp(-(((rows - centre[0]) / spread[0]) ** 2) - ((columns - centre[1]) / spread[1]) ** 2)
+    cloud = np.exp(
+        -(((rows - centre[0]) / spread[0]) ** 2) - ((columns - centre[1]) / spread[1]) ** 2
+    )
     share = (cloud * rng.uniform(0.3, 0.8))[:, :, None]
     image[:] = np.clip(image + share * (rng.uniform(0, 255, 3) - image), 0, 255).astype(np.uint8)
 
@@ -54,7 +58,9 @@ def _draw_blob(rng: np.random.Generator, image: Image) -> None:
 def _draw_speckle(rng: np.random.Generator, image: Image) -> None:
     """Scatter dots of one colour, far smaller than any object, around a place."""
     size = image.shape[0]
-    places = rng.normal(rng.uniform(0, size, 2), rng.uniform(0.03, 0.12) * size, (int(rng.integers(15, 60)), 2))
+    places = rng.normal(
+        rng.uniform(0, size, 2), rng.uniform(0.03, 0.12) * size, (int(rng.integers(15, 60)), 2)
+    )
     color = _random_color(rng)
     for x, y in places.astype(int).tolist():
         cv2.circle(image, (x, y), int(rng.integers(1, 3)), color, cv2.FILLED, cv2.LINE_AA)
@@ -72,7 +78,17 @@ def _draw_stroke(rng: np.random.Generator, image: Image) -> None:
         x, y = rng.integers(0, size, 2).tolist()
         axes = rng.integers(8, max(9, size // 6), 2).tolist()
         start, sweep = rng.uniform(0, 360), rng.uniform(50, 200)
-        cv2.ellipse(image, (x, y), axes, rng.uniform(0, 180), start, start + sweep, color, width, cv2.LINE_AA)
+        cv2.ellipse(
+            image,
+            (x, y),
+            axes,
+            rng.uniform(0, 180),
+            start,
+            start + sweep,
+            color,
+            width,
+            cv2.LINE_AA,
+        )
     else:
         corners = int(rng.integers(3, 6))
         steps = rng.uniform(-0.12, 0.12, (corners, 2)) * size
@@ -88,7 +104,9 @@ def pick_color(rng: np.random.Generator, under: NDArray[np.floating]) -> NDArray
             return color
 
 
-def shade(rng: np.random.Generator, color: NDArray[np.float64], coverage: Image) -> NDArray[np.float32]:
+def shade(
+    rng: np.random.Generator, color: NDArray[np.float64], coverage: Image
+) -> NDArray[np.float32]:
     """Return the paint (h, w, 3) of one object: its colour, brighter to one side, now and then with a rim."""
     height, width = coverage.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -96,7 +114,9 @@ def shade(rng: np.random.Generator, color: NDArray[np.float64], coverage: Image)
     light = tilt[0] * (rows / height - 0.5) + tilt[1] * (columns / width - 0.5)
     paint = (color + light[:, :, None]).astype(np.float32)
     if rng.random() < 0.3:
-        inside = cv2.erode(coverage, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+        inside = cv2.erode(
+            coverage, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=(0,)
+        )
         paint[inside < 128] *= 0.6
     return np.clip(paint, 0, 255)
 

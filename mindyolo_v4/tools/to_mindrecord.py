@@ -17,27 +17,37 @@ import numpy as np
 from mindspore.mindrecord import FileReader, FileWriter
 from tqdm import tqdm
 
-from mindyolo_v4.command_line import build_parser, parse, run_command
-from mindyolo_v4.config import load_config
+from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.image_ops import read_encoded
-from mindyolo_v4.data.imagenet import read_imagenet
-from mindyolo_v4.data.mindrecord import INDEX_VERSION, index_path
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.data.images import read_encoded
+from mindyolo_v4.data.readers.imagenet import read_imagenet
+from mindyolo_v4.data.readers.mindrecord import INDEX_VERSION, index_path
+from mindyolo_v4.errors import UserError
 
-IMAGES_A_SHARD = 10_000
+IMAGES_PER_SHARD = 10_000
 WRITE_AT_ONCE = 64  # images handed to MindRecord in one call
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "string"}}
 
 
 def main(argv: Sequence[str]) -> int:
     """Pack a split, or go on where an interrupted command stopped; return the exit status."""
-    parser = build_parser("to_mindrecord", "Pack a split into MindRecord files.", ("data_dir", "data_path", "split"))
-    parser.add_argument("--output", help="folder for the files; the value of data.mindrecord afterwards")
-    parser.add_argument("--shards", help=f"number of files; default: one for {IMAGES_A_SHARD} images")
+    parser = build_parser(
+        "to_mindrecord", "Pack a split into MindRecord files.", ("data_dir", "data_path", "split")
+    )
+    parser.add_argument(
+        "--output", help="folder for the files; the value of data.mindrecord afterwards"
+    )
+    parser.add_argument(
+        "--shards", help=f"number of files; default: one for {IMAGES_PER_SHARD} images"
+    )
     arguments = parse(parser, argv)
     if arguments.config is None:
-        for key, text in (("data.format", "imagenet"), ("data.train", "train"), ("data.val", "val")):
+        for key, text in (
+            ("data.format", "imagenet"),
+            ("data.train", "train"),
+            ("data.val", "val"),
+        ):
             arguments = arguments.with_default(key, text)
     if arguments.options["output"] is None:
         raise UserError("--output", "missing", expected="a folder")
@@ -46,13 +56,15 @@ def main(argv: Sequence[str]) -> int:
     count = _shard_count(arguments.options["shards"], len(dataset))
     packing = Packing(dataset, config.evaluate.split, Path(str(arguments.options["output"])), count)
     packing.run()
-    print(f"{len(dataset)} images of {dataset.source} in {count} files, every checksum right: {packing.folder}")
+    print(
+        f"{len(dataset)} images of {dataset.source} in {count} files, every checksum right: {packing.folder}"
+    )
     return 0
 
 
 def _shard_count(text: Any, images: int) -> int:
     if text is None:
-        return -(-images // IMAGES_A_SHARD)
+        return -(-images // IMAGES_PER_SHARD)
     if not str(text).isdecimal() or not 0 < int(text) <= images:
         raise UserError("--shards", "not a number of files", text, f"1 to {images}")
     return int(text)
@@ -72,7 +84,9 @@ class Packing:
         self.folder.mkdir(parents=True, exist_ok=True)
         bounds = np.linspace(0, len(self.dataset), self.shards + 1).astype(np.int64)
         pieces = []
-        with tqdm(total=len(self.dataset), unit="image", desc=f"packing {self.split}", disable=None) as bar:
+        with tqdm(
+            total=len(self.dataset), unit="image", desc=f"packing {self.split}", disable=None
+        ) as bar:
             for number in range(self.shards):
                 images = range(int(bounds[number]), int(bounds[number + 1]))
                 piece = self._finished(number, images)
@@ -107,12 +121,17 @@ class Packing:
         writer.add_schema(_SCHEMA, "images as they are, classes and file names")
         sums, lengths = [], []
         for start in range(images.start, images.stop, WRITE_AT_ONCE):
-            rows = [self._row(image) for image in range(start, min(start + WRITE_AT_ONCE, images.stop))]
+            rows = [
+                self._row(image) for image in range(start, min(start + WRITE_AT_ONCE, images.stop))
+            ]
             writer.write_raw_data(rows)
             sums += [crc32(row["image"]) for row in rows]
             lengths += [len(row["image"]) for row in rows]
         writer.commit()
-        for written in (path, path.with_name(f"{path.name}.db")):  # the index that MindRecord keeps beside a file
+        for written in (
+            path,
+            path.with_name(f"{path.name}.db"),
+        ):  # the index that MindRecord keeps beside a file
             written.chmod(0o644)
         piece = {
             "names": self.dataset.names[images.start : images.stop],
@@ -125,7 +144,9 @@ class Packing:
         held = reader.len()
         reader.close()
         if held != len(images) or not self._is_right(path, piece):
-            raise UserError(path, "does not hold what was written to it", held, f"{len(images)} images")
+            raise UserError(
+                path, "does not hold what was written to it", held, f"{len(images)} images"
+            )
         _save(self._piece_path(number), piece)
         return piece
 
@@ -137,25 +158,41 @@ class Packing:
     def _locate(self, path: Path, images: range) -> np.ndarray:
         """Find each image's bytes in the file: in their order, as MindRecord writes them, else anywhere."""
         offsets, cursor = [], 0
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             for image in images:
                 encoded = self.dataset.encoded(image).tobytes()
                 place = content.find(encoded, cursor)
                 place = content.find(encoded) if place < 0 else place
                 if place < 0:
-                    raise UserError(path, "does not hold the bytes of an image", str(self.dataset.path(image)))
+                    raise UserError(
+                        path, "does not hold the bytes of an image", str(self.dataset.path(image))
+                    )
                 offsets.append(place)
                 cursor = place + len(encoded)
         return np.array(offsets, np.int64)
 
     def _is_right(self, path: Path, piece: dict[str, np.ndarray]) -> bool:
         """Tell whether every image read back from the file has its checksum."""
-        rows = zip(piece["offsets"].tolist(), piece["lengths"].tolist(), piece["crc32"].tolist(), strict=True)
-        return all(crc32(read_encoded(path, offset, length)) == expected for offset, length, expected in rows)
+        rows = zip(
+            piece["offsets"].tolist(),
+            piece["lengths"].tolist(),
+            piece["crc32"].tolist(),
+            strict=True,
+        )
+        return all(
+            crc32(read_encoded(path, offset, length)) == expected
+            for offset, length, expected in rows
+        )
 
     def _write_index(self, pieces: list[dict[str, np.ndarray]]) -> None:
         counts = [len(piece["names"]) for piece in pieces]
-        joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in ("offsets", "lengths", "crc32")}
+        joined = {
+            name: np.concatenate([piece[name] for piece in pieces])
+            for name in ("offsets", "lengths", "crc32")
+        }
         index = {
             "version": np.array(INDEX_VERSION),
             "files": np.array([self.path(number).name for number in range(self.shards)]),

@@ -15,19 +15,57 @@ from benchmarks import __main__ as benchmarks_main
 from benchmarks import coco_eval, measure, nms
 from benchmarks.made_batch import CLASSES, recipe, write_batch
 from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.assign import WEIGHT_OBJECT
-from mindyolo_v4.schema.model import ModelConfig
 
 TABLE = (  # of the commands that must exist
-    *("cpu_settings", "train_step", "compile", "memory", "loss_share", "loader", "inference", "nms", "coco_eval"),
+    *(
+        "cpu_settings",
+        "train_step",
+        "compile",
+        "memory",
+        "loss_share",
+        "loader",
+        "inference",
+        "nms",
+        "coco_eval",
+    ),
     *("startup", "data_wait"),
 )
-LINE = re.compile(r"figure=\w[\w.]* ours=[\d.e+-]+ peer=([\d.e+-]+|-) ratio=[\d.e+-]+ bound=[\d.e+-]+")
+LINE = re.compile(
+    r"figure=\w[\w.]* ours=[\d.e+-]+ peer=([\d.e+-]+|-) ratio=[\d.e+-]+ bound=[\d.e+-]+"
+)
 MADE_UP = {  # what all measuring processes together would print
-    **{"step_s": 2.0, "first_s": 9.0, "compile_s": 7.0, "peak_gb": 3.0, "assign_cpu_s": 0.001, "process_s": 9.0},
-    **{"losses": [1.0], "version": "1", "map_error": 0.0, "loss_error": 0.0, "ignored": 5, "seconds": 1.0},
-    **{"numbers": [0.5, 0.25], "whole_ms": 3.0, "suppression_ms": 2.0, "median_ms": 2.0, "what": "a peer"},
-    **{"parameters": 7, "cpu_fused": "stock", "images_a_second": 100.0, "images_a_core_second": 100.0, "decodes": 1.0},
+    **{
+        "step_s": 2.0,
+        "first_s": 9.0,
+        "compile_s": 7.0,
+        "peak_gb": 3.0,
+        "assign_cpu_s": 0.001,
+        "process_s": 9.0,
+    },
+    **{
+        "losses": [1.0],
+        "version": "1",
+        "map_error": 0.0,
+        "loss_error": 0.0,
+        "ignored": 5,
+        "seconds": 1.0,
+    },
+    **{
+        "numbers": [0.5, 0.25],
+        "whole_ms": 3.0,
+        "suppression_ms": 2.0,
+        "median_ms": 2.0,
+        "what": "a peer",
+    },
+    **{
+        "parameters": 7,
+        "cpu_fused": "stock",
+        "images_per_second": 100.0,
+        "images_per_core_second": 100.0,
+        "decodes": 1.0,
+    },
     **{"wait_s": [9.0, 0.1, 0.1], "work_s": [9.0, 0.9, 0.9], "resident_gb": [2.0] * 300},
 }
 FIGURES = {  # command -> its figures on what is made up: name, ratio, and whether all bounds are kept
@@ -38,12 +76,24 @@ FIGURES = {  # command -> its figures on what is made up: name, ratio, and wheth
     "loss_share": ({"loss_share_64": 1.001}, False),
     "loader": ({"loader_64": 1.0, "loader_64_workers": 1.0}, False),
     "inference": ({"inference_64": 1.0}, True),
-    "nms": ({"nms_3000_ms": 3.0, "nms_3000_batched": 1.0, "nms_23000_ms": 3.0, "nms_23000_batched": 1.0}, True),
+    "nms": (
+        {
+            "nms_3000_ms": 3.0,
+            "nms_3000_batched": 1.0,
+            "nms_23000_ms": 3.0,
+            "nms_23000_batched": 1.0,
+        },
+        True,
+    ),
     "coco_eval": ({"coco_eval": 1.0, "coco_eval_difference": 0.0}, False),
     "data_wait": ({"data_wait_64": 0.1}, False),
     "classifier_step": ({"classifier_step_64": 1.0}, True),
 }
-SMALL = {"cpu_settings": ["--versions", "2.8.0"], "loader": ["--data_dir", "."], "data_wait": ["--data_dir", "."]}
+SMALL = {
+    "cpu_settings": ["--versions", "2.8.0"],
+    "loader": ["--data_dir", "."],
+    "data_wait": ["--data_dir", "."],
+}
 WITHOUT_SIZE = ("nms", "coco_eval", "startup")
 
 
@@ -77,7 +127,10 @@ def test_figures_and_status(monkeypatch, capsys, name):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("figure=")]
     assert all(LINE.fullmatch(line) for line in lines)
     expected, kept = FIGURES[name]
-    ratios = {words[0]: float(words[3]) for words in ([w.partition("=")[2] for w in line.split()] for line in lines)}
+    ratios = {
+        words[0]: float(words[3])
+        for words in ([w.partition("=")[2] for w in line.split()] for line in lines)
+    }
     assert ratios == pytest.approx(expected)
     assert status == (0 if kept else 1)
 
@@ -85,13 +138,18 @@ def test_figures_and_status(monkeypatch, capsys, name):
 def test_startup_keeps_its_figures(monkeypatch, capsys):
     """The one real run here; its bound is held on a quiet machine, not in a test."""
     assert call(monkeypatch, "startup", "--pairs", "1") in (0, 1)
-    assert len(re.findall(r"^figure=startup_\w+ ours=[\d.]+ peer=-", capsys.readouterr().out, re.M)) == 2
+    assert (
+        len(re.findall(r"^figure=startup_\w+ ours=[\d.]+ peer=-", capsys.readouterr().out, re.M))
+        == 2
+    )
 
 
 def test_coco_eval_runs_small(monkeypatch, capsys):
     monkeypatch.setattr(coco_eval, "peer_python", lambda name: Path(sys.executable))
     call(monkeypatch, "coco_eval", "--pairs", "1", "--images", "5")
-    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("figure=")]
+    first, second = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("figure=")
+    ]
     assert LINE.fullmatch(first) and first.startswith("figure=coco_eval ")
     assert float(second.split()[1].removeprefix("ours=")) <= 1e-6
 
@@ -121,7 +179,11 @@ def test_a_batch_is_the_same_each_time_and_full(tmp_path):
     assert first["images"].shape == (2, 3, 96, 96) and first["images"].dtype == np.uint8
     assert first["match_values"][:, WEIGHT_OBJECT].sum(axis=1).min() > 20
     assert first["match_ids"][:, 1].max() < CLASSES
-    assert first["gains"].tolist() == [config.loss.box_gain, config.loss.obj_gain, config.loss.cls_gain]
+    assert first["gains"].tolist() == [
+        config.loss.box_gain,
+        config.loss.obj_gain,
+        config.loss.cls_gain,
+    ]
 
 
 @pytest.mark.parametrize("name", ["ours", "loop", "loader_ours"])

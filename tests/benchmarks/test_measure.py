@@ -14,12 +14,42 @@ from benchmarks.report import figure, parse_line
 @pytest.mark.parametrize(
     ("arguments", "options", "line", "kept"),
     [
-        (("step_320", 1.5, 1.2, 1.25), {}, "figure=step_320 ours=1.5 peer=1.25 ratio=1.2 bound=1.2", True),
-        (("step_320", 1.5, 1.1, 1.25), {}, "figure=step_320 ours=1.5 peer=1.25 ratio=1.2 bound=1.1", False),
-        (("step", 1.5, 1.1, 1.25), {"ratio": 1.05}, "figure=step ours=1.5 peer=1.25 ratio=1.05 bound=1.1", True),
-        (("help_s", 0.123456, 0.5), {}, "figure=help_s ours=0.1235 peer=- ratio=0.1235 bound=0.5", True),
-        (("loader", 130, 1.1, 100), {"at_least": True}, "figure=loader ours=130 peer=100 ratio=1.3 bound=1.1", True),
-        (("loader", 100, 1.1, 100), {"at_least": True}, "figure=loader ours=100 peer=100 ratio=1 bound=1.1", False),
+        (
+            ("step_320", 1.5, 1.2, 1.25),
+            {},
+            "figure=step_320 ours=1.5 peer=1.25 ratio=1.2 bound=1.2",
+            True,
+        ),
+        (
+            ("step_320", 1.5, 1.1, 1.25),
+            {},
+            "figure=step_320 ours=1.5 peer=1.25 ratio=1.2 bound=1.1",
+            False,
+        ),
+        (
+            ("step", 1.5, 1.1, 1.25),
+            {"ratio": 1.05},
+            "figure=step ours=1.5 peer=1.25 ratio=1.05 bound=1.1",
+            True,
+        ),
+        (
+            ("help_s", 0.123456, 0.5),
+            {},
+            "figure=help_s ours=0.1235 peer=- ratio=0.1235 bound=0.5",
+            True,
+        ),
+        (
+            ("loader", 130, 1.1, 100),
+            {"at_least": True},
+            "figure=loader ours=130 peer=100 ratio=1.3 bound=1.1",
+            True,
+        ),
+        (
+            ("loader", 100, 1.1, 100),
+            {"at_least": True},
+            "figure=loader ours=100 peer=100 ratio=1 bound=1.1",
+            False,
+        ),
     ],
 )
 def test_figure(capsys, arguments, options, line, kept):
@@ -95,11 +125,17 @@ def test_environments_lie_outside_the_checkout(monkeypatch, tmp_path):
 def test_a_peer_is_installed_once(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MINDYOLO_V4_CACHE", str(tmp_path))
     asked = []
-    monkeypatch.setattr(peers.venv, "create", lambda folder, **_: Path(folder).mkdir(parents=True, exist_ok=True))
+    monkeypatch.setattr(
+        peers.venv, "create", lambda folder, **_: Path(folder).mkdir(parents=True, exist_ok=True)
+    )
     monkeypatch.setattr(peers, "_pip", lambda python, *words: asked.append(words))
-    monkeypatch.setattr(peers, "installed_versions", lambda python, names: dict.fromkeys(names, "1.0"))
+    monkeypatch.setattr(
+        peers, "installed_versions", lambda python, names: dict.fromkeys(names, "1.0")
+    )
     monkeypatch.setitem(peers.PEERS, "made", peers.Peer(("one",), ("one==1", "two"), ("three",)))
-    assert peers.peer_python("made") == peers.peer_python("made") == tmp_path / "peers/made/bin/python"
+    assert (
+        peers.peer_python("made") == peers.peer_python("made") == tmp_path / "peers/made/bin/python"
+    )
     assert asked == [("one==1", "two"), ("--no-deps", "three")]
     assert capsys.readouterr().out.count("peer: one 1.0") == 2
     monkeypatch.setitem(peers.PEERS, "made", peers.Peer(("one",), ("one==2",)))

@@ -6,11 +6,19 @@ import pytest
 
 from benchmarks import profile
 
-LOSS, UPDATE = "Default/forward-T/loss-DetectionLoss/Add-op1", "Default/update-Update/optimizer-Momentum/AddN-op1"
+LOSS, UPDATE = (
+    "Default/forward-T/loss-DetectionLoss/Add-op1",
+    "Default/update-Update/optimizer-Momentum/AddN-op1",
+)
 BLOCK = "Gradients/Default/network-YoloV4/stem-ConvNormAct"
 OPERATORS = [
     ("Conv2D", f"{BLOCK}/conv-Conv2d/Conv2D-op0", 2.0, 30.0),
-    ("Conv2DBackpropFilter", f"{BLOCK}/conv-Conv2d/Grad_Conv2D/Conv2DBackpropFilter-op0", 1.0, 20.0),
+    (
+        "Conv2DBackpropFilter",
+        f"{BLOCK}/conv-Conv2d/Grad_Conv2D/Conv2DBackpropFilter-op0",
+        1.0,
+        20.0,
+    ),
     ("Custom", f"{BLOCK}/bn-FusedNormAct/Custom-op0", 1.0, 4.0),
     ("Custom", f"{BLOCK}/bn-FusedNormAct/Grad_Custom/Custom-op1", 1.0, 6.0),
     ("MaxPool", "Default/neck/pools-CascadedPools/MaxPool-op0", 3.0, 5.0),
@@ -32,13 +40,21 @@ TIMES = {
 
 def test_every_operator_falls_into_a_part_and_all_parts_make_the_step():
     assert profile.part_times(OPERATORS, 100.0) == TIMES
-    assert profile.part_of("Mul", f"{BLOCK}/act-Mish/Grad_Mish/Mul-op1") == "normalisation and activation"
+    assert (
+        profile.part_of("Mul", f"{BLOCK}/act-Mish/Grad_Mish/Mul-op1")
+        == "normalisation and activation"
+    )
 
 
 def test_rows_of_operators():
     rows = profile.operator_rows(OPERATORS, 100.0)
     assert rows[0] == ["Conv2D", "2", "30.0", "30.0%"]
-    assert ["Custom (backward)", "1", "6.0", "6.0%"] in rows and ["Custom (forward)", "1", "4.0", "4.0%"] in rows
+    assert ["Custom (backward)", "1", "6.0", "6.0%"] in rows and [
+        "Custom (forward)",
+        "1",
+        "4.0",
+        "4.0%",
+    ] in rows
     assert ["Custom (update)", "1", "2.0", "2.0%"] in rows
     assert rows[-1] == ["1 others", "1", "0.1", "0.1%"]
 

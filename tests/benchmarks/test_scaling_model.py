@@ -4,17 +4,23 @@ import pytest
 
 from benchmarks import scaling_model
 from benchmarks.scaling_model import Cluster, work_ms
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.build import build_detector
 from mindyolo_v4.models.describe import parameter_count
-from mindyolo_v4.schema.model import ModelConfig
 
 # 100 MB; 4 devices a host at 10 GB/s: 2 x 3/4 x 100 MB / 10 GB/s = 15 ms; 2 hosts at 5 GB/s: 2 x 1/2 x 100 / 5 = 20 ms
-CLUSTER = Cluster(work_ms=60.0, gradient_bytes=1e8, devices_a_host=4, inside_gb_s=10, between_gb_s=5, latency_us=500)
+CLUSTER = Cluster(
+    work_ms=60.0,
+    gradient_bytes=1e8,
+    devices_per_host=4,
+    inside_gb_s=10,
+    between_gb_s=5,
+    latency_us=500,
+)
 
 
 @pytest.mark.parametrize(
-    ("devices", "milliseconds"),
-    [(1, 0.0), (4, 15.0 + 2 * 3 * 0.5), (8, 18.0 + 20.0 + 2 * 1 * 0.5)],
+    ("devices", "milliseconds"), [(1, 0.0), (4, 15.0 + 2 * 3 * 0.5), (8, 18.0 + 20.0 + 2 * 1 * 0.5)]
 )
 def test_all_reduce(devices, milliseconds):
     assert CLUSTER.all_reduce_ms(devices) == pytest.approx(milliseconds)
@@ -32,13 +38,18 @@ def test_work_is_what_the_measurement_leaves(work):
 
 
 def test_table(capsys):
-    assert scaling_model.main(["--images_a_second", "100", "--overlap", "0", "--latency_us", "0"]) == 0
+    assert (
+        scaling_model.main(["--images_per_second", "100", "--overlap", "0", "--latency_us", "0"])
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert "308.43" in lines[1] and "308.43 ms a step on 8 x 16" in lines[2]
     rows = [line.split() for line in lines[4:]]
     assert [row[0] for row in rows] == ["8", "64", "512"]
     assert float(rows[0][2]) == 308.43  # the model gives back what was measured
-    assert float(rows[0][4]) == round(8 * 16 / 0.30843) and float(rows[0][6]) == pytest.approx(4.15, abs=0.06)
+    assert float(rows[0][4]) == round(8 * 16 / 0.30843) and float(rows[0][6]) == pytest.approx(
+        4.15, abs=0.06
+    )
 
 
 def test_every_option_has_a_default(capsys):
@@ -46,7 +57,9 @@ def test_every_option_has_a_default(capsys):
     assert f"{scaling_model.LOADED:g} images/s of a host's core" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--images_a_second", "0"], ["--images_a_second", "1", "--overlap", "2"]])
+@pytest.mark.parametrize(
+    "words", [["--images_per_second", "0"], ["--images_per_second", "1", "--overlap", "2"]]
+)
 def test_bad_options(words, capsys):
     with pytest.raises(SystemExit) as caught:
         scaling_model.main(words)

@@ -1,13 +1,10 @@
 """The compiled operators, and the path to what the tests of this room share."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from mindyolo_v4.cpu_ops.norm_act import FusedUnavailableError, fused_library
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

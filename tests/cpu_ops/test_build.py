@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from mindyolo_v4.cpu_ops import build
-from mindyolo_v4.cpu_ops.build import BuildError, cache_folder, compiled_library, compiler_flags, find_compiler
+from mindyolo_v4.cpu_ops.build import (
+    BuildError,
+    cache_folder,
+    compiled_library,
+    compiler_flags,
+    find_compiler,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -68,7 +74,9 @@ def test_flags_follow_the_processor_and_keep_nan(tmp_path: Path) -> None:
     assert not {"-ffast-math", "-Ofast", "-ffinite-math-only"} & set(compiler_flags(new))
 
 
-def test_a_library_is_compiled_once_and_then_found(cache: Path, source: Path, bin_folder: Path) -> None:
+def test_a_library_is_compiled_once_and_then_found(
+    cache: Path, source: Path, bin_folder: Path
+) -> None:
     real = next(path for name in ("/usr/bin/g++", "/usr/bin/c++") if (path := Path(name)).exists())
     log = bin_folder / "log"
     write_compiler(bin_folder, f'PATH=/usr/bin:/bin; echo "$@" >> {log}; exec {real} "$@"')
@@ -77,7 +85,11 @@ def test_a_library_is_compiled_once_and_then_found(cache: Path, source: Path, bi
     assert ctypes.CDLL(str(library)).answer() == 42
     build._compiled.cache_clear()  # as a new process would find it
     assert compiled_library(source) == library
-    assert [line.startswith("--version") for line in log.read_text().splitlines()] == [True, False, True]
+    assert [line.startswith("--version") for line in log.read_text().splitlines()] == [
+        True,
+        False,
+        True,
+    ]
     assert list(cache.iterdir()) == [library]  # nothing is left behind
 
 
@@ -86,7 +98,9 @@ def test_another_source_header_compiler_or_flag_is_another_library(
 ) -> None:
     names = [compiled_library(source).name]
     output = build._output
-    monkeypatch.setattr(build, "_output", lambda command: output(command) + ("!" if "--version" in command else ""))
+    monkeypatch.setattr(
+        build, "_output", lambda command: output(command) + ("!" if "--version" in command else "")
+    )
     build._compiled.cache_clear()
     names.append(compiled_library(source).name)
     monkeypatch.setattr(build, "compiler_flags", lambda: (*build._FLAGS, "-g0"))
@@ -110,19 +124,29 @@ def test_without_a_compiler(cache: Path, bin_folder: Path) -> None:
     ("script", "reason"),
     [
         ("exit 3", "exit status 3"),
-        ('[ "$1" = --version ] && exit 0; echo note >&2; echo "a.cc:1: error: no way" >&2; exit 1', "no way"),
+        (
+            '[ "$1" = --version ] && exit 0; echo note >&2; echo "a.cc:1: error: no way" >&2; exit 1',
+            "no way",
+        ),
         ("exit 0", "cannot open|No such file"),  # says that it compiled, and wrote nothing
-        ('[ "$1" = --version ] && exit 0; while [ "$1" != -o ]; do shift; done; echo junk > "$2"', "file too short"),
+        (
+            '[ "$1" = --version ] && exit 0; while [ "$1" != -o ]; do shift; done; echo junk > "$2"',
+            "file too short",
+        ),
     ],
 )
-def test_a_failing_compiler_is_quoted(cache: Path, source: Path, bin_folder: Path, script: str, reason: str) -> None:
+def test_a_failing_compiler_is_quoted(
+    cache: Path, source: Path, bin_folder: Path, script: str, reason: str
+) -> None:
     write_compiler(bin_folder, script)
     with pytest.raises(BuildError, match=reason):
         compiled_library(source)
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_made(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINDYOLO_V4_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(BuildError, match="file"):
@@ -145,7 +169,10 @@ def said_by_processes(source: Path, count: int) -> list[str]:
     """Let new processes compile and load `source` at the same time; return what they print."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", COMPILE, str(source)]
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
     return [process.communicate(timeout=100)[0] for process in running]
 
 

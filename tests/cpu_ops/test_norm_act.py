@@ -9,20 +9,20 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mean_square import MeanSquare
 from mindspore import ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
+from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.cpu_ops import norm_act
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, choose_fused
-from mindyolo_v4.runtime import to_mixed_precision
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.train import OptimizerConfig
+from mindyolo_v4.runtime.device import to_mixed_precision
+from tests.support.mean_square import MeanSquare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPS, MOMENTUM = 1e-3, 0.9
@@ -60,10 +60,14 @@ def stock_activation(name: str) -> nn.Cell:
 
 
 def fused(channels: int, activation: str, library: Path) -> FusedNormAct:
-    return FusedNormAct(channels, EPS, MOMENTUM, activation, stock_activation(activation), library).set_train()
+    return FusedNormAct(
+        channels, EPS, MOMENTUM, activation, stock_activation(activation), library
+    ).set_train()
 
 
-def reference_activation(z: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def reference_activation(
+    z: NDArray[np.float64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the activation's value and derivative."""
     sigmoid = np.exp(-np.logaddexp(0, -z))
     if name == "mish":
@@ -75,7 +79,9 @@ def reference_activation(z: NDArray[np.float64], name: str) -> tuple[NDArray[np.
     return np.where(z > 0, z, slope * z), np.where(z > 0, 1.0, slope)
 
 
-def reference(x: NDArray, gamma: NDArray, beta: NDArray, weights: NDArray, name: str) -> dict[str, NDArray[np.float64]]:
+def reference(
+    x: NDArray, gamma: NDArray, beta: NDArray, weights: NDArray, name: str
+) -> dict[str, NDArray[np.float64]]:
     """Compute value and gradients of sum(weights * y), and the statistics, in float64."""
     x, gamma, beta, weights = (array.astype(np.float64) for array in (x, gamma, beta, weights))
     axes, count = (0, 2, 3), x.size // x.shape[1]
@@ -101,7 +107,12 @@ def run(cell: FusedNormAct, x: NDArray, weights: NDArray) -> dict[str, NDArray[n
     """Return what `reference` returns, by one gradient step."""
     gradient = ms.grad(WeightedSum(cell), 0, ParameterTuple([cell.gamma, cell.beta]))
     dx, (dgamma, dbeta) = gradient(Tensor(x), Tensor(weights))
-    found = {"dx": dx, "dgamma": dgamma, "dbeta": dbeta, **{name: getattr(cell, name) for name in STATISTICS}}
+    found = {
+        "dx": dx,
+        "dgamma": dgamma,
+        "dbeta": dbeta,
+        **{name: getattr(cell, name) for name in STATISTICS},
+    }
     found = {name: value.asnumpy().copy() for name, value in found.items()}
     return {"y": cell(Tensor(x)).asnumpy(), **found}
 
@@ -125,18 +136,27 @@ def test_values_gradients_and_statistics_against_float64(
     expected, found = reference(x, gamma, beta, weights, activation), run(cell, x, weights)
     assert set(found) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=2e-6 * np.abs(value).max(), err_msg=name)
+        np.testing.assert_allclose(
+            found[name], value, rtol=1e-6, atol=2e-6 * np.abs(value).max(), err_msg=name
+        )
 
 
 def test_mish_gradient_is_better_than_stock(rng: np.random.Generator, library: Path) -> None:
-    x, weights = rng.normal(scale=4, size=(2, 1, 50, 50)).astype(np.float32), np.ones((2, 1, 50, 50), np.float32)
+    x, weights = (
+        rng.normal(scale=4, size=(2, 1, 50, 50)).astype(np.float32),
+        np.ones((2, 1, 50, 50), np.float32),
+    )
     gamma, beta = np.full(1, 5, np.float32), np.zeros(1, np.float32)
     expected = reference(x, gamma, beta, weights, "mish")["dx"]
     errors = []
     for cell in (fused(1, "mish", library), Stock(1, "mish").set_train()):
         bn = cell if isinstance(cell, FusedNormAct) else cell.bn
         bn.gamma.set_data(Tensor(gamma))
-        errors.append(np.abs(ms.grad(WeightedSum(cell))(Tensor(x), Tensor(weights)).asnumpy() - expected).max())
+        errors.append(
+            np.abs(
+                ms.grad(WeightedSum(cell))(Tensor(x), Tensor(weights)).asnumpy() - expected
+            ).max()
+        )
     assert errors[0] < 0.1 * errors[1]
 
 
@@ -152,7 +172,9 @@ def test_far_tails_are_finite(activation: str, library: Path) -> None:
     np.testing.assert_allclose(found["dgamma"], expected["dgamma"], rtol=1e-4, atol=1e-5)
 
 
-def test_running_statistics_follow_stock_and_so_does_evaluation(rng: np.random.Generator, library: Path) -> None:
+def test_running_statistics_follow_stock_and_so_does_evaluation(
+    rng: np.random.Generator, library: Path
+) -> None:
     stock, ours = Stock(4, "mish").set_train(), fused(4, "mish", library)
     for _ in range(4):
         x = Tensor(rng.normal(2, 3, size=(2, 4, 5, 5)).astype(np.float32))
@@ -162,7 +184,9 @@ def test_running_statistics_follow_stock_and_so_does_evaluation(rng: np.random.G
         np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), rtol=1e-5)
         expected.set_data(got)
     before = [getattr(ours, name).asnumpy().copy() for name in STATISTICS]
-    np.testing.assert_array_equal(ours.set_train(False)(x).asnumpy(), stock.set_train(False)(x).asnumpy())
+    np.testing.assert_array_equal(
+        ours.set_train(False)(x).asnumpy(), stock.set_train(False)(x).asnumpy()
+    )
     np.testing.assert_array_equal([getattr(ours, name).asnumpy() for name in STATISTICS], before)
     ours.set_train(True)(x)
     assert not np.array_equal(ours.moving_mean.asnumpy(), before[0])
@@ -183,10 +207,14 @@ class TwoPasses(nn.Cell):
         return before, between, self.bn.moving_mean.value(), z
 
 
-def test_statistics_move_at_each_pass_in_the_order_of_the_graph(rng: np.random.Generator, library: Path) -> None:
+def test_statistics_move_at_each_pass_in_the_order_of_the_graph(
+    rng: np.random.Generator, library: Path
+) -> None:
     stock, ours = Stock(2, "mish"), fused(2, "mish", library)
     x = Tensor(rng.normal(2, 3, size=(2, 2, 4, 4)).astype(np.float32))
-    expected, found = (TwoPasses(cell, bn).set_train()(x) for cell, bn in ((stock, stock.bn), (ours, ours)))
+    expected, found = (
+        TwoPasses(cell, bn).set_train()(x) for cell, bn in ((stock, stock.bn), (ours, ours))
+    )
     for got, value in zip(found, expected, strict=True):
         np.testing.assert_allclose(got.asnumpy(), value.asnumpy(), rtol=1e-5, atol=1e-5)
     assert found[0].asnumpy().tolist() == [0.0, 0.0]
@@ -213,17 +241,23 @@ def test_frozen_statistics_take_the_stock_path(rng: np.random.Generator, library
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_comes_out(activation: str, bad: float, library: Path, rng: np.random.Generator) -> None:
+def test_what_is_not_finite_comes_out(
+    activation: str, bad: float, library: Path, rng: np.random.Generator
+) -> None:
     x = rng.normal(size=(2, 3, 9, 9)).astype(np.float32)
     x[1, 1, 4, 4] = bad
     found = run(fused(3, activation, library), x, np.ones_like(x))
     for name in ("y", "dx", "moving_mean", "moving_variance"):
-        channels = np.isfinite(np.moveaxis(found[name], 1 if found[name].ndim == 4 else 0, 0).reshape(3, -1))
+        channels = np.isfinite(
+            np.moveaxis(found[name], 1 if found[name].ndim == 4 else 0, 0).reshape(3, -1)
+        )
         assert channels[[0, 2]].all()
         assert not (channels[1] if name != "y" else channels[1].all()).any(), name
 
 
-def test_the_train_step_restores_statistics_after_nan(rng: np.random.Generator, library: Path) -> None:
+def test_the_train_step_restores_statistics_after_nan(
+    rng: np.random.Generator, library: Path
+) -> None:
     block = ConvNormAct(2, 3, 3, ConvStyle("mish", EPS, MOMENTUM, "symmetric", library)).set_train()
     assert isinstance(block.bn, FusedNormAct)
     optimizer = build_optimizer(block, OptimizerConfig())
@@ -257,8 +291,7 @@ def test_mixed_precision(rng: np.random.Generator, library: Path) -> None:
 HASH = """
 import os, sys
 os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: int(sys.argv[1])]))
-sys.path.insert(0, sys.argv[2])
-from test_norm_act import training_hash
+from tests.cpu_ops.test_norm_act import training_hash
 print(training_hash())
 """
 
@@ -267,14 +300,21 @@ def training_hash() -> str:
     """Train two fused blocks large enough for several threads; return a hash of all that came out."""
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(0)
-    rng, style = np.random.default_rng(0), ConvStyle("mish", EPS, MOMENTUM, "symmetric", fused_library())
-    block = nn.SequentialCell(ConvNormAct(3, 16, 3, style), ConvNormAct(16, 12, 1, style)).set_train()
+    rng, style = (
+        np.random.default_rng(0),
+        ConvStyle("mish", EPS, MOMENTUM, "symmetric", fused_library()),
+    )
+    block = nn.SequentialCell(
+        ConvNormAct(3, 16, 3, style), ConvNormAct(16, 12, 1, style)
+    ).set_train()
     for parameter in block.trainable_params():
         parameter.set_data(Tensor(rng.normal(size=parameter.shape).astype(np.float32)))
     gradient = ms.grad(WeightedSum(block), 0, block.trainable_params())
     digest = hashlib.sha256()
     for _ in range(3):
-        x, weights = (rng.normal(size=(2, channels, 61, 61)).astype(np.float32) for channels in (3, 12))
+        x, weights = (
+            rng.normal(size=(2, channels, 61, 61)).astype(np.float32) for channels in (3, 12)
+        )
         dx, gradients = gradient(Tensor(x), Tensor(weights))
         for value in (dx, *gradients, *block.get_parameters()):
             digest.update(value.asnumpy().tobytes())
@@ -285,8 +325,10 @@ def test_runs_are_bit_identical_with_one_or_several_threads(library: Path) -> No
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     hashes = []
     for threads in (1, 2, 2):
-        command = [sys.executable, "-c", HASH, str(threads), str(Path(__file__).parent)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        command = [sys.executable, "-c", HASH, str(threads)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stderr
         hashes.append(done.stdout.split()[-1])
     assert len(set(hashes)) == 1
@@ -298,7 +340,9 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
-def test_without_a_compiler_auto_falls_back_and_on_complains(graph_mode: None, no_compiler: None) -> None:
+def test_without_a_compiler_auto_falls_back_and_on_complains(
+    graph_mode: None, no_compiler: None
+) -> None:
     assert choose_fused("auto") == (None, "stock operators (neither g++ nor c++ is on PATH)")
     assert choose_fused("off") == (None, "stock operators (model.cpu_fused: off)")
     with pytest.raises(UserError, match=r"model\.cpu_fused.*neither g\+\+"):
@@ -306,7 +350,9 @@ def test_without_a_compiler_auto_falls_back_and_on_complains(graph_mode: None, n
 
 
 def test_only_the_cpu_in_graph_mode_has_it(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_fused("auto") == choose_fused("on") == (library, f"fused operators from {library}")
+    assert (
+        choose_fused("auto") == choose_fused("on") == (library, f"fused operators from {library}")
+    )
     monkeypatch.setattr(norm_act, "on_cpu", lambda: False)
     assert choose_fused("auto")[0] is None
     monkeypatch.undo()

@@ -25,7 +25,9 @@ class WeightedSum(nn.Cell):
 def windows(x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Return all windows (B, C, H, W, size, size) of a map padded with minus infinity."""
     border = size // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=-np.inf)
+    padded = np.pad(
+        x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=-np.inf
+    )
     return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
 
 
@@ -41,7 +43,9 @@ def expected_gradient(x: NDArray[np.float32], weights: NDArray[np.float32]) -> N
 
 @pytest.mark.parametrize("pools", [CascadedPools, DirectPools])
 @pytest.mark.parametrize("side", [7, 19])
-def test_values_and_gradient(pools: type, side: int, rng: np.random.Generator, graph_mode: None) -> None:
+def test_values_and_gradient(
+    pools: type, side: int, rng: np.random.Generator, graph_mode: None
+) -> None:
     # Negative everywhere: a border of zeros would win.
     x = -1.0 - rng.permutation(2 * 3 * side * side).reshape(2, 3, side, side).astype(np.float32)
     for pooled, size in zip(pools()(Tensor(x)), POOL_SIZES, strict=True):
@@ -52,10 +56,14 @@ def test_values_and_gradient(pools: type, side: int, rng: np.random.Generator, g
 
 
 @pytest.mark.parametrize("pools", [CascadedPools, DirectPools])
-def test_among_equal_values_the_gradient_is_neither_lost_nor_doubled(pools: type, graph_mode: None) -> None:
+def test_among_equal_values_the_gradient_is_neither_lost_nor_doubled(
+    pools: type, graph_mode: None
+) -> None:
     x = Tensor(np.full((1, 2, 6, 6), -3.0, np.float32))
     gradient = ms.grad(WeightedSum(pools()))(x, Tensor(np.ones((3, 1, 2, 6, 6), np.float32)))
-    np.testing.assert_allclose(gradient.asnumpy().sum(axis=(2, 3)), [[108.0, 108.0]])  # three pools of 36 outputs
+    np.testing.assert_allclose(
+        gradient.asnumpy().sum(axis=(2, 3)), [[108.0, 108.0]]
+    )  # three pools of 36 outputs
 
 
 def test_the_form_is_chosen_by_device(monkeypatch: pytest.MonkeyPatch) -> None:

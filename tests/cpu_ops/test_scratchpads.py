@@ -31,7 +31,9 @@ def loss_and_gradients(inside: bool) -> list[np.ndarray]:
     for parameter in network.trainable_params():
         parameter.set_data(Tensor(rng.normal(0, 0.2, parameter.shape).astype(np.float32)))
     images = Tensor(rng.normal(0, 1, (2, 3, 48, 80)).astype(np.float32))
-    differentiated = nn.ForwardValueAndGrad(network, ParameterTuple(network.trainable_params()), get_by_list=True)
+    differentiated = nn.ForwardValueAndGrad(
+        network, ParameterTuple(network.trainable_params()), get_by_list=True
+    )
     with one_thread_scratchpads() if inside else nullcontext():
         differentiated.compile(images)
     value, gradients = differentiated(images)
@@ -41,13 +43,17 @@ def loss_and_gradients(inside: bool) -> list[np.ndarray]:
 @pytest.mark.usefixtures("graph_mode")
 def test_values_and_gradients_are_those_of_the_usual_scratchpads() -> None:
     assert scratchpads._onednn() is not None or not scratchpads._ONEDNN.exists()
-    for found, expected in zip(loss_and_gradients(inside=True), loss_and_gradients(inside=False), strict=True):
+    for found, expected in zip(
+        loss_and_gradients(inside=True), loss_and_gradients(inside=False), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.usefixtures("graph_mode")
 def test_results_are_the_same_bits_each_time() -> None:
-    for found, expected in zip(loss_and_gradients(inside=True), loss_and_gradients(inside=True), strict=True):
+    for found, expected in zip(
+        loss_and_gradients(inside=True), loss_and_gradients(inside=True), strict=True
+    ):
         np.testing.assert_array_equal(found, expected)
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mean_square import MeanSquare
 from mindspore import Parameter, Tensor, nn
 
+from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.config.train import EmaConfig, OptimizerConfig
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.engine import mapping
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
-from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig
+from tests.support.mean_square import MeanSquare
 
 EPS, BN_MOMENTUM = 1e-3, 0.9
 
@@ -50,23 +50,34 @@ class Update(nn.Cell):
 
 
 @pytest.mark.parametrize("decay_on", ["conv", "all"])
-def test_momentum_and_average_are_those_of_one_operator_a_parameter(network, rng, monkeypatch, decay_on) -> None:
+def test_momentum_and_average_are_those_of_one_operator_a_parameter(
+    network, rng, monkeypatch, decay_on
+) -> None:
     settings = OptimizerConfig(momentum=0.9, weight_decay=0.05, decay_on=decay_on)
     weights = network.trainable_params()
     start = [rng.normal(size=weight.shape).astype(np.float32) for weight in weights]
-    steps = [[rng.normal(size=weight.shape).astype(np.float32) for weight in weights] for _ in range(3)]
+    steps = [
+        [rng.normal(size=weight.shape).astype(np.float32) for weight in weights] for _ in range(3)
+    ]
     found = []
     for at_once in (True, False):
         if not at_once:
             monkeypatch.setattr(mapping, "is_fused", lambda _: False)
         for weight, value in zip(weights, start, strict=True):
             weight.set_data(Tensor(value))
-        sgd, average = build_optimizer(network, settings), Ema(network, EmaConfig(decay=0.9, ramp_steps=2))
+        sgd, average = (
+            build_optimizer(network, settings),
+            Ema(network, EmaConfig(decay=0.9, ramp_steps=2)),
+        )
         assert sgd.at_once is average.at_once is at_once
         update = Update(sgd, average)
         for step, gradients in enumerate(steps):
-            update(Tensor(0.1 * (step + 1), ms.float32), tuple(Tensor(value) for value in gradients))
-        found.append([value.asnumpy().copy() for value in (*weights, *sgd.moments, *average.averages)])
+            update(
+                Tensor(0.1 * (step + 1), ms.float32), tuple(Tensor(value) for value in gradients)
+            )
+        found.append(
+            [value.asnumpy().copy() for value in (*weights, *sgd.moments, *average.averages)]
+        )
         assert sgd.global_step.asnumpy() == 3
     for at_once, each in zip(*found, strict=True):
         np.testing.assert_array_equal(at_once, each)
@@ -86,12 +97,23 @@ def test_training_is_the_same_to_the_bit(library, rng, monkeypatch, accumulate) 
             if weight.ndim > 1:
                 values = np.random.default_rng(len(name)).normal(scale=0.1, size=weight.shape)
                 weight.set_data(Tensor(values.astype(np.float32)))
-        sgd, average = build_optimizer(network, OptimizerConfig()), Ema(network, EmaConfig(decay=0.9, ramp_steps=2))
-        step = TrainStep(MeanSquare(network), network, sgd, average, StepSettings(accumulate=accumulate, clip_norm=0.5))
+        sgd, average = (
+            build_optimizer(network, OptimizerConfig()),
+            Ema(network, EmaConfig(decay=0.9, ramp_steps=2)),
+        )
+        step = TrainStep(
+            MeanSquare(network),
+            network,
+            sgd,
+            average,
+            StepSettings(accumulate=accumulate, clip_norm=0.5),
+        )
         assert step.update.at_once is at_once
         losses, finite = [], []
         for first in range(0, len(batches), accumulate):
-            values, good = step(0.1, [(Tensor(batch),) for batch in batches[first : first + accumulate]])
+            values, good = step(
+                0.1, [(Tensor(batch),) for batch in batches[first : first + accumulate]]
+            )
             losses.append(float(values.asnumpy()[0]))
             finite.append(bool(good.asnumpy()))
         parameters = (*named_parameters(network).values(), *sgd.moments, *average.averages)
@@ -110,10 +132,14 @@ def test_decay_does_not_touch_what_is_excluded(network) -> None:
     for weight in weights:
         weight.set_data(Tensor(np.full(weight.shape, 2, np.float32)))
     average = Ema(network, EmaConfig(decay=0.5, ramp_steps=1))
-    Update(sgd, average)(Tensor(0.5, ms.float32), tuple(Tensor(np.ones(w.shape, np.float32)) for w in weights))
+    Update(sgd, average)(
+        Tensor(0.5, ms.float32), tuple(Tensor(np.ones(w.shape, np.float32)) for w in weights)
+    )
     for weight, moment in zip(weights, sgd.moments, strict=True):
         expected = 1 + (0.25 * 2 if weight.ndim > 1 else 0)  # v = g + decay w
-        assert set(moment.asnumpy().ravel()) == {expected} and set(weight.asnumpy().ravel()) == {2 - 0.5 * expected}
+        assert set(moment.asnumpy().ravel()) == {expected} and set(weight.asnumpy().ravel()) == {
+            2 - 0.5 * expected
+        }
     decay = np.float32(0.5 * (1 - np.exp(-1.0)))
     averaged = dict(zip(average.live_by_name, average.averages, strict=True))["0.bn.gamma"]
     np.testing.assert_allclose(averaged.asnumpy(), decay * 2 + (1 - decay) * 1.5, rtol=1e-6)
@@ -138,7 +164,8 @@ class Swap(nn.Cell):
 
 def test_a_copy_keeps_its_place_among_reads(rng) -> None:
     values = [
-        rng.normal(size=shape).astype(np.float32) for shape in [(3,), (300, 400), (2, 2), (3,), (300, 400), (2, 2)]
+        rng.normal(size=shape).astype(np.float32)
+        for shape in [(3,), (300, 400), (2, 2), (3,), (300, 400), (2, 2)]
     ]
     for forth in (1.0, -1.0):
         parameters = [Parameter(Tensor(value), name=f"p{i}") for i, value in enumerate(values)]
@@ -152,7 +179,9 @@ def test_a_copy_keeps_its_place_among_reads(rng) -> None:
 
 
 def test_what_is_not_float32_is_refused(rng) -> None:
-    parameters = [Parameter(Tensor(rng.normal(size=3).astype(np.float16)), name=f"p{i}") for i in range(2)]
+    parameters = [
+        Parameter(Tensor(rng.normal(size=3).astype(np.float16)), name=f"p{i}") for i in range(2)
+    ]
     with pytest.raises(RuntimeError, match="copy"):
         Swap(parameters[:1], parameters[1:])(Tensor(1.0))
 

@@ -11,7 +11,9 @@ from benchmarks.measure import REPOSITORY
 LIMIT_S = 170  # of one launch
 
 
-def launch(words: Sequence[object], more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def launch(
+    words: Sequence[object], more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(word) for word in words],
         cwd=REPOSITORY,

@@ -13,13 +13,13 @@ from mindspore import nn
 
 import test as test_command
 import train as train_command
-from mindyolo_v4.command_line import run_command
+from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.models.sync_norm import AscendSyncNorm
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.class_folders import write_imagenet
 from tests.distributed import two_ranks
 from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
-from tests.runs import rows
+from tests.support.class_folders import write_imagenet
+from tests.support.runs import rows
 
 SCRIPTS = REPOSITORY / "scripts"
 RECIPE = """
@@ -45,7 +45,9 @@ optimizer: {{lr: 0.01, scale_lr: true}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 2, global_batch: 16}}
 """
 LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value,
-OF_GRADIENTS = 1e-2  # the same; in the first layers they magnify a pooled maximum that rounding has moved
+OF_GRADIENTS = (
+    1e-2  # the same; in the first layers they magnify a pooled maximum that rounding has moved
+)
 SMALL = 2e-3  # or of this: what starts at 0 has moved by less than the rounding of the gradients of deep layers
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "AR1", "AR10", "AR100")
 
@@ -72,15 +74,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     script = SCRIPTS / "run_distribute_train.sh"
     done = launch([script, 2, found.logs, "--config", found.recipe, "--save_dir", found.two])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert run_command(train_command.main, ["--config", str(recipes[4]), "--save_dir", str(found.one)]) == 0
+    assert (
+        run_command(train_command.main, ["--config", str(recipes[4]), "--save_dir", str(found.one)])
+        == 0
+    )
     return found
 
 
 def test_losses_are_those_of_one_process(runs: Runs) -> None:
     one, two = rows(runs.one / "steps.csv"), rows(runs.two / "steps.csv")
-    assert [row["step"] for row in two] == [row["step"] for row in one] == [str(step) for step in range(1, 9)]
+    assert (
+        [row["step"] for row in two]
+        == [row["step"] for row in one]
+        == [str(step) for step in range(1, 9)]
+    )
     for name in ("loss", "loss_box", "loss_obj", "loss_cls"):
-        assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], rel=1e-5)
+        assert [float(row[name]) for row in two] == pytest.approx(
+            [float(row[name]) for row in one], rel=1e-5
+        )
     assert [row["lr"] for row in two] == [row["lr"] for row in one]
 
 
@@ -103,7 +114,9 @@ def test_validation_is_that_of_one_process(runs: Runs) -> None:
     assert len(two) == 2
     assert float(two[-1]["AP50"]) > 0
     for name in NUMBERS:
-        assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], abs=1e-6)
+        assert [float(row[name]) for row in two] == pytest.approx(
+            [float(row[name]) for row in one], abs=1e-6
+        )
 
 
 def test_rank_0_writes_the_run_and_every_rank_its_log(runs: Runs) -> None:
@@ -116,24 +129,47 @@ def test_rank_0_writes_the_run_and_every_rank_its_log(runs: Runs) -> None:
     several_cores = len(os.sched_getaffinity(0)) > 1
     assert all(("this worker keeps to" in log) == several_cores for log in (train_log, other))
     assert "statistics of all 2 devices" in train_log
-    assert "hint: 2 x 2 x 1 = 4 images a step, but the recipe's learning rate 2e-05 is for 8" in train_log
+    assert (
+        "hint: 2 x 2 x 1 = 4 images a step, but the recipe's learning rate 2e-05 is for 8"
+        in train_log
+    )
     assert "epoch 2, step 8: AP" in other
     assert "ERROR" not in train_log + other
-    assert [line for line in (runs.logs / "worker_1.log").read_text().splitlines() if line.startswith("error")] == []
+    assert [
+        line
+        for line in (runs.logs / "worker_1.log").read_text().splitlines()
+        if line.startswith("error")
+    ] == []
     assert processes_naming(str(runs.two)) == []
 
 
 def test_scoring_a_checkpoint_equals_that_of_one_process(runs: Runs, tmp_path: Path) -> None:
     weight = runs.one / "last.ckpt"
-    words = ["--weight", weight, "--data.num_workers", 1, "--evaluate.per_batch_size", 2, "--save_dir"]
-    done = launch([SCRIPTS / "run_distribute_eval.sh", 2, tmp_path / "logs", *words, tmp_path / "two"])
+    words = [
+        "--weight",
+        weight,
+        "--data.num_workers",
+        1,
+        "--evaluate.per_batch_size",
+        2,
+        "--save_dir",
+    ]
+    done = launch(
+        [SCRIPTS / "run_distribute_eval.sh", 2, tmp_path / "logs", *words, tmp_path / "two"]
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert run_command(test_command.main, [*map(str, words), str(tmp_path / "one")]) == 0
-    found = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
+    found = [
+        json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")
+    ]
     assert found[0] == found[1]
     assert len({row["image_id"] for row in found[1]}) == 7
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
-    assert [two[name] for name in NUMBERS] == pytest.approx([one[name] for name in NUMBERS], abs=1e-6)
+    one, two = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")
+    )
+    assert [two[name] for name in NUMBERS] == pytest.approx(
+        [one[name] for name in NUMBERS], abs=1e-6
+    )
     assert (tmp_path / "two" / "rank_1.log").exists()
 
 
@@ -141,7 +177,17 @@ def test_a_classifier_by_the_script_for_several_nodes(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path / "set", train=4, val=1, classes=3)
     (tmp_path / "colours.yaml").write_text(CLASSIFIER.format(root=root))
     script, logs = SCRIPTS / "run_distribute_train_nodes.sh", tmp_path / "logs"
-    words = ["127.0.0.1", 1, 0, 2, logs, "--config", tmp_path / "colours.yaml", "--save_dir", tmp_path / "run"]
+    words = [
+        "127.0.0.1",
+        1,
+        0,
+        2,
+        logs,
+        "--config",
+        tmp_path / "colours.yaml",
+        "--save_dir",
+        tmp_path / "run",
+    ]
     done = launch([script, *words])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["images"] == 3

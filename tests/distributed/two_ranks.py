@@ -10,10 +10,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from mindyolo_v4.collectives import gather_rows, leave_together, take_from_rank_0
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.distributed.collectives import gather_rows, leave_together, take_from_rank_0
 from mindyolo_v4.models.sync_norm import ReducedNorm, batch_norm
-from mindyolo_v4.runtime import start
-from mindyolo_v4.schema.root import Config
+from mindyolo_v4.runtime.device import start
 
 SHAPE = (6, 5, 4, 3)  # the whole batch (B, C, H, W)
 

@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from tiny import TinyNet, tiny_batch
-from tiny_task import RUNTIME, Task, config
 
-from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.config.train import EmaConfig, TrainConfig
 from mindyolo_v4.engine import recorder as recorder_module
 from mindyolo_v4.engine.loop import TrainingDivergedError, fit
-from mindyolo_v4.engine.parameters import named_parameters
 from mindyolo_v4.engine.recorder import TrainingState
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.train import EmaConfig, TrainConfig
-from tests.runs import rows, tensor_bytes
+from mindyolo_v4.errors import UserError
+from tests.support.runs import rows, tensor_bytes
+from tests.support.tiny import TinyNet, tiny_batch
+from tests.support.tiny_task import RUNTIME, Task, config
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -27,7 +27,12 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="mindyolo_v4")
     task = Task(scores=(0.5, 0.25))
     result = fit(task.parts(), config(keep_checkpoints=1), RUNTIME, tmp_path)
-    assert (result.step, result.epoch, result.stopped_by, result.nonfinite_steps) == (8, 2, "epochs", 0)
+    assert (result.step, result.epoch, result.stopped_by, result.nonfinite_steps) == (
+        8,
+        2,
+        "epochs",
+        0,
+    )
     names = {path.name for path in tmp_path.iterdir()}
     checkpoints = {name for name in names if name.endswith(".ckpt")}
     assert names - {f"{name}.sha256" for name in checkpoints} == {
@@ -40,8 +45,19 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
         "tensorboard",
     }
     steps = rows(tmp_path / "steps.csv")
-    assert list(steps[0]) == ["step", "epoch", "loss", "loss_box", "loss_obj", "loss_cls", "lr", "images_per_s"]
-    assert [(row["step"], row["epoch"]) for row in steps] == [(str(n), str((n + 3) // 4)) for n in range(1, 9)]
+    assert list(steps[0]) == [
+        "step",
+        "epoch",
+        "loss",
+        "loss_box",
+        "loss_obj",
+        "loss_cls",
+        "lr",
+        "images_per_s",
+    ]
+    assert [(row["step"], row["epoch"]) for row in steps] == [
+        (str(n), str((n + 3) // 4)) for n in range(1, 9)
+    ]
     for row in steps:
         parts = sum(float(row[name]) for name in ("loss_box", "loss_obj", "loss_cls"))
         assert float(row["loss"]) == pytest.approx(parts, rel=1e-6)
@@ -67,7 +83,9 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
     assert min(float(speed) for _, speed, _ in told) > 0
 
 
-def test_speed_of_an_epoch_leaves_out_what_compiles_and_what_validates(tmp_path, caplog, monkeypatch):
+def test_speed_of_an_epoch_leaves_out_what_compiles_and_what_validates(
+    tmp_path, caplog, monkeypatch
+):
     """Ten images a step. Compilation 50 s, then steps of 2 s: 30 images in 6 s, and 40 in 8 s after 100 s elsewhere."""
     caplog.set_level(logging.INFO, logger="mindyolo_v4")
     now = [0.0]
@@ -84,13 +102,21 @@ def test_speed_of_an_epoch_leaves_out_what_compiles_and_what_validates(tmp_path,
             now[0] += 100.0
             recorder.start_epoch()
     told = [line for line in caplog.messages if line.startswith("Epoch")]
-    assert told == ["Epoch: [1] Avg img/s: 5.000 Loss: 1.5000", "Epoch: [2] Avg img/s: 5.000 Loss: 5.3333"]
+    assert told == [
+        "Epoch: [1] Avg img/s: 5.000 Loss: 1.5000",
+        "Epoch: [2] Avg img/s: 5.000 Loss: 5.3333",
+    ]
 
 
 def test_four_steps_equal_two_resume_two(tmp_path):
     """With EMA, accumulation, dynamic loss scale, clipping and a non-finite step: bit for bit."""
     settings = config(
-        accumulate=2, ema=EmaConfig(0.9, 4.0), loss_scale="dynamic", clip_norm=1.0, epochs=1, checkpoint_interval=9
+        accumulate=2,
+        ema=EmaConfig(0.9, 4.0),
+        loss_scale="dynamic",
+        clip_norm=1.0,
+        epochs=1,
+        checkpoint_interval=9,
     )
     whole, first, second = (Task(steps_per_epoch=8, spoiled=(3,)) for _ in range(3))
     for name in ("whole", "halves"):
@@ -104,10 +130,20 @@ def test_four_steps_equal_two_resume_two(tmp_path):
     assert (result.stopped_by, result.step, result.nonfinite_steps) == ("epochs", 4, 1)
     assert second.asked == [4, 5, 6, 7]
     index = checkpoint.checked_index(tmp_path / "whole" / "last.ckpt")
-    assert {name.split(".")[0] for name in index} == {"stem", "bn", "head", "ema", "optimizer", "scaler", "card"}
+    assert {name.split(".")[0] for name in index} == {
+        "stem",
+        "bn",
+        "head",
+        "ema",
+        "optimizer",
+        "scaler",
+        "card",
+    }
     held = [tensor_bytes(tmp_path / name / "last.ckpt") for name in ("whole", "halves")]
     assert held[0] == held[1]
-    losses = [[row["loss"] for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "halves")]
+    losses = [
+        [row["loss"] for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "halves")
+    ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4
 
@@ -148,7 +184,10 @@ def test_validation_sees_the_averages_and_gives_them_back(tmp_path):
 
 def test_divergence_stops_after_steps_in_a_row(tmp_path):
     task = Task(steps_per_epoch=8, spoiled=(1, 3, 4, 5))
-    with pytest.raises(TrainingDivergedError, match=r"3 steps in a row.*the last one step 6.*optimizer\.lr.*clip_norm"):
+    with pytest.raises(
+        TrainingDivergedError,
+        match=r"3 steps in a row.*the last one step 6.*optimizer\.lr.*clip_norm",
+    ):
         fit(task.parts(), config(max_nonfinite=3), RUNTIME, tmp_path)
     assert len(rows(tmp_path / "steps.csv")) == 6
 

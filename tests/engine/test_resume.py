@@ -5,17 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_task import RUNTIME, Task, config
 
-from mindyolo_v4.engine import checkpoint
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.config.train import EmaConfig, TrainConfig
 from mindyolo_v4.engine.loop import fit
-from mindyolo_v4.engine.run import Run
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.train import EmaConfig, TrainConfig
-from tests.runs import rows, tensor_bytes
+from mindyolo_v4.engine.session import Run
+from mindyolo_v4.errors import UserError
+from tests.support.runs import rows, tensor_bytes
+from tests.support.tiny_task import RUNTIME, Task, config
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
-SETTINGS = {"accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic", "clip_norm": 1.0, "epochs": 3}
+SETTINGS = {
+    "accumulate": 2,
+    "ema": EmaConfig(0.9, 4.0),
+    "loss_scale": "dynamic",
+    "clip_norm": 1.0,
+    "epochs": 3,
+}
 
 
 class PowerCutError(Exception):
@@ -37,11 +43,16 @@ class Cut(Task):
 
 
 def without_speed(path: Path) -> list[dict[str, str]]:
-    return [{name: value for name, value in row.items() if name != "images_per_s"} for row in rows(path)]
+    return [
+        {name: value for name, value in row.items() if name != "images_per_s"} for row in rows(path)
+    ]
 
 
 def without_time(path: Path) -> list[dict[str, str]]:
-    return [{name: value for name, value in row.items() if name != "train_seconds"} for row in rows(path)]
+    return [
+        {name: value for name, value in row.items() if name != "train_seconds"}
+        for row in rows(path)
+    ]
 
 
 def epoch_lines(messages: list[str]) -> dict[str, str]:
@@ -68,18 +79,25 @@ def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
     stands = checkpoint.load_card(newest)["training"]["step"]
     done = cut // 9 * 4 + cut % 9 // 2
     assert stands == max(step for step in (3, 4, 6, 8, 9, 12) if step <= done)
-    task = Task(**options, scores=tuple(score for step, score in scores.items() if step > stands and step != 4))
+    task = Task(
+        **options,
+        scores=tuple(score for step, score in scores.items() if step > stands and step != 4),
+    )
     result = fit(task.parts(), settings, RUNTIME, halves, newest)
     assert (result.step, result.nonfinite_steps) == (12, 1)
     assert task.asked[0] == stands // 4 * 9 + stands % 4 * 2
     assert without_speed(whole / "steps.csv") == without_speed(halves / "steps.csv")
-    assert [row["step"] for row in rows(halves / "steps.csv")] == [str(step) for step in range(1, 13)]
+    assert [row["step"] for row in rows(halves / "steps.csv")] == [
+        str(step) for step in range(1, 13)
+    ]
     assert without_time(whole / "metrics.csv") == without_time(halves / "metrics.csv")
     assert [row["AP"] for row in rows(halves / "metrics.csv")] == ["0.5", "0.125"]
     assert epoch_lines(caplog.messages) == uncut
     for name in ("last.ckpt", "best.ckpt", "step_00000009.ckpt"):
         assert tensor_bytes(whole / name) == tensor_bytes(halves / name), name
-    assert sorted(path.name for path in whole.iterdir()) == sorted(path.name for path in halves.iterdir())
+    assert sorted(path.name for path in whole.iterdir()) == sorted(
+        path.name for path in halves.iterdir()
+    )
 
 
 def test_step_checkpoints_have_a_keep_rule_of_their_own(tmp_path):
@@ -87,7 +105,9 @@ def test_step_checkpoints_have_a_keep_rule_of_their_own(tmp_path):
     fit(Task().parts(), settings, RUNTIME, tmp_path)
     kept = ["epoch_0002", "epoch_0003", "step_00000011", "step_00000012", "last", "best"]
     named = sorted(path.name for path in tmp_path.glob("*.ckpt*"))
-    assert named == sorted([f"{name}.ckpt" for name in kept] + [f"{name}.ckpt.sha256" for name in kept])
+    assert named == sorted(
+        [f"{name}.ckpt" for name in kept] + [f"{name}.ckpt.sha256" for name in kept]
+    )
     assert checkpoint.load_card(tmp_path / "step_00000011.ckpt")["training"]["step"] == 11
 
 
@@ -106,19 +126,32 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
     fit(Task().parts(), stopped, RUNTIME, tmp_path)
     last = tmp_path / "last.ckpt"
     card = checkpoint.load_card(last)
-    card["training"] = {name: value for name, value in card["training"].items() if not name.startswith("epoch_")}
+    card["training"] = {
+        name: value for name, value in card["training"].items() if not name.startswith("epoch_")
+    }
     import mindspore as ms
 
-    tensors = {name: value for name, value in ms.load_checkpoint(str(last)).items() if name != "card"}
+    tensors = {
+        name: value for name, value in ms.load_checkpoint(str(last)).items() if name != "card"
+    }
     checkpoint.save(last, tensors, card)
     assert fit(Task().parts(), settings, RUNTIME, tmp_path, last).step == 8
 
 
 @pytest.mark.parametrize(
     ("per_epoch", "batch", "at", "step", "again"),
-    [(8, 2, 3, 1, 2), (8, 2, 4, 2, 0), (8, 2, 9, 4, 2), (8, 1, 9, 9, 0), (9, 2, 7, 3, 2), (9, 2, 8, 4, 0)],
+    [
+        (8, 2, 3, 1, 2),
+        (8, 2, 4, 2, 0),
+        (8, 2, 9, 4, 2),
+        (8, 1, 9, 9, 0),
+        (9, 2, 7, 3, 2),
+        (9, 2, 8, 4, 0),
+    ],
 )
-def test_another_number_of_devices_goes_on_at_the_same_image(tmp_path, caplog, per_epoch, batch, at, step, again):
+def test_another_number_of_devices_goes_on_at_the_same_image(
+    tmp_path, caplog, per_epoch, batch, at, step, again
+):
     """From 1 device x 2 images to 2 devices x `batch`: image 2 x `at` of the training is the next.
 
     Of 18 images, 9 steps, two devices x 2 leave two out: after 16 of them their epoch is over.
@@ -130,9 +163,15 @@ def test_another_number_of_devices_goes_on_at_the_same_image(tmp_path, caplog, p
     settings = config(epochs=2, per_batch_size=batch)
     run = Run(Task(steps_per_epoch=per_epoch // batch).parts(), settings, runtime, tmp_path)
     run.load(saved)
-    assert (run.state.step, run.state.steps_per_epoch, run.state.world_size) == (step, per_epoch // batch, 2)
+    assert (run.state.step, run.state.steps_per_epoch, run.state.world_size) == (
+        step,
+        per_epoch // batch,
+        2,
+    )
     assert run.state.validation_due is (at == 8)
     assert run.resumed_step == at
-    assert f"; {again} images are repeated" in next(line for line in caplog.messages if "resumed on 2" in line)
+    assert f"; {again} images are repeated" in next(
+        line for line in caplog.messages if "resumed on 2" in line
+    )
     with pytest.raises(UserError, match=r"--resume: .*epochs of another length"):
         Run(Task(steps_per_epoch=40).parts(), settings, runtime, tmp_path).load(saved)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
 from mindyolo_v4.engine.schedule import describe_batch, learning_rates, rate_factor
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.root import Config
-from mindyolo_v4.schema.train import OptimizerConfig, ScheduleConfig, TrainConfig
+from mindyolo_v4.errors import UserError
 
 
 def rates(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, epochs: int = 1) -> np.ndarray:
@@ -20,7 +20,11 @@ def check(values: np.ndarray, expected: dict[int, float], relative: float) -> No
 
 def test_darknet_steps_with_burn_in():
     schedule = ScheduleConfig(
-        kind="step", warmup="power", warmup_steps=1000, milestones=(400000, 450000), milestone_unit="step"
+        kind="step",
+        warmup="power",
+        warmup_steps=1000,
+        milestones=(400000, 450000),
+        milestone_unit="step",
     )
     expected = {
         1: 1.3e-15,
@@ -41,14 +45,27 @@ def test_darknet_steps_with_burn_in():
 
 def test_darknet_sgdr_one_cycle():
     schedule = ScheduleConfig(
-        kind="sgdr", warmup="power", warmup_steps=1000, cycle_steps=500500, final_factor=1e-5 / 0.0013, joined=False
+        kind="sgdr",
+        warmup="power",
+        warmup_steps=1000,
+        cycle_steps=500500,
+        final_factor=1e-5 / 0.0013,
+        joined=False,
     )
-    expected = {1000: 0.001299987, 100000: 0.001177054, 250250: 0.000655, 400000: 0.000134138, 500500: 1e-5}
+    expected = {
+        1000: 0.001299987,
+        100000: 0.001177054,
+        250250: 0.000655,
+        400000: 0.000134138,
+        500500: 1e-5,
+    }
     check(rates(0.0013, schedule, 500501), expected, 5e-6)
 
 
 def test_darknet_sgdr_doubling_cycles():
-    schedule = ScheduleConfig(kind="sgdr", cycle_steps=1000, final_factor=1e-5 / 0.0013, joined=False)
+    schedule = ScheduleConfig(
+        kind="sgdr", cycle_steps=1000, final_factor=1e-5 / 0.0013, joined=False
+    )
     expected = {
         1000: 1e-5,
         1001: 0.0012999993,
@@ -64,7 +81,9 @@ def test_darknet_sgdr_doubling_cycles():
 def test_darknet_poly():
     schedule = ScheduleConfig(kind="poly", warmup="power", warmup_steps=1000, joined=False)
     values = rates(0.1, schedule, 1_200_000)
-    check(values, {500: 0.00625, 1000: 0.0996670872, 10000: 0.096708104, 600000: 0.00625}, 1e-7)  # darknet: float32
+    check(
+        values, {500: 0.00625, 1000: 0.0996670872, 10000: 0.096708104, 600000: 0.00625}, 1e-7
+    )  # darknet: float32
 
 
 def test_mindyolo_keeps_its_jump():
@@ -85,7 +104,9 @@ def test_mindyolo_keeps_its_jump():
 
 
 def test_model_zoo_classifier():
-    schedule = ScheduleConfig(kind="cosine", update="epoch", warmup_epochs=5, warmup_offset=1, joined=False)
+    schedule = ScheduleConfig(
+        kind="cosine", update="epoch", warmup_epochs=5, warmup_offset=1, joined=False
+    )
     values = rates(0.1, schedule, 2502, 150)
     check(values, {12509: 0.1, 12510: 0.09972609, 10 * 2502: 0.09890738, 75 * 2502: 0.05}, 1e-7)
     check(values, {0: 7.99e-6, 149 * 2502: 1.097e-5}, 1e-3)
@@ -111,7 +132,9 @@ def test_joined_warmup_meets_the_peak(kind, warmup):
 def test_cosine_ends_at_the_final_factor():
     values = rates(1.0, ScheduleConfig(kind="cosine", final_factor=0.1, warmup_epochs=2), 100, 20)
     assert values[-1] == pytest.approx(0.1, abs=1e-5)
-    assert values[200 + 900] == pytest.approx(0.55)  # half way between the warm-up's end and the last step
+    assert values[200 + 900] == pytest.approx(
+        0.55
+    )  # half way between the warm-up's end and the last step
 
 
 def test_warmup_takes_at_most_half():
@@ -141,7 +164,12 @@ def test_linear_rule_for_another_global_batch():
 def test_what_is_said_of_the_global_batch():
     assert describe_batch(batches(False, 64), 16) == describe_batch(batches(False, None), 3) == ""
     scaled = describe_batch(batches(True, 64), 8)
-    assert scaled == "8 x 4 x 1 = 32 images a step: the peak learning rate is 0.1 x 32 / 64 = 0.05 (optimizer.scale_lr)"
+    assert (
+        scaled
+        == "8 x 4 x 1 = 32 images a step: the peak learning rate is 0.1 x 32 / 64 = 0.05 (optimizer.scale_lr)"
+    )
     hint = describe_batch(batches(False, 64), 8)
-    assert hint.startswith("hint: 8 x 4 x 1 = 32 images a step, but the recipe's learning rate 0.1 is for 64;")
+    assert hint.startswith(
+        "hint: 8 x 4 x 1 = 32 images a step, but the recipe's learning rate 0.1 is for 64;"
+    )
     assert "0.1 x 32 / 64 = 0.05" in hint

@@ -6,15 +6,15 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
 
+from mindyolo_v4.checkpoint.parameters import batch_statistics, named_parameters
+from mindyolo_v4.config.train import EmaConfig, OptimizerConfig
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
-from mindyolo_v4.engine.parameters import batch_statistics, named_parameters
 from mindyolo_v4.engine.step import StepSettings, TrainStep
-from mindyolo_v4.runtime import to_mixed_precision
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.train import EmaConfig, OptimizerConfig
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.device import to_mixed_precision
+from tests.support.tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
 
 RATE = 0.1
 
@@ -27,11 +27,18 @@ class Rig:
         self.forward = forward(network)
         self.optimizer = build_optimizer(network, optimizer or OptimizerConfig())
         self.ema = Ema(network, EmaConfig(decay=ema, ramp_steps=10.0)) if ema else None
-        self.step = TrainStep(self.forward, network, self.optimizer, self.ema, StepSettings(**settings))
+        self.step = TrainStep(
+            self.forward, network, self.optimizer, self.ema, StepSettings(**settings)
+        )
 
     def state(self) -> dict[str, bytes]:
-        tensors = {f"network.{name}": value for name, value in named_parameters(self.network).items()}
-        tensors |= {f"optimizer.{n}": value for n, value in optimizer_state(self.network, self.optimizer).items()}
+        tensors = {
+            f"network.{name}": value for name, value in named_parameters(self.network).items()
+        }
+        tensors |= {
+            f"optimizer.{n}": value
+            for n, value in optimizer_state(self.network, self.optimizer).items()
+        }
         if self.ema:
             tensors |= {f"ema.{name}": value for name, value in self.ema.by_name().items()}
             tensors["ema_updates"] = self.ema.updates
@@ -72,7 +79,9 @@ def test_adamw_with_decoupled_decay_on_kernels_only(any_mode):
         for name, gradient, decay in (("conv.weight", x, 0.5), ("conv.bias", 1.0, 0.0)):
             first[name] = 0.9 * first[name] + 0.1 * gradient
             second[name] = 0.99 * second[name] + 0.01 * gradient**2
-            values[name] -= rate * (first[name] / (second[name] ** 0.5 + 1e-6) + decay * values[name])
+            values[name] -= rate * (
+                first[name] / (second[name] ** 0.5 + 1e-6) + decay * values[name]
+            )
     for name, value in values.items():
         assert rig.value(name).item() == pytest.approx(value, rel=1e-5)
 
@@ -80,7 +89,10 @@ def test_adamw_with_decoupled_decay_on_kernels_only(any_mode):
 def test_adamw_leaves_everything_alone_when_a_step_is_not_finite(graph_mode):
     rig = Rig(Linear(2.0, 1.0), LinearForward, OptimizerConfig(kind="adamw"))
     rig.step(0.1, [linear_input(3.0)])
-    before = {name: value.asnumpy().copy() for name, value in optimizer_state(rig.network, rig.optimizer).items()}
+    before = {
+        name: value.asnumpy().copy()
+        for name, value in optimizer_state(rig.network, rig.optimizer).items()
+    }
     weight = rig.value("conv.weight")
     _, finite = rig.step(0.1, [linear_input(float("nan"))])
     assert not bool(finite.asnumpy())
@@ -98,7 +110,9 @@ def test_decay_on_all(graph_mode):
 
 
 def test_dense_matrices_decay_as_kernels_do():
-    network = nn.SequentialCell([nn.Conv2d(3, 4, 3, has_bias=True), nn.BatchNorm2d(4), nn.Dense(4, 2)])
+    network = nn.SequentialCell(
+        [nn.Conv2d(3, 4, 3, has_bias=True), nn.BatchNorm2d(4), nn.Dense(4, 2)]
+    )
     optimizer = build_optimizer(network, OptimizerConfig(weight_decay=0.5))
     decays = dict(zip((p.name for p in optimizer.parameters), optimizer.decay_flags, strict=True))
     assert {name for name, flag in decays.items() if flag} == {"0.weight", "2.weight"}
@@ -112,7 +126,10 @@ def test_momentum_is_that_of_the_library_to_the_bit(graph_mode):
         if library:
             kernels = [p for p in rig.network.trainable_params() if p.ndim > 1]
             rest = [p for p in rig.network.trainable_params() if p.ndim == 1]
-            groups = [{"params": kernels, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+            groups = [
+                {"params": kernels, "weight_decay": 0.05},
+                {"params": rest, "weight_decay": 0.0},
+            ]
             groups.append({"order_params": rig.network.trainable_params()})
             rig.optimizer = nn.Momentum(groups, learning_rate=0.0, momentum=0.9)
             rig.step = TrainStep(rig.forward, rig.network, rig.optimizer, None, StepSettings())
@@ -128,7 +145,9 @@ def test_clip_by_global_norm_acts_on_the_unscaled_gradient(graph_mode, scale):
     settings = OptimizerConfig(momentum=0.0, weight_decay=0.0)
     rig = Rig(Linear(2.0, 1.0), LinearForward, settings, clip_norm=1.0, loss_scale=scale)
     rig.step(0.1, [linear_input(3.0)])  # gradient (3, 1), norm sqrt(10)
-    assert rig.value("conv.weight").item() == pytest.approx(2.0 - 0.1 * 3.0 / math.sqrt(10), rel=1e-5)
+    assert rig.value("conv.weight").item() == pytest.approx(
+        2.0 - 0.1 * 3.0 / math.sqrt(10), rel=1e-5
+    )
     assert rig.value("conv.bias").item() == pytest.approx(1.0 - 0.1 / math.sqrt(10), rel=1e-5)
 
 
@@ -139,7 +158,9 @@ def test_small_gradients_are_not_clipped(graph_mode):
 
 
 def test_ema_formula(any_mode):
-    rig = Rig(Linear(2.0, 1.0), LinearForward, OptimizerConfig(momentum=0.0, weight_decay=0.0), ema=0.9)
+    rig = Rig(
+        Linear(2.0, 1.0), LinearForward, OptimizerConfig(momentum=0.0, weight_decay=0.0), ema=0.9
+    )
     average, w = 2.0, 2.0
     for n in (1, 2, 3):
         rig.step(0.1, [linear_input(3.0)])
@@ -162,14 +183,19 @@ def test_ema_follows_batch_statistics(graph_mode):
 
 def test_accumulation_is_the_mean_over_micro_batches(any_mode):
     """2 micro-batches of 2 equal 1 of 4 when batch normalisation is frozen."""
-    whole, halves = (Rig(network, TinyForward, accumulate=k) for network, k in ((frozen_net(), 1), (frozen_net(), 2)))
+    whole, halves = (
+        Rig(network, TinyForward, accumulate=k)
+        for network, k in ((frozen_net(), 1), (frozen_net(), 2))
+    )
     for index in range(3):
         x, target = tiny_batch(index, 4)
         one, _ = whole.step(RATE, [(x, target)])
         two, _ = halves.step(RATE, [(x[:2], target[:2]), (x[2:], target[2:])])
         np.testing.assert_allclose(two.asnumpy(), one.asnumpy(), rtol=1e-5)
     for name in named_parameters(whole.network):
-        np.testing.assert_allclose(halves.value(name), whole.value(name), rtol=2e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            halves.value(name), whole.value(name), rtol=2e-5, atol=1e-6, err_msg=name
+        )
 
 
 def frozen_net() -> TinyNet:
@@ -191,7 +217,9 @@ def test_freeze_holds_weights_and_statistics(graph_mode):
     before = rig.state()
     rig.step(RATE, [tiny_batch(0)])
     after = rig.state()
-    changed = {name for name in before if before[name] != after[name] and name.startswith("network.")}
+    changed = {
+        name for name in before if before[name] != after[name] and name.startswith("network.")
+    }
     assert changed == {"network.head.weight", "network.head.bias"}
 
 
@@ -202,7 +230,9 @@ def test_freeze_refuses_an_unknown_prefix():
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_non_finite_step_changes_nothing(any_mode, accumulate):
-    rig = Rig(TinyNet(), TinyForward, ema=0.9, accumulate=accumulate, loss_scale="dynamic", clip_norm=5.0)
+    rig = Rig(
+        TinyNet(), TinyForward, ema=0.9, accumulate=accumulate, loss_scale="dynamic", clip_norm=5.0
+    )
     good = [tiny_batch(index) for index in range(accumulate)]
     rig.step(RATE, good)
     before = rig.state()
@@ -246,14 +276,23 @@ def test_running_statistics_move_once_a_step(graph_mode):
     x, target = tiny_batch(0)
     features = rig.network.stem(x).asnumpy()
     rig.step(RATE, [(x, target)])
-    np.testing.assert_allclose(rig.value("bn.moving_mean"), 0.1 * features.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
-        rig.step.update.backup[0].asnumpy(), named_parameters(rig.network)["bn.moving_mean"].asnumpy()
+        rig.value("bn.moving_mean"), 0.1 * features.mean((0, 2, 3)), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        rig.step.update.backup[0].asnumpy(),
+        named_parameters(rig.network)["bn.moving_mean"].asnumpy(),
     )
 
 
 def test_dynamic_scale_halves_and_recovers(graph_mode):
-    rig = Rig(Linear(1.0, 1.0), LinearForward, loss_scale="dynamic", loss_scale_value=1024.0, scale_window=2)
+    rig = Rig(
+        Linear(1.0, 1.0),
+        LinearForward,
+        loss_scale="dynamic",
+        loss_scale_value=1024.0,
+        scale_window=2,
+    )
     scales = []
     for x in (1.0, math.inf, 1.0, 1.0):
         rig.step(1e-3, [linear_input(x)])
@@ -262,7 +301,9 @@ def test_dynamic_scale_halves_and_recovers(graph_mode):
 
 
 def test_mixed_precision_step_keeps_float32_parameters(graph_mode):
-    rig = Rig(to_mixed_precision(TinyNet(), "O2"), TinyForward, loss_scale="dynamic", clip_norm=10.0)
+    rig = Rig(
+        to_mixed_precision(TinyNet(), "O2"), TinyForward, loss_scale="dynamic", clip_norm=10.0
+    )
     reference = Rig(TinyNet(), TinyForward, clip_norm=10.0)
     for index in range(2):
         values, finite = rig.step(RATE, [tiny_batch(index)])

@@ -33,12 +33,18 @@ def record(image_id, boxes=(), class_ids=(), ignore=None, areas=None) -> ImageRe
 
 
 def dataset(*records, names=("cat", "dog"), category_ids=None) -> Dataset:
-    return Dataset(tuple(records), names, category_ids or tuple(range(1, len(names) + 1)), "made by hand", ())
+    return Dataset(
+        tuple(records), names, category_ids or tuple(range(1, len(names) + 1)), "made by hand", ()
+    )
 
 
 def detections(*rows) -> Detections:
     table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
+    return Detections(
+        table[:, :4].astype(np.float32),
+        table[:, 4].astype(np.float32),
+        table[:, 5].astype(np.int64),
+    )
 
 
 def plain_pycocotools(truths: Path, results: Path) -> list[float]:
@@ -61,14 +67,18 @@ def perturbed(truth_record: ImageRecord, rng, classes: int) -> Detections:
     seen = rng.random(len(boxes)) < 0.8
     sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     moved = (boxes + rng.normal(0, 0.06, boxes.shape) * sizes)[seen]
-    labels = np.where(rng.random(len(boxes)) < 0.1, rng.integers(0, classes, len(boxes)), class_ids)[seen]
+    labels = np.where(
+        rng.random(len(boxes)) < 0.1, rng.integers(0, classes, len(boxes)), class_ids
+    )[seen]
     low = rng.uniform(0, 200, (5, 2))
     noise = np.concatenate([low, low + rng.uniform(5, 200, (5, 2))], axis=1)
     found = np.concatenate([moved, noise])
     scores = np.round(rng.random(len(found)), 2)
     order = np.argsort(-scores, kind="stable")
     every_class = np.concatenate([labels, rng.integers(0, classes, 5)])
-    return Detections(found[order].astype(np.float32), scores[order].astype(np.float32), every_class[order])
+    return Detections(
+        found[order].astype(np.float32), scores[order].astype(np.float32), every_class[order]
+    )
 
 
 def test_false_positive_above_a_hit_halves_precision():
@@ -85,14 +95,20 @@ def test_false_positive_above_a_hit_halves_precision():
 def test_half_of_the_truths_found():
     evaluator = CocoEvaluator(dataset(record(1, [[0, 0, 50, 50], [100, 100, 150, 150]], [0, 0])))
     evaluator.add(0, detections([0, 0, 50, 50, 0.9, 0]))
-    assert evaluator.metrics()["AP"] == pytest.approx(51 / 101)  # recalls 0.00 to 0.50 of 101 points
+    assert evaluator.metrics()["AP"] == pytest.approx(
+        51 / 101
+    )  # recalls 0.00 to 0.50 of 101 points
 
 
 def test_iou_decides_how_many_thresholds_pass():
     evaluator = CocoEvaluator(dataset(record(1, [[0, 0, 100, 100]], [0])))
     evaluator.add(0, detections([0, 0, 100, 72, 0.9, 0]))  # IoU 0.72: 0.50, 0.55, 0.60, 0.65, 0.70
     metrics = evaluator.metrics()
-    assert (metrics["AP"], metrics["AP50"], metrics["AP75"]) == (pytest.approx(0.5), pytest.approx(1), 0.0)
+    assert (metrics["AP"], metrics["AP50"], metrics["AP75"]) == (
+        pytest.approx(0.5),
+        pytest.approx(1),
+        0.0,
+    )
 
 
 def test_classes_and_numbers_without_truths():
@@ -102,10 +118,18 @@ def test_classes_and_numbers_without_truths():
         names=("cat", "dog", "owl"),
     )
     evaluator = CocoEvaluator(truths)
-    evaluator.add(0, detections([0, 0, 20, 20, 0.9, 0], [100, 100, 150, 150, 0.8, 1], [7, 7, 9, 9, 0.7, 2]))
+    evaluator.add(
+        0, detections([0, 0, 20, 20, 0.9, 0], [100, 100, 150, 150, 0.8, 1], [7, 7, 9, 9, 0.7, 2])
+    )
     metrics = evaluator.metrics()
     assert metrics["per_class"] == [
-        {"class_id": 0, "class_name": "cat", "AP": pytest.approx(1), "AP50": pytest.approx(1), "truths": 1},
+        {
+            "class_id": 0,
+            "class_name": "cat",
+            "AP": pytest.approx(1),
+            "AP50": pytest.approx(1),
+            "truths": 1,
+        },
         {
             "class_id": 1,
             "class_name": "dog",
@@ -133,7 +157,12 @@ def test_classes_keep_their_order_when_category_ids_do_not_ascend():
 def test_ignored_truth_neither_counts_nor_costs():
     boxes, class_ids = [[0, 0, 50, 50], [100, 100, 200, 200]], [0, 0]
     evaluator = CocoEvaluator(dataset(record(1, boxes, class_ids, ignore=[False, True])))
-    evaluator.add(0, detections([100, 100, 200, 200, 0.9, 0], [101, 100, 200, 200, 0.8, 0], [0, 0, 50, 50, 0.7, 0]))
+    evaluator.add(
+        0,
+        detections(
+            [100, 100, 200, 200, 0.9, 0], [101, 100, 200, 200, 0.8, 0], [0, 0, 50, 50, 0.7, 0]
+        ),
+    )
     metrics = evaluator.metrics()
     assert metrics["AP"] == pytest.approx(1)
     assert metrics["per_class"][0]["truths"] == 1
@@ -155,7 +184,9 @@ def test_no_truths_at_all():
 
 
 def test_written_forms():
-    evaluator = CocoEvaluator(dataset(record(42, [[10.5, 20, 30, 50]], [1], areas=[123.25]), record("b")))
+    evaluator = CocoEvaluator(
+        dataset(record(42, [[10.5, 20, 30, 50]], [1], areas=[123.25]), record("b"))
+    )
     evaluator.add(1, detections([1.23456, 2, 4, 8, 0.1234567, 0]))
     evaluator.add(0, detections([0, 0, 1, 1, 0.5, 1]))
     assert evaluator.predictions() == [
@@ -164,7 +195,14 @@ def test_written_forms():
     ]
     truths = evaluator.ground_truth()
     assert truths["annotations"] == [
-        {"id": 1, "image_id": 42, "category_id": 2, "bbox": [10.5, 20, 19.5, 30], "area": 123.25, "iscrowd": 0}
+        {
+            "id": 1,
+            "image_id": 42,
+            "category_id": 2,
+            "bbox": [10.5, 20, 19.5, 30],
+            "area": 123.25,
+            "iscrowd": 0,
+        }
     ]
     assert truths["images"][0] == {"id": 42, "file_name": "42.jpg", "width": 640, "height": 480}
     assert [one["name"] for one in truths["categories"]] == ["cat", "dog"]
@@ -220,8 +258,12 @@ def test_equals_pycocotools_over_a_real_annotation_file(data_root, tmp_path, rng
         boxes = xywh_to_xyxy(np.array([one["bbox"] for one in mine], float).reshape(-1, 4))
         classes = [category_ids.index(one["category_id"]) for one in mine]
         crowd = np.array([bool(one["iscrowd"]) for one in mine], bool)
-        records.append(record(image["id"], boxes, classes, ignore=crowd, areas=[one["area"] for one in mine]))
-    evaluator = CocoEvaluator(dataset(*records, names=tuple(names[k] for k in category_ids), category_ids=category_ids))
+        records.append(
+            record(image["id"], boxes, classes, ignore=crowd, areas=[one["area"] for one in mine])
+        )
+    evaluator = CocoEvaluator(
+        dataset(*records, names=tuple(names[k] for k in category_ids), category_ids=category_ids)
+    )
     for index, one in enumerate(records):
         evaluator.add(index, perturbed(one, rng, classes=len(names)))
     (tmp_path / "found.json").write_text(json.dumps(evaluator.predictions()))

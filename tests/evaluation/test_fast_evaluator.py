@@ -18,7 +18,11 @@ SIDES_PX = {"small": (1, 31), "medium": (20, 110), "large": (80, 300)}
 def made_record(image_id, rng, grid_px: float) -> ImageRecord:
     """An image whose boxes lie on a grid, so that overlaps meet the thresholds exactly."""
     count = int(rng.integers(0, 8))
-    low, high = np.array([SIDES_PX[str(rng.choice(list(SIDES_PX)))] for _ in range(count)], float).reshape(-1, 2).T
+    low, high = (
+        np.array([SIDES_PX[str(rng.choice(list(SIDES_PX)))] for _ in range(count)], float)
+        .reshape(-1, 2)
+        .T
+    )
     sides = np.maximum(grid_px, np.round(rng.uniform(low, high, (2, count)).T / grid_px) * grid_px)
     corner = np.round(rng.uniform(0, 400, (count, 2)) / grid_px) * grid_px
     ignored = rng.random(count) < 0.2
@@ -43,7 +47,9 @@ def found_in(record: ImageRecord, rng, decimals: int, extra: int) -> Detections:
     again = np.repeat(np.arange(len(record.class_ids)), rng.integers(0, 4, len(record.class_ids)))
     near = record.boxes_xyxy_px[again] + rng.choice([0, 4, 8], (len(again), 4))
     corner = rng.uniform(0, 500, (extra, 2))
-    boxes = np.concatenate([near, np.concatenate([corner, corner + rng.uniform(1, 200, (extra, 2))], axis=1)])
+    boxes = np.concatenate(
+        [near, np.concatenate([corner, corner + rng.uniform(1, 200, (extra, 2))], axis=1)]
+    )
     classes = np.concatenate([record.class_ids[again], rng.integers(0, CLASSES, extra)])
     swapped = rng.random(len(classes)) < 0.1
     classes[swapped] = rng.integers(0, CLASSES, int(swapped.sum()))
@@ -76,10 +82,17 @@ def hotcoco() -> None:
 def test_equals_pycocotools(seed):
     evaluator = made_evaluator(seed)
     reference, fast = evaluator.metrics("pycocotools"), evaluator.metrics("hotcoco")
-    assert [row["AP"] is None for row in fast["per_class"]] == [row["AP"] is None for row in reference["per_class"]]
-    for ours, theirs in [(fast, reference), *zip(fast["per_class"], reference["per_class"], strict=True)]:
+    assert [row["AP"] is None for row in fast["per_class"]] == [
+        row["AP"] is None for row in reference["per_class"]
+    ]
+    for ours, theirs in [
+        (fast, reference),
+        *zip(fast["per_class"], reference["per_class"], strict=True),
+    ]:
         for name in METRIC_NAMES if "images" in ours else ("AP", "AP50"):
-            assert ours[name] == (None if theirs[name] is None else pytest.approx(theirs[name], abs=1e-6)), name
+            assert ours[name] == (
+                None if theirs[name] is None else pytest.approx(theirs[name], abs=1e-6)
+            ), name
 
 
 @pytest.mark.usefixtures("hotcoco")
@@ -96,7 +109,11 @@ def test_the_made_sets_hold_what_is_to_be_compared():
 
 @pytest.mark.usefixtures("hotcoco")
 def test_an_evaluation_without_detections_or_truths():
-    empty = CocoEvaluator(Dataset((made_record(1, np.random.default_rng(3), 8.0),), ("a", "b", "c"), (1, 2, 3), "", ()))
+    empty = CocoEvaluator(
+        Dataset(
+            (made_record(1, np.random.default_rng(3), 8.0),), ("a", "b", "c"), (1, 2, 3), "", ()
+        )
+    )
     assert empty.metrics("hotcoco") == empty.metrics("pycocotools")
     nothing = CocoEvaluator(Dataset((), ("a",), (1,), "", ()))
     assert nothing.metrics("hotcoco") == nothing.metrics("pycocotools")
@@ -119,7 +136,9 @@ def heard(monkeypatch):
 
 @pytest.mark.usefixtures("hotcoco")
 def test_the_log_says_once_that_it_is_used(caplog):
-    assert said(caplog, made_evaluator(0)) == [f"COCO metrics by hotcoco {coco_metrics.hotcoco_version()}"]
+    assert said(caplog, made_evaluator(0)) == [
+        f"COCO metrics by hotcoco {coco_metrics.hotcoco_version()}"
+    ]
 
 
 @pytest.mark.usefixtures("hotcoco")
@@ -141,7 +160,8 @@ def test_without_it_pycocotools_does(caplog, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"), [("1.3.0", "1.3.0"), ("1.10.2", "1.10.2"), ("1.2.9", None), ("2.0", None)]
+    ("version", "expected"),
+    [("1.3.0", "1.3.0"), ("1.10.2", "1.10.2"), ("1.2.9", None), ("2.0", None)],
 )
 def test_only_versions_that_were_compared_are_used(monkeypatch, version, expected):
     monkeypatch.setattr(coco_metrics.metadata, "version", lambda name: version)

@@ -5,10 +5,10 @@ import pytest
 
 from mindyolo_v4.anchors import AnchorSet, anchor_set, decode_boxes, sigmoid
 from mindyolo_v4.boxes import cxcywh_to_xyxy, letterbox_geometry
+from mindyolo_v4.config.evaluate import EvaluateConfig
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.evaluation import nms
 from mindyolo_v4.evaluation.nms import Detections, detect_objects, non_max_suppression
-from mindyolo_v4.schema.evaluate import EvaluateConfig
-from mindyolo_v4.schema.model import ModelConfig
 
 CLASSES = 4
 SIZE = 64
@@ -48,7 +48,11 @@ def anchors() -> AnchorSet:
 
 def random_maps(rng, anchors, size=SIZE, classes=CLASSES, shift=-1.0):
     return [
-        rng.normal(shift, 2.0, (len(level.anchor_ids) * (5 + classes), size // level.stride, size // level.stride))
+        rng.normal(
+            shift,
+            2.0,
+            (len(level.anchor_ids) * (5 + classes), size // level.stride, size // level.stride),
+        )
         for level in anchors.levels
     ]
 
@@ -67,9 +71,15 @@ def plain_candidates(maps, anchors, settings):
                         objectness = sigmoid(cell[4:5])[0]
                         score = objectness * sigmoid(cell[5 + c : 6 + c])[0]
                         best = settings.multi_label or c == np.argmax(cell[5:])
-                        if objectness > settings.conf_thres and score > settings.conf_thres and best:
+                        if (
+                            objectness > settings.conf_thres
+                            and score > settings.conf_thres
+                            and best
+                        ):
                             wh = np.array([level.anchors_wh_px[a]])
-                            box = decode_boxes(cell[None, :4], np.array([i]), np.array([j]), wh, level)
+                            box = decode_boxes(
+                                cell[None, :4], np.array([i]), np.array([j]), wh, level
+                            )
                             rows.append((*cxcywh_to_xyxy(box)[0], score, c))
     table = np.array(rows)
     return table[:, :4], table[:, 4], table[:, 5].astype(int)
@@ -91,7 +101,9 @@ def test_darknet_survivors(kind, threshold, survivors):
         ]
     )
     settings = EvaluateConfig(nms=kind, iou_thres=threshold)
-    kept = non_max_suppression(cxcywh_to_xyxy(table[:, :4]), table[:, 4], np.zeros(6, int), settings)
+    kept = non_max_suppression(
+        cxcywh_to_xyxy(table[:, :4]), table[:, 4], np.zeros(6, int), settings
+    )
     assert "".join("ABCDEF"[i] for i in kept) == survivors
 
 
@@ -121,7 +133,10 @@ def test_no_boxes_and_boxes_without_area():
     none = non_max_suppression(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), EvaluateConfig())
     assert none.shape == (0,)
     flat = np.array([[5.0, 5, 5, 5]] * 2)
-    assert len(non_max_suppression(flat, np.array([0.5, 0.6]), np.zeros(2, int), EvaluateConfig())) == 2
+    assert (
+        len(non_max_suppression(flat, np.array([0.5, 0.6]), np.zeros(2, int), EvaluateConfig()))
+        == 2
+    )
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
@@ -140,27 +155,49 @@ def test_detect_objects_equals_loops(rng, anchors, multi_label, threshold):
 
 def test_decoded_pixels_and_types(anchors):
     maps = [np.full((27, 608 // s, 608 // s), -20.0, np.float32) for s in (8, 16, 32)]
-    maps[0].reshape(3, 9, 76, 76)[1, :, 7, 10] = [0.2, -0.3, 0.1, -0.2, 3.0, -20.0, 2.0, -20.0, -20.0]
+    maps[0].reshape(3, 9, 76, 76)[1, :, 7, 10] = [
+        0.2,
+        -0.3,
+        0.1,
+        -0.2,
+        3.0,
+        -20.0,
+        2.0,
+        -20.0,
+        -20.0,
+    ]
     found = detect_objects(maps, anchors, EvaluateConfig())
     centre, size = np.array([84.4784, 59.2854]), np.array([20.9982, 29.4743])
-    np.testing.assert_allclose(found.boxes_xyxy_px, [np.concatenate([centre - size / 2, centre + size / 2])], atol=1e-4)
+    np.testing.assert_allclose(
+        found.boxes_xyxy_px, [np.concatenate([centre - size / 2, centre + size / 2])], atol=1e-4
+    )
     np.testing.assert_allclose(found.scores, [1 / (1 + np.exp(-3)) / (1 + np.exp(-2))], rtol=1e-6)
     assert found.class_ids.tolist() == [1]
-    assert [found.boxes_xyxy_px.dtype, found.scores.dtype, found.class_ids.dtype] == [np.float32, np.float32, np.int64]
+    assert [found.boxes_xyxy_px.dtype, found.scores.dtype, found.class_ids.dtype] == [
+        np.float32,
+        np.float32,
+        np.int64,
+    ]
 
 
 def test_max_candidates_keeps_the_best(rng, anchors):
     maps = random_maps(rng, anchors, shift=0.0)
     all_of_them = EvaluateConfig(conf_thres=0.01, iou_thres=1.0, max_det=100000)
     few = EvaluateConfig(conf_thres=0.01, iou_thres=1.0, max_det=100000, max_candidates=25)
-    everything, best = detect_objects(maps, anchors, all_of_them), detect_objects(maps, anchors, few)
+    everything, best = (
+        detect_objects(maps, anchors, all_of_them),
+        detect_objects(maps, anchors, few),
+    )
     assert len(everything) > 100
     np.testing.assert_array_equal(best.scores, everything.scores[:25])
     np.testing.assert_array_equal(best.boxes_xyxy_px, everything.boxes_xyxy_px[:25])
 
 
 def test_max_candidates_with_equal_scores(anchors):
-    maps = [np.zeros((27, SIZE // level.stride, SIZE // level.stride), np.float32) for level in anchors.levels]
+    maps = [
+        np.zeros((27, SIZE // level.stride, SIZE // level.stride), np.float32)
+        for level in anchors.levels
+    ]
     settings = EvaluateConfig(max_candidates=10, iou_thres=1.0)
     found = detect_objects(maps, anchors, settings)
     assert len(found) == 10
@@ -170,14 +207,20 @@ def test_max_candidates_with_equal_scores(anchors):
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, -40.0])
 def test_hopeless_maps_give_nothing(anchors, bad):
-    maps = [np.full((27, SIZE // level.stride, SIZE // level.stride), bad, np.float32) for level in anchors.levels]
+    maps = [
+        np.full((27, SIZE // level.stride, SIZE // level.stride), bad, np.float32)
+        for level in anchors.levels
+    ]
     found = detect_objects(maps, anchors, EvaluateConfig())
     assert len(found) == 0
     assert found.boxes_xyxy_px.shape == (0, 4)
 
 
 def test_non_finite_boxes_are_dropped(anchors):
-    maps = [np.full((27, SIZE // level.stride, SIZE // level.stride), -9.0, np.float32) for level in anchors.levels]
+    maps = [
+        np.full((27, SIZE // level.stride, SIZE // level.stride), -9.0, np.float32)
+        for level in anchors.levels
+    ]
     maps[0][4:9, 0, 0], maps[0][4:9, 1, 1] = 5.0, 5.0
     maps[0][0, 0, 0] = np.nan
     assert len(detect_objects(maps, anchors, EvaluateConfig(conf_thres=0.5))) == 4
@@ -200,7 +243,9 @@ def test_maps_must_fit_the_anchors(rng, anchors):
 def test_to_original_drops_what_lies_in_the_border():
     geometry = letterbox_geometry(200, 100, 64)  # 64 x 32 at (0, 16), scale 0.32
     boxes = np.array([[32, 32, 48, 64], [0, 0, 64, 10]], np.float32)
-    moved = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([3, 1])).to_original(geometry)
+    moved = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([3, 1])).to_original(
+        geometry
+    )
     np.testing.assert_allclose(moved.boxes_xyxy_px, [[100, 50, 150, 100]], rtol=1e-6)
     assert moved.class_ids.tolist() == [3]
 

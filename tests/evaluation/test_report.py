@@ -11,7 +11,8 @@ STEPS = "step,epoch,loss,loss_box,loss_obj,loss_cls,lr,images_per_s\n"
 
 def write_run(folder, steps=50):
     rows = [
-        f"{k},1,{300 / (k + 1)},{200 / (k + 1)},{60 / (k + 1)},{40 / (k + 1)},{k * 1e-4},8.5\n" for k in range(steps)
+        f"{k},1,{300 / (k + 1)},{200 / (k + 1)},{60 / (k + 1)},{40 / (k + 1)},{k * 1e-4},8.5\n"
+        for k in range(steps)
     ]
     (folder / "steps.csv").write_text(STEPS + "".join(rows))
     (folder / "metrics.csv").write_text(

@@ -3,11 +3,19 @@
 import numpy as np
 import pytest
 
-from mindyolo_v4.evaluation.top_k import TopK, best_classes, format_top_k, top_k_metrics, truth_ranks
+from mindyolo_v4.evaluation.top_k import (
+    TopK,
+    best_classes,
+    format_top_k,
+    top_k_metrics,
+    truth_ranks,
+)
 
 
 def test_ranks():
-    scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [np.nan, 1.0, 2.0]], np.float32)
+    scores = np.array(
+        [[0.1, 0.7, 0.2], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [np.nan, 1.0, 2.0]], np.float32
+    )
     assert truth_ranks(scores, np.array([2, 0, 1, 0])).tolist() == [1, 0, 1, 3]
 
 

@@ -71,12 +71,16 @@ class Oracle:
         for level_map, level in zip(maps, self.anchors.levels, strict=True):
             side = self.size // level.stride
             rows, columns = np.divmod(np.arange(side * side), side)
-            split = level_map.astype(np.float64).reshape(self.images, 3, 5 + self.classes, side * side)
+            split = level_map.astype(np.float64).reshape(
+                self.images, 3, 5 + self.classes, side * side
+            )
             for anchor, wh in enumerate(level.anchors_wh_px):
                 part = split[:, anchor].transpose(0, 2, 1)
                 size = np.full((side * side, 2), wh)
                 logits.append(part)
-                boxes.append(np.stack([decode_boxes(p[:, :4], columns, rows, size, level) for p in part]))
+                boxes.append(
+                    np.stack([decode_boxes(p[:, :4], columns, rows, size, level) for p in part])
+                )
         return np.concatenate(logits, 1), np.concatenate(boxes, 1)
 
     def _box_term(self, boxes):
@@ -100,7 +104,9 @@ class Oracle:
                 target[image, prediction] = 1
                 labels = np.zeros(self.classes)
                 labels[[label for other, _, label in matches if other == prediction]] = 1
-                smooth = labels * (1 - self.config.label_smoothing) + self.config.label_smoothing / 2
+                smooth = (
+                    labels * (1 - self.config.label_smoothing) + self.config.label_smoothing / 2
+                )
                 class_term += bce(logits[image, prediction, 5:], smooth).sum()
         object_term = (bce(logits[..., 4], target) * ~self.ignored).sum()
         gains = self.config.box_gain, self.config.obj_gain, self.config.cls_gain

@@ -4,32 +4,34 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.assign import BOX_X, WEIGHT_BOX, WEIGHT_CLASS, WEIGHT_OBJECT, Assigner
-from mindyolo_v4.schema.model import ModelConfig
 
 SIDES = {608: (76, 38, 19), 416: (52, 26, 13), 32: (4, 2, 1)}
 
 
 def assigner(img_size=608, classes=3, max_truths=10, threshold=0.213, architecture="yolov4"):
-    return Assigner(anchor_set(ModelConfig(architecture=architecture)), img_size, classes, max_truths, threshold)
+    return Assigner(
+        anchor_set(ModelConfig(architecture=architecture)), img_size, classes, max_truths, threshold
+    )
 
 
 def assign(assign_image, boxes, classes):
     return assign_image(np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int64))
 
 
-def places(tables, sides, anchors_a_level=3):
+def places(tables, sides, anchors_per_level=3):
     """Return (level, anchor of the level, row, column) of the rows that carry weight."""
     found = []
     for prediction, weight in zip(tables[0][0], tables[1][WEIGHT_BOX], strict=True):
         if weight > 0:
             rest = int(prediction)
             for level, side in enumerate(sides):
-                if rest < anchors_a_level * side * side:
+                if rest < anchors_per_level * side * side:
                     anchor, cell = divmod(rest, side * side)
                     found.append((level, anchor, *divmod(cell, side)))
                     break
-                rest -= anchors_a_level * side * side
+                rest -= anchors_per_level * side * side
     return found
 
 
@@ -59,12 +61,19 @@ def test_cell_is_where_the_centre_lies():
     tables = assign(assigner(), [(0.30, 0.62, 0.35, 0.30)], [2])
     assert (2, 1, 11, 5) in places(tables, SIDES[608])
     row = int(np.flatnonzero(tables[1][WEIGHT_BOX])[0])
-    np.testing.assert_allclose(tables[1][BOX_X:WEIGHT_BOX, row], np.array([0.30, 0.62, 0.35, 0.30]) * 608, rtol=1e-6)
-    np.testing.assert_allclose(tables[2][:, 0], np.array([0.125, 0.47, 0.475, 0.77]) * 608, rtol=1e-6)
+    np.testing.assert_allclose(
+        tables[1][BOX_X:WEIGHT_BOX, row], np.array([0.30, 0.62, 0.35, 0.30]) * 608, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        tables[2][:, 0], np.array([0.125, 0.47, 0.475, 0.77]) * 608, rtol=1e-6
+    )
 
 
 def test_centre_on_the_border_belongs_to_the_last_cell():
-    found = places(assign(assigner(threshold=1.0), [(1.0, 1.0, 0.4, 0.5), (0.0, 0.0, 0.4, 0.5)], [0, 0]), SIDES[608])
+    found = places(
+        assign(assigner(threshold=1.0), [(1.0, 1.0, 0.4, 0.5), (0.0, 0.0, 0.4, 0.5)], [0, 0]),
+        SIDES[608],
+    )
     assert found == [(2, 1, 18, 18), (2, 1, 0, 0)]
 
 
@@ -73,7 +82,11 @@ def test_classes_that_share_a_prediction_are_averaged():
     values = assign(assigner(), boxes, [2, 0])[1]
     ids = assign(assigner(), boxes, [2, 0])[0]
     shared = [p for p in np.unique(ids[0]) if (values[WEIGHT_BOX][ids[0] == p] == 0.5).sum() == 2]
-    assert shared == [21101, 21874, 22235]  # 72 x 146 at stride 16 (IoU 0.27), anchors 0 and 1 at stride 32
+    assert shared == [
+        21101,
+        21874,
+        22235,
+    ]  # 72 x 146 at stride 16 (IoU 0.27), anchors 0 and 1 at stride 32
     for prediction in shared:
         rows = (ids[0] == prediction) & (values[WEIGHT_BOX] > 0)
         assert values[WEIGHT_OBJECT][rows].tolist() == [1, 0]
@@ -116,7 +129,9 @@ def test_padding_has_no_weight_and_valid_ids():
 def test_truths_beyond_the_limit_are_cut():
     limited = assigner(max_truths=2)
     boxes = [(0.1, 0.1, 0.1, 0.1), (0.5, 0.5, 0.1, 0.1), (0.9, 0.9, 0.1, 0.1)]
-    for some, all_three in zip(assign(limited, boxes[:2], [0, 1]), assign(limited, boxes, [0, 1, 2]), strict=True):
+    for some, all_three in zip(
+        assign(limited, boxes[:2], [0, 1]), assign(limited, boxes, [0, 1, 2]), strict=True
+    ):
         np.testing.assert_array_equal(some, all_three)
     assert (limited.dropped(2), limited.dropped(3)) == (0, 1)
 
@@ -144,5 +159,7 @@ def test_pickles(rng):
     original = assigner()
     copy = pickle.loads(pickle.dumps(original))
     boxes = rng.uniform(0.1, 0.9, (5, 4))
-    for table, again in zip(assign(original, boxes, [0] * 5), assign(copy, boxes, [0] * 5), strict=True):
+    for table, again in zip(
+        assign(original, boxes, [0] * 5), assign(copy, boxes, [0] * 5), strict=True
+    ):
         np.testing.assert_array_equal(table, again)

@@ -4,15 +4,19 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.losses.classification import ClassificationLoss
-from mindyolo_v4.schema.loss import LossConfig
 
 pytestmark = pytest.mark.usefixtures("any_mode")
 
 
 def call(logits, ids, shares, smoothing=0.0):
     loss = ClassificationLoss(len(logits[0]), LossConfig(label_smoothing=smoothing))
-    arguments = ms.Tensor(logits, ms.float32), ms.Tensor(ids, ms.int32), ms.Tensor(shares, ms.float32)
+    arguments = (
+        ms.Tensor(logits, ms.float32),
+        ms.Tensor(ids, ms.int32),
+        ms.Tensor(shares, ms.float32),
+    )
     total, (accuracy,) = loss(*arguments)
     return float(total.asnumpy()), float(accuracy.asnumpy()), loss, arguments
 
@@ -68,7 +72,11 @@ def test_shares_between_classes(rng, smoothing):
 
 def test_the_gradient_is_probability_minus_target(rng):
     """darknet's delta t - p with opposite sign, over the batch."""
-    logits, ids, shares = rng.normal(size=(3, 4)), [[1, 2], [0, 0], [3, 1]], [[0.75, 0.25], [1.0, 0.0], [0.4, 0.6]]
+    logits, ids, shares = (
+        rng.normal(size=(3, 4)),
+        [[1, 2], [0, 0], [3, 1]],
+        [[0.75, 0.25], [1.0, 0.0], [0.4, 0.6]],
+    )
     *_, loss, arguments = call(logits, ids, shares, smoothing=0.3)
     gradient, _ = ms.grad(loss, grad_position=0, has_aux=True)(*arguments)
     targets = np.full((3, 4), 0.1)  # 0.3 / 3

@@ -4,8 +4,13 @@ import pytest
 from mindspore import Tensor
 
 from mindyolo_v4.anchors import anchor_set, decode_boxes
-from mindyolo_v4.losses.decode import decode_planes, prediction_constants, prediction_plane, split_anchors
-from mindyolo_v4.schema.model import ModelConfig
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.losses.decode import (
+    decode_planes,
+    prediction_constants,
+    prediction_plane,
+    split_anchors,
+)
 
 
 @ms.jit
@@ -39,7 +44,9 @@ def test_equals_the_numpy_decode(graph, box_decode, rng):
         rows, columns = np.divmod(np.arange(side * side), side)
         for wh in level.anchors_wh_px:
             part = logits[:, start : start + side * side].T
-            expected.append(decode_boxes(part, columns, rows, np.full((side * side, 2), wh, np.float32), level))
+            expected.append(
+                decode_boxes(part, columns, rows, np.full((side * side, 2), wh, np.float32), level)
+            )
             start += side * side
     found = run(logits, constants, graph, box_decode == "square")
     np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5, atol=1e-5)
@@ -49,13 +56,26 @@ def test_equals_the_numpy_decode(graph, box_decode, rng):
     ("size", "prediction", "logits", "expected"),
     [  # prediction = first of the level + anchor H W + row W + column
         (608, 76 * 76 + 7 * 76 + 10, (0.2, -0.3, 0.1, -0.2), (84.4784, 59.2854, 20.9982, 29.4743)),
-        (608, 17328 + 2 * 38 * 38 + 37 * 38, (1.5, -2.0, -0.4, 0.3), (13.5893, 593.2980, 48.2630, 197.0794)),
-        (608, 21660 + 19 * 19 + 3 * 19 + 18, (-4.0, 4.0, 0.5, 0.25), (575.8043, 128.1957, 316.5545, 312.0182)),
+        (
+            608,
+            17328 + 2 * 38 * 38 + 37 * 38,
+            (1.5, -2.0, -0.4, 0.3),
+            (13.5893, 593.2980, 48.2630, 197.0794),
+        ),
+        (
+            608,
+            21660 + 19 * 19 + 3 * 19 + 18,
+            (-4.0, 4.0, 0.5, 0.25),
+            (575.8043, 128.1957, 316.5545, 312.0182),
+        ),
         (416, 10140 + 2 * 13 * 13 + 6 * 13 + 6, (0.0, 0.0, 0.0, 0.0), (208.0, 208.0, 459.0, 401.0)),
     ],
 )
 def test_vectors(size, prediction, logits, expected):
-    constants = [plane[prediction : prediction + 1] for plane in prediction_constants(anchor_set(ModelConfig()), size)]
+    constants = [
+        plane[prediction : prediction + 1]
+        for plane in prediction_constants(anchor_set(ModelConfig()), size)
+    ]
     boxes = run(np.array(logits, np.float32).reshape(4, 1), constants, graph=True)
     np.testing.assert_allclose(boxes, [expected], rtol=1e-5)
 

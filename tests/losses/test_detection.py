@@ -6,12 +6,22 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.assign import WEIGHT_BOX, Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
-from mindyolo_v4.schema.loss import LossConfig
-from mindyolo_v4.schema.model import ModelConfig
 
-SMALL_ANCHORS = ((4, 5), (6, 10), (10, 8), (8, 16), (16, 12), (14, 24), (20, 20), (24, 30), (40, 40))
+SMALL_ANCHORS = (
+    (4, 5),
+    (6, 10),
+    (10, 8),
+    (8, 16),
+    (16, 12),
+    (14, 24),
+    (20, 20),
+    (24, 30),
+    (40, 40),
+)
 DARKNET = LossConfig(ignore_class_threshold=0.25)
 
 
@@ -74,17 +84,27 @@ class Case:
 
     def empty_maps(self, images=1):
         shape = (images, 3 * (5 + self.classes))
-        return [np.zeros((*shape, s, s), np.float32) for s in (self.size // 8, self.size // 16, self.size // 32)]
+        return [
+            np.zeros((*shape, s, s), np.float32)
+            for s in (self.size // 8, self.size // 16, self.size // 32)
+        ]
 
     def tables(self, truths):
         """Return the batch's tables from (boxes, classes) of each image."""
-        tables = [self.assign(np.array(b, np.float32).reshape(-1, 4), np.array(c, np.int64)) for b, c in truths]
+        tables = [
+            self.assign(np.array(b, np.float32).reshape(-1, 4), np.array(c, np.int64))
+            for b, c in truths
+        ]
         return [np.stack(table) for table in zip(*tables, strict=True)]
 
     def run(self, maps, tables):
         """Return total, parts and the gradients of the three maps."""
         (total, parts), gradients = self.gradients(*(Tensor(array) for array in (*maps, *tables)))
-        return float(total), [float(part) for part in parts], [gradient.asnumpy() for gradient in gradients]
+        return (
+            float(total),
+            [float(part) for part in parts],
+            [gradient.asnumpy() for gradient in gradients],
+        )
 
 
 def delta(gradients, level, anchor, row, column, image=0):
@@ -127,14 +147,18 @@ def test_t1_smoothing_and_best_anchor_only(graph):
 
 def test_t2_mean_over_images(graph, darknet):
     case = darknet
-    maps = [np.concatenate([a, b]) for a, b in zip(maps_of_t2(case), case.empty_maps(), strict=True)]
+    maps = [
+        np.concatenate([a, b]) for a, b in zip(maps_of_t2(case), case.empty_maps(), strict=True)
+    ]
     truths = (T3_BOXES[:1], [2])
     gradients = case.run(maps, case.tables([truths, truths]))[2]
     found = 2 * delta(gradients, 2, 1, 11, 5)
     np.testing.assert_allclose(found, [0.268941, -0.268941, -0.622459, 0.119203], atol=1e-6)
     np.testing.assert_allclose(2 * delta(gradients, 2, 0, 11, 5), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
     assert 2 * delta(gradients, 2, 1, 11, 6)[0] == pytest.approx(-0.880797, abs=1e-6)
-    np.testing.assert_allclose(2 * delta(gradients, 2, 1, 11, 5, image=1), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(
+        2 * delta(gradients, 2, 1, 11, 5, image=1), [0.5, -0.5, -0.5, 0.5], atol=1e-6
+    )
 
 
 def test_t3_t4_shared_prediction_and_ignored_neighbour(graph, darknet):
@@ -142,7 +166,9 @@ def test_t3_t4_shared_prediction_and_ignored_neighbour(graph, darknet):
     different = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 0])]))[2]
     same = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 2])]))[2]
     for anchor in (0, 1):
-        np.testing.assert_allclose(delta(different, 2, anchor, 11, 5), [0.5, 0.5, -0.5, 0.5], atol=1e-6)
+        np.testing.assert_allclose(
+            delta(different, 2, anchor, 11, 5), [0.5, 0.5, -0.5, 0.5], atol=1e-6
+        )
         np.testing.assert_allclose(delta(same, 2, anchor, 11, 5), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
         np.testing.assert_allclose(same[2][0, anchor * 8 : anchor * 8 + 4, 11, 5],
                                    2 * different[2][0, anchor * 8 : anchor * 8 + 4, 11, 5], rtol=1e-4)  # fmt: skip
@@ -163,13 +189,23 @@ def test_t5(graph, darknet):
     case = darknet
     gradients = case.run(case.empty_maps(), case.tables([([(0.1, 0.1, 0.03, 0.05)], [0])]))[2]
     for anchor in range(3):
-        np.testing.assert_allclose(delta(gradients, 0, anchor, 7, 7), [0.5, 0.5, -0.5, -0.5], atol=1e-6)
+        np.testing.assert_allclose(
+            delta(gradients, 0, anchor, 7, 7), [0.5, 0.5, -0.5, -0.5], atol=1e-6
+        )
     assert (objectness(gradients[0]) > 0).sum() == 3
     assert (objectness(gradients[1]) > 0).sum() == (objectness(gradients[2]) > 0).sum() == 0
 
 
 TRUTHS = [
-    ([(0.3, 0.62, 0.35, 0.5), (0.32, 0.6, 0.3, 0.45), (0.31, 0.61, 0.33, 0.5), (0.9, 0.2, 0.15, 0.2)], [2, 0, 2, 1]),
+    (
+        [
+            (0.3, 0.62, 0.35, 0.5),
+            (0.32, 0.6, 0.3, 0.45),
+            (0.31, 0.61, 0.33, 0.5),
+            (0.9, 0.2, 0.15, 0.2),
+        ],
+        [2, 0, 2, 1],
+    ),
     ([(1.0, 1.0, 0.6, 0.7)], [1]),
     ([], []),
 ]
@@ -184,7 +220,14 @@ def random_maps(case, rng, images=3):
 
 @pytest.mark.parametrize("kind", ["ciou", "diou", "giou", "iou"])
 def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_oracle):
-    config = LossConfig(box=kind, label_smoothing=0.1, box_gain=3.0, obj_gain=0.7, cls_gain=1.3, ignore_threshold=0.4)
+    config = LossConfig(
+        box=kind,
+        label_smoothing=0.1,
+        box_gain=3.0,
+        obj_gain=0.7,
+        cls_gain=1.3,
+        ignore_threshold=0.4,
+    )
     case = Case(config, size=32, anchors=SMALL_ANCHORS)
     maps = random_maps(case, rng)
     oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
@@ -250,7 +293,10 @@ def test_finite_without_truths_and_with_huge_logits(graph, rng, small):
     assert parts == [0, pytest.approx(63 * np.log(2), rel=1e-6), 0]
     assert sum(abs(gradient).sum() for gradient in gradients) == pytest.approx(63 * 0.5, rel=1e-6)
     for size in (30.0, 1e4):
-        huge = [(rng.choice([-size, size], level.shape)).astype(np.float32) for level in case.empty_maps(3)]
+        huge = [
+            (rng.choice([-size, size], level.shape)).astype(np.float32)
+            for level in case.empty_maps(3)
+        ]
         total, parts, gradients = case.run(huge, case.tables(TRUTHS))
         assert np.isfinite([total, *parts]).all()
         assert all(np.isfinite(gradient).all() for gradient in gradients)
@@ -260,7 +306,9 @@ def test_half_precision_maps_give_a_float32_loss(graph, rng, small):
     case = small
     maps = [level.astype(np.float16) for level in random_maps(case, rng)]
     expected = case.run([level.astype(np.float32) for level in maps], case.tables(TRUTHS))
-    (total, _), gradients = case.gradients(*(Tensor(array) for array in (*maps, *case.tables(TRUTHS))))
+    (total, _), gradients = case.gradients(
+        *(Tensor(array) for array in (*maps, *case.tables(TRUTHS)))
+    )
     assert total.dtype == ms.float32
     assert float(total) == pytest.approx(expected[0], rel=1e-6)
     np.testing.assert_allclose(gradients[1].asnumpy(), expected[2][1], atol=2e-3)

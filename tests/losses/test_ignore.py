@@ -5,18 +5,20 @@ from mindspore import Tensor
 
 from mindyolo_v4.boxes import cxcywh_to_xyxy, pairwise_iou
 from mindyolo_v4.losses import ignore
-from mindyolo_v4.losses.ignore import fits_a_truth
+from mindyolo_v4.losses.ignore import overlaps_target
 
 
 @ms.jit
 def fits_in_graph(boxes, truths, threshold):
-    return fits_a_truth(boxes, truths, threshold)
+    return overlaps_target(boxes, truths, threshold)
 
 
 def scene(rng, images=2, predictions=400, truths=7, padding=3):
     sizes = rng.uniform(20, 40, (images, truths, 2))
     truth = np.concatenate([rng.uniform(0, 100, (images, truths, 2)), sizes], axis=2)
-    boxes = truth[:, rng.integers(0, truths, predictions)] + rng.normal(0, 3, (images, predictions, 4))
+    boxes = truth[:, rng.integers(0, truths, predictions)] + rng.normal(
+        0, 3, (images, predictions, 4)
+    )
     table = np.concatenate([cxcywh_to_xyxy(truth), np.zeros((images, padding, 4))], axis=1)
     planes = ms.mutable(tuple(Tensor(boxes[:, None, :, i].astype(np.float32)) for i in range(4)))
     return boxes, table, planes, Tensor(table.transpose(0, 2, 1).astype(np.float32))
@@ -27,7 +29,7 @@ def test_equals_pairwise_iou(graph, rng, monkeypatch):
     # Four truths a chunk, and the last chunk is filled up.
     monkeypatch.setattr(ignore, "_CHUNK_ELEMENTS", 4 * 800)
     boxes, table, planes, truths = scene(rng)
-    found = (fits_in_graph if graph else fits_a_truth)(planes, truths, 0.7).asnumpy()[:, 0]
+    found = (fits_in_graph if graph else overlaps_target)(planes, truths, 0.7).asnumpy()[:, 0]
     for image in range(2):
         iou = pairwise_iou(cxcywh_to_xyxy(boxes[image]), table[image]).max(axis=1)
         clear = abs(iou - 0.7) > 1e-5

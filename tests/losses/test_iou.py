@@ -24,7 +24,9 @@ KINDS = ("iou", "giou", "diou", "ciou")
 
 def planes(boxes):
     # mutable: a plain tuple of tensors would be a constant of the graph, folded when it is compiled.
-    return ms.mutable(tuple(Tensor(np.ascontiguousarray(plane, np.float32)) for plane in np.array(boxes).T))
+    return ms.mutable(
+        tuple(Tensor(np.ascontiguousarray(plane, np.float32)) for plane in np.array(boxes).T)
+    )
 
 
 def summed(x, y, w, h, truths, kind):
@@ -49,13 +51,19 @@ def gradient_in_pynative(x, y, w, h, truths, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_values(kind, function):
     found = function(planes([pair[0] for pair in PAIRS]), planes([pair[1] for pair in PAIRS]), kind)
-    np.testing.assert_allclose(found.asnumpy(), [pair[2 + KINDS.index(kind)] for pair in PAIRS], atol=1.5e-6)
+    np.testing.assert_allclose(
+        found.asnumpy(), [pair[2 + KINDS.index(kind)] for pair in PAIRS], atol=1.5e-6
+    )
 
 
 @pytest.mark.parametrize("function", [gradient_in_graph, gradient_in_pynative])
 def test_ciou_gradient(function):
-    found = function(*planes([pair[0] for pair in PAIRS]), planes([pair[1] for pair in PAIRS]), "ciou")
-    np.testing.assert_allclose(np.stack([g.asnumpy() for g in found], 1), [pair[6] for pair in PAIRS], atol=5e-6)
+    found = function(
+        *planes([pair[0] for pair in PAIRS]), planes([pair[1] for pair in PAIRS]), "ciou"
+    )
+    np.testing.assert_allclose(
+        np.stack([g.asnumpy() for g in found], 1), [pair[6] for pair in PAIRS], atol=5e-6
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

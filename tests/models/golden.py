@@ -53,13 +53,19 @@ TINY_LAYERS = (
 )
 
 
-def backbone_layers(blocks_by_stage: tuple[int, ...] = (1, 2, 8, 8, 4)) -> Iterator[tuple[int, str]]:
+def backbone_layers(
+    blocks_by_stage: tuple[int, ...] = (1, 2, 8, 8, 4),
+) -> Iterator[tuple[int, str]]:
     """Yield (darknet idx, name) of CSPDarknet53's convolutions in file order."""
     yield 0, "backbone.stem"
     idx = 1
     for number, blocks in enumerate(blocks_by_stage, start=1):
         stage = f"backbone.stage{number}"
-        yield from ((idx, f"{stage}.down"), (idx + 1, f"{stage}.bypass"), (idx + 3, f"{stage}.main_in"))
+        yield from (
+            (idx, f"{stage}.down"),
+            (idx + 1, f"{stage}.bypass"),
+            (idx + 3, f"{stage}.main_in"),
+        )
         for block in range(blocks):
             yield idx + 4 + 3 * block, f"{stage}.blocks.{block}.conv1"
             yield idx + 5 + 3 * block, f"{stage}.blocks.{block}.conv2"
@@ -113,7 +119,9 @@ def file_order(network: nn.Cell, layers: tuple[tuple[int, str], ...]) -> list[st
         if isinstance(cells[layer], Prediction | nn.Dense):
             names += [f"{layer}.bias", f"{layer}.weight"]
         else:
-            norm = [f"{layer}.bn.{part}" for part in ("beta", "gamma", "moving_mean", "moving_variance")]
+            norm = [
+                f"{layer}.bn.{part}" for part in ("beta", "gamma", "moving_mean", "moving_variance")
+            ]
             names += [*norm, f"{layer}.conv.weight"]
     return names
 
@@ -146,4 +154,6 @@ def statistics(feature_map: Tensor) -> NDArray[np.float64]:
 def assert_golden(maps: Mapping[int, Tensor], expected: Mapping[int, tuple[float, ...]]) -> None:
     """Compare the maps of darknet layers idx with the published statistics, 1e-4 absolute."""
     for idx, feature_map in maps.items():
-        np.testing.assert_allclose(statistics(feature_map), expected[idx], rtol=0, atol=1e-4, err_msg=f"idx {idx}")
+        np.testing.assert_allclose(
+            statistics(feature_map), expected[idx], rtol=0, atol=1e-4, err_msg=f"idx {idx}"
+        )

@@ -75,21 +75,27 @@ def test_other_activations(name: str, at_minus_two: float, at_two: float, graph_
 
 
 @pytest.mark.parametrize(
-    ("channels", "width", "scaled"), [(32, 0.25, 8), (64, 1.0, 64), (64, 0.3, 24), (128, 0.5, 64), (80, 0.7, 56)]
+    ("channels", "width", "scaled"),
+    [(32, 0.25, 8), (64, 1.0, 64), (64, 0.3, 24), (128, 0.5, 64), (80, 0.7, 56)],
 )
-def test_channels_are_rounded_up_to_a_multiple_of_eight(channels: int, width: float, scaled: int) -> None:
+def test_channels_are_rounded_up_to_a_multiple_of_eight(
+    channels: int, width: float, scaled: int
+) -> None:
     assert scale_channels(channels, width) == scaled
 
 
 @pytest.mark.parametrize(
-    ("blocks", "depth", "scaled"), [(8, 0.34, 3), (1, 0.34, 1), (4, 1.0, 4), (2, 0.1, 1), (8, 2, 16)]
+    ("blocks", "depth", "scaled"),
+    [(8, 0.34, 3), (1, 0.34, 1), (4, 1.0, 4), (2, 0.1, 1), (8, 2, 16)],
 )
 def test_blocks_are_rounded_and_at_least_one(blocks: int, depth: float, scaled: int) -> None:
     assert scale_blocks(blocks, depth) == scaled
 
 
 @pytest.mark.parametrize(("padding", "first"), [("symmetric", 0), ("same", 1)])
-def test_stride_two_padding_moves_the_kernel_centre(padding: str, first: int, pynative_mode: None) -> None:
+def test_stride_two_padding_moves_the_kernel_centre(
+    padding: str, first: int, pynative_mode: None
+) -> None:
     # A kernel that is one at its centre picks the pixels it is centred on.
     style = ConvStyle("silu", bn_eps=1e-5, bn_momentum=0.97, stride2_padding=padding)
     conv = ConvNormAct(1, 1, 3, style, stride=2).conv
@@ -109,7 +115,9 @@ def test_eps_is_added_to_the_variance(eps: float, expected: float, graph_mode: N
         (block.bn.moving_variance, 0.05),
     ):
         parameter.set_data(Tensor(np.full(parameter.shape, value, np.float32)))
-    assert float(block(Tensor(np.ones((1, 1, 1, 1), np.float32)))) == pytest.approx(expected, abs=1e-5)
+    assert float(block(Tensor(np.ones((1, 1, 1, 1), np.float32)))) == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_momentum_is_the_weight_of_the_old_statistic(graph_mode: None) -> None:
@@ -129,7 +137,9 @@ def test_upsampling_repeats_pixels_and_its_gradient_adds_them(graph_mode: None) 
     np.testing.assert_array_equal(cell(x).asnumpy()[0, 1], np.array(expected) + 4)
     weights = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
     gradient = ms.grad(WeightedSum(cell))(x, Tensor(weights))
-    np.testing.assert_array_equal(gradient.asnumpy(), weights.reshape(1, 2, 2, 2, 2, 2).sum(axis=(3, 5)))
+    np.testing.assert_array_equal(
+        gradient.asnumpy(), weights.reshape(1, 2, 2, 2, 2, 2).sum(axis=(3, 5))
+    )
 
 
 def test_residual_adds_without_activation(pynative_mode: None) -> None:
@@ -152,7 +162,9 @@ def test_training_gradient_matches_finite_differences(
     activation: str, fused: str, stride: int, rng: np.random.Generator, graph_mode: None
 ) -> None:
     library, _ = choose_fused(fused)
-    block = ConvNormAct(2, 3, 3, ConvStyle(activation, 1e-5, 0.97, "symmetric", library), stride).set_train()
+    block = ConvNormAct(
+        2, 3, 3, ConvStyle(activation, 1e-5, 0.97, "symmetric", library), stride
+    ).set_train()
     parameters = [block.conv.weight, block.bn.gamma, block.bn.beta]
     values = [rng.normal(size=p.shape) for p in parameters]
     for parameter, value in zip(parameters, values, strict=True):
@@ -164,14 +176,19 @@ def test_training_gradient_matches_finite_differences(
         return float((reference_block(*arrays, activation, stride) * weights).sum())
 
     gradient = ms.value_and_grad(WeightedSum(block), 0, ms.ParameterTuple(parameters))
-    value, (of_x, of_parameters) = gradient(Tensor(values[-1], ms.float32), Tensor(weights, ms.float32))
+    value, (of_x, of_parameters) = gradient(
+        Tensor(values[-1], ms.float32), Tensor(weights, ms.float32)
+    )
     assert float(value) == pytest.approx(loss(values), abs=1e-3)
     for place, analytic in enumerate((*of_parameters, of_x)):
         numeric = central_differences(loss, values, place, rng)
         for index, expected in numeric.items():
             # Stock Mish has a gradient error of up to 9e-4 an element.
             rel, tolerance = (1e-4, 1e-4) if library else (2e-3, 1e-2)
-            assert float(analytic[index]) == pytest.approx(expected, rel=rel, abs=tolerance), (place, index)
+            assert float(analytic[index]) == pytest.approx(expected, rel=rel, abs=tolerance), (
+                place,
+                index,
+            )
 
 
 def reference_block(
@@ -179,7 +196,9 @@ def reference_block(
 ) -> NDArray[np.float64]:
     """Compute a training-mode block in float64, padding 1."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[
+        :, :, ::stride, ::stride
+    ]
     y = np.einsum("bchwij,ocij->bohw", windows, kernel)
     mean, variance = y.mean(axis=(0, 2, 3), keepdims=True), y.var(axis=(0, 2, 3), keepdims=True)
     y = (y - mean) / np.sqrt(variance + 1e-5) * gamma[:, None, None] + beta[:, None, None]

@@ -2,19 +2,22 @@
 
 import pytest
 
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.build import build_classifier, build_detector
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.yolov4 import YoloV4
 from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.schema.model import ModelConfig
 
 
 @pytest.mark.parametrize(
-    ("architecture", "cell"), [("yolov4", YoloV4), ("yolov4-silu", YoloV4), ("yolov4-tiny", YoloV4Tiny)]
+    ("architecture", "cell"),
+    [("yolov4", YoloV4), ("yolov4-silu", YoloV4), ("yolov4-tiny", YoloV4Tiny)],
 )
 def test_detectors_are_built_and_initialised(architecture: str, cell: type) -> None:
-    network = build_detector(ModelConfig(architecture=architecture, width=0.25, objectness_prior=0.5), 2)
+    network = build_detector(
+        ModelConfig(architecture=architecture, width=0.25, objectness_prior=0.5), 2
+    )
     assert type(network) is cell
     assert network.head.predict5.weight.shape[0] == 3 * 7
     assert float(network.head.predict5.bias.abs().max()) == 0  # log(0.5 / 0.5)
@@ -27,7 +30,12 @@ def test_the_classifier_is_built() -> None:
 
 
 def test_the_wrong_kind_is_refused_with_the_key() -> None:
-    with pytest.raises(UserError, match=r"model\.architecture: not a detector \(got cspdarknet53, expected yolov4,"):
+    with pytest.raises(
+        UserError, match=r"model\.architecture: not a detector \(got cspdarknet53, expected yolov4,"
+    ):
         build_detector(ModelConfig(architecture="cspdarknet53"), 2)
-    with pytest.raises(UserError, match=r"model\.architecture: not a classifier \(got yolov4, expected cspdarknet53"):
+    with pytest.raises(
+        UserError,
+        match=r"model\.architecture: not a classifier \(got yolov4, expected cspdarknet53",
+    ):
         build_classifier(ModelConfig(), 2)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from mindspore import ops
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.schema.model import ModelConfig
 from tests.models.golden import assert_golden, classifier_layers, fill_golden, golden_image
 
 GOLDEN = {  # idx: mean, std, largest absolute value, first three values, last value
@@ -37,7 +37,9 @@ def test_golden_logits_in_graph_mode(golden: CSPDarknet53Classifier, graph_mode:
     assert_golden({106: logits, 107: ops.softmax(logits)}, GOLDEN)
 
 
-def test_golden_inner_maps_in_pynative_mode(golden: CSPDarknet53Classifier, pynative_mode: None) -> None:
+def test_golden_inner_maps_in_pynative_mode(
+    golden: CSPDarknet53Classifier, pynative_mode: None
+) -> None:
     backbone = golden.backbone
     maps = {0: backbone.stem(golden_image(64, 64))}
     maps[10] = backbone.stage1(maps[0])

@@ -3,23 +3,35 @@
 import pytest
 from mindspore import nn
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.describe import giga_flops, parameter_count
 from mindyolo_v4.models.yolov4 import YoloV4
 from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
-from mindyolo_v4.schema.model import ModelConfig
 
 SIZES = (224, 256, 320, 416, 512, 608)
 NETWORKS = [  # cell, architecture, classes, parameters, 10^9 operations by size
     (YoloV4, "yolov4", 80, 64_363_101, (17.436, 22.774, 35.584, 60.137, 91.095, 128.459)),
     (YoloV4Tiny, "yolov4-tiny", 80, 6_056_606, (2.004, 2.617, 4.089, 6.910, 10.468, 14.761)),
-    (CSPDarknet53Classifier, "cspdarknet53", 1000, 27_642_184, (10.008, 13.071, 20.422, 34.511, 52.276, 73.717)),
+    (
+        CSPDarknet53Classifier,
+        "cspdarknet53",
+        1000,
+        27_642_184,
+        (10.008, 13.071, 20.422, 34.511, 52.276, 73.717),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("cell", "architecture", "num_classes", "parameters", "operations"), NETWORKS)
+@pytest.mark.parametrize(
+    ("cell", "architecture", "num_classes", "parameters", "operations"), NETWORKS
+)
 def test_published_sizes(
-    cell: type[nn.Cell], architecture: str, num_classes: int, parameters: int, operations: tuple[float, ...]
+    cell: type[nn.Cell],
+    architecture: str,
+    num_classes: int,
+    parameters: int,
+    operations: tuple[float, ...],
 ) -> None:
     network = cell(ModelConfig(architecture=architecture), num_classes)
     assert parameter_count(network) == parameters

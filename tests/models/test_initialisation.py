@@ -7,10 +7,10 @@ import pytest
 from mindspore import nn
 from numpy.typing import NDArray
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.initialisation import initialise
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.schema.model import ModelConfig
 
 NARROW = ModelConfig(width=0.25, depth=0.34)
 
@@ -44,7 +44,9 @@ def test_a_trained_network_is_fully_reset() -> None:
 
 
 def test_detector_and_classifier_share_the_backbones_start() -> None:
-    classifier = CSPDarknet53Classifier(ModelConfig(architecture="cspdarknet53", width=0.25, depth=0.34), 10)
+    classifier = CSPDarknet53Classifier(
+        ModelConfig(architecture="cspdarknet53", width=0.25, depth=0.34), 10
+    )
     initialise(classifier, 5)
     detector = initialised(5)
     backbone = {name: v for name, v in values(classifier).items() if name.startswith("backbone.")}
@@ -67,7 +69,12 @@ def test_convolutions_are_uniform_within_darknets_bound() -> None:
 
 def test_normalisation_starts_as_identity() -> None:
     start = initialised(0)
-    for ending, value in ((".gamma", 1), (".beta", 0), (".moving_mean", 0), (".moving_variance", 1)):
+    for ending, value in (
+        (".gamma", 1),
+        (".beta", 0),
+        (".moving_mean", 0),
+        (".moving_variance", 1),
+    ):
         found = [v for name, v in start.items() if name.endswith(ending)]
         assert found
         assert all(np.all(v == value) for v in found)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.schema.model import ModelConfig
 from tests.models.golden import golden_image, parameter_values, yolov4_layers
 
 SWAPPED_INPUT_HALVES = (122, 132)  # mindyolo joins [upsampled, lateral]
@@ -17,9 +17,49 @@ SWAPPED_INPUT_HALVES = (122, 132)  # mindyolo joins [upsampled, lateral]
 def mindyolo_cells() -> Iterator[tuple[int, str]]:
     """Yield (darknet idx, mindyolo's name without `model.model.`) of all convolutions."""
     # 2 = main_in, 5 = bypass and so on: mindyolo numbers the bypass after the main path.
-    single = {0: 0, 1: 1, 2: 4, 4: 8, 5: 2, 7: 10, 8: 11, 9: 14, 11: 21, 12: 12, 14: 23, 15: 24, 16: 27, 18: 52}
-    single |= {19: 25, 21: 54, 22: 55, 23: 58, 25: 83, 26: 56, 28: 85, 29: 86, 30: 89, 32: 102, 33: 87, 35: 104}
-    single |= {37: 107, 42: 114, 43: 115, 44: 116, 45: 117, 47: 120, 50: 126, 51: 127, 53: 130, 56: 136, 57: 137}
+    single = {
+        0: 0,
+        1: 1,
+        2: 4,
+        4: 8,
+        5: 2,
+        7: 10,
+        8: 11,
+        9: 14,
+        11: 21,
+        12: 12,
+        14: 23,
+        15: 24,
+        16: 27,
+        18: 52,
+    }
+    single |= {
+        19: 25,
+        21: 54,
+        22: 55,
+        23: 58,
+        25: 83,
+        26: 56,
+        28: 85,
+        29: 86,
+        30: 89,
+        32: 102,
+        33: 87,
+        35: 104,
+    }
+    single |= {
+        37: 107,
+        42: 114,
+        43: 115,
+        44: 116,
+        45: 117,
+        47: 120,
+        50: 126,
+        51: 127,
+        53: 130,
+        56: 136,
+        57: 137,
+    }
     single |= {58: 141, 61: 147, 62: 148, 63: 152}
     for number, idx in single.items():
         yield idx, str(number)
@@ -58,10 +98,14 @@ def fill_as_mindyolo(network: YoloV4, parameters: list[tuple[str, list[int]]]) -
 def test_narrow_network_equals_mindyolos(data_root: Path, graph_mode: None) -> None:
     reference = data_root / "mindyolo_ref"
     parameters = json.loads((reference / "mish_w025_nc3_parameters.json").read_text())
-    network = YoloV4(ModelConfig(width=0.25, topdown_kernel=3, bn_eps=1e-3), num_classes=3).set_train(False)
+    network = YoloV4(
+        ModelConfig(width=0.25, topdown_kernel=3, bn_eps=1e-3), num_classes=3
+    ).set_train(False)
     fill_as_mindyolo(network, parameters)
     maps = network(golden_image(64, 96))
     with np.load(reference / "mish_w025_nc3.npz") as expected:
         for stride, raw_map in zip((8, 16, 32), maps, strict=True):
             theirs = expected[f"raw_stride{stride}"]
-            np.testing.assert_allclose(raw_map.asnumpy(), theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+            np.testing.assert_allclose(
+                raw_map.asnumpy(), theirs, rtol=0, atol=1e-4 * np.abs(theirs).max()
+            )

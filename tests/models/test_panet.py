@@ -3,9 +3,9 @@
 import numpy as np
 from mindspore import Tensor
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ConvStyle
 from mindyolo_v4.models.panet import PathAggregation, SpatialPyramid
-from mindyolo_v4.schema.model import ModelConfig
 
 STYLE = ConvStyle("leaky", bn_eps=1e-5, bn_momentum=0.97, stride2_padding="symmetric")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.schema.model import ModelConfig
 from tests.models.golden import assert_golden, fill_golden, golden_image, uniform, yolov4_layers
 
 GOLDEN = {  # idx: mean, std, largest absolute value, first three values, last value
@@ -62,7 +62,9 @@ class RawMapsLoss(nn.Cell):
 
 def test_number_generator_matches_the_published_values() -> None:
     np.testing.assert_allclose(uniform(0, 4), [0, 0.31759886, 0.19123477, 0.5232041], atol=5e-9)
-    np.testing.assert_allclose(uniform(0x40000000, 3), [0.43533964, 0.15365487, 0.59273235], atol=5e-9)
+    np.testing.assert_allclose(
+        uniform(0x40000000, 3), [0.43533964, 0.15365487, 0.59273235], atol=5e-9
+    )
 
 
 def test_golden_raw_maps_in_graph_mode(golden: YoloV4, graph_mode: None) -> None:
@@ -95,7 +97,9 @@ def test_golden_inner_maps_in_pynative_mode(golden: YoloV4, pynative_mode: None)
     assert_golden(maps, GOLDEN)
 
 
-@pytest.mark.parametrize(("num_classes", "count"), [(20, 64_040_001), (3, 63_948_456), (1, 63_937_686)])
+@pytest.mark.parametrize(
+    ("num_classes", "count"), [(20, 64_040_001), (3, 63_948_456), (1, 63_937_686)]
+)
 def test_parameter_count_follows_the_number_of_classes(num_classes: int, count: int) -> None:
     expand_channels = (256, 512, 1024)
     predictions = sum(3 * (5 + num_classes) * (channels + 1) for channels in expand_channels)
@@ -110,7 +114,14 @@ def test_parameters_of_each_part(golden: YoloV4) -> None:
         return sum(p.size for p in golden.trainable_params() if p.name.startswith(prefixes))
 
     stages = [size(f"backbone.stage{number}") for number in range(1, 6)]
-    assert [size("backbone.stem"), *stages] == [928, 60_224, 193_920, 1_758_976, 7_024_128, 17_579_008]
+    assert [size("backbone.stem"), *stages] == [
+        928,
+        60_224,
+        193_920,
+        1_758_976,
+        7_024_128,
+        17_579_008,
+    ]
     assert size("backbone") == 26_617_184
     assert size("neck.pre_spp", "neck.post_spp") == 12_066_816
     assert size("neck.reduce5", "neck.lateral4", "neck.topdown4") == 3_019_264
@@ -148,7 +159,10 @@ def test_depth_and_width_multiples() -> None:
 
 def test_topdown_kernel_changes_one_layer_only() -> None:
     shapes = [
-        {p.name: p.shape for p in YoloV4(ModelConfig(width=0.25, topdown_kernel=kernel), 3).get_parameters()}
+        {
+            p.name: p.shape
+            for p in YoloV4(ModelConfig(width=0.25, topdown_kernel=kernel), 3).get_parameters()
+        }
         for kernel in (1, 3)
     ]
     changed = {name for name in shapes[0] if shapes[0][name] != shapes[1][name]}
@@ -192,7 +206,9 @@ def test_gradient_is_the_same_in_both_modes() -> None:
     assert float(graph_value) == pytest.approx(float(pynative_value), rel=1e-5)
     for parameter, first, second in zip(weights, graph, pynative, strict=True):
         first, second = first.asnumpy(), second.asnumpy()
-        np.testing.assert_allclose(first, second, rtol=0, atol=1e-4 * np.abs(second).max(), err_msg=parameter.name)
+        np.testing.assert_allclose(
+            first, second, rtol=0, atol=1e-4 * np.abs(second).max(), err_msg=parameter.name
+        )
 
 
 def two_images() -> Tensor:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
-from mindyolo_v4.schema.model import ModelConfig
 from tests.models.golden import TINY_LAYERS, assert_golden, fill_golden, golden_image
 
 GOLDEN = {  # idx: mean, std, largest absolute value, first three values, last value
@@ -56,5 +56,7 @@ def test_parameter_count(golden: YoloV4Tiny) -> None:
 
 
 def test_narrow_network_keeps_the_form(graph_mode: None) -> None:
-    network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny", width=0.25), num_classes=2).set_train(False)
+    network = YoloV4Tiny(
+        ModelConfig(architecture="yolov4-tiny", width=0.25), num_classes=2
+    ).set_train(False)
     assert [m.shape for m in network(golden_image(64, 64))] == [(1, 21, 4, 4), (1, 21, 2, 2)]

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindyolo_v4.data.readers import read_split
-from mindyolo_v4.schema.data import DataConfig
-from mindyolo_v4.schema.errors import UserError
-from mindyolo_v4.tools.check_data import box_sizes, class_counts, describe_datasets, main, set_warnings
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.tools.check_data import (
+    box_sizes,
+    class_counts,
+    describe_datasets,
+    main,
+    set_warnings,
+)
 
 
 @pytest.fixture
@@ -64,11 +70,11 @@ def test_command_on_bccd(data_root: Path, capsys: pytest.CaptureFixture[str]) ->
     section = ["--data.format", "voc", "--data.train", "train", "data.val=val", "--data.test=test"]
     assert main([*section, "--data-dir", str(data_root / "bccd")]) == 0
     text = capsys.readouterr().out
-    assert [line.split()[1] for line in text.splitlines() if line.startswith(("train ", "val ", "test "))] == [
-        "205",
-        "87",
-        "72",
-    ]
+    assert [
+        line.split()[1]
+        for line in text.splitlines()
+        if line.startswith(("train ", "val ", "test "))
+    ] == ["205", "87", "72"]
     assert "BloodImage_00343.xml:50: no area" in text
     with pytest.raises(UserError, match=r"data\.train: missing"):
         main(["--data-dir", str(data_root / "bccd")])

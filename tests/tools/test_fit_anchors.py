@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.tools.fit_anchors import anchor_quality, fit_anchors, main
 
 
@@ -14,7 +14,9 @@ def test_finds_the_centres_of_separate_clusters(rng: np.random.Generator) -> Non
     centres = np.array([[10.0, 30], [40, 20], [100, 90], [30, 200]])
     sizes = (centres[:, None] * rng.uniform(0.95, 1.05, (4, 50, 2))).reshape(-1, 2)
     fitted = fit_anchors(rng.permutation(sizes), 4, rng)
-    np.testing.assert_allclose(fitted, centres[[0, 1, 3, 2]], rtol=0.02)  # by area: 300, 800, 6000, 9000
+    np.testing.assert_allclose(
+        fitted, centres[[0, 1, 3, 2]], rtol=0.02
+    )  # by area: 300, 800, 6000, 9000
 
 
 def test_as_many_clusters_as_sizes_fit_exactly(rng: np.random.Generator) -> None:
@@ -32,13 +34,24 @@ def test_seed_decides(rng: np.random.Generator) -> None:
 
 def test_quality_by_hand() -> None:
     # IoU of 10 x 10 with 10 x 5: 50 / 100; of 4 x 2 with 10 x 5: 8 / 50.
-    mean, share = anchor_quality(np.array([[10.0, 10], [4, 2]]), np.array([[10.0, 5], [200, 200]]), 0.213)
+    mean, share = anchor_quality(
+        np.array([[10.0, 10], [4, 2]]), np.array([[10.0, 5], [200, 200]]), 0.213
+    )
     assert mean == pytest.approx((0.5 + 0.16) / 2)
     assert share == 0.5
 
 
-def test_command_prints_a_line_for_the_recipe(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    section = ["--data.format", "voc", "--data.train", "train", "--data_dir", str(data_root / "bccd")]
+def test_command_prints_a_line_for_the_recipe(
+    data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = [
+        "--data.format",
+        "voc",
+        "--data.train",
+        "train",
+        "--data_dir",
+        str(data_root / "bccd"),
+    ]
     assert main([*section, "--img_size", "416", "--clusters", "6"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2804 boxes")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.boxes import pairwise_iou
-from mindyolo_v4.command_line import run_command
-from mindyolo_v4.data.readers import read_split
-from mindyolo_v4.schema.data import DataConfig
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.tools import make_scenes
 from mindyolo_v4.tools.make_scenes import CLASS_NAMES, SceneSet, draw_scene, main, write_scenes
 from mindyolo_v4.tools.scene_paint import pick_color
@@ -21,12 +21,16 @@ SIZE = 320
 @pytest.fixture
 def bare_scenes(monkeypatch):
     """Scenes of white shapes on black and nothing else: the picture is the mask."""
-    monkeypatch.setattr(make_scenes, "draw_background", lambda rng, size: np.zeros((size, size, 3), np.uint8))
+    monkeypatch.setattr(
+        make_scenes, "draw_background", lambda rng, size: np.zeros((size, size, 3), np.uint8)
+    )
     monkeypatch.setattr(make_scenes, "draw_distractors", lambda rng, image: None)
     monkeypatch.setattr(make_scenes, "add_noise", lambda rng, image: image)
     monkeypatch.setattr(make_scenes, "pick_color", lambda rng, under: np.full(3, 255.0))
     monkeypatch.setattr(
-        make_scenes, "shade", lambda rng, color, coverage: np.full((*coverage.shape, 3), 255, np.float32)
+        make_scenes,
+        "shade",
+        lambda rng, color, coverage: np.full((*coverage.shape, 3), 255, np.float32),
     )
     return [draw_scene(np.random.default_rng(seed), SIZE) for seed in range(40)]
 
@@ -57,10 +61,14 @@ def test_a_class_is_its_shape(bare_scenes):
     for mask, box, class_id in lonely_objects(bare_scenes):
         if min(box[2:] - box[:2]) < 50:
             continue
-        (outline,), _ = cv2.findContours((mask > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        (outline,), _ = cv2.findContours(
+            (mask > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
         corners = len(cv2.approxPolyDP(outline, 0.02 * cv2.arcLength(outline, True), True))
         solid = cv2.contourArea(outline) / cv2.contourArea(cv2.convexHull(outline)) > 0.9
-        name = {(3, True): "triangle", (4, True): "square", (10, False): "star"}.get((corners, solid), "circle")
+        name = {(3, True): "triangle", (4, True): "square", (10, False): "star"}.get(
+            (corners, solid), "circle"
+        )
         assert name == CLASS_NAMES[class_id]
         seen.add(name)
     assert seen == set(CLASS_NAMES)
@@ -112,7 +120,11 @@ def test_colours_stand_out(rng):
 
 
 def files_of(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_files(tmp_path):
@@ -128,7 +140,9 @@ def test_files(tmp_path):
     image, boxes, class_ids = draw_scene(np.random.default_rng((5, 1, 0)), 128)
     stored = cv2.imread(str(output / "images/val/00000.jpg"))[:, :, ::-1].astype(float)
     assert np.abs(stored - image).mean() < 8
-    rows = np.array([line.split() for line in files["labels/val/00000.txt"].decode().splitlines()], float)
+    rows = np.array(
+        [line.split() for line in files["labels/val/00000.txt"].decode().splitlines()], float
+    )
     assert rows[:, 0].tolist() == class_ids.tolist()
     np.testing.assert_allclose((rows[:, 1:3] - rows[:, 3:] / 2) * 128, boxes[:, :2], atol=1e-3)
     np.testing.assert_allclose((rows[:, 1:3] + rows[:, 3:] / 2) * 128, boxes[:, 2:], atol=1e-3)
@@ -138,7 +152,11 @@ def test_files(tmp_path):
 def test_the_reader_takes_it(tmp_path):
     write_scenes(tmp_path / "a", SceneSet(train=2, val=1, img_size=128, seed=5))
     data = DataConfig(
-        format="yolo", root=str(tmp_path / "a"), train="images/train", val="images/val", names="classes.txt"
+        format="yolo",
+        root=str(tmp_path / "a"),
+        train="images/train",
+        val="images/val",
+        names="classes.txt",
     )
     dataset = read_split(data, "train")
     assert dataset.class_names == CLASS_NAMES
@@ -156,7 +174,10 @@ def test_same_seed_same_files_and_reuse(tmp_path, capsys):
     assert main(["--output", str(tmp_path / "b"), *arguments]) == 0
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert main(["--output", str(tmp_path / "c"), *arguments, "--seed", "1"]) == 0
-    assert files_of(tmp_path / "a")["images/train/00000.jpg"] != files_of(tmp_path / "c")["images/train/00000.jpg"]
+    assert (
+        files_of(tmp_path / "a")["images/train/00000.jpg"]
+        != files_of(tmp_path / "c")["images/train/00000.jpg"]
+    )
     capsys.readouterr()
     assert main(["--output", str(tmp_path / "a"), *arguments]) == 0
     assert "already in" in capsys.readouterr().out

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from mindspore.mindrecord import FileWriter
 
-from mindyolo_v4.command_line import run_command
-from mindyolo_v4.data.class_augment import ClassTrainSamples
-from mindyolo_v4.data.mindrecord import read_classes
-from mindyolo_v4.schema.data import AugmentConfig, DataConfig
-from mindyolo_v4.schema.errors import UserError
+from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.config.data import AugmentConfig, DataConfig
+from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
+from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.tools import to_mindrecord
-from tests.class_folders import SYNSETS, write_image, write_imagenet
+from tests.support.class_folders import SYNSETS, write_image, write_imagenet
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def root(tmp_path: Path) -> Path:
 def pack(root: Path, *options: str, split: str = "train") -> int:
     output = root.parent / "packed"
     return run_command(
-        to_mindrecord.main, ["--data_path", str(root), "--split", split, "--output", str(output), *options]
+        to_mindrecord.main,
+        ["--data_path", str(root), "--split", split, "--output", str(output), *options],
     )
 
 
@@ -38,7 +39,9 @@ def data(root: Path, **fields: object) -> DataConfig:
 def test_samples_are_those_of_the_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pack(root, "--shards", "2") == 0
     assert "9 images" in capsys.readouterr().out
-    plain, packed = (read_classes(data(root, **fields), "train") for fields in ({"mindrecord": None}, {}))
+    plain, packed = (
+        read_classes(data(root, **fields), "train") for fields in ({"mindrecord": None}, {})
+    )
     assert packed.class_names == plain.class_names == SYNSETS[:3]
     assert packed.class_ids.tolist() == plain.class_ids.tolist()
     for image in range(9):
@@ -46,7 +49,8 @@ def test_samples_are_those_of_the_files(root: Path, capsys: pytest.CaptureFixtur
         assert packed.path(image).name == plain.path(image).name
     for dataset_index in range(4):
         one, other = (
-            ClassTrainSamples(split, data(root), 1).sample_with_notes(0, dataset_index)[0] for split in (plain, packed)
+            ClassTrainSamples(split, data(root), 1).sample_with_notes(0, dataset_index)[0]
+            for split in (plain, packed)
         )
         np.testing.assert_array_equal(one.image, other.image)
 
@@ -55,9 +59,13 @@ def test_mindspores_own_reader_finds_the_same(root: Path) -> None:
     assert pack(root, "--shards", "2") == 0
     files = sorted(str(path) for path in (root.parent / "packed").glob("*.mindrecord"))
     assert len(files) == 2
-    rows = list(ds.MindDataset(files, shuffle=False).create_dict_iterator(num_epochs=1, output_numpy=True))
+    rows = list(
+        ds.MindDataset(files, shuffle=False).create_dict_iterator(num_epochs=1, output_numpy=True)
+    )
     assert {str(row["name"]): int(row["label"]) for row in rows} == {
-        f"{synset}/{synset}_{number}.JPEG": label for label, synset in enumerate(SYNSETS[:3]) for number in range(3)
+        f"{synset}/{synset}_{number}.JPEG": label
+        for label, synset in enumerate(SYNSETS[:3])
+        for number in range(3)
     }
     for row in rows:
         assert row["image"].tobytes() == (root / "train" / str(row["name"])).read_bytes()
@@ -114,7 +122,8 @@ def test_errors(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         read_classes(data(root, names=["a"]), "train")
     next((root.parent / "packed").glob("*.mindrecord")).write_bytes(b"cut")
     with pytest.raises(
-        UserError, match=r"mindrecord: is missing or not the file that was packed \(got 3, expected \d+ b"
+        UserError,
+        match=r"mindrecord: is missing or not the file that was packed \(got 3, expected \d+ b",
     ):
         read_classes(data(root), "train")
     index = root.parent / "packed/train.index.npz"

@@ -1,0 +1,162 @@
+"""The command line of the entry points: the field's flat names, dotted overrides, and errors as one line."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from mindyolo_v4.distributed.heartbeat import WATCH
+from mindyolo_v4.errors import FULL_DISK, StoppedError, UserError
+
+FLAT_NAMES = {  # flat name -> (dotted key, help)
+    "device_target": ("device_target", "auto, CPU, Ascend or GPU; default: what the machine has"),
+    "is_parallel": ("is_parallel", "auto, True or False; auto: on under msrun"),
+    "ms_mode": ("ms_mode", "graph or pynative"),
+    "jit_level": ("jit_level", "O0, O1 or O2"),
+    "ms_amp_level": ("ms_amp_level", "auto, O0, O2 or O3: mixed precision"),
+    "seed": ("seed", "seed of everything random"),
+    "weight": ("weight", "checkpoint to start from, to test or to predict with"),
+    "save_dir": ("save_dir", "folder for what the command writes"),
+    "data_dir": ("data.root", "folder of the data set"),
+    "data_path": ("data.root", "the same as --data_dir"),
+    "img_size": ("data.img_size", "network input side, pixels, a multiple of 32"),
+    "epochs": ("train.epochs", "epochs of training"),
+    "per_batch_size": ("train.per_batch_size", "images a device and step"),
+    "batch_size": ("train.per_batch_size", "the same as --per_batch_size"),
+    "conf_thres": ("evaluate.conf_thres", "lowest score of a detection"),
+    "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
+    "split": ("evaluate.split", "train, val or test"),
+}
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the user typed: a recipe, overrides of it, and the command's own options."""
+
+    config: str | None
+    overrides: tuple[tuple[str, str], ...]  # (dotted key, text), in the order given
+    options: dict[str, object]  # the command's own options by name
+
+    def with_default(self, dotted: str, text: str) -> "Arguments":
+        """Return the arguments with an override that any of the user's own beats."""
+        return Arguments(self.config, ((dotted, text), *self.overrides), self.options)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is a UserError: one line, as of any other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError("command line", message)
+
+
+def build_parser(
+    program: str, description: str, flat_names: Sequence[str] = tuple(FLAT_NAMES)
+) -> Parser:
+    """Return a parser of `--config`, the given flat names and dotted overrides; the command adds its own options."""
+    parser = Parser(
+        prog=program,
+        description=description,
+        allow_abbrev=False,
+        epilog="Any key of the configuration can be overridden: --optimizer.momentum 0.937 or "
+        "optimizer.momentum=0.937. In names, - and _ are the same.",
+    )
+    parser.add_argument("--config", help="YAML recipe")
+    for name in flat_names:
+        parser.add_argument(f"--{name}", help=FLAT_NAMES[name][1], metavar="VALUE")
+    return parser
+
+
+def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
+    """Split a command line into recipe, overrides and the command's own options.
+
+    Raises:
+        UserError: an option is unknown (with the nearest known one) or lacks its value.
+    """
+    known = {
+        option[2:]: action
+        for action in parser._actions
+        for option in action.option_strings
+        if option[:2] == "--"
+    }
+    plain, overrides = _take_overrides([_normalise(token) for token in argv], known)
+    values = vars(parser.parse_args(plain))
+    config = values.pop("config")
+    for name, (dotted, _) in FLAT_NAMES.items():
+        text = values.pop(name, None)
+        if text is not None:
+            overrides.append((dotted, text))
+    return Arguments(config, tuple(overrides), values)
+
+
+def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; a mistake of the user ends in one line on stderr."""
+    try:
+        status = main(sys.argv[1:] if argv is None else argv)
+    except StoppedError as stop:
+        status = stop.exit_status
+    except UserError as error:
+        return _fail(f"error: {error}", error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL_DISK):
+            return _fail(
+                f"error: {error.filename or 'writing'}: {error.strerror}", UserError.exit_status
+            )
+        WATCH.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        raise
+    WATCH.done()
+    return status
+
+
+def _fail(line: str, status: int) -> int:
+    """Tell why the command ends, here and on the other devices; return the status to end with."""
+    print(line, file=sys.stderr, flush=True)
+    WATCH.failed(line.removeprefix("error: "))
+    return status
+
+
+def _normalise(token: str) -> str:
+    if not token.startswith("--"):
+        return token
+    name, equals, value = token[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def _take_overrides(
+    tokens: list[str], known: dict[str, argparse.Action]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return (what argparse is to read, dotted overrides)."""
+    plain: list[str] = []
+    overrides: list[tuple[str, str]] = []
+    rest = iter(tokens)
+    for token in rest:
+        name, equals, value = token[2:].partition("=")
+        if token.startswith("--") and "." in name:
+            text = value if equals else next(rest, None)
+            if text is None:
+                raise UserError(token, "has no value")
+            overrides.append((name, text))
+        elif not token.startswith("-") and _ASSIGNMENT.match(token):
+            key, _, text = token.partition("=")
+            overrides.append((FLAT_NAMES[key][0] if key in FLAT_NAMES else key, text))
+        else:
+            plain.append(token)
+            if token.startswith("--"):
+                _require_known(name, known)
+                takes_value = known[name].nargs != 0 and known[name].nargs != "?"
+                if takes_value and not equals:
+                    plain.extend(value for value in [next(rest, None)] if value is not None)
+    return plain, overrides
+
+
+def _require_known(name: str, known: dict[str, argparse.Action]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise UserError(
+            f"--{name}", "unknown option", expected=f"--{near[0]}" if near else "see --help"
+        )

@@ -1,0 +1,45 @@
+"""The whole configuration: one record a room, and what belongs to the run itself."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.evaluate import EvaluateConfig
+from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
+from mindyolo_v4.errors import require, require_range
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that `config.yaml` in a run folder holds."""
+
+    device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"  # auto: what the machine has
+    is_parallel: Literal["auto", "True", "False"] = (
+        "auto"  # auto: on when msrun started the process
+    )
+    ms_mode: Literal["graph", "pynative"] = "graph"
+    jit_level: Literal["O0", "O1", "O2"] = "O2"  # MindSpore's graph compilation level
+    ms_amp_level: Literal["auto", "O0", "O2", "O3"] = (
+        "auto"  # auto: O2 (float16) on Ascend, O0 (float32) on CPU
+    )
+    seed: int = 2
+    weight: str | None = None  # checkpoint to start from
+    save_dir: str | None = None  # the run folder; default runs/<config>-<n>
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        require_range("seed", self.seed, 0, 2**32 - 1)
+        known = self.train.global_batch is not None or not self.optimizer.scale_lr
+        require(
+            known,
+            "optimizer.scale_lr",
+            "needs train.global_batch, the images a step that optimizer.lr is for",
+        )

@@ -1,0 +1,1 @@
+"""Augmentations: (sample, rng) -> sample, pure and seeded."""

@@ -1,0 +1,156 @@
+"""Augmentations that leave geometry alone (colour, pixel transforms), and the two flips."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.config.data import AugmentConfig
+from mindyolo_v4.data.images import Image
+from mindyolo_v4.data.sample import Sample
+from mindyolo_v4.errors import UserError
+
+LookUp = NDArray[np.uint8]  # (256, 3): new hue, saturation and value of each old one
+
+
+def flip_left_right(sample: Sample) -> Sample:
+    """Mirror the image and its boxes about the vertical axis."""
+    width = sample.image.shape[1]
+    left, top, right, bottom = sample.boxes_xyxy_px.T
+    boxes = np.stack([width - right, top, width - left, bottom], axis=1)
+    return Sample(cv2.flip(sample.image, 1), boxes, sample.class_ids)
+
+
+def flip_top_bottom(sample: Sample) -> Sample:
+    """Mirror the image and its boxes about the horizontal axis."""
+    height = sample.image.shape[0]
+    left, top, right, bottom = sample.boxes_xyxy_px.T
+    boxes = np.stack([left, height - bottom, right, height - top], axis=1)
+    return Sample(cv2.flip(sample.image, 0), boxes, sample.class_ids)
+
+
+def random_flip_left_right(
+    sample: Sample, rng: np.random.Generator, augment: AugmentConfig
+) -> Sample:
+    """Mirror left-right with probability `flip_prob`."""
+    return flip_left_right(sample) if rng.random() < augment.flip_prob else sample
+
+
+def random_flip_top_bottom(
+    sample: Sample, rng: np.random.Generator, augment: AugmentConfig
+) -> Sample:
+    """Mirror top-bottom with probability `flip_vertical_prob`."""
+    return flip_top_bottom(sample) if rng.random() < augment.flip_vertical_prob else sample
+
+
+def rand_scale(rng: np.random.Generator, largest: float) -> float:
+    """Draw a factor from U(1, largest), inverted with probability 1/2 (darknet's `rand_scale`)."""
+    factor = rng.uniform(1.0, largest)
+    return factor if rng.random() < 0.5 else 1.0 / factor
+
+
+def draw_gains(rng: np.random.Generator, augment: AugmentConfig) -> LookUp:
+    """Draw the gains form: each of H, S and V times 1 + U(-g, g); the hue wraps around at 180 (2 degrees a level)."""
+    hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * (
+        augment.hue,
+        augment.saturation,
+        augment.value,
+    )
+    levels = np.arange(256)
+    table = [
+        levels * hue % 180,
+        np.clip(levels * saturation, 0, 255),
+        np.clip(levels * value, 0, 255),
+    ]
+    return np.stack(table, axis=-1).astype(np.uint8)
+
+
+def draw_darknet_colours(rng: np.random.Generator, augment: AugmentConfig) -> LookUp:
+    """Draw darknet's form: H + 179 U(-hue, hue), S and V times `rand_scale`, all saturating at 0 and 255.
+
+    The hue does not wrap: the sum is clipped to 0..255 as an 8-bit number, and levels above 179 mean what they mean
+    modulo 180 when the image is converted back.
+    """
+    saturation = rand_scale(rng, augment.saturation) if augment.saturation else 1.0
+    value = rand_scale(rng, augment.value) if augment.value else 1.0
+    hue = 179 * rng.uniform(-augment.hue, augment.hue)
+    levels = np.arange(256)
+    table = np.stack([levels + hue, levels * saturation, levels * value], axis=-1)
+    return np.clip(np.rint(table), 0, 255).astype(np.uint8)
+
+
+def change_colours(image: Image, rng: np.random.Generator, augment: AugmentConfig) -> Image:
+    """Change hue, saturation and value of an RGB image by one look-up table; all strengths 0 return it as it is."""
+    if not (augment.hue or augment.saturation or augment.value):
+        return image
+    draw = {"gains": draw_gains, "darknet": draw_darknet_colours}[augment.hsv]
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    cv2.LUT(hsv, draw(rng, augment)[:, None, :], dst=hsv)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
+
+
+def random_colours(sample: Sample, rng: np.random.Generator, augment: AugmentConfig) -> Sample:
+    """Change the colours of a sample as `change_colours` does."""
+    return replace(sample, image=change_colours(sample.image, rng, augment))
+
+
+class PixelTransforms:
+    """Apply albumentations' pixel transforms, each with its probability, in the order of the configuration.
+
+    Raises UserError at construction for an unknown name, and where the installed albumentations rejects an argument.
+    """
+
+    def __init__(self, probabilities: Mapping[str, float]):
+        self._compose = _build_compose(probabilities) if probabilities else None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the sample with a changed image; what is drawn depends on `rng` alone."""
+        if self._compose is None:
+            return sample
+        self._compose.set_random_seed(int(rng.integers(2**31)))
+        return replace(sample, image=self._compose(image=sample.image)["image"])
+
+
+def _build_compose(probabilities: Mapping[str, float]):  # type: ignore[no-untyped-def]
+    os.environ.setdefault(
+        "NO_ALBUMENTATIONS_UPDATE", "1"
+    )  # else the import asks the network for its newest version
+    try:
+        import albumentations  # imported here because it is slow and most recipes do without
+    except ImportError as error:
+        raise UserError(
+            "data.augment.pixel_transforms",
+            "albumentations is not installed",
+            expected="pip install albumentations",
+        ) from error
+
+    constructors = {
+        "Blur": lambda p: albumentations.Blur(p=p),
+        "MedianBlur": lambda p: albumentations.MedianBlur(p=p),
+        "ToGray": lambda p: albumentations.ToGray(p=p),
+        "CLAHE": lambda p: albumentations.CLAHE(p=p),
+        "RandomBrightnessContrast": lambda p: albumentations.RandomBrightnessContrast(p=p),
+        "RandomGamma": lambda p: albumentations.RandomGamma(p=p),
+        "ImageCompression": lambda p: albumentations.ImageCompression(quality_range=(75, 100), p=p),
+    }
+    transforms = []
+    for name, probability in probabilities.items():
+        key = f"data.augment.pixel_transforms.{name}"
+        if name not in constructors:
+            raise UserError(key, "unknown transform", expected=", ".join(sorted(constructors)))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error"
+            )  # an argument that it does not know is only a warning there
+            try:
+                transforms.append(constructors[name](probability))
+            except (TypeError, ValueError, UserWarning) as error:
+                version = albumentations.__version__
+                raise UserError(
+                    key, f"albumentations {version} rejects our arguments", str(error)
+                ) from error
+    return albumentations.Compose(transforms)

@@ -1,0 +1,139 @@
+"""Reading images and fitting them into the network's square input."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
+from mindyolo_v4.config.data import DataConfig
+
+JPEG_START = b"\xff\xd8\xff"
+_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+REDUCTIONS = tuple(_FLAGS)  # by which a JPEG can be decoded smaller, ascending
+
+Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
+
+
+KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc's allocator adapts to
+
+
+class ImageReadError(OSError):
+    """Report that an image file is missing or cannot be decoded in full."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        super().__init__(f"{path}: cannot be read as an image")
+
+
+def read_image(path: Path | str) -> Image:
+    """Decode an image file as RGB (H, W, 3), EXIF orientation applied, greyscale repeated to three channels.
+
+    Raises ImageReadError for a file that is missing, empty, not an image or cut short: decoding from memory refuses a
+    truncated JPEG, where cv2.imread fills the missing part with grey and only prints a warning.
+    """
+    return decode_image(read_encoded(path), path)
+
+
+def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray[np.uint8]:
+    """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError where they are not there."""
+    try:
+        encoded = np.fromfile(path, np.uint8, length, offset=offset)
+    except OSError as error:
+        raise ImageReadError(path) from error
+    if length not in (-1, len(encoded)):
+        raise ImageReadError(path)
+    return encoded
+
+
+def decode_image(encoded: NDArray[np.uint8], path: Path | str, factor: int = 1) -> Image:
+    """Decode the bytes of an image file as `read_image` does; `path` is for the message alone.
+
+    A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size (`factor`; sides are rounded up), which leaves out most of the
+    work; it is then an average of the full image. Other formats ignore the factor.
+    """
+    is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
+    flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR
+    image = cv2.imdecode(encoded, flag) if encoded.size else None
+    if image is None:
+        raise ImageReadError(path)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory(process: int) -> None:
+    """Let this process (its id; once is enough) use the memory of freed images again for the next ones.
+
+    By default glibc soon returns it to the system, and then every large array pays for new pages, which takes longer
+    than most of what is done to an image. It keeps twice the size of the largest block that was ever mapped and freed
+    (mallopt(3), M_MMAP_THRESHOLD), so one such block is made and dropped; its pages are never touched.
+    """
+    np.empty(KEPT_BYTES, np.uint8)
+
+
+def channels_first(image: Image) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) as planes (3, H, W)."""
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # a twentieth of the time that a transposed copy takes
+    return planes
+
+
+def grey_image(size: int, pad_value: int) -> Image:
+    """Return a (size, size, 3) image of one grey level."""
+    return np.full((size, size, 3), pad_value, np.uint8)
+
+
+def resize_image(image: Image, geometry: ResizeGeometry, pad_value: int) -> Image:
+    """Fit an image (H, W, 3) into (S, S, 3): area interpolation when shrinking, bilinear otherwise, grey border."""
+    width, height = geometry.resized_width, geometry.resized_height
+    image = scale_image(image, width, height)
+    if (width, height) == (geometry.size, geometry.size):
+        return image
+    canvas = grey_image(geometry.size, pad_value)
+    canvas[
+        geometry.pad_top : geometry.pad_top + height, geometry.pad_left : geometry.pad_left + width
+    ] = image
+    return canvas
+
+
+def fit_image(image: Image, data: DataConfig) -> Image:
+    """Fit a test image (H, W, 3) into (S, S, 3) as `data.resize` says."""
+    height, width = image.shape[:2]
+    if data.resize in ("crop", "stretch_crop"):
+        return centre_crop(image, data.img_size, data.crop_fraction, data.resize == "crop")
+    return resize_image(
+        image, resize_geometry(data.resize, width, height, data.img_size), data.pad_value
+    )
+
+
+def centre_crop(image: Image, size: int, fraction: float, keep_aspect: bool) -> Image:
+    """Scale the short side, or both sides, to round(size / fraction) and cut S x S out of the centre.
+
+    The long side is rounded down, and the cut's corner to the nearest pixel, half to even, as torchvision does.
+    """
+    height, width = image.shape[:2]
+    side, short = round(size / fraction), min(height, width)
+    new_width, new_height = (
+        (side * width // short, side * height // short) if keep_aspect else (side, side)
+    )
+    scaled = scale_image(image, new_width, new_height)
+    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    return scaled[top : top + size, left : left + size]
+
+
+def scale_image(image: Image, width: int, height: int) -> Image:
+    """Resize to width x height pixels: area interpolation when a side shrinks, bilinear otherwise."""
+    if (width, height) == (image.shape[1], image.shape[0]):
+        return image
+    shrinks = width < image.shape[1] or height < image.shape[0]
+    return cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )

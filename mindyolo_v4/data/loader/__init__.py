@@ -1,0 +1,1 @@
+"""From samples by number to batches."""

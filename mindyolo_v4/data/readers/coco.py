@@ -1,0 +1,253 @@
+"""COCO JSON: one file a split, images found by their names.
+
+https://cocodataset.org/#format-data; only `images`, `categories` and of `annotations` the entries bbox, category_id,
+image_id, iscrowd and area are read.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.class_names import configured_names
+from mindyolo_v4.data.readers.ground_truth import ListedImage, RawTruths, build_records
+from mindyolo_v4.data.readers.text_files import read_text
+from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.errors import UserError
+
+_PROBES = 5  # images that are looked for in a folder before it is taken for the right one
+
+
+def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
+    """Read a COCO annotation file.
+
+    Classes are the file's categories by ascending id, or data.names, which must then be the same set of names.
+
+    Args:
+        key: configuration key of the split, for messages.
+        split: annotation file relative to `root`, or {annotations: FILE, images: DIR}.
+
+    Raises:
+        UserError: names the file, and the image or annotation in it, that is wrong.
+    """
+    explicit = split if isinstance(split, dict) else {"annotations": split}
+    source = root / str(explicit["annotations"])
+    if not source.is_file():
+        raise UserError(key, "annotation file not found", str(source), "a COCO JSON file")
+    content = _load(source)
+    names, category_ids = _classes(content["categories"], configured_names(data, root), source)
+    images, index_of = _images(content["images"], source)
+    folder = _explicit_folder(explicit, root, key) or find_image_folder(source, root, images, key)
+    listed = [
+        ListedImage(folder / name, image_id, str(source), f"{source}: image {image_id}", size)
+        for image_id, name, size in images
+    ]
+    class_of = {category_id: class_id for class_id, category_id in enumerate(category_ids)}
+    truths = _truths(content.get("annotations", []), index_of, class_of, source)
+    records, warnings = build_records(listed, truths, check_headers)
+    return Dataset(records, names, category_ids, str(source), warnings)
+
+
+def _load(source: Path) -> dict[str, Any]:
+    try:
+        # Polygons are most of a COCO file and nothing here needs them: dropped as they are parsed, they take no memory.
+        content = json.loads(read_text(source), object_hook=_without_segmentation)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}:{error.lineno}", f"not valid JSON: {error.msg}") from None
+    if not isinstance(content, dict):
+        raise UserError(
+            source,
+            "not a COCO file",
+            type(content).__name__,
+            "an object with images and categories",
+        )
+    for key in ("images", "categories"):
+        if key not in content:
+            raise UserError(source, f"not a COCO file: no {key!r}")
+    for key in ("images", "categories", "annotations"):
+        entries = content.get(key, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(source, f"{key!r} is not a list of objects")
+    return content
+
+
+def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
+    entry.pop("segmentation", None)
+    return entry
+
+
+def _classes(
+    categories: list[dict[str, Any]], given: tuple[str, ...] | None, source: Path
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return class names and their category ids, both in class order."""
+    id_of: dict[str, int] = {}
+    for category in categories:
+        category_id: Any = category.get("id")
+        name = category.get("name")
+        if not _is_integer(category_id) or not isinstance(name, str):
+            raise UserError(source, "malformed category", category, "an integer id and a name")
+        if name in id_of or category_id in id_of.values():
+            raise UserError(source, f"category {category_id}: its id or name occurs twice", name)
+        id_of[name] = category_id
+    if not id_of:
+        raise UserError(source, "has no categories")
+    names = given or tuple(sorted(id_of, key=id_of.__getitem__))
+    if set(names) != set(id_of):
+        only_given, only_file = sorted(set(names) - set(id_of)), sorted(set(id_of) - set(names))
+        raise UserError(
+            "data.names", f"differs from the categories of {source}", only_given, only_file
+        )
+    return names, tuple(id_of[name] for name in names)
+
+
+_Image = tuple[int | str, str, tuple[int, int] | None]  # id, file name, stated size
+
+
+def _images(
+    entries: list[dict[str, Any]], source: Path
+) -> tuple[list[_Image], dict[int | str, int]]:
+    """Return the images and the place of each image id in their list."""
+    images: list[_Image] = []
+    index_of: dict[int | str, int] = {}
+    place_of: dict[str, int | str] = {}
+    for number, entry in enumerate(entries):
+        image_id: Any = entry.get("id")
+        name = entry.get("file_name")
+        if not _is_integer(image_id) and not isinstance(image_id, str):
+            raise UserError(
+                f"{source}: images[{number}]", "id is not an integer or a string", image_id
+            )
+        place = f"{source}: image {image_id}"
+        if not isinstance(name, str) or not name:
+            raise UserError(place, "has no file_name")
+        if image_id in index_of:
+            raise UserError(place, "image id occurs twice", name)
+        if name in place_of:
+            raise UserError(place, f"file_name occurs twice, first in image {place_of[name]}", name)
+        size: Any = entry.get("width"), entry.get("height")
+        if size != (None, None) and not all(_is_integer(side) and side > 0 for side in size):
+            raise UserError(place, "malformed width or height", list(size), "two positive integers")
+        place_of[name] = image_id
+        index_of[image_id] = number
+        images.append((image_id, name, None if size == (None, None) else size))
+    if not images:
+        raise UserError(source, "has no images")
+    return images, index_of
+
+
+def _truths(
+    annotations: list[dict[str, Any]],
+    index_of: dict[int | str, int],
+    class_of: dict[int, int],
+    source: Path,
+) -> RawTruths:
+    truths = RawTruths(unit="pixels", place_word=": annotation ", repeats="keep")
+    for number, entry in enumerate(annotations):
+        number_or_id = entry.get("id", f"[{number}]")
+        problem = _problem(entry, index_of, class_of)
+        if problem:
+            raise UserError(f"{source}: annotation {number_or_id}", *problem)
+        left, top, width, height = entry["bbox"]
+        area = entry.get("area")
+        crowd = entry.get("iscrowd", 0) == 1
+        truths.add(
+            image=index_of[entry["image_id"]],
+            box_xyxy=(left, top, left + width, top + height),
+            class_id=class_of[entry["category_id"]],
+            place=number_or_id,
+            ignore=crowd,
+            crowd=crowd,
+            area_px=math.nan if area is None else area,
+        )
+    return truths
+
+
+def _problem(
+    entry: dict[str, Any], index_of: dict[int | str, int], class_of: dict[int, int]
+) -> tuple[str, Any, str | None] | None:
+    """Return what is wrong with an annotation as (problem, got, expected), or None."""
+    image_id, category_id = entry.get("image_id"), entry.get("category_id")
+    if not isinstance(image_id, int | str) or image_id not in index_of:
+        return "its image_id is not among the images", repr(image_id), None
+    if not _is_integer(category_id) or category_id not in class_of:
+        return "its category_id is not among the categories", repr(category_id), None
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
+        return "malformed bbox", repr(box), "[left, top, width, height], four finite numbers"
+    if box[2] < 0 or box[3] < 0:
+        return "negative width or height", repr(box), "[left, top, width, height]"
+    if entry.get("iscrowd", 0) not in (0, 1):
+        return "malformed iscrowd", repr(entry["iscrowd"]), "0 or 1"
+    area = entry.get("area")
+    if area is not None and not (_is_finite(area) and area >= 0):
+        return "malformed area", repr(area), "a finite number >= 0"
+    return None
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _explicit_folder(explicit: dict[str, Any], root: Path, key: str) -> Path | None:
+    if explicit.get("images") is None:
+        return None
+    folder = root / str(explicit["images"])
+    if not folder.is_dir():
+        raise UserError(f"{key}.images", "folder not found", str(folder))
+    return folder
+
+
+def find_image_folder(source: Path, root: Path, images: list[_Image], key: str) -> Path:
+    """Return the folder that holds the file names of an annotation file.
+
+    Tried in this order: folders named inside the file's own name (`instances_val2017.json`: `val2017`), longest first,
+    beside the annotations, in `images`, and below `root`; the annotation file's own folder, `images` and the bases
+    themselves; last any other folder there, if only one fits.
+
+    Raises:
+        UserError: no folder holds the images, or several do.
+    """
+    base = source.parent.parent if source.parent.name.lower() == "annotations" else source.parent
+    bases = list(dict.fromkeys([base, base / "images", root, root / "images"]))
+    subfolders = [
+        folder
+        for place in bases
+        if place.is_dir()
+        for folder in sorted(place.iterdir())
+        if folder.is_dir()
+    ]
+    named = [folder for folder in subfolders if folder.name in source.stem]
+    named.sort(key=lambda folder: -len(folder.name))
+    probes = [name for _, name, _ in images[:: max(1, len(images) // _PROBES)]]
+    likely = [*named, source.parent, base / "images", root / "images", base, root]
+    for folder in likely:
+        if _holds_any(folder, probes):
+            return folder
+    others = [
+        folder
+        for folder in dict.fromkeys(subfolders)
+        if folder not in likely and _holds_any(folder, probes)
+    ]
+    if len(others) == 1:
+        return others[0]
+    expected = "{annotations: FILE, images: DIR}"
+    if others:
+        raise UserError(
+            key, f"several folders hold images of {source}", ", ".join(map(str, others)), expected
+        )
+    tried = ", ".join(str(folder) for folder in dict.fromkeys(likely) if folder.is_dir())
+    raise UserError(
+        f"{source}: image {images[0][0]}",
+        f"image is missing: {probes[0]} in {tried}",
+        None,
+        expected,
+    )
+
+
+def _holds_any(folder: Path, names: list[str]) -> bool:
+    return any((folder / name).is_file() for name in names)

@@ -1,0 +1,243 @@
+"""Reads ImageNet's layout: a folder a class below each split, or list files of `relative/path label` lines."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.class_images import ClassImages
+from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
+from mindyolo_v4.data.readers.text_files import read_lines
+from mindyolo_v4.errors import UserError
+
+_SYNSET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One image of a list."""
+
+    name: str  # relative to the split's folder
+    label: int
+    place: str  # file:line
+
+
+def holds_synsets(root: str | Path) -> bool:
+    """Tell whether a folder is ImageNet's: it holds train/<wnid>/."""
+    train = Path(root).expanduser() / "train"
+    return train.is_dir() and any(
+        _SYNSET.fullmatch(path.name) and path.is_dir() for path in train.iterdir()
+    )
+
+
+def read_imagenet(data: DataConfig, split: str) -> ClassImages:
+    """Read one split: `<split>_list.txt` beside its folder where there is one, else a folder a class.
+
+    A class's index is its place among the sorted folders of the training split, unless the list of the training split
+    says otherwise. Class names are the folders' names, or `data.names` in the order of the classes.
+
+    Args:
+        split: "train", "val" or "test"; the configuration's value under that key is the folder's name below the root.
+
+    Raises:
+        UserError: names the configuration key, or the list and its line, that is wrong.
+    """
+    root, location = _root(data), _location(data, split)
+    folder, listing = root / location, root / f"{location}_list.txt"
+    if not folder.is_dir():
+        raise UserError(f"data.{split}", "folder not found", str(folder))
+    lines = _read_list(listing, location) if listing.is_file() else None
+    labels, names = _classes(data, root, folder, lines)
+    source, warnings = str(folder if lines is None else listing), tuple[str, ...]()
+    if lines is None:
+        images, ids = _folder_images(folder, labels)
+    else:
+        _check_labels(lines, labels, len(names))
+        images, ids = [line.name for line in lines], [line.label for line in lines]
+        warnings = _check_files(lines, folder, listing)
+    check_class_count(data, names, source)
+    if not images:
+        raise UserError(
+            source, "holds no images", None, f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
+        )
+    encoded = np.array([os.fsencode(name) for name in images], np.bytes_)
+    return ClassImages(folder, encoded, np.array(ids, np.int32), names, source, warnings)
+
+
+def _root(data: DataConfig) -> Path:
+    if data.root is None:
+        raise UserError(
+            "data.root", "missing", expected="the folder that holds the data set (--data_path DIR)"
+        )
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        raise UserError("data.root", "folder not found", str(root))
+    return root.resolve() if ".." in root.parts else root.absolute()
+
+
+def _location(data: DataConfig, split: str) -> str:
+    location: Any = {"train": data.train, "val": data.val, "test": data.test}[split]
+    if not isinstance(location, str):
+        raise UserError(
+            f"data.{split}",
+            "not a split of data.format imagenet",
+            location,
+            "a folder below data.root",
+        )
+    return location.rstrip("/")
+
+
+def _class_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _classes(
+    data: DataConfig, root: Path, folder: Path, lines: list[_Line] | None
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the label of every class folder, and the class names in the order of the labels."""
+    names = configured_names(data, root)
+    train = root / data.train if isinstance(data.train, str) else folder
+    train_list = root / f"{train.name}_list.txt"
+    if names and set(_class_folders(folder)) <= set(
+        names
+    ):  # the names are the folders', as a checkpoint's are
+        return {name: label for label, name in enumerate(names)}, names
+    if train_list.is_file():
+        labels = _listed_labels(_read_list(train_list, train.name))
+    elif folders := _class_folders(train) or _class_folders(folder):
+        labels = {name: label for label, name in enumerate(folders)}
+    else:
+        labels = _listed_labels(lines or [])
+    if names and labels and len(names) != len(labels):
+        raise UserError(
+            "data.names", f"not as many as the class folders of {train}", len(names), len(labels)
+        )
+    return labels, names or _folder_names(labels, lines or [], folder)
+
+
+def _folder_names(labels: Mapping[str, int], lines: list[_Line], folder: Path) -> tuple[str, ...]:
+    """Return the folders' names by label; where there are no folders, the labels themselves."""
+    if not labels:
+        if not lines:
+            raise UserError(
+                folder,
+                "holds no folder a class, and has no list beside it",
+                expected="train/<wnid>/*.JPEG",
+            )
+        return tuple(str(label) for label in range(1 + max(line.label for line in lines)))
+    by_label = {label: name for name, label in labels.items()}
+    if sorted(by_label) != list(range(len(labels))):
+        missing = next(label for label in range(len(labels)) if label not in by_label)
+        raise UserError(
+            folder,
+            f"its list gives {len(labels)} classes labels that are not 0 to {len(labels) - 1}",
+            missing,
+        )
+    return tuple(by_label[label] for label in range(len(labels)))
+
+
+def _read_list(path: Path, split: str) -> list[_Line]:
+    """Read a list; a name may begin with the split's folder, which is taken off."""
+    lines = []
+    for number, text in enumerate(read_lines(path), 1):
+        if not text.strip():
+            continue
+        *name, label = text.rsplit(maxsplit=1)
+        place = f"{path}:{number}"
+        if not name or not label.isdecimal():
+            raise UserError(
+                place, "not a line of an image list", text.strip()[:80], "relative/path label"
+            )
+        lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), place))
+    return lines
+
+
+def _listed_labels(lines: list[_Line]) -> dict[str, int]:
+    """Return the label that a list gives each folder; a folder has one label, and a label one folder."""
+    labels: dict[str, int] = {}
+    folders: dict[int, str] = {}
+    for line in lines:
+        folder = line.name.rpartition("/")[0].partition("/")[0]
+        if not folder:
+            continue
+        if labels.setdefault(folder, line.label) != line.label:
+            raise UserError(
+                line.place,
+                f"labels folder {folder} otherwise than a line before",
+                line.label,
+                labels[folder],
+            )
+        if folders.setdefault(line.label, folder) != folder:
+            raise UserError(
+                line.place,
+                f"gives folder {folder} the label of folder {folders[line.label]}",
+                line.label,
+            )
+    return labels
+
+
+def _check_labels(lines: list[_Line], labels: Mapping[str, int], classes: int) -> None:
+    """Hold the lines of a split against the classes."""
+    for line in lines:
+        if line.label >= classes:
+            raise UserError(line.place, "label out of range", line.label, f"0 to {classes - 1}")
+        folder = line.name.rpartition("/")[0].partition("/")[0]
+        expected = labels.get(folder, line.label if not folder else None)
+        if expected is None:
+            raise UserError(line.place, "its folder is not among the classes", folder)
+        if expected != line.label:
+            raise UserError(
+                line.place, f"disagrees with the label of folder {folder}", line.label, expected
+            )
+
+
+def _check_files(lines: list[_Line], folder: Path, listing: Path) -> tuple[str, ...]:
+    """Raise for a listed image that is not there; return a warning where images are not listed."""
+    there = {name for part in ["", *_class_folders(folder)] for name in _files_below(folder, part)}
+    for line in lines:
+        if line.name not in there:
+            raise UserError(line.place, "image is missing", line.name, f"a file in {folder}")
+    unlisted = there - {line.name for line in lines}
+    if not unlisted:
+        return ()
+    return (
+        f"{listing}: does not name {len(unlisted)} images of {folder}, such as {min(unlisted)}",
+    )
+
+
+def _folder_images(folder: Path, labels: Mapping[str, int]) -> tuple[list[str], list[int]]:
+    images: list[str] = []
+    ids: list[int] = []
+    for name in _class_folders(folder):
+        if name not in labels:
+            raise UserError(folder / name, "is a class that the training split does not have")
+        files = _files_below(folder, name)
+        images += files
+        ids += [labels[name]] * len(files)
+    return images, ids
+
+
+def _files_below(folder: Path, part: str) -> list[str]:
+    """Return the images of a class's folder and its subfolders ("": of the split's folder alone), sorted."""
+    found = []
+    for parent, folders, names in os.walk(folder / part, followlinks=True):
+        if not part:
+            folders.clear()
+        inside = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        found += [
+            prefix + name
+            for name in names
+            if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
+        ]
+    return sorted(found)

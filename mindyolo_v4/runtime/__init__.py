@@ -1,0 +1,1 @@
+"""What every command stands on: device, run folder, log, lock, signals, and how a command ends."""

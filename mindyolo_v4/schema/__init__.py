@@ -1,1 +1,0 @@
-"""Configuration records, one file a room; frozen, validated, free of MindSpore."""

@@ -1,0 +1,1 @@
+"""Other projects' weight formats, in and out."""

@@ -1,0 +1,101 @@
+"""The field's flat names, dotted overrides and one-line errors."""
+
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.config.command_line import Arguments, build_parser, parse, run_command
+from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.errors import UserError
+
+
+def parse_train(line: str) -> Arguments:
+    parser = build_parser("train.py", "Train.")
+    parser.add_argument("--resume", nargs="?", const="auto")
+    parser.add_argument("--exist_ok", action="store_true")
+    return parse(parser, line.split())
+
+
+def test_flat_names_with_dash_and_underscore() -> None:
+    arguments = parse_train(
+        "--config c.yaml --device-target CPU --epochs=3 --batch-size 4 --data-path /d --img-size 64 --is_parallel True"
+    )
+    assert arguments.config == "c.yaml"
+    config = load_config(None, arguments.overrides)
+    assert (config.device_target, config.train.epochs, config.train.per_batch_size) == ("CPU", 3, 4)
+    assert (config.data.root, config.data.img_size, config.is_parallel) == ("/d", 64, "True")
+
+
+def test_dotted_overrides_in_both_forms() -> None:
+    arguments = parse_train(
+        "--optimizer.momentum 0.937 train.ema.decay=0.5 --optimizer.lr=1e-3 seed=9"
+    )
+    config = load_config(None, arguments.overrides)
+    assert (config.optimizer.momentum, config.train.ema.decay, config.optimizer.lr) == (
+        0.937,
+        0.5,
+        1e-3,
+    )
+    assert config.seed == 9
+
+
+def test_dashes_inside_values_stay() -> None:
+    assert parse_train("--save_dir my-run --weight=a-b.ckpt").overrides == (
+        ("weight", "a-b.ckpt"),
+        ("save_dir", "my-run"),
+    )
+
+
+def test_resume_with_and_without_path() -> None:
+    assert parse_train("--resume --save_dir x").options["resume"] == "auto"
+    assert parse_train("--resume last.ckpt").options["resume"] == "last.ckpt"
+    assert parse_train("--resume optimizer.lr=1").options["resume"] == "auto"
+    assert parse_train("--save_dir a=b").overrides == (("save_dir", "a=b"),)
+
+
+def test_a_default_loses_against_the_users_own() -> None:
+    arguments = parse_train("--conf_thres 0.5").with_default("evaluate.conf_thres", "0.25")
+    assert load_config(None, arguments.overrides).evaluate.conf_thres == 0.5
+
+
+def test_every_name_of_an_option_is_known() -> None:
+    parser = build_parser("predict.py", "Predict.")
+    parser.add_argument("--source", "--image_path")
+    assert parse(parser, ["--image-path", "x.jpg"]).options["source"] == "x.jpg"
+    with pytest.raises(SystemExit) as caught:
+        parse_train("--help")
+    assert caught.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("--epoch 3", ["--epoch: unknown option", "--epochs"]),
+        ("--optimizer.lr", ["--optimizer.lr", "no value"]),
+        ("--epochs", ["--epochs"]),
+        ("stray", ["stray"]),
+    ],
+)
+def test_wrong_options_are_named(line: str, parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_train(line)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_run_command_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: object) -> int:
+        raise UserError("a.json:3", "not a box", got=[1, 2], expected="four\nnumbers")
+
+    assert run_command(main, []) == 2
+    assert (
+        capsys.readouterr().err
+        == "error: a.json:3: not a box (got [1, 2], expected four numbers)\n"
+    )
+
+
+def test_run_command_names_the_file_of_an_os_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(lambda _: len((tmp_path / "missing").read_bytes()), []) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/missing: No such file or directory\n"

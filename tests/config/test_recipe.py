@@ -1,0 +1,139 @@
+"""Recipes, overrides and their errors."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.config import recipe as config_module
+from mindyolo_v4.config.recipe import (
+    build_config,
+    dump_config,
+    load_config,
+    read_tree,
+    written_keys,
+)
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.errors import UserError
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_bases_merge_in_order_and_the_file_itself_wins(tmp_path: Path) -> None:
+    write(tmp_path / "base/a.yaml", "seed: 1\noptimizer: {lr: 1, momentum: 0.5}\n")
+    write(tmp_path / "base/b.yaml", "optimizer: {lr: 2}\n")
+    recipe = write(
+        tmp_path / "r/c.yaml",
+        "__BASE__: [../base/a.yaml, ../base/b.yaml]\noptimizer: {weight_decay: 1e-3}\n",
+    )
+    config = load_config(recipe)
+    assert (config.seed, config.optimizer.lr, config.optimizer.momentum) == (1, 2.0, 0.5)
+    assert (
+        config.optimizer.weight_decay == 1e-3
+    )  # YAML 1.1 reads 1e-3 as text; the annotation makes it a number
+
+
+def test_overrides_are_converted_by_annotation() -> None:
+    config = load_config(
+        None,
+        [
+            ("train.epochs", "7"),
+            ("data.augment.pixel_transforms", "{Blur: 0.1}"),
+            ("schedule.milestones", "[3, 5.5]"),
+            ("model.anchors_wh_px", str([[i + 1, i + 2] for i in range(9)])),
+            ("train.max_steps", "none"),
+            ("save_dir", "007"),
+            ("is_parallel", "False"),
+            ("optimizer.nesterov", "true"),
+        ],
+    )
+    assert config.train.epochs == 7
+    assert config.data.augment.pixel_transforms == {"Blur": 0.1}
+    assert config.schedule.milestones == (3.0, 5.5)
+    assert config.model.anchors_wh_px is not None
+    assert config.model.anchors_wh_px[8] == (9.0, 10.0)
+    assert config.train.max_steps is None
+    assert config.save_dir == "007"
+    assert config.is_parallel == "False"
+    assert config.optimizer.nesterov is True
+
+
+def test_resolved_file_reloads_equal(tmp_path: Path) -> None:
+    config = load_config(
+        None,
+        [
+            ("data.names", "[a, b]"),
+            ("data.train", "{annotations: x.json, images: d}"),
+            ("optimizer.lr", "1.875e-4"),
+        ],
+    )
+    assert load_config(write(tmp_path / "config.yaml", dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (
+            [("optimizer.momentun", "1")],
+            ["optimizer.momentun", "unknown key", "expected optimizer.momentum"],
+        ),
+        ([("momentum", "1")], ["momentum: unknown key", "optimizer.momentum"]),
+        ([("optimizer", "3")], ["optimizer", "is a section"]),
+        ([("train.epochs", "3.5")], ["train.epochs", "whole number", "3.5"]),
+        ([("train.epochs", "0")], ["train.epochs", "out of range", ">= 1"]),
+        ([("train.ema.decay", "nan")], ["train.ema.decay", "not a number"]),
+        ([("model.topdown_kernel", "2")], ["model.topdown_kernel", "1 | 3"]),
+        ([("data.img_size", "100")], ["data.img_size", "multiple of 32"]),
+        ([("data.names", "[a, a]")], ["data.names", "twice"]),
+        ([("optimizer.nesterov", "1")], ["optimizer.nesterov", "true or false"]),
+    ],
+)
+def test_wrong_keys_and_values_name_themselves(
+    overrides: list[tuple[str, str]], parts: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(None, overrides)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_file_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such configuration file"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(UserError, match="named by __BASE__"):
+        load_config(write(tmp_path / "a.yaml", "__BASE__: missing.yaml\n"))
+    with pytest.raises(UserError, match="leads back to itself"):
+        load_config(write(tmp_path / "loop.yaml", "__BASE__: loop.yaml\n"))
+    with pytest.raises(UserError, match="not readable as YAML"):
+        load_config(write(tmp_path / "b.yaml", "a: [1\n"))
+    with pytest.raises(UserError, match="not readable as YAML"):
+        load_config(write(tmp_path / "c.yaml", "seed: !!python/object/apply:os.getcwd []\n"))
+    with pytest.raises(UserError, match=r"unknown key in .*d\.yaml"):
+        load_config(write(tmp_path / "d.yaml", "model: {widht: 1}\n"))
+
+
+def test_a_tree_holds_only_what_was_written() -> None:
+    tree = read_tree(None, [("model.width", "0.25")])
+    assert written_keys(tree, "model") == {"width": 0.25}
+    assert written_keys(tree, "data") == {}
+    assert build_config(tree).model.width == 0.25
+
+
+def test_every_key_has_a_default_and_round_trips() -> None:
+    assert build_config({}) == Config()
+    paths = config_module.field_paths()
+    assert "data.augment.mosaic" in paths
+    assert len(paths) == len(set(paths))
+    sections = {field.name for field in dataclasses.fields(Config)}
+    assert all(path.split(".")[0] in sections for path in paths)
+
+
+def test_adamw_refuses_what_belongs_to_sgd() -> None:
+    with pytest.raises(UserError, match=r"optimizer\.nesterov: belongs to optimizer\.kind sgd"):
+        load_config(None, [("optimizer.kind", "adamw"), ("optimizer.nesterov", "true")])
+    with pytest.raises(UserError, match=r"optimizer\.momentum: must be > 0"):
+        load_config(None, [("optimizer.kind", "adamw"), ("optimizer.momentum", "0")])

@@ -1,0 +1,138 @@
+"""What the readers share: image headers against the decoder, names files, checks of the section."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
+from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
+from mindyolo_v4.data.readers.split import read_split, warning_lines
+from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    [
+        *((suffix, n) for suffix in ("jpg", "png") for n in range(1, 9)),
+        ("webp", 1),
+        ("webp", 6),
+        ("bmp", 1),
+        ("tiff", 3),
+    ],
+)
+def test_header_is_the_size_that_opencv_decodes(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (24, 16)).save(path, exif=exif)
+    header = read_header(path)
+    assert cv2.imread(str(path)).shape[:2] == (header.height, header.width)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_turned_boxes_lie_where_opencv_puts_the_pixels(tmp_path: Path, orientation: int) -> None:
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[2:5, 10:21] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    box = turn_boxes(np.array([[10.0, 2, 21, 5]]), read_header(path))[0]
+    rows, columns = np.nonzero(cv2.imread(str(path))[..., 0])
+    assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_counts_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (24, 16)).save(path, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
+    assert read_header(path) == ImageHeader(24, 16, 1)
+
+
+def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    good, empty, text, cut = (tmp_path / f"{name}.jpg" for name in ("good", "empty", "text", "cut"))
+    Image.new("RGB", (24, 16)).save(good)
+    empty.write_bytes(b"")
+    text.write_text("no image")
+    cut.write_bytes(good.read_bytes()[:20])
+    paths = [good, empty, text, cut, tmp_path / "gone.jpg", tmp_path]
+    with pytest.raises(
+        UserError,
+        match=r"list:2: image has zero bytes; 4 more bad images follow \(got .*empty\.jpg",
+    ):
+        read_headers(paths, [f"list:{n}" for n in range(1, 7)])
+    for path, problem in (
+        (text, "not a readable"),
+        (cut, "image"),
+        (paths[4], "missing"),
+        (tmp_path, "not a readable"),
+    ):
+        with pytest.raises(OSError, match=problem):
+            read_header(path)
+
+
+def test_order_holds_over_many_chunks(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.bmp" for n in range(150)]
+    for n, path in enumerate(paths):
+        Image.new("L", (n + 1, 2)).save(path)
+    assert [header.width for header in read_headers(paths, list(map(str, paths)))] == list(
+        range(1, 151)
+    )
+
+
+def test_names_files(tmp_path: Path) -> None:
+    text = tmp_path / "coco.names"
+    text.write_bytes("\ufeffone\r\ntwo words\r\n\r\n".encode())
+    assert read_names(text) == names_beside_labels(tmp_path) == ("one", "two words")
+    (tmp_path / "other.names").write_text("x")
+    with pytest.raises(UserError, match="holds several"):
+        names_beside_labels(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: x\nnames: {1: b, 0: a}\n")
+    assert names_beside_labels(tmp_path) == ("a", "b")
+    with pytest.raises(UserError, match=r"data\.names: missing, and .* holds no data\.yaml"):
+        names_beside_labels(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("n.txt", "a\n\nb\n", r"n\.txt:2: empty class name"),
+        ("n.txt", "a\nb\na\n", r"n\.txt:3: class name occurs twice"),
+        ("n.txt", "\n", "holds no class names"),
+        ("n.yaml", "names: {0: a, 2: b}", "class ids under names: are not 0, 1, 2"),
+        ("n.yaml", "nc: 3", "has no list of class names"),
+        ("n.yaml", "names: [", "not valid YAML"),
+    ],
+)
+def test_malformed_names_file_is_named(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_names(tmp_path / name)
+
+
+def test_section_errors_name_the_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.root: missing"):
+        read_split(DataConfig(train="x"), "train")
+    with pytest.raises(UserError, match=r"data\.root: folder not found"):
+        read_split(DataConfig(root=str(tmp_path / "no"), train="x"), "train")
+    with pytest.raises(UserError, match=r"data\.val: missing"):
+        read_split(DataConfig(root=str(tmp_path), train="x"), "val")
+    with pytest.raises(UserError, match=r"data\.train: annotation file not found"):
+        read_split(DataConfig(root=str(tmp_path), train="x.json"), "train")
+    with pytest.raises(UserError, match=r"data\.names: file not found"):
+        read_split(DataConfig(format="yolo", root=str(tmp_path), train="x", names="n.txt"), "train")
+
+
+def test_warning_lines_count_the_rest() -> None:
+    dataset = Dataset((), ("a",), (1,), "set", tuple("abcde"))
+    assert warning_lines(dataset, 2) == ["a", "b", "... and 3 more warnings of set"]
+    assert warning_lines(dataset, 5) == list("abcde")

@@ -1,0 +1,231 @@
+"""The guard of one process of several: what it concludes from what it sees, and that it ends its process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.distributed import guard
+from mindyolo_v4.distributed.guard import Guard, Record
+from mindyolo_v4.distributed.heartbeat import Watch
+
+OTHER = Record(process=1, place="another host", rank=1, beats=7, doing="training", allowed_s=60.0)
+
+
+def listening(folder: Path, **facts: object) -> Guard:
+    """Return the guard of rank 0 of two, which has just done its seventh piece of work at time 100."""
+    found = Guard(os.getpid(), os.getppid(), 60.0)
+    told = {
+        "rank": 0,
+        "world_size": 2,
+        "folder": str(folder),
+        "beats": 7,
+        "doing": "training",
+        "allowed_s": 60.0,
+    }
+    found.hear(json.dumps(told | facts).encode(), 100.0)
+    return found
+
+
+def tell(folder: Path, record: Record) -> None:
+    (folder / guard.RECORDS).mkdir(exist_ok=True)
+    (folder / guard.RECORDS / f"{record.rank}.json").write_text(json.dumps(asdict(record)))
+
+
+def test_no_reason_while_the_other_gets_on(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    tell(tmp_path, OTHER)
+    one.read(101.0)
+    assert one.reason(159.0) == ""
+    tell(tmp_path, replace(OTHER, beats=8))
+    one.read(150.0)
+    assert one.reason(170.0) == ""  # this one waits, the other has just moved
+    assert "rank 1" not in one.reason(211.0)  # the other has done more: it is not behind
+
+
+def test_the_rank_that_is_behind_is_named_with_its_log(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    tell(tmp_path, replace(OTHER, beats=6))
+    one.read(101.0)
+    assert one.reason(160.5) == ""  # the other was seen to move at 101
+    found = one.reason(162.0)
+    assert found.startswith(
+        "no progress for 62 s (training; train.hang_seconds 60): rank 1 (process 1) is behind"
+    )
+    assert f"{tmp_path}/rank_1.log" in found
+
+
+def test_a_longer_time_holds_for_all(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    tell(tmp_path, replace(OTHER, doing="compiling", allowed_s=1800.0))
+    one.read(101.0)
+    assert one.reason(1900.0) == ""
+    assert "rank 1" in one.reason(1902.0)
+
+
+def test_without_a_common_folder_each_judges_by_itself(tmp_path: Path) -> None:
+    found = listening(tmp_path).reason(161.0)
+    assert found.endswith(f"rank 0 (process {os.getpid()}) is behind, as far as it can see")
+
+
+def test_the_error_of_another_rank_is_a_reason_at_once(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    tell(tmp_path, replace(OTHER, error="data.train: no such file"))
+    one.read(101.0)
+    assert one.reason(101.0) == f"rank 1 failed: data.train: no such file; see {one.log_of(1)}"
+
+
+def test_own_error_ends_the_log_and_is_told(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    one.hear(b'{"error": "ValueError: bad"}', 101.0)
+    assert (tmp_path / "rank_0.log").read_text().splitlines()[-1].endswith(" ERROR ValueError: bad")
+    record = guard.read_record(one.path(0))
+    assert record is not None
+    assert (record.rank, record.beats, record.error) == (0, 7, "ValueError: bad")
+    assert one.reason(1000.0) == ""  # it ends by itself
+
+
+def test_nothing_is_left_of_a_rank_that_is_through(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    assert one.path(0).exists()
+    one.hear(b'{"done": true}', 101.0)
+    one.lost()
+    assert list(tmp_path.iterdir()) == []
+    assert one.reason(1000.0) == ""
+
+
+def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    one.lost()
+    assert "has died without a word" in (tmp_path / "rank_0.log").read_text()
+    record = guard.read_record(one.path(0))
+    assert record is not None
+    assert record.error == "it has died without a word"
+
+
+def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    variables = os.environ | {"MS_ROLE": "MS_SCHED"}
+    # `cat` by the time that it answers: a process that is just being started has no environment to read.
+    with subprocess.Popen(
+        ["cat"], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as scheduler:
+        assert scheduler.stdin is not None and scheduler.stdout is not None
+        scheduler.stdin.write(b"\n")
+        scheduler.stdin.flush()
+        scheduler.stdout.readline()
+        assert guard.is_scheduler(scheduler.pid)
+        assert not guard.is_scheduler(os.getpid())
+        one.scheduler = scheduler.pid
+        one.lost()
+        assert "the scheduler" not in (tmp_path / "rank_0.log").read_text()
+        scheduler.kill()
+        scheduler.stdout.close()
+    one.own = replace(one.own, error="")
+    one.lost()
+    assert (
+        f"since the scheduler (process {scheduler.pid}; scheduler.log) has died"
+        in (tmp_path / "rank_0.log").read_text()
+    )
+    record = guard.read_record(one.path(0))
+    assert record is not None
+    assert record.error == "the scheduler has died, and MindSpore has ended it"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["msrun", "--join=True", "python", "train.py"], True),
+        (["msrun", "--join", "True", "python", "train.py"], True),
+        (["msrun", "--worker_num=2", "python", "train.py"], False),
+        (["launch", "--join=True"], False),
+    ],
+)
+def test_which_launchers_are_followed(words: list[str], expected: bool) -> None:
+    code = "import time; print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert guard.waits_for_workers(process.pid) is False  # its third word is the program
+        program = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[3:]
+        assert guard.is_waiting_msrun([word.decode() for word in program]) is expected
+    finally:
+        process.kill()
+        process.wait()
+
+
+RANK = """
+import sys, time
+from pathlib import Path
+from mindyolo_v4.distributed.heartbeat import Watch
+watch = Watch()
+watch.start(hang_s=1.0, pause_s=1.0)
+watch.join(0, 2)
+watch.share(Path(sys.argv[1]))
+watch.beat()
+print(flush=True)
+{then}
+"""
+
+
+def run_rank(folder: Path, then: str) -> subprocess.Popen[bytes]:
+    repository = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", RANK.format(then=then), str(folder)]
+    process = subprocess.Popen(
+        command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_a_rank_that_hangs_with_its_loader_is_ended(tmp_path: Path) -> None:
+    then = "import subprocess\nprint(subprocess.Popen(['sleep', '300']).pid, flush=True)\ntime.sleep(300)"
+    process = run_rank(tmp_path, then)
+    assert process.stdout is not None
+    loader = int(process.stdout.readline())
+    assert process.wait(60) == -signal.SIGKILL
+    assert "no progress for" in (tmp_path / "rank_0.log").read_text()
+    assert guard.process_state(loader) in guard.GONE
+
+
+def test_a_stopped_rank_is_named_and_ended(tmp_path: Path) -> None:
+    process = run_rank(tmp_path, "time.sleep(300)")
+    os.kill(process.pid, signal.SIGSTOP)
+    assert process.wait(60) == -signal.SIGKILL
+    assert (
+        f"ERROR process {process.pid} is stopped (SIGSTOP)" in (tmp_path / "rank_0.log").read_text()
+    )
+
+
+def test_a_killed_rank_leaves_a_line(tmp_path: Path) -> None:
+    process = run_rank(tmp_path, "time.sleep(300)")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "rank_0.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert f"process {process.pid} has died without a word" in (tmp_path / "rank_0.log").read_text()
+
+
+def test_a_rank_that_is_through_may_take_its_time(tmp_path: Path) -> None:
+    process = run_rank(tmp_path, "watch.done()\ntime.sleep(2.5)")
+    assert process.wait(60) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_guard_nothing_happens(tmp_path: Path) -> None:
+    watch = Watch()
+    watch.share(tmp_path)
+    watch.beat()
+    with watch.pause("compiling"):
+        watch.failed("nothing is told")
+    watch.done()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,101 @@
+"""A disk that fills up while a training writes: the line it ends with, and what is left."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.files import check_room, full_disk_told, replace_text
+
+FOLDER = Path(__file__).parent
+# From the second epoch on a file may grow to the size of a checkpoint and some bytes; the limit stays with its process.
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [{folder!r}]
+import mindspore as ms
+ms.set_device("CPU")
+from tests.support.tiny_task import RUNTIME, Task, config
+from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.runtime.files import full_disk_told
+from mindyolo_v4.engine.loop import fit
+
+class Full(Task):
+    def evaluate(self):
+        if self.scored:
+            limit = (Path(sys.argv[1]) / "last.ckpt").stat().st_size + int(sys.argv[2])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        return super().evaluate()
+
+def main(_):
+    folder = Path(sys.argv[1])
+    with full_disk_told(folder):
+        fit(Full().parts(), config(epochs=40, checkpoint_interval=50), RUNTIME, folder)
+    return 0
+
+sys.exit(run_command(main))
+"""
+
+
+@pytest.mark.parametrize(("more", "stands"), [(-200, range(4, 5)), (3000, range(8, 160, 4))])
+def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
+    """With less room than a checkpoint needs the second one fails; with more, tables grow until they do."""
+    command = [sys.executable, "-c", SCRIPT.format(folder=str(FOLDER)), str(tmp_path), str(more)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"error: {tmp_path}: the disk is full (File too large)")
+    assert "--resume" in line
+    assert not list(tmp_path.glob(".*"))
+    newest = checkpoint.newest_valid(tmp_path)
+    assert checkpoint.load_card(newest)["training"]["step"] in stands
+
+
+def test_no_room_is_seen_before_anything_is_written(tmp_path):
+    with pytest.raises(OSError, match=r"No space|too large") as error:
+        check_room(tmp_path / "a.ckpt", 1 << 60)
+    assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_every_full_disk_is_told(tmp_path, number):
+    with pytest.raises(UserError, match="the disk is full") as error, full_disk_told(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert error.value.exit_status == 2
+
+
+def test_another_error_of_the_system_passes(tmp_path):
+    with pytest.raises(PermissionError), full_disk_told(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_command_that_finds_the_disk_full_says_so(capsys):
+    def main(_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert run_command(main, []) == 2
+    assert capsys.readouterr().err == "error: writing: No space left on device\n"
+
+
+def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "config.yaml"
+    replace_text(path, "old")
+    assert path.read_text() == "old"
+
+    def fail(self: Path, text: str, **_: object) -> None:
+        self.touch()
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="full"):
+        replace_text(path, "new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
+    assert path.read_text() == "old"

@@ -1,0 +1,29 @@
+"""Running commands in this process, and reading what a training has left."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mindyolo_v4.checkpoint.formats import CARD
+from mindyolo_v4.config.command_line import run_command
+
+
+def command(main: Callable[[Sequence[str]], int], *argv: object) -> int:
+    return run_command(main, [str(word) for word in argv])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tensor_bytes(path: Path) -> dict[str, bytes]:
+    """Return every tensor of a checkpoint that is undamaged."""
+    from mindyolo_v4.checkpoint.file import checked_index  # loads MindSpore
+
+    content, index = path.read_bytes(), checked_index(path)
+    return {
+        name: content[one.start : one.start + one.size]
+        for name, one in index.items()
+        if name != CARD
+    }

@@ -1,0 +1,63 @@
+"""A training of the tiny network, and what its folder then holds."""
+
+from dataclasses import replace
+
+import numpy as np
+from mindspore import Tensor
+
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
+from mindyolo_v4.engine.session import TrainingParts
+from mindyolo_v4.runtime.device import Runtime
+from tests.support.tiny import TinyForward, TinyNet, tiny_batch
+
+RUNTIME = Runtime("CPU", "graph", "O0", "O0", 0, 1, ())
+
+
+def config(**train) -> Config:
+    return Config(
+        optimizer=OptimizerConfig(lr=0.05),
+        schedule=ScheduleConfig(warmup_steps=2),
+        train=TrainConfig(**({"epochs": 2, "per_batch_size": 2} | train)),
+    )
+
+
+class Task:
+    """A tiny network, its numbered batches, and scores that tell how often and on what they were asked."""
+
+    def __init__(
+        self,
+        steps_per_epoch: int = 4,
+        spoiled: tuple[int, ...] = (),
+        scores: tuple[float, ...] = (),
+    ):
+        self.network = TinyNet()
+        self.steps_per_epoch, self.spoiled, self.scores = steps_per_epoch, spoiled, list(scores)
+        self.asked: list[int] = []
+        self.scored: list[np.ndarray] = []
+
+    def batches(self, start: int, stop: int):
+        for number in range(start, stop):
+            self.asked.append(number)
+            x, target = tiny_batch(number)
+            yield (
+                (Tensor(np.full_like(x.asnumpy(), np.nan)) if number in self.spoiled else x),
+                target,
+            )
+
+    def evaluate(self):
+        assert not self.network.training
+        self.scored.append(self.network.head.bias.asnumpy().copy())
+        value = self.scores.pop(0) if self.scores else float(len(self.scored))
+        return {"AP": value, "per_class": [{"class_id": 0, "AP": value}]}
+
+    def parts(self, **changes) -> TrainingParts:
+        forward = TrainingParts(
+            TinyForward(self.network),
+            self.network,
+            self.batches,
+            self.steps_per_epoch,
+            self.evaluate,
+            {"task": "tiny"},
+        )
+        return replace(forward, **changes)

@@ -1,0 +1,284 @@
+"""darknet's files there and back, their cfg, and the parts that `.conv.N` files hold."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindyolo_v4.anchors import YOLOV4_ANCHORS_WH_PX
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.weights.darknet import classes_of
+from mindyolo_v4.weights.darknet_cfg import write_cfg
+from mindyolo_v4.weights.topology import layers_of, parameter_shapes
+from tests.weights.narrow import (
+    CLASSIFIER,
+    DETECTOR,
+    TINY,
+    assert_same,
+    card_of,
+    random_tensors,
+    read_tensors,
+    run,
+    write_own,
+)
+
+CUSTOM = tuple((w * 1.37 + 0.1234567, h / 3) for w, h in YOLOV4_ANCHORS_WH_PX)
+MODELS = {
+    "yolov4": DETECTOR,
+    "silu": replace(DETECTOR, architecture="yolov4-silu"),
+    "tiny": TINY,
+    "classifier": CLASSIFIER,
+    "topdown 3": replace(DETECTOR, topdown_kernel=3),
+    "square": replace(DETECTOR, box_decode="square", scale_x_y=(2.0, 2.0, 2.0)),
+    "anchors": replace(DETECTOR, anchors_wh_px=CUSTOM, scale_x_y=(1.05, 1.1, 1.2)),
+    "tiny anchors": replace(TINY, anchors_wh_px=CUSTOM[:6], scale_x_y=(1.1, 1.05)),
+    "leaky": replace(DETECTOR, backbone_activation="leaky"),
+    "mish neck": replace(DETECTOR, neck_activation="mish"),
+    "silu backbone": replace(CLASSIFIER, backbone_activation="silu"),
+    "mish tiny": replace(TINY, backbone_activation="mish", neck_activation="silu"),
+    "wider": ModelConfig(width=0.3, depth=0.67),
+}
+OLD, NEW = (0, 1, 0), (0, 2, 5)
+
+
+def payload(
+    model: ModelConfig, classes: int, version: tuple[int, int, int] = NEW, seen: int = 32_032_000
+) -> bytes:
+    """Return a .weights file of random values."""
+    head = (
+        np.array(version, "<i4").tobytes()
+        + np.array(seen, "<u8" if version[1] >= 2 else "<u4").tobytes()
+    )
+    return head + b"".join(
+        value.tobytes() for value in random_tensors(parameter_shapes(model, classes)).values()
+    )
+
+
+def write_pair(
+    folder: Path, model: ModelConfig, classes: int, version: tuple[int, int, int] = NEW
+) -> Path:
+    """Write a .weights file with its cfg beside it."""
+    path = folder / "net.weights"
+    path.write_bytes(payload(model, classes, version))
+    path.with_suffix(".cfg").write_text(write_cfg(model, classes, 96, letterbox=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["yolov4", "silu", "tiny", "classifier", "topdown 3", "square", "anchors"]
+)
+@pytest.mark.parametrize("version", [OLD, NEW, (0, 2, 0)])
+def test_there_and_back_is_bit_identical(
+    name: str, version: tuple[int, int, int], tmp_path: Path
+) -> None:
+    source = write_pair(tmp_path, MODELS[name], 5, version)
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    card = card_of(tmp_path / "ours.ckpt")
+    assert (card.architecture, len(card.class_names), card.img_size) == (
+        MODELS[name].architecture,
+        5,
+        96,
+    )
+    assert (card.source_format, len(card.source_sha256), card.model.bn_eps) == ("darknet", 64, 1e-5)
+    folder = tmp_path / "again"
+    folder.mkdir()
+    assert run("darknet", tmp_path / "ours.ckpt", folder / "net.weights") == 0
+    assert (folder / "net.weights").read_bytes() == source.read_bytes()
+    assert (folder / "net.cfg").read_bytes() == source.with_suffix(".cfg").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["net.cfg", "net.weights"]
+
+
+def test_the_payload_lies_as_darknet_writes_it(tmp_path: Path) -> None:
+    source = write_pair(tmp_path, TINY, 1)
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    stored = np.frombuffer(source.read_bytes(), "<f4", offset=20)
+    ours = read_tensors(tmp_path / "ours.ckpt")
+    parts = ("bn.beta", "bn.gamma", "bn.moving_mean", "bn.moving_variance", "conv.weight")
+    first = np.concatenate([ours[f"backbone.stem0.{part}"].ravel() for part in parts])
+    np.testing.assert_array_equal(stored[: first.size], first)
+    last = np.concatenate([ours["head.predict4.bias"], ours["head.predict4.weight"].ravel()])
+    np.testing.assert_array_equal(stored[-last.size :], last)
+
+
+def test_full_size_tiny_of_any_class_count_needs_no_cfg(tmp_path: Path) -> None:
+    source = tmp_path / "mine.weights"
+    source.write_bytes(payload(ModelConfig("yolov4-tiny"), 4))
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    card = card_of(tmp_path / "ours.ckpt")
+    assert (card.architecture, card.class_names, card.img_size) == (
+        "yolov4-tiny",
+        ("0", "1", "2", "3"),
+        416,
+    )
+    names = tmp_path / "my.names"
+    names.write_text("\ufeffcat\ndog\n\nbird\nfish\n", encoding="utf-8")
+    assert run("darknet", source, tmp_path / "ours.ckpt", "--names", names) == 0
+    assert card_of(tmp_path / "ours.ckpt").class_names == ("cat", "dog", "bird", "fish")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classes", "size"),
+    [
+        ("yolov4", 80, 257_717_640),
+        ("yolov4", 1, 20 + 4 * (63_971_680 + 5385 * 6)),
+        ("yolov4-tiny", 80, 24_251_276),
+        ("cspdarknet53", 1000, 110_710_068),
+    ],
+)
+def test_the_length_tells_the_class_count(architecture: str, classes: int, size: int) -> None:
+    """Sizes are those of files that darknet wrote."""
+    assert classes_of(architecture, (size - 20) // 4) == classes
+    assert classes_of(architecture, (size - 24) // 4) is None
+    others = {"yolov4", "yolov4-tiny", "cspdarknet53"} - {architecture}
+    assert [classes_of(other, (size - 20) // 4) for other in others] == [None, None]
+
+
+def test_no_part_of_a_network_has_the_length_of_another() -> None:
+    for name, classes in (("yolov4", 80), ("yolov4-tiny", 80), ("cspdarknet53", 1000)):
+        floats = 0
+        for layer in layers_of(ModelConfig(name), classes)[:-1]:
+            floats += layer.floats
+            assert [
+                classes_of(other, floats) for other in ("yolov4", "yolov4-tiny", "cspdarknet53")
+            ] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "section", "size"),
+    [
+        ("yolov4", 137, 170_038_676),
+        ("yolov4-tiny", 29, 19_789_716),
+        ("cspdarknet53", 105, 106_610_068),
+    ],
+)
+def test_lengths_of_the_published_parts(architecture: str, section: int, size: int) -> None:
+    layers = layers_of(ModelConfig(architecture), 80)
+    assert 20 + 4 * sum(layer.floats for layer in layers if layer.idx < section) == size
+
+
+def test_a_published_part_by_its_name_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """yolov4-tiny.conv.29: 19,789,716 bytes, no head, so no classes."""
+    whole = payload(ModelConfig("yolov4-tiny"), 80, seen=0)
+    source = tmp_path / "yolov4-tiny.conv.29"
+    source.write_bytes(whole[:19_789_716])
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    card = card_of(tmp_path / "ours.ckpt")
+    assert (card.architecture, card.class_names, card.origin["partial"]) == ("yolov4-tiny", (), 29)
+    expected = random_tensors(parameter_shapes(ModelConfig("yolov4-tiny"), 80))
+    left_out = ("head.predict5", "head.expand4", "head.predict4", "neck.lateral")
+    assert_same(
+        read_tensors(tmp_path / "ours.ckpt"),
+        {n: v for n, v in expected.items() if not n.startswith(left_out)},
+    )
+    assert "17 layers of sections 0 to 28" in capsys.readouterr().err
+    assert run("darknet", tmp_path / "ours.ckpt", tmp_path / "back.weights") == 2
+    assert "holds a part of its network only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [((), "net.conv.8"), (("--partial", 8), "net.weights")]
+)
+def test_a_part_of_a_narrow_network(option: tuple, name: str, tmp_path: Path) -> None:
+    layers = [layer for layer in layers_of(DETECTOR, 3) if layer.idx < 8]
+    source = tmp_path / name
+    source.write_bytes(payload(DETECTOR, 3)[: 20 + 4 * sum(layer.floats for layer in layers)])
+    (tmp_path / "net.cfg").write_text(write_cfg(DETECTOR, 3, 96, letterbox=False))
+    assert run("darknet", source, tmp_path / "ours.ckpt", *option) == 0
+    assert set(read_tensors(tmp_path / "ours.ckpt")) == {
+        name for layer in layers for name in layer.shapes()
+    }
+
+
+@pytest.mark.parametrize("change", [4, -4, 2])
+def test_a_part_of_another_length_is_refused(
+    change: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = [layer for layer in layers_of(DETECTOR, 3) if layer.idx < 8]
+    size = 20 + 4 * sum(layer.floats for layer in layers)
+    source = tmp_path / "net.conv.8"
+    source.write_bytes(payload(DETECTOR, 3)[: size + change])
+    (tmp_path / "net.cfg").write_text(write_cfg(DETECTOR, 3, 96, letterbox=False))
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"error: {source}: its length does not fit the sections below 8 (got {size + change} bytes, "
+        f"expected {size} for yolov4)"
+    )
+
+
+def test_epsilon_is_shifted_into_the_variances(tmp_path: Path) -> None:
+    """darknet adds 1e-5 inside the root: v' = v + eps - 1e-5 keeps sqrt(v + eps), v = 0.25 and eps = 1e-3 by hand."""
+    model = replace(DETECTOR, bn_eps=1e-3)
+    tensors = random_tensors(parameter_shapes(model, 3))
+    tensors["backbone.stem.bn.moving_variance"][:] = 0.25
+    source = write_own(tmp_path / "ours.ckpt", model, tensors=tensors)
+    assert run("darknet", source, tmp_path / "net.weights") == 0
+    channels = 8
+    stored = np.frombuffer((tmp_path / "net.weights").read_bytes(), "<f4", offset=20)
+    np.testing.assert_array_equal(stored[:channels], tensors["backbone.stem.bn.beta"])
+    np.testing.assert_array_equal(stored[3 * channels : 4 * channels], np.float32(0.25099))
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (
+            replace(DETECTOR, stride2_padding="same"),
+            "model.stride2_padding: same, expected symmetric",
+        ),
+        (replace(CLASSIFIER, backbone_activation="leaky001"), "no leaky ReLU of slope 0.01"),
+    ],
+)
+def test_what_darknet_cannot_compute_is_not_written(
+    model: ModelConfig, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_own(tmp_path / "ours.ckpt", model)
+    assert run("darknet", source, tmp_path / "net.weights") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line and line.startswith(f"error: {source}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["ours.ckpt"]
+
+
+def test_a_cfg_of_the_users_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_own(tmp_path / "ours.ckpt")
+    (tmp_path / "net.cfg").write_text("[net]\nlearning_rate=0.001\n")
+    assert run("darknet", source, tmp_path / "net.weights") == 2
+    assert "net.cfg: is there already and says something else" in capsys.readouterr().err
+    assert not (tmp_path / "net.weights").exists()
+    assert (
+        run("darknet", source, tmp_path / "new.weights")
+        == run("darknet", source, tmp_path / "new.weights")
+        == 0
+    )
+
+
+def test_other_input_than_darknets_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessing = replace(
+        card_of(write_own(tmp_path / "a.ckpt")).preprocessing, mean=(1.0, 2.0, 3.0)
+    )
+    source = write_own(tmp_path / "ours.ckpt", preprocessing=preprocessing)
+    assert run("darknet", source, tmp_path / "net.weights") == 0
+    assert "note: darknet feeds RGB / 255" in capsys.readouterr().err
+
+
+def test_a_negative_variance_is_no_running_statistic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pair(tmp_path, TINY, 1)
+    data = bytearray(source.read_bytes())
+    data[20 + 4 * 3 * 8 : 24 + 4 * 3 * 8] = np.float32(
+        -0.5
+    ).tobytes()  # the first variance, behind three of 8 channels
+    source.write_bytes(data)
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 2
+    assert (
+        "a running variance (backbone.stem0.bn.moving_variance) is negative"
+        in capsys.readouterr().err
+    )

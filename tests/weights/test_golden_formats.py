@@ -1,0 +1,123 @@
+"""Each format's file of the golden weights, converted, gives the outputs that darknet computed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from mindspore import Tensor
+
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.settings import build_card
+from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.weights import darknet, mindspore_zoo, mindyolo, pytorch
+from mindyolo_v4.weights.command import convert
+from tests.models.golden import assert_golden, golden_image
+from tests.models.test_classifier import GOLDEN as CLASSIFIER
+from tests.models.test_yolov4 import GOLDEN as DETECTOR
+from tests.weights import foreign
+
+MODULES = {
+    "darknet": darknet,
+    "mindspore_zoo": mindspore_zoo,
+    "mindyolo": mindyolo,
+    "pytorch": pytorch,
+}
+AS_DARKNET = {"stride2_padding": "symmetric", "backbone_activation": None}
+
+
+def run_convert(module: str, source: Path, target: Path, *options: str) -> int:
+    """Run a conversion command in this process; return its exit status."""
+    command = MODULES[module]
+    return convert(
+        [str(source), str(target), *options], module, "", command.to_ours, command.to_theirs
+    )
+
+
+def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
+    """Write a format's file of the golden weights; return the conversion command's name and the file."""
+    if form.startswith("darknet"):
+        path = folder / "golden.weights"
+        path.write_bytes(foreign.darknet_bytes(classifier, short_header=form == "darknet_short"))
+        return "darknet", path
+    tensors = foreign.foreign_tensors(form, classifier)
+    if form in ("mindspore_zoo", "mindyolo"):
+        path = folder / "golden_source.ckpt"
+        prefix = "network." if classifier else "feature_map." if form == "mindspore_zoo" else ""
+        foreign.write_mindspore(path, tensors, prefix)
+        return form, path
+    path = folder / "golden.safetensors"
+    counters = {
+        f"{name[:-12]}num_batches_tracked": np.array(7)
+        for name in tensors
+        if name.endswith("running_mean")
+    }
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(v) for name, v in (tensors | counters).items()}, path
+    )
+    return "pytorch", path
+
+
+def outputs(card: Card, path: Path, image: Tensor) -> tuple[Tensor, ...]:
+    """Run a converted network with darknet's padding and activation."""
+    build: Callable = build_classifier if card.task == "classify" else build_detector
+    network = build(replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names))
+    checkpoint.load_weights(path, network)
+    found = network.set_train(False)(image)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize(
+    ("form", "variants"),
+    [
+        ("darknet", {}),
+        ("mindspore_zoo", {"stride2_padding": "same"}),
+        ("mindyolo", {"topdown_kernel": 3, "bn_eps": 1e-3}),
+        ("tianxiaomo", {}),
+        ("tianxiaomo_cfg", {}),
+        ("wongkinyiu", {"bn_eps": 1e-4, "box_decode": "square", "scale_x_y": (2.0, 2.0, 2.0)}),
+    ],
+)
+def test_detector(form: str, variants: dict, tmp_path: Path, graph_mode: None) -> None:
+    module, source = write_source(form, False, tmp_path)
+    target = tmp_path / "ours.ckpt"
+    assert run_convert(module, source, target) == 0
+    card = build_card(target, checkpoint.load_card(target))
+    assert (card.architecture, len(card.class_names), card.class_names[:2]) == (
+        "yolov4",
+        80,
+        ("person", "bicycle"),
+    )
+    assert {name: getattr(card.model, name) for name in variants} == variants
+    maps = outputs(card, target, golden_image(64, 96))
+    assert_golden(dict(zip((138, 149, 160), maps, strict=True)), DETECTOR)
+
+
+@pytest.mark.parametrize(
+    ("form", "variants", "crop"),
+    [
+        ("darknet_short", {}, ("crop", 1.0)),
+        ("mindspore_zoo", {"stride2_padding": "same"}, ("stretch_crop", 224 / 256)),
+        ("deepspark", {}, ("crop", 224 / 256)),
+        ("timm", {"backbone_activation": "leaky001"}, ("crop", 0.887)),
+    ],
+)
+def test_classifier(
+    form: str, variants: dict, crop: tuple[str, float], tmp_path: Path, graph_mode: None
+) -> None:
+    module, source = write_source(form, True, tmp_path)
+    target = tmp_path / "ours.ckpt"
+    assert run_convert(module, source, target) == 0
+    card = build_card(target, checkpoint.load_card(target))
+    assert (card.architecture, card.task, len(card.class_names)) == (
+        "cspdarknet53",
+        "classify",
+        1000,
+    )
+    assert {name: getattr(card.model, name) for name in variants} == variants
+    assert (card.preprocessing.resize, card.preprocessing.crop_fraction) == crop
+    (logits,) = outputs(card, target, golden_image(64, 64))
+    assert_golden({106: logits}, CLASSIFIER)
