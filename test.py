@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from mindyolo_v4 import environment  # noqa: F401  sets the process up before MindSpore or OpenCV loads
-from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindyolo_v4 import environment  # sets the process up before MindSpore or OpenCV loads
-from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.runtime.command import run_command
 
 CONFIGS = Path(__file__).parent / "configs"
 

@@ -3,7 +3,7 @@
 import sys
 
 from mindyolo_v4 import environment
-from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.runtime.command import run_command
 
 if __name__ == "__main__":
     environment.prepare()

@@ -38,7 +38,7 @@ from mindyolo_v4.runtime.device import (
     peak_memory_gb,
     setup_logger,
 )
-from mindyolo_v4.runtime.files import full_disk_told, replace_text
+from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
 from mindyolo_v4.runtime.run_lock import run_lock
 from mindyolo_v4.runtime.signals import interruptible
 
@@ -158,7 +158,10 @@ def run_training(
     check_accumulation(parts, config.train)
     _require_resumable(resume, config.save_dir, default_name)
     folder = make_run_folder(config.save_dir, default_name, resume is not None)
-    with run_lock(folder, runtime.rank, runtime.world_size) as notes, full_disk_told(folder):
+    with (
+        run_lock(folder, runtime.rank, runtime.world_size) as notes,
+        full_disk_as_user_error(folder),
+    ):
         setup_logger(folder, runtime.rank, world_size=runtime.world_size)
         for line in [*notes, *lines]:
             logger.info("%s", line)
@@ -169,7 +172,7 @@ def run_training(
             for line in changed_settings(checkpoint.load_card(resume_from)["config"], config):
                 logger.warning("resumed with another value than the checkpoint's: %s", line)
         if runtime.rank == 0:
-            replace_text(folder / checkpoint.CONFIG, dump_config(config))
+            write_text(folder / checkpoint.CONFIG, dump_config(config))
         fit(parts, config, runtime, folder, None if resume_from is None else Path(resume_from))
     return folder
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.config.command_line import FLAT_NAMES, run_command
+from mindyolo_v4.config.command_line import FLAT_NAMES
 from mindyolo_v4.config.recipe import field_paths, load_config
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import check_data
 from tests.support.documents import (
     DOCUMENTS,

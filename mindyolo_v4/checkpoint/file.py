@@ -25,7 +25,7 @@ from mindyolo_v4.checkpoint.formats import (
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.checkpoint.sidecar import matches_sidecar, remove_sidecar, write_sidecar
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.files import check_room, sync, unfinished_path
+from mindyolo_v4.runtime.files import whole_file
 
 EMA, OPTIMIZER, SCALER = (
     "ema.",
@@ -77,23 +77,17 @@ def save(
         OSError: there is no room; the old file is as it was.
     """
     path = Path(path)
-    unfinished = unfinished_path(path)  # MindSpore demands the suffix
-    check_room(path, sum(value.nbytes for value in tensors.values()) + 1)
-    try:
-        ms.save_checkpoint(
-            [{"name": name, "data": value} for name, value in tensors.items()],
-            str(unfinished),
-            append_dict={CARD: json.dumps(card)},
-            crc_check=True,
-        )
-        unfinished.chmod(0o644)
-        sync(unfinished)
+    with whole_file(path, sum(value.nbytes for value in tensors.values()) + 1) as unfinished:
+        try:
+            ms.save_checkpoint(
+                [{"name": name, "data": value} for name, value in tensors.items()],
+                str(unfinished),
+                append_dict={CARD: json.dumps(card)},
+                crc_check=True,
+            )
+        finally:
+            unfinished.with_suffix(".tmp").unlink(missing_ok=True)  # MindSpore's own
         remove_sidecar(path)
-        unfinished.replace(path)
-        sync(path.parent)
-    finally:
-        for rest in (unfinished, unfinished.with_suffix(".tmp")):  # the second is MindSpore's own
-            rest.unlink(missing_ok=True)
     if with_sum:
         write_sidecar(path)
 

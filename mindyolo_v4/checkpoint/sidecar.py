@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 from mindyolo_v4.checkpoint.formats import FormatError
-from mindyolo_v4.runtime.files import replace_text, sync
+from mindyolo_v4.runtime.files import write_text
 
 
 def sidecar_path(path: Path) -> Path:
@@ -19,7 +19,7 @@ def sidecar_path(path: Path) -> Path:
 
 def write_sidecar(path: Path) -> None:
     """Write the sum of a file beside it; a reader finds the whole line or none."""
-    replace_text(sidecar_path(path), f"{_sha256(path)}  {path.name}\n", lasting=True)
+    write_text(sidecar_path(path), f"{_sha256(path)}  {path.name}\n")
 
 
 def remove_sidecar(path: Path) -> None:
@@ -27,7 +27,6 @@ def remove_sidecar(path: Path) -> None:
     beside = sidecar_path(path)
     if beside.exists():
         beside.unlink()
-        sync(path.parent)
 
 
 def matches_sidecar(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mindyolo_v4.engine.board import Board
-from mindyolo_v4.runtime.files import replace_text
+from mindyolo_v4.runtime.files import write_text
 
 
 class RunFiles:
@@ -65,7 +65,7 @@ class RunFiles:
     def best(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json: the metrics of the best checkpoint."""
         if self.writes:
-            replace_text(self.folder / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
+            write_text(self.folder / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
 
 
 def _append(path: Path, columns: list[str], row: list[object]) -> None:
@@ -91,4 +91,4 @@ def _drop_rows_behind(path: Path, step: int) -> None:
         return
     place = header.index("step")
     kept = [row for row in rows if len(row) == len(header) and int(row[place]) <= step]
-    replace_text(path, "".join(",".join(row) + "\n" for row in [header, *kept]))
+    write_text(path, "".join(",".join(row) + "\n" for row in [header, *kept]))

@@ -1,25 +1,81 @@
-"""A disk that is full: seen before anything is half written, and told with what to do."""
+"""The one writer of whole files, and what happens when the disk is full."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mindyolo_v4.errors import FULL_DISK, UserError
 
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def check_room(target: Path, count: int) -> None:
-    """Raise OSError where the disk has no room for `count` bytes beside `target`.
+@contextmanager
+def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
+    """Yield the name to write to; when the block ends, the file has the name `path` and is on the disk.
 
-    MindSpore would find out in the middle of its file, and tell it at length in its own log.
+    A reader finds the old file or the whole new one, never a part, even if the machine fails.
+
+    Args:
+        size: bytes for which the disk must have room before anything is written. MindSpore notices
+            a full disk only in the middle of its file.
+
+    Raises:
+        OSError: there is no room, or the system refuses; the old file stays as it was.
     """
-    probe = unfinished_path(target)
+    unfinished = path.with_name(
+        f".{path.stem}.unfinished{path.suffix}"
+    )  # some writers want the suffix
+    try:
+        if size:
+            _require_room(unfinished, size)
+        yield unfinished
+        unfinished.chmod(0o644)  # MindSpore makes its files read-only
+        _sync(unfinished)
+        unfinished.replace(path)
+        _sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as `whole_file` does."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, indent: int | None = None) -> None:
+    """Write a JSON file as `whole_file` does."""
+    write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a process that was killed while it wrote has left in a folder."""
+    for path in folder.glob(".*.unfinished*"):
+        path.unlink()
+
+
+@contextmanager
+def full_disk_as_user_error(folder: Path) -> Iterator[None]:
+    """Raise UserError, which says how to go on, where the block finds the disk of the run folder full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        remedy = (
+            "what was written before is whole; free some space and repeat the command with --resume"
+        )
+        raise UserError(folder, f"the disk is full ({error.strerror}): {remedy}") from error
+
+
+def _require_room(probe: Path, size: int) -> None:
     try:
         with probe.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, count)
+            os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
@@ -27,48 +83,10 @@ def check_room(target: Path, count: int) -> None:
         probe.unlink(missing_ok=True)
 
 
-@contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
-    """Raise UserError where what happens inside the `with` finds the disk of the run folder full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        remedy = "what was written before is whole; free some space and go on with the same command and --resume"
-        raise UserError(folder, f"the disk is full ({error.strerror}): {remedy}") from error
-
-
-def replace_text(path: Path, text: str, lasting: bool = False) -> None:
-    """Write a text file: a reader finds the old one or the whole new one, never a part.
-
-    `lasting`: it is on the disk before it takes the name, so that not even a machine that fails leaves a part.
-    """
-    unfinished = unfinished_path(path)
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        if lasting:
-            sync(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def unfinished_path(path: Path) -> Path:
-    """Return the name of a file that is not yet whole, with the ending that it will have."""
-    return path.with_name(f".{path.stem}.unfinished{path.suffix}")
-
-
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Delete what a process that was killed while it wrote has left in a run folder."""
-    for path in folder.glob(".*.unfinished*"):
-        path.unlink()

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import resize_geometry
-from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.readers.split import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 
 _PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 _SPLITS = ("train", "val", "test")

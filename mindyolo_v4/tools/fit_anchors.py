@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import shape_iou
-from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.check_data import box_sizes
 
 _STARTS = 8  # k-means ends in a local optimum: the best of this many random starts is kept

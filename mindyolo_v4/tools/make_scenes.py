@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
-from mindyolo_v4.config.command_line import Parser, run_command
+from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.errors import UserError, require_range
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.scene_paint import (
     add_noise,
     draw_background,

@@ -17,13 +17,14 @@ import numpy as np
 from mindspore.mindrecord import FileReader, FileWriter
 from tqdm import tqdm
 
-from mindyolo_v4.config.command_line import build_parser, parse, run_command
+from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.data.readers.mindrecord import INDEX_VERSION, index_path
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 
 IMAGES_PER_SHARD = 10_000
 WRITE_AT_ONCE = 64  # images handed to MindRecord in one call

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindyolo_v4.config.command_line import Parser, run_command
+from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 from mindyolo_v4.weights.topology import parameter_shapes
 

@@ -9,7 +9,6 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from mindyolo_v4.anchors import anchor_set
-from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import Request, check_complete
@@ -115,7 +114,6 @@ def write_mindspore(target: Path, tensors: Mapping[str, NDArray]) -> Sequence[Pa
     rows = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in tensors.items()]
 
     def write(path: Path) -> None:
-        checkpoint.check_room(path, 1 + sum(value.nbytes for value in tensors.values()))
         ms.save_checkpoint(rows, str(path))
 
     write_whole({target: write})

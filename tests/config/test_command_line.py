@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.config.command_line import Arguments, build_parser, parse, run_command
+from mindyolo_v4.config.command_line import Arguments, build_parser, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 
 
 def parse_train(line: str) -> Arguments:

@@ -13,8 +13,8 @@ from mindspore import nn
 
 import test as test_command
 import train as train_command
-from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.models.sync_norm import AscendSyncNorm
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.distributed import two_ranks
 from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming

@@ -9,21 +9,19 @@ from pathlib import Path
 import pytest
 
 from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.files import check_room, full_disk_told, replace_text
+from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
 
-FOLDER = Path(__file__).parent
 # From the second epoch on a file may grow to the size of a checkpoint and some bytes; the limit stays with its process.
 SCRIPT = """
 import resource, sys
 from pathlib import Path
-sys.path[:0] = [{folder!r}]
 import mindspore as ms
 ms.set_device("CPU")
 from tests.support.tiny_task import RUNTIME, Task, config
-from mindyolo_v4.config.command_line import run_command
-from mindyolo_v4.runtime.files import full_disk_told
+from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.files import full_disk_as_user_error
 from mindyolo_v4.engine.loop import fit
 
 class Full(Task):
@@ -35,7 +33,7 @@ class Full(Task):
 
 def main(_):
     folder = Path(sys.argv[1])
-    with full_disk_told(folder):
+    with full_disk_as_user_error(folder):
         fit(Full().parts(), config(epochs=40, checkpoint_interval=50), RUNTIME, folder)
     return 0
 
@@ -46,7 +44,7 @@ sys.exit(run_command(main))
 @pytest.mark.parametrize(("more", "stands"), [(-200, range(4, 5)), (3000, range(8, 160, 4))])
 def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
     """With less room than a checkpoint needs the second one fails; with more, tables grow until they do."""
-    command = [sys.executable, "-c", SCRIPT.format(folder=str(FOLDER)), str(tmp_path), str(more)]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(more)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -60,20 +58,24 @@ def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
 
 def test_no_room_is_seen_before_anything_is_written(tmp_path):
     with pytest.raises(OSError, match=r"No space|too large") as error:
-        check_room(tmp_path / "a.ckpt", 1 << 60)
+        with whole_file(tmp_path / "a.ckpt", 1 << 60) as unfinished:
+            raise AssertionError(f"{unfinished} must not be written")
     assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_every_full_disk_is_told(tmp_path, number):
-    with pytest.raises(UserError, match="the disk is full") as error, full_disk_told(tmp_path):
+    with (
+        pytest.raises(UserError, match="the disk is full") as error,
+        full_disk_as_user_error(tmp_path),
+    ):
         raise OSError(number, os.strerror(number))
     assert error.value.exit_status == 2
 
 
 def test_another_error_of_the_system_passes(tmp_path):
-    with pytest.raises(PermissionError), full_disk_told(tmp_path):
+    with pytest.raises(PermissionError), full_disk_as_user_error(tmp_path):
         raise PermissionError(errno.EACCES, "no")
 
 
@@ -87,7 +89,7 @@ def test_a_command_that_finds_the_disk_full_says_so(capsys):
 
 def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
-    replace_text(path, "old")
+    write_text(path, "old")
     assert path.read_text() == "old"
 
     def fail(self: Path, text: str, **_: object) -> None:
@@ -96,6 +98,6 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="full"):
-        replace_text(path, "new")
+        write_text(path, "new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
     assert path.read_text() == "old"

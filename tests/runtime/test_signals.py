@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.errors import StoppedError
 from mindyolo_v4.runtime import signals as stopping
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.signals import StopSignals, interruptible
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config

@@ -17,7 +17,7 @@ import test as test_command
 import train as train_command
 from benchmarks.launch import variables
 from mindyolo_v4.boxes import cxcywh_to_xyxy
-from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights import (

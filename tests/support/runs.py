@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mindyolo_v4.checkpoint.formats import CARD
-from mindyolo_v4.config.command_line import run_command
+from mindyolo_v4.runtime.command import run_command
 
 
 def command(main: Callable[[Sequence[str]], int], *argv: object) -> int:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.boxes import pairwise_iou
-from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import make_scenes
 from mindyolo_v4.tools.make_scenes import CLASS_NAMES, SceneSet, draw_scene, main, write_scenes
 from mindyolo_v4.tools.scene_paint import pick_color

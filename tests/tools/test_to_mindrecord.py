@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from mindspore.mindrecord import FileWriter
 
-from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import to_mindrecord
 from tests.support.class_folders import SYNSETS, write_image, write_imagenet
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.checkpoint.settings import build_card
-from mindyolo_v4.config.command_line import run_command
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.weights import (
     darknet,
     inspect,
