@@ -31,6 +31,7 @@ from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.build import build_classifier
+from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
 from mindyolo_v4.runtime.device import (
     Runtime,
     choose_device,
@@ -41,13 +42,10 @@ from mindyolo_v4.runtime.device import (
     to_mixed_precision,
 )
 from mindyolo_v4.wiring import (
-    InferenceForward,
-    TrainingForward,
     describe_start,
     load_network,
     log_end,
     log_unreadable,
-    normaliser,
     require_same_classes,
     run_training,
     take_over,

@@ -16,7 +16,6 @@ from mindspore import nn
 from tqdm import tqdm
 
 from mindyolo_v4 import __version__
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card
@@ -42,6 +41,7 @@ from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
 from mindyolo_v4.runtime.device import (
     Runtime,
     choose_device,
@@ -51,13 +51,10 @@ from mindyolo_v4.runtime.device import (
     to_mixed_precision,
 )
 from mindyolo_v4.wiring import (
-    InferenceForward,
-    TrainingForward,
     describe_start,
     load_network,
     log_end,
     log_unreadable,
-    normaliser,
     require_same_classes,
     run_training,
     take_over,
@@ -149,7 +146,7 @@ def score(
     batch_size = config.evaluate.per_batch_size or config.train.per_batch_size
     batch_size = min(batch_size, -(-len(dataset.records) // world_size))
     stream = EvalStream(dataset, config.data, batch_size, config.data.num_workers, rank, world_size)
-    anchors, evaluator = anchor_set(config.model), CocoEvaluator(dataset)
+    anchors, evaluator = config.model.anchor_set, CocoEvaluator(dataset)
     spent = {"read_ms": 0.0, "network_ms": 0.0, "nms_ms": 0.0}
 
     def raw_maps_of(images: ms.Tensor) -> list[np.ndarray]:
@@ -183,7 +180,7 @@ def score(
 def _training_parts(
     config: Config, runtime: Runtime, network: nn.Cell, train_set: Dataset, val_set: Dataset | None
 ) -> tuple[TrainingParts, TrainStream]:
-    data, anchors = config.data, anchor_set(config.model)
+    data, anchors = config.data, config.model.anchor_set
     num_classes = len(train_set.class_names)
     assign = Assigner(
         anchors, data.img_size, num_classes, data.max_truths, config.loss.anchor_threshold

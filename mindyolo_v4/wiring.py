@@ -18,7 +18,6 @@ from mindspore import nn
 from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.settings import changed_settings, read_card, take_over_variants
-from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import Tree, dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.loader.stream import EvalStream
@@ -30,7 +29,7 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import describe_norm
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops, parameter_count
-from mindyolo_v4.models.forward import Normalise
+from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser  # noqa: F401
 from mindyolo_v4.runtime.device import (
     Runtime,
     existing_run_folder,
@@ -45,39 +44,6 @@ from mindyolo_v4.runtime.signals import interruptible
 logger = logging.getLogger(__name__)
 
 Output = TypeVar("Output")
-
-
-class TrainingForward(nn.Cell):
-    """Images and targets -> the loss and its parts, as the training engine compiles it."""
-
-    def __init__(self, normalise: nn.Cell, network: nn.Cell, loss: nn.Cell):
-        super().__init__()
-        self.normalise, self.network, self.loss = normalise, network, loss
-        self.part_names = loss.part_names
-
-    def construct(
-        self, images: ms.Tensor, *targets: ms.Tensor
-    ) -> tuple[ms.Tensor, tuple[ms.Tensor, ...]]:
-        """Return (total, parts) of images (B, 3, S, S) uint8 and the loss's own targets."""
-        return self.loss(self.network(self.normalise(images)), *targets)
-
-
-class InferenceForward(nn.Cell):
-    """Images (B, 3, S, S) uint8 -> what the network makes of them: raw maps, or class logits."""
-
-    def __init__(self, normalise: nn.Cell, network: nn.Cell):
-        super().__init__()
-        self.normalise, self.network = normalise, network
-        self.set_train(False)
-
-    def construct(self, images: ms.Tensor):
-        """Return the network's output."""
-        return self.network(self.normalise(images))
-
-
-def normaliser(data: DataConfig) -> nn.Cell:
-    """Return the cell that turns the loader's bytes into network input."""
-    return Normalise(data.mean, data.std)
 
 
 def load_network(path: str | Path, task: str) -> tuple[nn.Cell, Card]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mindyolo_v4.anchors import LAYOUTS, AnchorSet, anchor_set
 from mindyolo_v4.errors import require, require_range
 
 _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
@@ -59,7 +60,7 @@ class ModelConfig:
                 "not a list of [width, height] pairs > 0",
                 self.anchors_wh_px,
             )
-            count = {"yolov4-tiny": 6, "cspdarknet53": 0}.get(self.architecture, 9)
+            count = len(LAYOUTS[self.architecture].anchors_wh_px)
             require(
                 len(self.anchors_wh_px) == count,
                 "model.anchors_wh_px",
@@ -68,7 +69,7 @@ class ModelConfig:
                 count,
             )
         if self.scale_x_y is not None:
-            count = {"yolov4-tiny": 2, "cspdarknet53": 0}.get(self.architecture, 3)
+            count = len(LAYOUTS[self.architecture].strides)
             require(
                 len(self.scale_x_y) == count,
                 "model.scale_x_y",
@@ -93,3 +94,8 @@ class ModelConfig:
         """Return the activation of the backbone, and of neck and head."""
         backbone, neck = _ACTIVATIONS[self.architecture]
         return self.backbone_activation or backbone, self.neck_activation or neck
+
+    @property
+    def anchor_set(self) -> AnchorSet:
+        """Return the anchors and output levels of the network; a classifier has none."""
+        return anchor_set(self.architecture, self.anchors_wh_px, self.scale_x_y, self.box_decode)
