@@ -16,7 +16,7 @@ class Normalise(nn.Cell):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        # One multiplication and one addition per pixel. Coefficients are rounded once, from float64.
+        # One multiplication and one addition per pixel; coefficients rounded once, from float64.
         scale = 1.0 / np.array(std, np.float64).reshape(1, 3, 1, 1)
         offset = -np.array(mean, np.float64).reshape(1, 3, 1, 1) * scale
         self.scale = Tensor(scale, ms.float32)
@@ -42,7 +42,7 @@ class TrainingForward(nn.Cell):
         self.part_names = loss.part_names
 
     def construct(self, images: Tensor, *targets: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return (total, parts) of images (B, 3, S, S) uint8 and the targets that the loss takes."""
+        """Return (total, parts) of images (B, 3, S, S) uint8 and the loss's targets."""
         return self.loss(self.network(self.normalise(images)), *targets)
 
 
