@@ -15,9 +15,11 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     environment.prepare()
     from mindyolo_v4.config.command_line import parse_training
     from mindyolo_v4.config.recipe import build_config, read_tree
+    from mindyolo_v4.data.readers.imagenet import choose_recipe
 
-    arguments = parse_training(argv, Path(__file__).parent / "configs")
-    tree = read_tree(arguments.config, arguments.overrides)
+    arguments = parse_training(argv)
+    recipe = choose_recipe(arguments, Path(__file__).parent / "configs")
+    tree = read_tree(recipe, arguments.overrides)
     config = build_config(tree)  # a mistake is reported before MindSpore takes seconds to load
     from mindyolo_v4.classify import CLASSIFY
     from mindyolo_v4.detect import DETECT
@@ -27,8 +29,8 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     task = CLASSIFY if config.model.task == CLASSIFY.name else DETECT
     runtime = start(config)
     with runtime.heartbeat:
-        name = Path(arguments.config).stem
-        return train(task, config, tree, runtime, name, arguments.options["resume"], signals)
+        resume = arguments.options["resume"]
+        return train(task, config, tree, runtime, recipe.stem, resume, signals)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_classifier
 from mindyolo_v4.models.describe import parameter_count
-from mindyolo_v4.models.forward import Normalise
+from mindyolo_v4.models.forward import Normalise, TrainingForward
 from mindyolo_v4.runtime.device import peak_memory_gb
-from mindyolo_v4.wiring import TrainingForward
 
 
 def main() -> int:

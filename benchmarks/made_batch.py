@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.losses.assign import Assigner
@@ -33,7 +32,7 @@ def make_assigner(config: Config) -> Assigner:
     """Return the assigner that a training by this configuration uses."""
     data = config.data
     return Assigner(
-        anchor_set(config.model),
+        config.model.anchor_set,
         data.img_size,
         CLASSES,
         data.max_truths,

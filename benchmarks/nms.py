@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.measure import compare, in_turns, parser, run_json, run_module
 from benchmarks.peers import peer_python
 from benchmarks.report import figure
-from mindyolo_v4.anchors import AnchorSet, anchor_set
+from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.evaluation.nms import detect_objects, non_max_suppression
@@ -79,7 +79,7 @@ def measure_case(case: int, bound_ms: float, python: Path, candidates: Path, pai
 
 def one_case(count: int, candidates: Path | None) -> dict[str, float]:
     """Time one case and check what it keeps."""
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     maps = made_maps(anchors, count)
     boxes, scores, class_ids = all_candidates(maps, anchors)
     if len(scores) != count:

@@ -26,15 +26,14 @@ if __name__ == "__main__" and "train" in sys.argv[1:2]:
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.forward import TrainingForward, normaliser
 from mindyolo_v4.runtime.device import peak_memory_gb, start
-from mindyolo_v4.wiring import TrainingForward, normaliser
 from tests.models.golden import parameter_values
 
 ASSIGNED_IMAGES = 200
@@ -104,7 +103,7 @@ def infer(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
 
 def loss_alone(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
     """Time the loss and its gradient on raw maps as of a network's start, and the assigner's CPU time an image."""
-    levels, size = anchor_set(config.model).levels, config.data.img_size
+    levels, size = config.model.anchor_set.levels, config.data.img_size
     rng = np.random.default_rng(1)
     maps = []
     for level in levels:
@@ -170,7 +169,7 @@ class LossOfMaps(nn.Cell):
 
 def detection_loss(config: Config) -> DetectionLoss:
     """Return the loss that a training by this configuration uses."""
-    return DetectionLoss(anchor_set(config.model), CLASSES, config.data.img_size, config.loss)
+    return DetectionLoss(config.model.anchor_set, CLASSES, config.data.img_size, config.loss)
 
 
 def tables(batch: dict[str, np.ndarray]) -> tuple[Tensor, ...]:

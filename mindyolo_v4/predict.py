@@ -15,7 +15,6 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, read_card
@@ -29,6 +28,7 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import Detections, detect_objects
 from mindyolo_v4.evaluation.top_k import best_classes
+from mindyolo_v4.models.forward import InferenceForward, normaliser
 from mindyolo_v4.runtime.device import (
     choose_device,
     make_run_folder,
@@ -36,7 +36,6 @@ from mindyolo_v4.runtime.device import (
     start,
     to_mixed_precision,
 )
-from mindyolo_v4.wiring import InferenceForward, normaliser
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Detector:
 
     def __init__(self, weight: str | Path, config: Config, amp_level: str):
         network, self.card = load_detector(weight)
-        self.config, self.anchors = config, anchor_set(self.card.model)
+        self.config, self.anchors = config, self.card.model.anchor_set
         self.forward = InferenceForward(
             normaliser(config.data), to_mixed_precision(network, amp_level)
         )

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.config.recipe import (
@@ -114,8 +113,9 @@ def check_architecture(path: str | Path, card: Card, written: dict[str, Any]) ->
         if name in _UNUSED_IN_INFERENCE or value == held:
             continue
         anchors_agree = name in ("anchors_wh_px", "scale_x_y") and value is not None
-        if anchors_agree and anchor_set(replace(card.model, **{name: value})) == anchor_set(
-            card.model
+        if (
+            anchors_agree
+            and replace(card.model, **{name: value}).anchor_set == card.model.anchor_set
         ):
             continue
         raise UserError(f"model.{name}", f"contradicts the checkpoint {path}", value, held)

@@ -8,7 +8,6 @@ import mindspore as ms
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import Request, check_complete
@@ -82,9 +81,7 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
         note(
             f"{own.path} was trained for other input than {scheme.description} prepares: {own.card.preprocessing}"
         )
-    if model.architecture != "cspdarknet53" and anchor_set(model) != anchor_set(
-        replace(model, anchors_wh_px=None)
-    ):
+    if model.anchor_set != replace(model, anchors_wh_px=None).anchor_set:
         note(f"the anchors of {own.path} are its own: set them there too: {model.anchors_wh_px}")
     tensors = shift_epsilon(own.tensors, model.bn_eps, scheme.bn_eps)
     return export_tensors(tensors, scheme, layers_of(model, classes), own.path)

@@ -14,7 +14,6 @@ import pytest
 from benchmarks import __main__ as benchmarks_main
 from benchmarks import coco_eval, measure, nms
 from benchmarks.made_batch import CLASSES, recipe, write_batch
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.assign import WEIGHT_OBJECT
 
@@ -155,7 +154,7 @@ def test_coco_eval_runs_small(monkeypatch, capsys):
 
 
 def test_nms_case_holds_what_it_says():
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     maps = nms.made_maps(anchors, 3000)
     assert sum(one[:: one.shape[0] // 3][0].size * 3 for one in maps) == 22743
     boxes, scores, _ = nms.all_candidates(maps, anchors)

@@ -43,6 +43,14 @@ def test_card_survives_its_way_through_a_checkpoint(
     assert card.architecture == "yolov4"
 
 
+def test_a_card_with_a_removed_key_loads_and_differs_in_nothing(card: Card) -> None:
+    stored = record_to_tree(card)
+    stored["config"] |= {"compile_cache": "off"}
+    old = cards.build_card("x.ckpt", stored)
+    assert cards.changed_settings(old.config, build_config(card.config)) == []
+    assert cards.config_for_checkpoint("x.ckpt", old, {}, {}).model == card.model
+
+
 def test_a_classifier_is_refused(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         cards.checkpoint, "load_card", lambda path: record_to_tree(replace(card, task="classify"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mindyolo_v4.anchors import AnchorSet, anchor_set, decode_boxes, sigmoid
+from mindyolo_v4.anchors import AnchorSet, decode_boxes, sigmoid
 from mindyolo_v4.boxes import cxcywh_to_xyxy, letterbox_geometry
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.model import ModelConfig
@@ -43,7 +43,7 @@ def plain_greedy(boxes, scores, class_ids, settings):
 
 @pytest.fixture
 def anchors() -> AnchorSet:
-    return anchor_set(ModelConfig())
+    return ModelConfig().anchor_set
 
 
 def random_maps(rng, anchors, size=SIZE, classes=CLASSES, shift=-1.0):

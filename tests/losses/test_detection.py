@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.assign import WEIGHT_BOX, Assigner
@@ -77,7 +76,7 @@ class Case:
     """One configuration of assigner and loss."""
 
     def __init__(self, config, size=608, classes=3, anchors=None, max_truths=4):
-        self.anchors = anchor_set(ModelConfig(anchors_wh_px=anchors))
+        self.anchors = ModelConfig(anchors_wh_px=anchors).anchor_set
         self.size, self.classes, self.config = size, classes, config
         self.assign = Assigner(self.anchors, size, classes, max_truths, config.anchor_threshold)
         self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config))
