@@ -10,13 +10,16 @@ from mindyolo_v4.runtime.command import run_command
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     environment.prepare()
-    from mindyolo_v4.config.command_line import parse_testing
+    from mindyolo_v4.config.command_line import build_parser, parse
     from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
 
-    arguments = parse_testing(argv)
-    recipe = read_tree(arguments.config)
-    overrides = read_tree(None, arguments.overrides)
+    parser = build_parser("test.py", "Score a checkpoint on a split of a data set.")
+    parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
+    words = parse(parser, argv)
+    recipe = read_tree(words.config)
+    overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))
+    weight = words.required("weight")
     from mindyolo_v4.checkpoint.file import Checkpoint
     from mindyolo_v4.classify import CLASSIFY
     from mindyolo_v4.detect import DETECT
@@ -25,12 +28,10 @@ def main(argv: Sequence[str]) -> int:
 
     runtime = start(asked)
     with runtime.heartbeat:
-        checkpoint = Checkpoint.open(arguments.options["weight"])
+        checkpoint = Checkpoint.open(weight)
         task = CLASSIFY if checkpoint.card.task == CLASSIFY.name else DETECT
-        exist_ok = bool(arguments.options["exist_ok"])
-        return test(task, checkpoint, recipe, overrides, runtime, exist_ok)
+        return test(task, checkpoint, recipe, overrides, runtime, bool(words.options["exist_ok"]))
 
 
 if __name__ == "__main__":
-    environment.prepare()
     sys.exit(run_command(main))

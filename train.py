@@ -13,13 +13,15 @@ from mindyolo_v4.runtime.signals import StopSignals
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     environment.prepare()
-    from mindyolo_v4.config.command_line import parse_training
+    from mindyolo_v4.config.command_line import build_parser, parse
     from mindyolo_v4.config.recipe import build_config, read_tree
-    from mindyolo_v4.data.readers.imagenet import choose_recipe
+    from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
-    arguments = parse_training(argv)
-    recipe = choose_recipe(arguments, Path(__file__).parent / "configs")
-    tree = read_tree(recipe, arguments.overrides)
+    parser = build_parser("train.py", "Train a detector or a classifier.")
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help="go on from there")
+    words = parse(parser, argv)
+    recipe = Path(words.config or suggest_recipe(words.overrides, Path(__file__).parent / "configs"))
+    tree = read_tree(recipe, words.overrides)
     config = build_config(tree)  # a mistake is reported before MindSpore takes seconds to load
     from mindyolo_v4.classify import CLASSIFY
     from mindyolo_v4.detect import DETECT
@@ -29,8 +31,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     task = CLASSIFY if config.model.task == CLASSIFY.name else DETECT
     runtime = start(config)
     with runtime.heartbeat:
-        resume = arguments.options["resume"]
-        return train(task, config, tree, runtime, recipe.stem, resume, signals)
+        return train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)
 
 
 if __name__ == "__main__":
