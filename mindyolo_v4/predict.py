@@ -26,7 +26,7 @@ from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import Detections, detect_objects
 from mindyolo_v4.evaluation.top_k import best_classes
 from mindyolo_v4.models.forward import InferenceForward, normaliser
-from mindyolo_v4.runtime.device import Runtime, start, to_mixed_precision
+from mindyolo_v4.runtime.device import start, to_mixed_precision
 from mindyolo_v4.runtime.files import whole_file, write_json
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
@@ -77,9 +77,7 @@ class Predictor:
 
     def _detection_entry(self, detections: Detections) -> Prediction:
         names = self.card.class_names
-        rows = zip(
-            detections.boxes_xyxy_px, detections.scores, detections.class_ids, strict=True
-        )
+        rows = zip(detections.boxes_xyxy_px, detections.scores, detections.class_ids, strict=True)
         return {
             "detections": [
                 {
@@ -150,7 +148,9 @@ def predict(
 
     predictions: list[Prediction] = []
     skipped: list[str] = []
-    for file, name in zip(tqdm(files, unit="image", disable=None), output_names(files), strict=True):
+    for file, name in zip(
+        tqdm(files, unit="image", disable=None), output_names(files), strict=True
+    ):
         try:
             image = read_image(Path(file))
         except ImageReadError as error:

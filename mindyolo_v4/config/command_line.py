@@ -45,7 +45,6 @@ class Arguments:
         """Return the arguments with one more override, which any override of the user replaces."""
         return Arguments(self.config, ((dotted, text), *self.overrides), self.options)
 
-
     def required(self, dotted: str) -> str:
         """Return the last override of a key. Raises UserError where the user gave none."""
         given = dict(self.overrides).get(dotted)

@@ -2,8 +2,8 @@
 
 from mindspore import nn
 
-from mindyolo_v4.cpu_ops.pooling import POOL_SIZES
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.cpu_ops.pooling import POOL_SIZES
 from mindyolo_v4.models.blocks import Residual, describe_norm
 from mindyolo_v4.models.panet import SpatialPyramid
 from mindyolo_v4.models.yolov4_tiny import TinyBlock
