@@ -162,8 +162,8 @@ class LossOfMaps(nn.Cell):
         super().__init__()
         self.loss = loss
 
-    def construct(self, map8, map16, map32, match_ids, match_values, truths_xyxy_px):
-        total, _ = self.loss((map8, map16, map32), match_ids, match_values, truths_xyxy_px)
+    def construct(self, map8, map16, map32, match_ids, match_values, targets_xyxy_px):
+        total, _ = self.loss((map8, map16, map32), match_ids, match_values, targets_xyxy_px)
         return total
 
 
