@@ -213,7 +213,7 @@ TRUTHS = [
 
 def random_maps(case, rng, images=3):
     maps = [rng.normal(0, 0.4, level.shape).astype(np.float32) for level in case.empty_maps(images)]
-    # A neighbour of the first target's cell (row 2, column 1) whose box fits it: anchor 1, stride 8.
+    # A neighbour of the first target's cell (row 2, column 1) overlaps it: anchor 1, stride 8.
     maps[0][0, 8:12, 2, 0] = [3.0, 0.0, 0.62, 0.47]
     return maps
 
