@@ -30,7 +30,7 @@ from mindyolo_v4.engine.session import TrainingParts
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
-from mindyolo_v4.models.build import build_classifier
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
 from mindyolo_v4.runtime.device import (
     Runtime,
@@ -66,7 +66,7 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     val_set = read_classes(config.data, "val") if config.data.val is not None else None
     config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
 
-    network = build_classifier(config.model, len(train_set.class_names), config.seed)
+    network = build_network(config.model, len(train_set.class_names), config.seed)
     loaded = (
         [checkpoint.load_weights(config.weight, network, partial=True)] if config.weight else []
     )

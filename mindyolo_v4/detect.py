@@ -40,7 +40,7 @@ from mindyolo_v4.evaluation.nms import (
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
-from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
 from mindyolo_v4.runtime.device import (
     Runtime,
@@ -75,7 +75,7 @@ def train(tree: Tree, default_name: str, resume: str | None = None) -> int:
     config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
     val_set = read_split(config.data, "val") if config.data.val is not None else None
 
-    network = build_detector(config.model, len(train_set.class_names), config.seed)
+    network = build_network(config.model, len(train_set.class_names), config.seed)
     loaded = (
         [checkpoint.load_weights(config.weight, network, partial=True)] if config.weight else []
     )

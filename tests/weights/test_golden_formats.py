@@ -1,6 +1,5 @@
 """Each format's file of the golden weights, converted, gives the outputs that darknet computed."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from mindspore import Tensor
 from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.settings import build_card
-from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.weights import darknet, mindspore_zoo, mindyolo, pytorch
 from mindyolo_v4.weights.command import convert
 from tests.models.golden import assert_golden, golden_image
@@ -63,8 +62,9 @@ def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
 
 def outputs(card: Card, path: Path, image: Tensor) -> tuple[Tensor, ...]:
     """Run a converted network with darknet's padding and activation."""
-    build: Callable = build_classifier if card.task == "classify" else build_detector
-    network = build(replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names))
+    network = build_network(
+        replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names)
+    )
     checkpoint.load_weights(path, network)
     found = network.set_train(False)(image)
     return found if isinstance(found, tuple) else (found,)
