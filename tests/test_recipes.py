@@ -97,7 +97,7 @@ def test_mindyolo_schedule(name: str) -> None:
     rates = (
         learning_rates(config.optimizer, config.schedule, steps_per_epoch, config.train.epochs) * 64
     )
-    published = {  # optimizer step -> learning rate as mindyolo prints it (yolov4, 0.012 at the top)
+    published = {  # optimizer step -> learning rate as mindyolo prints it (0.012 at the top)
         1: 6.494e-7,
         924: 0.0006,
         9240: 0.006,

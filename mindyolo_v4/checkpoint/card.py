@@ -1,9 +1,14 @@
 """The card that every checkpoint carries: what its network is and what it wants to be fed."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.recipe import Tree, build_record, record_to_tree
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,38 @@ class Card:
     def architecture(self) -> str:
         """Return the network's name, as `model.architecture` has it."""
         return self.model.architecture
+
+
+def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
+    """Return the card of the checkpoints that a run with `config` writes."""
+    data = config.data
+    preprocessing = Preprocessing(
+        data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction
+    )
+    return Card(
+        config.model.task,
+        config.model,
+        class_names,
+        data.img_size,
+        preprocessing,
+        source,
+        record_to_tree(config),
+    )
+
+
+def parse_card(path: str | Path, text: str) -> Tree:
+    """Return the card that a file holds as JSON text. Raises UserError where it is damaged."""
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(path, f"its card is damaged: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(path, "its card is damaged", type(tree).__name__, "a mapping")
+    return tree
+
+
+def build_card(path: str | Path, tree: Tree) -> Card:
+    """Return the record of a card's plain mappings. Raises UserError naming the key that is wrong."""
+    known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
+    card: Card = build_record(Card, known, f"{path}: card.")
+    return card

@@ -45,6 +45,13 @@ class Arguments:
         """Return the arguments with one more override, which any override of the user replaces."""
         return Arguments(self.config, ((dotted, text), *self.overrides), self.options)
 
+    def required(self, dotted: str) -> str:
+        """Return the last override of a key. Raises UserError where the user gave none."""
+        given = dict(self.overrides).get(dotted)
+        if given is None:
+            raise UserError(f"--{dotted}", "missing")
+        return given
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError, so that its errors are one line."""

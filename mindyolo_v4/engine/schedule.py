@@ -24,13 +24,15 @@ def describe_batch(config: Config, world_size: int) -> str:
     images, meant = images_per_step(train, world_size), train.global_batch
     if meant is None or images == meant:
         return ""
-    product = f"{world_size} x {train.per_batch_size} x {train.accumulate} = {images} images a step"
+    product = (
+        f"{world_size} x {train.per_batch_size} x {train.accumulate} = {images} images per step"
+    )
     scaled = f"{lr:g} x {images} / {meant} = {lr * images / meant:g}"
     if config.optimizer.scale_lr:
         return f"{product}: the peak learning rate is {scaled} (optimizer.scale_lr)"
     return (
         f"hint: {product}, but the recipe's learning rate {lr:g} is for {meant}; --optimizer.scale_lr True makes it "
-        f"{scaled}, another train.accumulate changes the images a step"
+        f"{scaled}, another train.accumulate changes the images per step"
     )
 
 

@@ -9,8 +9,9 @@ from mindspore import Tensor, lazy_inline, nn, ops
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.models.sync_norm import batch_norm, device_count
+from mindyolo_v4.models.sync_norm import batch_norm
 
 ANCHORS_PER_LEVEL = 3
 LEAKY_SLOPES = {"leaky": 0.1, "leaky001": 0.01}
@@ -30,7 +31,7 @@ class ConvStyle:
 
 def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
     """Return the style of a part of the network; `model.activations` names its activation."""
-    synchronised = model.sync_bn and device_count() > 1
+    synchronised = model.sync_bn and joined_ranks().size > 1
     fused = None if synchronised else choose_fused(model.cpu_fused)[0]
     return ConvStyle(
         activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused, synchronised
@@ -56,8 +57,8 @@ def choose_fused(setting: str) -> tuple[Path | None, str]:
 
 def describe_norm(model: ModelConfig) -> str:
     """Return which operators normalise while training, in a few words."""
-    if model.sync_bn and device_count() > 1:
-        return f"stock operators, statistics of all {device_count()} devices (model.sync_bn)"
+    if model.sync_bn and joined_ranks().size > 1:
+        return f"stock operators, statistics of all {joined_ranks().size} devices (model.sync_bn)"
     return choose_fused(model.cpu_fused)[1]
 
 

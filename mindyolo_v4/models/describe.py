@@ -2,8 +2,9 @@
 
 from mindspore import nn
 
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.cpu_ops.pooling import POOL_SIZES
-from mindyolo_v4.models.blocks import Residual
+from mindyolo_v4.models.blocks import Residual, describe_norm
 from mindyolo_v4.models.panet import SpatialPyramid
 from mindyolo_v4.models.yolov4_tiny import TinyBlock
 
@@ -18,6 +19,17 @@ _PARTS_BY_STRIDE = {  # stride of a part's output -> parts of all networks
     " neck.bottomup5 neck.reduce neck.lateral head.expand5 head.predict5",
 }
 _STRIDES = {part: stride for stride, parts in _PARTS_BY_STRIDE.items() for part in parts.split()}
+
+
+def describe_network(config: Config, network: nn.Cell) -> list[str]:
+    """Return what the log says of a network, a line each: operators, size and cost."""
+    model = config.model
+    size = config.data.img_size
+    count = f"{parameter_count(network):,} parameters"
+    return [
+        f"batch normalisation with activation while training: {describe_norm(model)}",
+        f"{model.architecture}: {count}, {giga_flops(network, size):.3f} GFLOPs at {size} px",
+    ]
 
 
 def parameter_count(network: nn.Cell) -> int:

@@ -13,33 +13,14 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.checkpoint.formats import (
-    Entry,
-    FormatError,
-    describe,
-    identify,
-    read_index,
-    safetensors_header,
-)
-from mindyolo_v4.checkpoint.settings import read_card
+from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
+from mindyolo_v4.checkpoint.formats import describe, identify, safetensors_header
+from mindyolo_v4.checkpoint.index import FormatError, MindSporeFile
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.coco_names import COCO_NAMES
-
-_DTYPES = {
-    "Float32": "<f4",
-    "Float16": "<f2",
-    "Float64": "<f8",
-    "BFloat16": "<u2",
-    "Bool": "|b1",
-} | {
-    f"{sign}Int{8 * size}": f"<{sign.lower() or 'i'}{size}"
-    for sign in ("", "U")
-    for size in (1, 2, 4, 8)
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +63,7 @@ def cut_checkpoint(path: str | Path) -> str | None:
     with Path(path).open("rb") as file:
         is_marked = file.read(1) == b"\n"  # the mark of a protobuf's first field
     try:
-        read_index(path)
+        MindSporeFile.open(path)
     except FormatError as error:
         return str(error) if is_marked and "cut short" in str(error) else None
     return None
@@ -91,17 +72,12 @@ def cut_checkpoint(path: str | Path) -> str | None:
 def read_mindspore(path: str | Path) -> dict[str, NDArray]:
     """Return the tensors of a MindSpore checkpoint as views of the file. Raises UserError for any other file."""
     try:
-        index = read_index(path)
-        checkpoint.check_content(path)
+        file = MindSporeFile.open(path)
+        file.verify()
+        return file.tensors()
     except FormatError as error:
         what = f"{Path(path).stat().st_size} bytes, {describe(path)}"
         raise UserError(path, f"cannot be read as a MindSpore checkpoint: {error}", what) from error
-    content = np.memmap(path, np.uint8, "r")
-    return {
-        name: _view(path, name, entry, content)
-        for name, entry in index.items()
-        if entry.dtype in _DTYPES
-    }
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray], dict[str, str]]:
@@ -131,34 +107,20 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray], dict[str, st
     }, metadata
 
 
-def _view(path: str | Path, name: str, entry: Entry, content: NDArray[np.uint8]) -> NDArray:
-    dtype = np.dtype(_DTYPES[entry.dtype])
-    expected = int(np.prod(entry.shape)) * dtype.itemsize
-    if entry.size != expected:
-        raise UserError(
-            path, f"{name} {entry.shape} is not whole", f"{entry.size} bytes", f"{expected} bytes"
-        )
-    value = content[entry.start : entry.start + entry.size].view(dtype).reshape(entry.shape)
-    if entry.dtype == "BFloat16":
-        return (value.astype(np.uint32) << 16).view(np.float32)
-    return value
-
-
 def read_own(path: str | Path) -> Own:
     """Return a checkpoint of ours. Raises UserError for any other file."""
-    card = read_card(path, task=None)
-    model = model_tensors(read_mindspore(path))
+    checkpoint = Checkpoint.open(path)
+    model = model_tensors(checkpoint.tensors())
     check_finite(path, model)
-    return Own(
-        Path(path), card, {name: np.asarray(value, np.float32) for name, value in model.items()}
-    )
+    tensors = {name: np.asarray(value, np.float32) for name, value in model.items()}
+    return Own(Path(path), checkpoint.card, tensors)
 
 
 def model_tensors(tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Return the model of a checkpoint of ours, the averaged weights where it has them."""
-    aside = (checkpoint.EMA, checkpoint.OPTIMIZER, checkpoint.SCALER)
+    aside = (EMA, OPTIMIZER, SCALER)
     model = {name: value for name, value in tensors.items() if not name.startswith(aside)}
-    return {name: tensors.get(checkpoint.EMA + name, value) for name, value in model.items()}
+    return {name: tensors.get(EMA + name, value) for name, value in model.items()}
 
 
 def check_finite(path: str | Path, tensors: Mapping[str, NDArray]) -> None:
@@ -196,9 +158,7 @@ def write_own(
 def write_checkpoint(target: Path, tensors: Mapping[str, NDArray], card: Mapping[str, Any]) -> None:
     """Write a checkpoint of ours. Raises UserError where the system refuses."""
     try:
-        checkpoint.save(
-            target, {name: Tensor.from_numpy(value) for name, value in tensors.items()}, card
-        )
+        save(target, {name: Tensor.from_numpy(value) for name, value in tensors.items()}, card)
     except OSError as error:
         raise UserError(target, f"cannot be written: {error.strerror or error}") from error
 

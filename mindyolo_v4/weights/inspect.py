@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint.card import Card
-from mindyolo_v4.checkpoint.file import parse_card
+from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
 from mindyolo_v4.checkpoint.formats import (
-    CARD,
     WITHOUT_CARD,
     Family,
     convert_command,
@@ -19,7 +17,7 @@ from mindyolo_v4.checkpoint.formats import (
     family_of,
     identify,
 )
-from mindyolo_v4.checkpoint.settings import build_card
+from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError

@@ -8,15 +8,15 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.checkpoint.formats import CARD, describe
-from mindyolo_v4.checkpoint.settings import build_card
+from mindyolo_v4.checkpoint.card import build_card, parse_card
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.formats import describe
+from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import parse_request, refuse_options
 from mindyolo_v4.weights.files import (
     check_finite,
     model_tensors,
-    read_mindspore,
     read_safetensors,
     recognise,
     write_checkpoint,
@@ -46,10 +46,10 @@ def main(argv: Sequence[str]) -> int:
 def _to_safetensors(source: Path, target: Path) -> None:
     if target.suffix != ".safetensors":
         raise UserError(target, "must end in .safetensors", target.suffix, ".safetensors")
-    card = checkpoint.load_card(source)
-    tensors = read_mindspore(source)
+    checkpoint = Checkpoint.open(source)
+    tensors = checkpoint.tensors()
     check_finite(source, model_tensors(tensors))
-    metadata = {CARD: json.dumps(card), "format": "np"}
+    metadata = {CARD: json.dumps(checkpoint.tree), "format": "np"}
     write_whole({target: lambda path: _save(tensors, path, metadata)})
 
 
@@ -71,7 +71,7 @@ def _to_checkpoint(source: Path, target: Path) -> None:
             describe(source),
             "others' files: python -m convert.pytorch",
         )
-    card = checkpoint.parse_card(source, metadata[CARD])
+    card = parse_card(source, metadata[CARD])
     build_card(source, card)  # raises where it is damaged
     check_finite(source, model_tensors(tensors))
     write_checkpoint(target, tensors, card)

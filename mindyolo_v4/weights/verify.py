@@ -12,8 +12,8 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.build import build_network
@@ -143,7 +143,7 @@ def run_ours(path: str, card: Card, image: NDArray[np.float32]) -> list[NDArray]
     model, classes = replace(card.model, cpu_fused="off", bn_eps=bn_eps), len(card.class_names)
     is_detector = card.architecture != "cspdarknet53"
     network = build_network(model, classes)
-    checkpoint.load_weights(path, network)
+    Checkpoint.open(path).load_weights(network)
     network.set_train(False)
     outputs = network(ms.Tensor(image))
     if not is_detector:

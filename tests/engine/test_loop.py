@@ -72,7 +72,7 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
     assert (best["AP"], best["epoch"], best["step"]) == (0.5, 1, 4)
     assert best["train_seconds"] > 0
     assert checkpoint.load_card(tmp_path / "best.ckpt")["training"]["step"] == 4
-    assert checkpoint.load_card(tmp_path / "last.ckpt")["task"] == "tiny"
+    assert checkpoint.load_card(tmp_path / "last.ckpt")["task"] == "detect"
     assert "compiling the training graph" in caplog.text
     assert "compiled, first step included, in" in caplog.text
     assert "step 8/8 epoch 2/2 loss" in caplog.text

@@ -58,6 +58,6 @@ class Task:
             self.batches,
             self.steps_per_epoch,
             self.evaluate,
-            {"task": "tiny"},
+            {"task": "detect"},
         )
         return replace(forward, **changes)

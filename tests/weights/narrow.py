@@ -8,9 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.checkpoint.settings import build_card
+from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.models.build import build_network
@@ -83,7 +82,7 @@ def write_own(
     )
     values = random_tensors(parameter_shapes(model, classes)) if tensors is None else tensors
     rows = {name: Tensor.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
-    checkpoint.save(path, rows, record_to_tree(replace(made, **card)))  # type: ignore[arg-type]
+    save(path, rows, record_to_tree(replace(made, **card)))  # type: ignore[arg-type]
     return path
 
 
@@ -98,14 +97,15 @@ def read_tensors(path: Path) -> Tensors:
 
 def card_of(path: Path) -> Card:
     """Return the card of a checkpoint of ours."""
-    return build_card(path, checkpoint.load_card(path))
+    return Checkpoint.open(path).card
 
 
 def build(path: Path) -> nn.Cell:
     """Return the network that a checkpoint's card describes, with its weights."""
-    card = card_of(path)
+    checkpoint = Checkpoint.open(path)
+    card = checkpoint.card
     network = build_network(replace(card.model, cpu_fused="off"), len(card.class_names))
-    checkpoint.load_weights(path, network)
+    checkpoint.load_weights(network)
     return network.set_train(False)
 
 

@@ -15,8 +15,8 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.checkpoint.settings import read_card, take_over_variants
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import build_config, load_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
@@ -98,7 +98,7 @@ def test_the_printed_command_works_when_pasted(
         ["/bin/sh", "-c", printed], cwd=REPOSITORY, env={**os.environ, "PATH": path}, check=True
     )
     converted = weights.with_suffix(".ckpt")
-    assert checkpoint.load_card(converted)["source_format"] == "darknet"
+    assert Checkpoint.open(converted).card.source_format == "darknet"
     # A second time, what is there already is left alone.
     assert command(predict_command.main, "--weight", weights, "--source", weights.parent) == 2
     assert f"{weights.stem}_converted.ckpt" in capfd.readouterr().err
@@ -192,14 +192,14 @@ def test_training_takes_over_what_the_backbone_was_trained_with(
 
 def taken_over(weight: Path, recipe: Path, *overrides: tuple[str, str]) -> tuple[Config, list[str]]:
     tree = read_tree(recipe, overrides)
-    return take_over_variants(build_config(tree), tree, read_card(weight, task=None))
+    return take_over_variants(build_config(tree), tree, Checkpoint.open(weight))
 
 
 def test_a_configuration_that_names_them_wins(backbone: Path, recipe: Path) -> None:
     named = (("model.stride2_padding", "symmetric"), ("data.mean", "[0, 0, 0]"))
     config, told = taken_over(backbone, recipe, *named)
     assert (config.model.stride2_padding, config.data.mean) == ("symmetric", (0.0, 0.0, 0.0))
-    assert told == ["data.std: [58.395, 57.12, 57.375]"]
+    assert told == [f"taken over from {backbone}: data.std: [58.395, 57.12, 57.375]"]
 
 
 def test_epsilon_and_activation_are_taken_over(recipe: Path, tmp_path: Path) -> None:
@@ -210,7 +210,8 @@ def test_epsilon_and_activation_are_taken_over(recipe: Path, tmp_path: Path) -> 
     start = write_own(tmp_path / "start.ckpt", model, tensors=part, class_names=())
     config, told = taken_over(start, recipe)
     assert (config.model.bn_eps, config.model.backbone_activation) == (1e-3, "leaky001")
-    assert told == ["model.bn_eps: 0.001", "model.backbone_activation: leaky001"]
+    values = ["model.bn_eps: 0.001", "model.backbone_activation: leaky001"]
+    assert told == [f"taken over from {start}: {value}" for value in values]
 
 
 @pytest.mark.parametrize("main", [predict_command.main, test_command.main])
