@@ -19,7 +19,7 @@ from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.blocks import choose_fused
-from mindyolo_v4.models.build import build_classifier
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import parameter_count
 from mindyolo_v4.models.forward import Normalise, TrainingForward
 from mindyolo_v4.runtime.device import peak_memory_gb
@@ -35,7 +35,7 @@ def main() -> int:
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     model = ModelConfig(architecture="cspdarknet53", bn_momentum=0.9, cpu_fused=options.cpu_fused)
-    network = build_classifier(model, options.classes).set_train(True)
+    network = build_network(model, options.classes).set_train(True)
     loss = ClassificationLoss(options.classes, LossConfig())
     forward = TrainingForward(Normalise((0.0,) * 3, (255.0,) * 3), network, loss).set_train(True)
     optimizer = build_optimizer(

@@ -31,7 +31,7 @@ from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
-from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.forward import TrainingForward, normaliser
 from mindyolo_v4.runtime.device import peak_memory_gb, start
 from tests.models.golden import parameter_values
@@ -86,7 +86,7 @@ def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
 
 def training_step(config: Config, batch: dict[str, np.ndarray]) -> TrainStep:
     """Return the step that `detect.train` compiles, on a new network."""
-    network = build_detector(config.model, CLASSES, config.seed)
+    network = build_network(config.model, CLASSES, config.seed)
     forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
     forward.set_train(True)
     return TrainStep(
@@ -96,7 +96,7 @@ def training_step(config: Config, batch: dict[str, np.ndarray]) -> TrainStep:
 
 def infer(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
     """Time the network in inference; the images are normalised before."""
-    network = build_detector(config.model, CLASSES, config.seed).set_train(False)
+    network = build_network(config.model, CLASSES, config.seed).set_train(False)
     images = Tensor(batch["images"] / np.float32(255))
     return time_calls(lambda: [level.asnumpy() for level in network(images)], steps)
 
@@ -137,7 +137,7 @@ def assign_seconds(config: Config) -> float:
 
 def write(config: Config, batch: dict[str, np.ndarray], output: Path) -> dict:
     """Write weights, raw maps and the loss with its parts."""
-    network = build_detector(config.model, CLASSES).set_train(False)
+    network = build_network(config.model, CLASSES).set_train(False)
     count = 0
     for (
         name,
@@ -162,8 +162,8 @@ class LossOfMaps(nn.Cell):
         super().__init__()
         self.loss = loss
 
-    def construct(self, map8, map16, map32, match_ids, match_values, truths_xyxy_px):
-        total, _ = self.loss((map8, map16, map32), match_ids, match_values, truths_xyxy_px)
+    def construct(self, map8, map16, map32, match_ids, match_values, targets_xyxy_px):
+        total, _ = self.loss((map8, map16, map32), match_ids, match_values, targets_xyxy_px)
         return total
 
 

@@ -23,7 +23,7 @@ from mindspore import Tensor
 from mindspore.profiler import ProfilerActivity, profile
 
 from benchmarks.ours import tables, training_step
-from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops
 from mindyolo_v4.runtime.device import start
 
@@ -66,7 +66,7 @@ def main() -> int:
         for row in rows
     ]  # fmt: skip
     images, size = batch["images"].shape[0], config.data.img_size
-    work = 3 * images * giga_flops(build_detector(config.model, CLASSES), size)
+    work = 3 * images * giga_flops(build_network(config.model, CLASSES), size)
     print(
         json.dumps(
             {

@@ -31,7 +31,7 @@ from mindyolo_v4.evaluation.nms import (
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
-from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
 from mindyolo_v4.runtime.device import Runtime
@@ -135,7 +135,7 @@ TASK = Task(
     name="detect",
     best_metric="AP",
     read=read_split,
-    build=build_detector,
+    build=build_network,
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,

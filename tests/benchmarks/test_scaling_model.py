@@ -5,7 +5,7 @@ import pytest
 from benchmarks import scaling_model
 from benchmarks.scaling_model import Cluster, work_ms
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.build import build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import parameter_count
 
 # 100 MB; 4 devices a host at 10 GB/s: 2 x 3/4 x 100 MB / 10 GB/s = 15 ms; 2 hosts at 5 GB/s: 2 x 1/2 x 100 / 5 = 20 ms
@@ -67,4 +67,4 @@ def test_bad_options(words, capsys):
 
 
 def test_parameters_are_the_network_s():
-    assert parameter_count(build_detector(ModelConfig(), 80)) == scaling_model.PARAMETERS
+    assert parameter_count(build_network(ModelConfig(), 80)) == scaling_model.PARAMETERS
