@@ -1,7 +1,8 @@
 """What the documents say: every command runs as printed (shrunk), every link, key and option is there.
 
-The commands run in a copy of the checkout's surroundings: `configs/`, drawn pictures where the documents say that data
-lies, and the run folders that earlier documented commands make. The README's first two blocks are `.ci/run`'s.
+The commands run in a copy of the checkout's surroundings: `configs/`, drawn pictures where the
+documents say that data lies, and the run folders that earlier documented commands make. The
+README's first two blocks are `.ci/run`'s.
 """
 
 import contextlib

@@ -15,7 +15,6 @@ import numpy as np
 import predict as predict_command
 import test as test_command
 import train as train_command
-from benchmarks.launch import variables
 from mindyolo_v4.boxes import cxcywh_to_xyxy
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecord
@@ -30,9 +29,9 @@ from mindyolo_v4.weights import (
     verify,
 )
 from tests.support.class_folders import write_imagenet
+from tests.support.launch import REPOSITORY, variables
 from tests.weights.documented import write_documented
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCUMENTS += [
