@@ -1,4 +1,4 @@
-"""train.py killed, told to stop and resumed, as real processes: nothing is lost, nothing is left behind."""
+"""train.py killed, stopped and resumed, as real processes: nothing is lost or left behind."""
 
 import os
 import signal
@@ -51,18 +51,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
-    """Start a training as the leader of a process group, which tells its loader processes from all others."""
-    command = [
-        sys.executable,
-        "train.py",
-        "--config",
-        str(recipe),
-        "--save_dir",
-        str(folder),
-        *options,
-    ]
+    """Start a training as the leader of a process group, by which its loaders are found."""
+    command = [sys.executable, "train.py", "--config", str(recipe), "--save_dir", str(folder)]
     return subprocess.Popen(
-        command,
+        [*command, *options],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -21,7 +21,8 @@ def tensor_bytes(path: Path) -> dict[str, bytes]:
     """Return every tensor of a checkpoint that is undamaged."""
     from mindyolo_v4.checkpoint.file import checked_index  # loads MindSpore
 
-    content, index = path.read_bytes(), checked_index(path)
+    content = path.read_bytes()
+    index = checked_index(path)
     return {
         name: content[one.start : one.start + one.size]
         for name, one in index.items()

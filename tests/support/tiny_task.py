@@ -23,7 +23,7 @@ def config(**train) -> Config:
 
 
 class Task:
-    """A tiny network, its numbered batches, and scores that tell how often and on what they were asked."""
+    """A tiny network, its numbered batches, and a record of what was asked for."""
 
     def __init__(
         self,
@@ -32,7 +32,9 @@ class Task:
         scores: tuple[float, ...] = (),
     ):
         self.network = TinyNet()
-        self.steps_per_epoch, self.spoiled, self.scores = steps_per_epoch, spoiled, list(scores)
+        self.steps_per_epoch = steps_per_epoch
+        self.spoiled = spoiled
+        self.scores = list(scores)
         self.asked: list[int] = []
         self.scored: list[np.ndarray] = []
 
