@@ -24,7 +24,7 @@ from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
-from mindyolo_v4.models.build import build_classifier
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
 from mindyolo_v4.runtime.device import Runtime
@@ -50,7 +50,9 @@ def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStr
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
     workers = config.data.num_workers
-    return TrainStream(samples, targets, config.train.per_batch_size, workers, ranks.rank, ranks.size)
+    return TrainStream(
+        samples, targets, config.train.per_batch_size, workers, ranks.rank, ranks.size
+    )
 
 
 def targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple[np.ndarray, ...]:
@@ -79,7 +81,9 @@ class ClassificationScorer:
         ranks = self.runtime.ranks
         count = len(self.dataset)
         batch_size = eval_batch_size(self.config, count, self.runtime)
-        stream = EvalStream(self.dataset, data, batch_size, data.num_workers, ranks.rank, ranks.size)
+        stream = EvalStream(
+            self.dataset, data, batch_size, data.num_workers, ranks.rank, ranks.size
+        )
         one_pass = ScoringPass(self.forward, stream, count, self.runtime, check, show_bar=for_test)
         counter = TopK()
         for (logits,), indices in one_pass.outputs():
@@ -101,7 +105,7 @@ TASK = Task(
     name="classify",
     best_metric="acc1",
     read=read_classes,
-    build=build_classifier,
+    build=build_network,
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,

@@ -63,7 +63,9 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
         data.max_truths,
         config.loss.anchor_threshold,
     )
-    return TrainStream(samples, assign, config.train.per_batch_size, data.num_workers, ranks.rank, ranks.size)
+    return TrainStream(
+        samples, assign, config.train.per_batch_size, data.num_workers, ranks.rank, ranks.size
+    )
 
 
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:

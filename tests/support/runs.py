@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mindyolo_v4.checkpoint.index import MindSporeFile
+from mindyolo_v4.checkpoint.formats import CARD
 from mindyolo_v4.runtime.command import run_command
 
 
@@ -19,6 +19,12 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def tensor_bytes(path: Path) -> dict[str, bytes]:
     """Return every tensor of a checkpoint that is undamaged."""
-    file = MindSporeFile.open(path)
-    file.verify()
-    return {name: value.tobytes() for name, value in file.tensors().items()}
+    from mindyolo_v4.checkpoint.file import checked_index  # loads MindSpore
+
+    content = path.read_bytes()
+    index = checked_index(path)
+    return {
+        name: content[one.start : one.start + one.size]
+        for name, one in index.items()
+        if name != CARD
+    }

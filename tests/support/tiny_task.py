@@ -23,7 +23,7 @@ def config(**train) -> Config:
 
 
 class Task:
-    """A tiny network, its numbered batches, and scores that tell how often and on what they were asked."""
+    """A tiny network, its numbered batches, and a record of what was asked for."""
 
     def __init__(
         self,
