@@ -1,4 +1,5 @@
-"""Guards the house: who may import whom, what loads without MindSpore, and habits that a parser sees.
+"""Guards the house: who may import whom, what loads without MindSpore, and habits that a parser
+sees.
 
 The rules are functions of tests/support/structure.py; each is shown to fail on a made-up source.
 """

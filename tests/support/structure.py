@@ -190,14 +190,11 @@ def parallel_assignments(source: Source) -> list[int]:
     """Return the lines of assignments of several values at once; an exchange of two is none."""
     lines = []
     for node in source.nodes:
-        if not isinstance(node, ast.Assign):
-            continue
-        target, value = node.targets[0], node.value
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            if {ast.unparse(one) for one in target.elts} != {
-                ast.unparse(one) for one in value.elts
-            }:
-                lines.append(node.lineno)
+        sides = [node.targets[0], node.value] if isinstance(node, ast.Assign) else []
+        tuples = [side for side in sides if isinstance(side, ast.Tuple)]
+        names = [{ast.unparse(one) for one in side.elts} for side in tuples]
+        if len(names) == 2 and names[0] != names[1]:
+            lines.append(node.lineno)
     return lines
 
 
@@ -213,9 +210,9 @@ def style_findings(source: Source) -> list[str]:
         where = f"{source.path}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             findings.append(f"{where} star import")
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("eval", "exec"):
-                findings.append(f"{where} {node.func.id}()")
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Name) and called.id in ("eval", "exec"):
+            findings.append(f"{where} {called.id}()")
         if isinstance(node, ast.ExceptHandler) and swallows_everything(node):
             findings.append(f"{where} broad except")
     for name, lines in functions(source):
