@@ -20,16 +20,15 @@ def main(argv: Sequence[str]) -> int:
     overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))
     weight = words.required("weight")
+    from mindyolo_v4 import classify, detect
     from mindyolo_v4.checkpoint.file import Checkpoint
-    from mindyolo_v4.classify import CLASSIFY
-    from mindyolo_v4.detect import DETECT
     from mindyolo_v4.engine.testing import test
     from mindyolo_v4.runtime.device import start
 
     runtime = start(asked)
     with runtime.heartbeat:
         checkpoint = Checkpoint.open(weight)
-        task = CLASSIFY if checkpoint.card.task == CLASSIFY.name else DETECT
+        task = classify.TASK if checkpoint.card.task == classify.TASK.name else detect.TASK
         return test(task, checkpoint, recipe, overrides, runtime, bool(words.options["exist_ok"]))
 
 

@@ -18,21 +18,17 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
     parser = build_parser("train.py", "Train a detector or a classifier.")
-    parser.add_argument(
-        "--resume", nargs="?", const="auto", metavar="PATH", help="go on from there"
-    )
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help="checkpoint")
     words = parse(parser, argv)
-    recipe = Path(
-        words.config or suggest_recipe(words.overrides, Path(__file__).parent / "configs")
-    )
+    configs = Path(__file__).parent / "configs"
+    recipe = Path(words.config or suggest_recipe(words.overrides, configs))
     tree = read_tree(recipe, words.overrides)
     config = build_config(tree)  # a mistake is reported before MindSpore takes seconds to load
-    from mindyolo_v4.classify import CLASSIFY
-    from mindyolo_v4.detect import DETECT
+    from mindyolo_v4 import classify, detect
     from mindyolo_v4.engine.training import train
     from mindyolo_v4.runtime.device import start
 
-    task = CLASSIFY if config.model.task == CLASSIFY.name else DETECT
+    task = classify.TASK if config.model.task == classify.TASK.name else detect.TASK
     runtime = start(config)
     with runtime.heartbeat:
         return train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)

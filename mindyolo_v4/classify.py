@@ -43,14 +43,16 @@ def load_classifier(path: str | Path) -> tuple[nn.Cell, Card]:
     """
     environment.prepare()
     checkpoint = Checkpoint.open(path)
-    return load_network(checkpoint, CLASSIFY.name), checkpoint.card
+    return load_network(checkpoint, TASK.name), checkpoint.card
 
 
 def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
     workers = config.data.num_workers
-    return TrainStream(samples, targets, config.train.per_batch_size, workers, ranks)
+    return TrainStream(
+        samples, targets, config.train.per_batch_size, workers, ranks.rank, ranks.size
+    )
 
 
 def targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple[np.ndarray, ...]:
@@ -79,7 +81,9 @@ class ClassificationScorer:
         ranks = self.runtime.ranks
         count = len(self.dataset)
         batch_size = eval_batch_size(self.config, count, self.runtime)
-        stream = EvalStream(self.dataset, data, batch_size, data.num_workers, ranks)
+        stream = EvalStream(
+            self.dataset, data, batch_size, data.num_workers, ranks.rank, ranks.size
+        )
         one_pass = ScoringPass(self.forward, stream, count, self.runtime, check, show_bar=for_test)
         counter = TopK()
         for (logits,), indices in one_pass.outputs():
@@ -97,7 +101,7 @@ def draw_curves(folder: Path) -> None:
     plot_results(*tables, folder / "results.png", CLASSIFICATION_CURVES, top=100.0)
 
 
-CLASSIFY = Task(
+TASK = Task(
     name="classify",
     best_metric="acc1",
     read=read_classes,

@@ -49,7 +49,7 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     """
     environment.prepare()
     checkpoint = Checkpoint.open(path)
-    return load_network(checkpoint, DETECT.name), checkpoint.card
+    return load_network(checkpoint, TASK.name), checkpoint.card
 
 
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
@@ -63,7 +63,9 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
         data.max_truths,
         config.loss.anchor_threshold,
     )
-    return TrainStream(samples, assign, config.train.per_batch_size, data.num_workers, ranks)
+    return TrainStream(
+        samples, assign, config.train.per_batch_size, data.num_workers, ranks.rank, ranks.size
+    )
 
 
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:
@@ -89,7 +91,7 @@ class DetectionScorer:
         records = self.dataset.records
         batch_size = eval_batch_size(config, len(records), self.runtime)
         workers = config.data.num_workers
-        stream = EvalStream(self.dataset, config.data, batch_size, workers, ranks)
+        stream = EvalStream(self.dataset, config.data, batch_size, workers, ranks.rank, ranks.size)
         one_pass = ScoringPass(
             self.forward, stream, len(records), self.runtime, check, show_bar=for_test
         )
@@ -131,7 +133,7 @@ def draw_curves(folder: Path) -> None:
     plot_results(folder / "steps.csv", folder / "metrics.csv", folder / "results.png")
 
 
-DETECT = Task(
+TASK = Task(
     name="detect",
     best_metric="AP",
     read=read_split,

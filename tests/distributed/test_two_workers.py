@@ -130,7 +130,7 @@ def test_rank_0_writes_the_run_and_every_rank_its_log(runs: Runs) -> None:
     assert all(("this worker keeps to" in log) == several_cores for log in (train_log, other))
     assert "statistics of all 2 devices" in train_log
     assert (
-        "hint: 2 x 2 x 1 = 4 images a step, but the recipe's learning rate 2e-05 is for 8"
+        "hint: 2 x 2 x 1 = 4 images per step, but the recipe's learning rate 2e-05 is for 8"
         in train_log
     )
     assert "epoch 2, step 8: AP" in other
@@ -192,7 +192,7 @@ def test_a_classifier_by_the_script_for_several_nodes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["images"] == 3
     log = (tmp_path / "run" / "rank_1.log").read_text()
-    assert "2 x 2 x 1 = 4 images a step: the peak learning rate is 0.01 x 4 / 16 = 0.0025" in log
+    assert "2 x 2 x 1 = 4 images per step: the peak learning rate is 0.01 x 4 / 16 = 0.0025" in log
     assert float(rows(tmp_path / "run" / "steps.csv")[0]["lr"]) == pytest.approx(0.0025)
 
 
@@ -216,6 +216,8 @@ def test_norm_collectives_and_start(tmp_path: Path) -> None:
         assert found["count"].tolist() == 7
         assert found["rows"].tolist() == [[101.0, 101.0]] * 3
         assert found["nothing"].shape == (0, 2)
+        assert str(found["text"]) == "a folder"
+        assert bool(found["any"])
 
 
 def test_ascends_norm_counts_as_a_batch_norm() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
@@ -25,11 +25,11 @@ from mindyolo_v4.runtime.files import full_disk_as_user_error
 from mindyolo_v4.engine.loop import fit
 
 class Full(Task):
-    def evaluate(self):
+    def evaluate(self, check):
         if self.scored:
             limit = (Path(sys.argv[1]) / "last.ckpt").stat().st_size + int(sys.argv[2])
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        return super().evaluate()
+        return super().evaluate(check)
 
 def main(_):
     folder = Path(sys.argv[1])
@@ -52,8 +52,7 @@ def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
     assert line.startswith(f"error: {tmp_path}: the disk is full (File too large)")
     assert "--resume" in line
     assert not list(tmp_path.glob(".*"))
-    newest = checkpoint.newest_valid(tmp_path)
-    assert checkpoint.load_card(newest)["training"]["step"] in stands
+    assert newest_valid(tmp_path).tree["training"]["step"] in stands
 
 
 def test_no_room_is_seen_before_anything_is_written(tmp_path):

@@ -1,4 +1,4 @@
-"""YOLOv4 in plain PyTorch; its modules are named as our cells are, so that weights can be carried over."""
+"""YOLOv4 in plain PyTorch; its modules have the names of our cells, so that weights fit."""
 
 import math
 
@@ -27,10 +27,8 @@ class Residual(nn.Module):
 
     def __init__(self, channels, hidden):
         super().__init__()
-        self.conv1, self.conv2 = (
-            Block(channels, hidden, 1, "mish"),
-            Block(hidden, channels, 3, "mish"),
-        )
+        self.conv1 = Block(channels, hidden, 1, "mish")
+        self.conv2 = Block(hidden, channels, 3, "mish")
 
     def forward(self, x):
         return x + self.conv2(self.conv1(x))
@@ -42,10 +40,8 @@ class Stage(nn.Module):
     def __init__(self, inputs, channels, branch, hidden, count):
         super().__init__()
         self.down = Block(inputs, channels, 3, "mish", 2)
-        self.bypass, self.main_in = (
-            Block(channels, branch, 1, "mish"),
-            Block(channels, branch, 1, "mish"),
-        )
+        self.bypass = Block(channels, branch, 1, "mish")
+        self.main_in = Block(channels, branch, 1, "mish")
         self.blocks = nn.Sequential(*(Residual(branch, hidden) for _ in range(count)))
         self.main_out = Block(branch, branch, 1, "mish")
         self.transition = Block(2 * branch, channels, 1, "mish")
@@ -91,15 +87,11 @@ class Neck(nn.Module):
         super().__init__()
         self.pre_spp = alternating(c(1024), c(512), c(1024), 3)
         self.post_spp = alternating(4 * c(512), c(512), c(1024), 3)
-        self.reduce5, self.lateral4 = (
-            Block(c(512), c(256), 1, "leaky"),
-            Block(c(512), c(256), 1, "leaky"),
-        )
+        self.reduce5 = Block(c(512), c(256), 1, "leaky")
+        self.lateral4 = Block(c(512), c(256), 1, "leaky")
         self.topdown4 = alternating(2 * c(256), c(256), c(512), 5)
-        self.reduce4, self.lateral3 = (
-            Block(c(256), c(128), 1, "leaky"),
-            Block(c(256), c(128), 1, "leaky"),
-        )
+        self.reduce4 = Block(c(256), c(128), 1, "leaky")
+        self.lateral3 = Block(c(256), c(128), 1, "leaky")
         self.topdown3 = alternating(2 * c(128), c(128), c(256), 5)
         self.down3 = Block(c(128), c(256), 3, "leaky", 2)
         self.bottomup4 = alternating(2 * c(256), c(256), c(512), 5)
@@ -121,23 +113,17 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """One linear prediction a level."""
+    """One linear prediction per level."""
 
     def __init__(self, c):
         super().__init__()
         outputs = 3 * (5 + CLASSES)
-        self.expand3, self.predict3 = (
-            Block(c(128), c(256), 3, "leaky"),
-            nn.Conv2d(c(256), outputs, 1),
-        )
-        self.expand4, self.predict4 = (
-            Block(c(256), c(512), 3, "leaky"),
-            nn.Conv2d(c(512), outputs, 1),
-        )
-        self.expand5, self.predict5 = (
-            Block(c(512), c(1024), 3, "leaky"),
-            nn.Conv2d(c(1024), outputs, 1),
-        )
+        self.expand3 = Block(c(128), c(256), 3, "leaky")
+        self.predict3 = nn.Conv2d(c(256), outputs, 1)
+        self.expand4 = Block(c(256), c(512), 3, "leaky")
+        self.predict4 = nn.Conv2d(c(512), outputs, 1)
+        self.expand5 = Block(c(512), c(1024), 3, "leaky")
+        self.predict5 = nn.Conv2d(c(1024), outputs, 1)
 
     def forward(self, n3, n4, n5):
         return (
@@ -157,11 +143,11 @@ class YoloV4(nn.Module):
             return 8 * math.ceil(round(count * width / 8, 6))
 
         self.backbone = Backbone(channels, lambda count: max(1, round(count * depth)))
-        self.neck, self.head = Neck(channels), Head(channels)
+        self.neck = Neck(channels)
+        self.head = Head(channels)
         for module in self.modules():
-            if (
-                isinstance(module, nn.Conv2d) and module.bias is not None
-            ):  # as any detector starts: objects are rare
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                # As any detector starts: objects are rare.
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.constant_(module.bias, -4.6)
 

@@ -1,14 +1,16 @@
 """The scaling model against numbers computed by hand."""
 
+import math
+
 import pytest
 
 from benchmarks import scaling_model
 from benchmarks.scaling_model import Cluster, work_ms
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.build import build_network
-from mindyolo_v4.models.describe import parameter_count
+from mindyolo_v4.weights.topology import layers_of
 
-# 100 MB; 4 devices a host at 10 GB/s: 2 x 3/4 x 100 MB / 10 GB/s = 15 ms; 2 hosts at 5 GB/s: 2 x 1/2 x 100 / 5 = 20 ms
+# 100 MB. 4 devices per host at 10 GB/s: 2 x 3/4 x 100 MB / 10 GB/s = 15 ms.
+# 2 hosts at 5 GB/s: 2 x 1/2 x 100 MB / 5 GB/s = 20 ms.
 CLUSTER = Cluster(
     work_ms=60.0,
     gradient_bytes=1e8,
@@ -43,7 +45,7 @@ def test_table(capsys):
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    assert "308.43" in lines[1] and "308.43 ms a step on 8 x 16" in lines[2]
+    assert "308.43" in lines[1] and "308.43 ms per step on 8 x 16" in lines[2]
     rows = [line.split() for line in lines[4:]]
     assert [row[0] for row in rows] == ["8", "64", "512"]
     assert float(rows[0][2]) == 308.43  # the model gives back what was measured
@@ -54,7 +56,7 @@ def test_table(capsys):
 
 def test_every_option_has_a_default(capsys):
     assert scaling_model.main([]) == 0
-    assert f"{scaling_model.LOADED:g} images/s of a host's core" in capsys.readouterr().out
+    assert f"{scaling_model.LOADER_RATE:g} images/s of a host's core" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -67,4 +69,10 @@ def test_bad_options(words, capsys):
 
 
 def test_parameters_are_the_network_s():
-    assert parameter_count(build_network(ModelConfig(), 80)) == scaling_model.PARAMETERS
+    shapes = [
+        shape
+        for layer in layers_of(ModelConfig(), 80)
+        for name, shape in layer.shapes().items()
+        if not name.endswith((".moving_mean", ".moving_variance"))
+    ]
+    assert sum(math.prod(shape) for shape in shapes) == scaling_model.PARAMETERS

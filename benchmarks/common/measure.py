@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, taken in turns, and the options that all commands share."""
+"""Measurements in turns, in processes of their own, and the options that all commands share."""
 
 import argparse
 import json
@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 _HELP = {
     "img_size": "sides of the input, pixels; one figure each",
-    "batch": "images a step",
+    "batch": "images per step",
     "pairs": "alternated measurements of ours and the peer's; the median of their ratios counts",
     "steps": "timed calls in each measurement",
 }
@@ -52,7 +52,7 @@ def run_json(
     variables: Mapping[str, str | None] | None = None,
     timeout_s: float | None = None,
 ) -> dict:
-    """Run a command and return the JSON object that its last line of output is, with `process_s`, its seconds.
+    """Run a command and return the JSON object of its last line, with its seconds as `process_s`.
 
     Args:
         variables: set in the environment of the process; None takes a variable out.
@@ -92,15 +92,33 @@ def run_json(
 
 
 def run_module(module: str, *arguments: object, **settings: object) -> dict:
-    """Run a module of this folder with this interpreter, as `run_json` does; `settings` are options by name."""
-    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    return run_json([sys.executable, "-m", f"benchmarks.{module}", *arguments, *options])
+    """Run a module of `benchmarks` with this interpreter, `settings` as its options."""
+    command = [sys.executable, "-m", f"benchmarks.{module}"]
+    return run_json([*command, *arguments, *option_words(settings)])
+
+
+def option_words(settings: Mapping[str, object]) -> list[object]:
+    """Return the words of a command line that set these options."""
+    return [word for name, value in settings.items() for word in (f"--{name}", value)]
+
+
+def add_data_dir(made: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that names the folder of a data set."""
+    made.add_argument("--data_dir", default=default, help="folder of the data set (%(default)s)")
+
+
+def data_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of the data set; end the command where there is none."""
+    folder = Path(options.data_dir).absolute()
+    if not folder.is_dir():
+        raise SystemExit(f"--data_dir: there is no folder {folder}")
+    return folder
 
 
 def in_turns(
     measurements: Mapping[str, Callable[[], float]], rounds: int
 ) -> dict[str, list[float]]:
-    """Take each measurement `rounds` times, in turns and every other round backwards; print the values."""
+    """Take each measurement `rounds` times in turns, every other round backwards; print them."""
     taken: dict[str, list[float]] = {name: [] for name in measurements}
     for number in range(rounds):
         for name in list(measurements)[:: -1 if number % 2 else 1]:

@@ -1,10 +1,12 @@
-"""One measurement of our network in MindSpore, in this process: python -m benchmarks.ours MODE --batch_file FILE
+"""One measurement of our network in MindSpore, in this process.
+
+python -m benchmarks.common.ours MODE --batch_file FILE
 
 The other commands start it and read the JSON object that it prints. Modes:
-  train   the whole step: normalise, network, loss, backward, optimizer, with the guard against non-finite values
+  train   the whole step: normalise, network, loss, backward, optimizer, guard against overflow
   infer   the network alone, in inference
-  loss    the loss alone with its gradient to the raw maps; the assigner's CPU time an image
-  write   raw maps and loss on golden weights, with these, for the PyTorch script to compare itself with
+  loss    the loss alone with its gradient to the raw maps; the assigner's CPU time per image
+  write   raw maps and loss on random weights, with these, for the PyTorch script to compare
 """
 
 import argparse
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.clock import time_calls
-from benchmarks.made_batch import CLASSES, made_truths, make_assigner, recipe
+from benchmarks.common.clock import time_calls
+from benchmarks.common.made_batch import CLASSES, made_boxes, make_assigner, recipe
+from benchmarks.common.random_values import random_values
 from mindyolo_v4 import environment  # before MindSpore
 
 if __name__ == "__main__" and "train" in sys.argv[1:2]:
@@ -34,7 +37,6 @@ from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.forward import TrainingForward, normaliser
 from mindyolo_v4.runtime.device import peak_memory_gb, start
-from tests.models.golden import parameter_values
 
 ASSIGNED_IMAGES = 200
 
@@ -42,7 +44,7 @@ ASSIGNED_IMAGES = 200
 def main() -> int:
     """Measure as the command line says and print the result."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.ours", description=__doc__.splitlines()[0]
+        "python -m benchmarks.common.ours", description=__doc__.splitlines()[0]
     )
     parser.add_argument("mode", choices=("train", "infer", "loss", "write"))
     parser.add_argument("--batch_file", type=Path, required=True)
@@ -73,8 +75,9 @@ def main() -> int:
 
 
 def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
-    """Time the first call and `steps` further ones of the training step that `detect.train` compiles."""
-    step, tensors = training_step(config, batch), (Tensor(batch["images"]), *tables(batch))
+    """Time the first call and `steps` further ones of a training step."""
+    step = training_step(config)
+    tensors = (Tensor(batch["images"]), *tables(batch))
     losses: list[float] = []
 
     def call() -> None:
@@ -84,7 +87,7 @@ def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
     return {**timed, "losses": losses, "compile_s": timed["first_s"] - timed["step_s"]}
 
 
-def training_step(config: Config, batch: dict[str, np.ndarray]) -> TrainStep:
+def training_step(config: Config) -> TrainStep:
     """Return the step that `detect.train` compiles, on a new network."""
     network = build_network(config.model, CLASSES, config.seed)
     forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
@@ -102,8 +105,9 @@ def infer(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
 
 
 def loss_alone(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
-    """Time the loss and its gradient on raw maps as of a network's start, and the assigner's CPU time an image."""
-    levels, size = config.model.anchor_set.levels, config.data.img_size
+    """Time the loss and its gradient on the raw maps of a new network, and the assigner."""
+    levels = config.model.anchor_set.levels
+    size = config.data.img_size
     rng = np.random.default_rng(1)
     maps = []
     for level in levels:
@@ -114,7 +118,8 @@ def loss_alone(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict
         )
         maps.append(Tensor(rng.normal(-2, 1, shape).astype(np.float32)))
     differentiated = ms.value_and_grad(LossOfMaps(detection_loss(config)), (0, 1, 2), None)
-    graph, constants = ms.jit(differentiated), tables(batch)
+    graph = ms.jit(differentiated)
+    constants = tables(batch)
 
     def call() -> None:
         value, gradients = graph(*maps, *constants)
@@ -126,11 +131,12 @@ def loss_alone(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict
 
 def assign_seconds(config: Config) -> float:
     """Return the CPU seconds that the target assignment of one image takes."""
-    rng, assign = np.random.default_rng(0), make_assigner(config)
-    truths = [made_truths(rng) for _ in range(ASSIGNED_IMAGES)]
-    assign(*truths[0])
+    rng = np.random.default_rng(0)
+    assign = make_assigner(config)
+    images = [made_boxes(rng) for _ in range(ASSIGNED_IMAGES)]
+    assign(*images[0])
     started = time.process_time()
-    for boxes, classes in truths:
+    for boxes, classes in images:
         assign(boxes, classes)
     return (time.process_time() - started) / ASSIGNED_IMAGES
 
@@ -138,18 +144,14 @@ def assign_seconds(config: Config) -> float:
 def write(config: Config, batch: dict[str, np.ndarray], output: Path) -> dict:
     """Write weights, raw maps and the loss with its parts."""
     network = build_network(config.model, CLASSES).set_train(False)
-    count = 0
-    for (
-        name,
-        parameter,
-    ) in network.parameters_dict().items():  # first weights would give maps that are all bias
-        parameter.set_data(Tensor(parameter_values(name, parameter.shape, count)))
-        count += parameter.size
+    rng = np.random.default_rng(0)
+    # A new network's own weights would give maps that are all bias.
+    for name, parameter in network.parameters_dict().items():
+        parameter.set_data(Tensor(random_values(rng, name, parameter.shape)))
     raw_maps = network(normaliser(config.data)(Tensor(batch["images"])))
     total, parts = detection_loss(config)(raw_maps, *tables(batch))
-    arrays = {
-        f"weight:{name}": value.asnumpy() for name, value in network.parameters_dict().items()
-    }
+    weights = network.parameters_dict()
+    arrays = {f"weight:{name}": value.asnumpy() for name, value in weights.items()}
     arrays |= {f"map:{number}": level.asnumpy() for number, level in enumerate(raw_maps)}
     np.savez(output, loss=np.array([float(one) for one in (total, *parts)]), **arrays)
     return {"loss": float(total)}
@@ -162,8 +164,8 @@ class LossOfMaps(nn.Cell):
         super().__init__()
         self.loss = loss
 
-    def construct(self, map8, map16, map32, match_ids, match_values, targets_xyxy_px):
-        total, _ = self.loss((map8, map16, map32), match_ids, match_values, targets_xyxy_px)
+    def construct(self, map8, map16, map32, match_ids, match_values, truths_xyxy_px):
+        total, _ = self.loss((map8, map16, map32), match_ids, match_values, truths_xyxy_px)
         return total
 
 

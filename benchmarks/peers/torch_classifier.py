@@ -1,4 +1,4 @@
-"""Training steps of CSPDarknet53 as a classifier in PyTorch, run by the scratch environment's interpreter."""
+"""Training steps of CSPDarknet53 as a classifier in PyTorch, run by its own environment."""
 
 import argparse
 import json
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.clock import time_calls
-from benchmarks.torch_network import Backbone
+from benchmarks.common.clock import time_calls
+from benchmarks.peers.torch_network import Backbone
 
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 

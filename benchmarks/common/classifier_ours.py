@@ -1,4 +1,7 @@
-"""Training steps of CSPDarknet53 as a classifier in MindSpore, in this process; see benchmarks.classifier_step."""
+"""Training steps of CSPDarknet53 as a classifier in MindSpore, in this process.
+
+benchmarks.classifier_step starts it and reads the JSON object that it prints.
+"""
 
 import argparse
 import json
@@ -6,7 +9,7 @@ import sys
 
 import numpy as np
 
-from benchmarks.clock import time_calls
+from benchmarks.common.clock import time_calls
 from mindyolo_v4 import environment  # noqa: F401  before MindSpore
 
 # isort: split
@@ -27,7 +30,9 @@ from mindyolo_v4.runtime.device import peak_memory_gb
 
 def main() -> int:
     """Time the step and print the result as JSON."""
-    parser = argparse.ArgumentParser("python -m benchmarks.classifier_ours", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.common.classifier_ours", description=__doc__
+    )
     parser.add_argument("--cpu_fused", choices=("auto", "on", "off"), default="auto")
     for name in ("img_size", "batch", "classes", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
@@ -54,16 +59,15 @@ def main() -> int:
         return float(values.asnumpy()[0])
 
     timed = time_calls(call, options.steps)
-    about = {
+    result = {
+        **timed,
         "parameters": parameter_count(network),
         "version": ms.__version__,
         "peak_gb": peak_memory_gb(),
-    }
-    about |= {
         "compile_s": timed["first_s"] - timed["step_s"],
         "cpu_fused": choose_fused(model.cpu_fused)[1],
     }
-    print(json.dumps({**timed, **about}))
+    print(json.dumps(result))
     return 0
 
 

@@ -1,8 +1,8 @@
 """One measurement of our input pipeline, in this process; `benchmarks.loader` starts it.
 
-plain: samples made one after the other, with their target tables. workers: the training stream with MindData's
-processes, timed after the first pass. Both give images a second (for each process that makes samples) and images a
-core second, that is of the CPU time of all processes.
+plain: samples made one after the other, with their target tables. workers: the training stream with
+MindData's processes, timed after the first pass. Both give images a second (for each process that
+makes samples) and images a core second, that is per second of CPU time of all processes.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 import cv2
 import psutil
 
-from benchmarks.made_batch import make_assigner, recipe
+from benchmarks.common.made_batch import make_assigner, recipe
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import channels_first
 from mindyolo_v4.data.loader.samples import TrainSamples
@@ -27,7 +27,7 @@ MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without m
 def main() -> int:
     """Measure as the command line says and print the result."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.loader_ours", description=__doc__.splitlines()[0]
+        "python -m benchmarks.common.loader_ours", description=__doc__.splitlines()[0]
     )
     parser.add_argument("mode", choices=("plain", "workers"))
     parser.add_argument("--data_dir", required=True)
@@ -81,7 +81,8 @@ def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) ->
             assign(*sample.targets())
 
     one_pass(0)
-    started, cores_from = time.perf_counter(), core_seconds()
+    started = time.perf_counter()
+    cores_from = core_seconds()
     for epoch in range(1, options.steps + 1):
         one_pass(epoch)
     count = options.steps * len(samples)
@@ -90,22 +91,19 @@ def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) ->
 
 def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) -> dict[str, float]:
     """Return the rates at which the stream delivers."""
-    from mindyolo_v4.data.loader.stream import (  # loads MindSpore, which the plain loop does without
-        TrainStream,
-        worker_count,
-    )
+    # Here, since it loads MindSpore, which the plain loop does without.
+    from mindyolo_v4.data.loader.stream import TrainStream, worker_count
 
     stream = TrainStream(samples, make_assigner(config), options.batch, config.data.num_workers)
     batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
     for _ in range(stream.steps_per_epoch):
         next(batches)
-    started, cores_from = time.perf_counter(), core_seconds()
+    started = time.perf_counter()
+    cores_from = core_seconds()
     for _ in range(stream.steps_per_epoch * options.steps):
         next(batches)
-    seconds, cores = (
-        time.perf_counter() - started,
-        core_seconds() - cores_from,
-    )  # with all processes still there
+    seconds = time.perf_counter() - started
+    cores = core_seconds() - cores_from  # while all processes are still there
     batches.close()
     count = stream.steps_per_epoch * options.steps * options.batch
     return rates(count, seconds * worker_count(config.data.num_workers, 1), cores)
@@ -119,7 +117,7 @@ def core_seconds() -> float:
 
 
 def rates(count: int, seconds: float, cores: float) -> dict[str, float]:
-    """Return images a second and a core second."""
+    """Return images per second and per core second."""
     return {"images_per_second": count / seconds, "images_per_core_second": count / cores}
 
 

@@ -1,10 +1,10 @@
 """YOLOv4 and its loss in plain PyTorch, the peer of the training and inference figures.
 
-Run by the scratch environment's interpreter; it imports nothing of the package. It reads the batch file that ours reads
-and prints one JSON object. Modes:
-  train   forward, loss, backward and SGD with momentum, float32, eager or with torch.compile around the network
+Run by the scratch environment's interpreter; it imports nothing of the package. It reads the batch
+file that ours reads and prints one JSON object. Modes:
+  train   forward, loss, backward and SGD with momentum, float32; eager, or compiled network
   infer   the network alone, each batch normalisation folded into its convolution
-  check   raw maps and loss on equal weights against what `benchmarks.ours write` wrote: within 1e-4 and 1e-3
+  check   raw maps and loss on equal weights against what `benchmarks.common.ours write` wrote
 """
 
 import argparse
@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from benchmarks.clock import time_calls
-from benchmarks.torch_network import CLASSES, Block, YoloV4
+from benchmarks.common.clock import time_calls
+from benchmarks.peers.torch_network import CLASSES, Block, YoloV4
 
 STRIDES = (8, 16, 32)
 ANCHORS_WH = (
@@ -29,7 +29,8 @@ ANCHORS_WH = (
     ((142, 110), (192, 243), (459, 401)),
 )
 SCALES_X_Y = (1.2, 1.1, 1.05)
-MAP_TOLERANCE, LOSS_TOLERANCE = 1e-4, 1e-3  # of the largest magnitude; relative
+MAP_TOLERANCE = 1e-4  # of the largest magnitude
+LOSS_TOLERANCE = 1e-3  # relative
 
 
 class Loss:
@@ -71,7 +72,8 @@ class Loss:
         for image in range(count):
             one = flat[image]
             rows = self.values[image, 4] > 0
-            at, truth = self.prediction[image, rows], self.values[image][:, rows]
+            at = self.prediction[image, rows]
+            truth = self.values[image][:, rows]
             centre, size = self.boxes(one[at, :4], at)
             box = box + (truth[4] * (1 - ciou(centre, size, truth[:2].T, truth[2:4].T))).sum()
             places, inverse = at.unique(return_inverse=True)
@@ -84,18 +86,17 @@ class Loss:
             trained[places] = True
             each = F.binary_cross_entropy_with_logits(one[:, 4], target, reduction="none")
             obj = obj + (each * trained).sum()
-        box, obj, cls = (
-            box * self.box_gain / count,
-            obj * self.obj_gain / count,
-            cls * self.cls_gain / count,
-        )
+        box = box * self.box_gain / count
+        obj = obj * self.obj_gain / count
+        cls = cls * self.cls_gain / count
         return box + obj + cls, (box, obj, cls)
 
     @torch.no_grad()
     def ignored(self, logits, truths):
         """Tell which predictions overlap some truth by more than the threshold."""
         centre, size = self.boxes(logits)
-        low, high = centre - size / 2, centre + size / 2
+        low = centre - size / 2
+        high = centre + size / 2
         overlap = (
             torch.minimum(high[:, None], truths[:, 2:]) - torch.maximum(low[:, None], truths[:, :2])
         ).clamp(0)
@@ -114,8 +115,10 @@ def flatten(maps):
 
 def ciou(centre, size, truth_centre, truth_size):
     """Complete IoU of pairs of boxes (Zheng et al. 2020)."""
-    low, high = centre - size / 2, centre + size / 2
-    truth_low, truth_high = truth_centre - truth_size / 2, truth_centre + truth_size / 2
+    low = centre - size / 2
+    high = centre + size / 2
+    truth_low = truth_centre - truth_size / 2
+    truth_high = truth_centre + truth_size / 2
     inside = (torch.minimum(high, truth_high) - torch.maximum(low, truth_low)).clamp(0).prod(1)
     iou = inside / (size.prod(1) + truth_size.prod(1) - inside + 1e-9)
     hull = torch.maximum(high, truth_high) - torch.minimum(low, truth_low)
@@ -131,7 +134,8 @@ def train(options, batch):
     """Time training steps."""
     layout = memory_format(options)
     network = YoloV4(options.width, options.depth).to(memory_format=layout).train()
-    run, loss = torch.compile(network) if options.compile else network, Loss(batch)
+    run = torch.compile(network) if options.compile else network
+    loss = Loss(batch)
     kernels = [p for p in network.parameters() if p.ndim == 4]
     rest = [p for p in network.parameters() if p.ndim < 4]
     groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}]
@@ -156,7 +160,8 @@ def infer(options, batch):
     network = YoloV4(options.width, options.depth).eval()
     for module in network.modules():
         if isinstance(module, Block):
-            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = nn.Identity()
     network = network.to(memory_format=layout)
     run = torch.compile(network) if options.compile else network
     images = (torch.from_numpy(batch["images"]).float() / 255).contiguous(memory_format=layout)
@@ -203,12 +208,7 @@ def check(options, batch):
     ignored = sum(
         int(loss.ignored(one, truths).sum()) for one, truths in zip(boxes, loss.truths, strict=True)
     )
-    return {
-        "map_error": map_error,
-        "loss_error": loss_error,
-        "ignored": ignored,
-        "loss": values.tolist(),
-    }
+    return {"map_error": map_error, "loss_error": loss_error, "ignored": ignored}
 
 
 def memory_format(options):
@@ -224,7 +224,7 @@ def main():
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--depth", type=float, default=1.0)
-    parser.add_argument("--reference", help="what `benchmarks.ours write` wrote")
+    parser.add_argument("--reference", help="what `benchmarks.common.ours write` wrote")
     options = parser.parse_args()
     torch.manual_seed(0)
     result = {"train": train, "infer": infer, "check": check}[options.mode](

@@ -1,5 +1,6 @@
-"""A small training of two workers under msrun, as `benchmarks.faults` starts, kills and compares it."""
+"""A small training of two workers under msrun, for `benchmarks.faults` to kill and compare."""
 
+import csv
 import os
 import random
 import signal
@@ -12,15 +13,20 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.launch import variables
-from benchmarks.measure import REPOSITORY
+from benchmarks.common.launch import variables
+from benchmarks.common.measure import REPOSITORY
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.support.runs import rows as table_rows
-from tests.support.runs import tensor_bytes
 
 RECIPE = """
 model: {{architecture: yolov4-tiny, width: 0.0625, objectness_prior: 0.3}}
-data: {{format: yolo, root: {root}, train: images/train, val: images/val, img_size: 96, num_workers: 1, max_truths: 20}}
+data:
+  format: yolo
+  root: {root}
+  train: images/train
+  val: images/val
+  img_size: 96
+  num_workers: 1
+  max_truths: 20
 optimizer: {{lr: 1.0e-5}}
 schedule: {{warmup_steps: 2}}
 train:
@@ -58,7 +64,8 @@ class Job:
     def __init__(
         self, recipe: Path, run: Path, *options: str, workers: int = 2, port: int | None = None
     ):
-        self.run, self.logs = run, run.with_name(f"{run.name}-logs")
+        self.run = run
+        self.logs = run.with_name(f"{run.name}-logs")
         around = variables(CLUSTER_TIME_OUT="60")
         if port is not None:
             around["MASTER_PORT"] = str(port)
@@ -114,10 +121,12 @@ class Job:
         launcher = psutil.Process(self.process.pid)
         for process in launcher.children():
             try:
-                variables = process.environ()
+                environment = process.environ()
             except psutil.Error:
                 continue
-            if variables.get("MS_ROLE") == role and node in (None, variables.get("MS_NODE_ID")):
+            if environment.get("MS_ROLE") != role:
+                continue
+            if node in (None, environment.get("MS_NODE_ID")):
                 yield process
 
     def kill(
@@ -150,22 +159,34 @@ def rows(run: Path) -> list[dict[str, str]]:
     path = run / "steps.csv"
     if not path.is_file():
         return []
-    return [{name: row[name] for name in row if name not in NOT_EXACT} for row in table_rows(path)]
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {name: value for name, value in row.items() if name not in NOT_EXACT}
+            for row in csv.DictReader(file)
+        ]
 
 
 def same(run: Path, whole: Path) -> bool:
-    """Tell whether two runs have equal rows and equal last checkpoints, bit for bit."""
-    return rows(run) == rows(whole) and tensor_bytes(run / "last.ckpt") == tensor_bytes(
-        whole / "last.ckpt"
-    )
+    """Return whether two runs have equal rows and equal last checkpoints, bit for bit."""
+    return rows(run) == rows(whole) and tensor_bytes(run) == tensor_bytes(whole)
+
+
+def tensor_bytes(run: Path) -> dict[str, bytes]:
+    """Return the tensors of a run's last checkpoint."""
+    import mindspore as ms  # here, since only this function needs it
+
+    content = ms.load_checkpoint(str(run / "last.ckpt"))
+    tensors = {name: value for name, value in content.items() if isinstance(value, ms.Tensor)}
+    return {name: value.asnumpy().tobytes() for name, value in tensors.items()}
 
 
 def moments(
     generator: random.Random, last_step: int, per_epoch: int
 ) -> Iterator[tuple[str, Callable[[Path], bool]]]:
-    """Yield names of moments and when they have come in a run folder: during a step, a save, an evaluation in turn."""
+    """Yield moments of a step, a save and a validation in turn: a name, and when it has come."""
     while True:
-        step, part_s = generator.randrange(1, last_step), generator.uniform(0.0, 0.3)
+        step = generator.randrange(1, last_step)
+        part_s = generator.uniform(0.0, 0.3)
         yield (
             f"{part_s:.2f} s after step {step}",
             later(lambda run, step=step: len(rows(run)) >= step, part_s),
@@ -175,7 +196,8 @@ def moments(
             f"in a save after step {step}",
             lambda run, step=step: len(rows(run)) >= step and is_saving(run),
         )
-        epoch, part_s = generator.randrange(1, last_step // per_epoch), generator.uniform(0.0, 0.6)
+        epoch = generator.randrange(1, last_step // per_epoch)
+        part_s = generator.uniform(0.0, 0.6)
         ended = later(lambda run, epoch=epoch: len(rows(run)) >= epoch * per_epoch, part_s)
         yield f"{part_s:.2f} s into the validation of epoch {epoch}", ended
 
@@ -193,5 +215,5 @@ def later(condition: Callable[[Path], bool], seconds: float) -> Callable[[Path],
 
 
 def is_saving(run: Path) -> bool:
-    """Tell whether a checkpoint is being written."""
+    """Return whether a checkpoint is being written."""
     return any(run.glob(".*.unfinished.ckpt"))

@@ -1,7 +1,8 @@
 """What we are compared with, installed once by pip into scratch environments outside the checkout.
 
-They lie in `peers/` of the cache folder that the package's own compiled operators use ($MINDYOLO_V4_CACHE, else the
-user's cache folder) and may be deleted at any time. MINDYOLO_V4_TORCH names another PyTorch, as pip does.
+They lie in `peers/` of the cache folder that the package's own compiled operators use
+($MINDYOLO_V4_CACHE, else the user's cache folder) and may be deleted at any time. MINDYOLO_V4_TORCH
+names another PyTorch, as pip does.
 """
 
 import json
@@ -14,12 +15,10 @@ from pathlib import Path
 
 from mindyolo_v4.cpu_ops.build import cache_folder
 
-TORCH = os.environ.get(
-    "MINDYOLO_V4_TORCH", "torch"
-)  # the newest; for Linux it brings gigabytes of CUDA, not used here
-TORCH_OF_ULTRALYTICS = os.environ.get(
-    "MINDYOLO_V4_TORCH", "torch==2.13.0"
-)  # whose data set alone is measured
+# The newest PyTorch; for Linux it brings gigabytes of CUDA, not used here.
+TORCH = os.environ.get("MINDYOLO_V4_TORCH", "torch")
+# Of ultralytics only the data set is measured.
+TORCH_OF_ULTRALYTICS = os.environ.get("MINDYOLO_V4_TORCH", "torch==2.13.0")
 NUMPY = "numpy<2"
 OPENCV = "opencv-python-headless<4.12"  # later ones want numpy 2
 
@@ -58,9 +57,11 @@ def peer_folder() -> Path:
 
 
 def peer_python(name: str) -> Path:
-    """Return the interpreter of the scratch environment of PEERS[name], made if need be; print its versions."""
-    peer, folder = PEERS[name], peer_folder() / name
-    python, record = folder / "bin" / "python", folder / "installed.json"
+    """Return the interpreter of a peer's environment, installed if need be; print its versions."""
+    peer = PEERS[name]
+    folder = peer_folder() / name
+    python = folder / "bin" / "python"
+    record = folder / "installed.json"
     wanted = json.dumps([peer.requirements, peer.bare])
     if not record.is_file() or record.read_text("utf-8") != wanted:
         print(f"installing {', '.join(peer.requirements + peer.bare)} into {folder}", flush=True)
@@ -79,7 +80,10 @@ def peer_python(name: str) -> Path:
 
 def installed_versions(python: Path, distributions: tuple[str, ...]) -> dict[str, str]:
     """Return the versions of distributions that an interpreter sees."""
-    code = "import sys; from importlib import metadata; print(*(metadata.version(name) for name in sys.argv[1:]))"
+    code = (
+        "import sys; from importlib import metadata; "
+        "print(*(metadata.version(name) for name in sys.argv[1:]))"
+    )
     done = subprocess.run(
         [python, "-c", code, *distributions], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The line of a figure, measurements in turns and in processes of their own, and the scratch environments."""
+"""The line of a figure, measurements in turns and in other processes, the peers' environments."""
 
 import re
 import sys
@@ -6,54 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import measure, peers
 from benchmarks.__main__ import table
-from benchmarks.report import figure, parse_line
+from benchmarks.common import measure
+from benchmarks.common.report import figure, parse_line
+from benchmarks.peers import environments
+from benchmarks.peers.environments import Peer
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "line", "kept"),
+    ("values", "options", "line", "kept"),
     [
-        (
-            ("step_320", 1.5, 1.2, 1.25),
-            {},
-            "figure=step_320 ours=1.5 peer=1.25 ratio=1.2 bound=1.2",
-            True,
-        ),
-        (
-            ("step_320", 1.5, 1.1, 1.25),
-            {},
-            "figure=step_320 ours=1.5 peer=1.25 ratio=1.2 bound=1.1",
-            False,
-        ),
-        (
-            ("step", 1.5, 1.1, 1.25),
-            {"ratio": 1.05},
-            "figure=step ours=1.5 peer=1.25 ratio=1.05 bound=1.1",
-            True,
-        ),
-        (
-            ("help_s", 0.123456, 0.5),
-            {},
-            "figure=help_s ours=0.1235 peer=- ratio=0.1235 bound=0.5",
-            True,
-        ),
-        (
-            ("loader", 130, 1.1, 100),
-            {"at_least": True},
-            "figure=loader ours=130 peer=100 ratio=1.3 bound=1.1",
-            True,
-        ),
-        (
-            ("loader", 100, 1.1, 100),
-            {"at_least": True},
-            "figure=loader ours=100 peer=100 ratio=1 bound=1.1",
-            False,
-        ),
+        ((1.5, 1.2, 1.25), {}, "ours=1.5 peer=1.25 ratio=1.2 bound=1.2", True),
+        ((1.5, 1.1, 1.25), {}, "ours=1.5 peer=1.25 ratio=1.2 bound=1.1", False),
+        ((1.5, 1.1, 1.25), {"ratio": 1.05}, "ours=1.5 peer=1.25 ratio=1.05 bound=1.1", True),
+        ((0.123456, 0.5), {}, "ours=0.1235 peer=- ratio=0.1235 bound=0.5", True),
+        ((130, 1.1, 100), {"at_least": True}, "ours=130 peer=100 ratio=1.3 bound=1.1", True),
+        ((100, 1.1, 100), {"at_least": True}, "ours=100 peer=100 ratio=1 bound=1.1", False),
     ],
 )
-def test_figure(capsys, arguments, options, line, kept):
-    assert figure(*arguments, **options) is kept
+def test_figure(capsys, values, options, line, kept):
+    assert figure("step_320", *values, **options) is kept
+    line = f"figure=step_320 {line}"
     assert capsys.readouterr().out == line + "\n"
     assert parse_line(line) == dict(word.split("=") for word in line.split())
 
@@ -117,32 +90,32 @@ def test_a_process_that_fails_or_hangs_ends_the_measurement():
 def test_environments_lie_outside_the_checkout(monkeypatch, tmp_path):
     monkeypatch.delenv("MINDYOLO_V4_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert peers.peer_folder() == tmp_path / "mindyolo_v4" / "peers"
+    assert environments.peer_folder() == tmp_path / "mindyolo_v4" / "peers"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert not peers.peer_folder().is_relative_to(measure.REPOSITORY)
+    assert not environments.peer_folder().is_relative_to(measure.REPOSITORY)
 
 
 def test_a_peer_is_installed_once(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MINDYOLO_V4_CACHE", str(tmp_path))
+    monkeypatch.setattr(environments.venv, "create", lambda folder, **_: folder.mkdir(parents=True))
+    monkeypatch.setattr(
+        environments, "installed_versions", lambda python, names: dict.fromkeys(names, "1.0")
+    )
     asked = []
-    monkeypatch.setattr(
-        peers.venv, "create", lambda folder, **_: Path(folder).mkdir(parents=True, exist_ok=True)
-    )
-    monkeypatch.setattr(peers, "_pip", lambda python, *words: asked.append(words))
-    monkeypatch.setattr(
-        peers, "installed_versions", lambda python, names: dict.fromkeys(names, "1.0")
-    )
-    monkeypatch.setitem(peers.PEERS, "made", peers.Peer(("one",), ("one==1", "two"), ("three",)))
-    assert (
-        peers.peer_python("made") == peers.peer_python("made") == tmp_path / "peers/made/bin/python"
-    )
+    monkeypatch.setattr(environments, "_pip", lambda python, *words: asked.append(words))
+    first = Peer(("one",), ("one==1", "two"), ("three",))
+    monkeypatch.setitem(environments.PEERS, "made", first)
+    for _ in range(2):
+        assert environments.peer_python("made") == tmp_path / "peers/made/bin/python"
     assert asked == [("one==1", "two"), ("--no-deps", "three")]
     assert capsys.readouterr().out.count("peer: one 1.0") == 2
-    monkeypatch.setitem(peers.PEERS, "made", peers.Peer(("one",), ("one==2",)))
-    peers.peer_python("made")
+
+    monkeypatch.setattr(environments.venv, "create", lambda folder, **_: None)
+    monkeypatch.setitem(environments.PEERS, "made", Peer(("one",), ("one==2",)))
+    environments.peer_python("made")
     assert asked[2:] == [("one==2",)]
 
 
 def test_installed_versions_are_those_of_the_interpreter():
-    (version,) = peers.installed_versions(Path(sys.executable), ("numpy",)).values()
+    (version,) = environments.installed_versions(Path(sys.executable), ("numpy",)).values()
     assert re.fullmatch(r"\d+\.\d+.*", version)

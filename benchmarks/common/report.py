@@ -16,8 +16,8 @@ def figure(
 
     Args:
         ours, peer: the two measurements; without a peer `ours` itself is held against the bound.
-        bound: largest ratio (or value) that passes; the smallest one with `at_least`.
-        ratio: what is held against the bound where it is not ours / peer: the median of ratios of pairs.
+        bound: largest ratio (or value) that passes; the smallest one with `at_least`. ratio: what
+        is held against the bound where it is not ours / peer: the median of ratios of pairs.
     """
     if ratio is None:
         ratio = ours if peer is None else ours / peer

@@ -1,7 +1,8 @@
-"""One measurement of ultralytics' YOLODataset, run by the scratch environment's interpreter; see benchmarks.loader.
+"""One measurement of ultralytics' YOLODataset, run by its own environment; see benchmarks.loader.
 
-It keeps the last 8 batches of decoded images for the mosaic's partners. At a usual batch these would be all 128
-pictures, and nothing would be decoded any more: a small batch leaves it one decode a sample, as on any real data set.
+It keeps the last 8 batches of decoded images for the mosaic's partners. At a usual batch these
+would be all 128 pictures, and nothing would be decoded any more: a small batch leaves it one decode
+a sample, as on any real data set.
 """
 
 import argparse
@@ -20,7 +21,7 @@ BATCH = 2
 
 
 def main() -> int:
-    """Measure and print images a second and a core second."""
+    """Measure and print images per second and per core second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True, help="the data set is copied here")
@@ -35,15 +36,16 @@ def main() -> int:
     samples = dataset(options)
     for index in range(len(samples)):
         samples[index]
-    started, cores_from = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
+    cores_from = time.process_time()
     for _ in range(options.steps):
         for index in range(len(samples)):
             samples[index]
-    seconds, cores = time.perf_counter() - started, time.process_time() - cores_from
+    seconds = time.perf_counter() - started
+    cores = time.process_time() - cores_from
     count = options.steps * len(samples)
-    print(
-        json.dumps({"images_per_second": count / seconds, "images_per_core_second": count / cores})
-    )
+    rates = {"images_per_second": count / seconds, "images_per_core_second": count / cores}
+    print(json.dumps(rates))
     return 0
 
 

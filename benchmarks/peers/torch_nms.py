@@ -1,7 +1,7 @@
-"""Time batched NMS of a file's candidates, run by the scratch environment's interpreter: torchvision's where it loads.
+"""Time batched NMS of a file's candidates, run by its own environment.
 
-torchvision's operator comes in builds for CUDA or for CPU; where the one installed does not load, plain PyTorch does
-the same here, class by class: all overlaps at once, then a greedy walk.
+torchvision's operator comes in builds for CUDA or for CPU; where the one installed does not load,
+plain PyTorch does the same here, class by class: all overlaps at once, then a greedy walk.
 """
 
 import json
@@ -38,14 +38,9 @@ def find_operator() -> tuple[Operator, str]:
     """Return torchvision's operator, or ours in plain PyTorch, and its name."""
     try:
         import torchvision
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # no operator of this name: the library did not load
-        return (
-            plain_batched_nms,
-            f"plain PyTorch {torch.__version__}; torchvision does not load: {error}",
-        )
+    except (ImportError, RuntimeError) as error:  # RuntimeError: its operators did not load
+        what = f"plain PyTorch {torch.__version__}; torchvision does not load: {error}"
+        return plain_batched_nms, what
     return torchvision.ops.batched_nms, f"torchvision {torchvision.__version__}"
 
 

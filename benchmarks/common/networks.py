@@ -1,12 +1,12 @@
-"""The network in MindSpore and in PyTorch on one made batch; what the figures of steps and inference share."""
+"""The network in MindSpore and in PyTorch on one made batch."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import measure
-from benchmarks.made_batch import recipe, write_batch
+from benchmarks.common import measure
+from benchmarks.common.made_batch import recipe, write_batch
 
 CHECK_SIZE = 96  # pixels
 LAYOUTS = ("nchw", "channels_last")
@@ -15,7 +15,7 @@ LAYOUTS = ("nchw", "channels_last")
 def parser(
     module: str, docstring: str | None, **defaults: int | Sequence[int]
 ) -> argparse.ArgumentParser:
-    """Return `measure.parser` with the options that make the network small, for a trial of the command itself."""
+    """Return `measure.parser` with the options that make the network small, for a quick trial."""
     made = measure.parser(module, docstring, **defaults)
     made.add_argument(
         "--width", type=float, default=1.0, help="channel multiple of the network (1.0)"
@@ -49,26 +49,30 @@ class Networks:
         return cls(path, options.steps, options.width, options.depth)
 
     def ours(self, mode: str, **settings: object) -> dict:
-        """Run `benchmarks.ours`; `settings` are further options of it."""
-        return measure.run_module("ours", mode, **self._common(), **settings)
+        """Run `benchmarks.common.ours`; `settings` are further options."""
+        return measure.run_module("common.ours", mode, **self._common(), **settings)
 
     def torch(self, python: Path, mode: str, *flags: object) -> dict:
-        """Run `benchmarks.torch_yolov4` with the peer's interpreter; `flags` are further words of its command line."""
-        options = [word for name, value in self._common().items() for word in (f"--{name}", value)]
-        return measure.run_json([python, "-m", "benchmarks.torch_yolov4", mode, *options, *flags])
+        """Run `benchmarks.peers.torch_yolov4` with the peer's interpreter and further words."""
+        command = [python, "-m", "benchmarks.peers.torch_yolov4", mode]
+        options = measure.option_words(self._common())
+        return measure.run_json([*command, *options, *flags])
 
     @classmethod
     def check_torch(cls, python: Path, folder: Path, options: argparse.Namespace) -> None:
         """End the benchmark where PyTorch's network and loss are not ours, on a small input."""
-        # At the recipe's threshold, a network that has learned nothing gives the ignore rule nothing to do.
+        # At the recipe's threshold, an untrained network gives the ignore rule nothing to do.
         networks = cls.on_batch(folder, CHECK_SIZE, 2, options, ("loss.ignore_threshold", "0.3"))
         reference = folder / "reference.npz"
         networks.ours("write", output=reference)
         found = networks.torch(python, "check", "--reference", reference)
         reference.unlink(missing_ok=True)
-        errors = f"maps differ by {found['map_error']:.1e} of the largest, the loss by {found['loss_error']:.1e}"
-        ignored = f"{found['ignored']} predictions ignored"
-        print(f"PyTorch {found['version']} on equal weights: {errors}; {ignored}", flush=True)
+        print(
+            f"PyTorch {found['version']} on equal weights: "
+            f"maps differ by {found['map_error']:.1e} of the largest, "
+            f"the loss by {found['loss_error']:.1e}; {found['ignored']} predictions ignored",
+            flush=True,
+        )
 
     def _common(self) -> dict[str, object]:
         return {

@@ -1,33 +1,38 @@
-"""One training by the package's own loop, watched from its loader: python -m benchmarks.loop scenes|bccd ...
+"""One training by the package's own loop, watched from its loader.
 
-Waiting is the time that the loop spends in asking the loader for the next batch, work all other time between two
-requests; both are measured around `TrainStream.batches`, which is replaced here, and nowhere else. `memory` and
-`data_wait` start it and read the JSON object that it prints.
+python -m benchmarks.common.loop scenes|bccd --folder FOLDER
+
+Waiting is the time that the loop spends in asking the loader for the next batch, work all other
+time between two requests; both are measured around `TrainStream.batches`, which is replaced here,
+and nowhere else. `memory` and `data_wait` start it and read the JSON object that it prints.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from mindyolo_v4 import environment  # noqa: F401  before MindSpore
 
 # isort: split
-from benchmarks.made_batch import RECIPE
+from benchmarks.common.made_batch import RECIPE
 from mindyolo_v4 import detect
 from mindyolo_v4.config.recipe import read_tree
 from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 
 SCENES = SceneSet(train=400, val=1, img_size=416, seed=0)
-PAGE_GB = 4096 / 1e9
 BCCD_RECIPE = RECIPE.with_name("bccd.yaml")
+FLAT = {"img_size": "data.img_size", "batch_size": "train.per_batch_size"}
 
 
 class Watch:
-    """Times and memory, a value a step."""
+    """Times and memory, one value per step."""
 
     def __init__(self) -> None:
         self.wait_s: list[float] = []
@@ -35,7 +40,7 @@ class Watch:
         self.resident_gb: list[float] = []
 
     def around(self, batches: Iterator) -> Iterator:
-        """Pass batches on and note what each costs; the work on the last one is left out: it ends the training."""
+        """Pass batches on and note what each costs, except the work on the last, which saves."""
         while True:
             asked = time.perf_counter()
             batch = next(batches, None)
@@ -49,24 +54,19 @@ class Watch:
 
 
 def resident_gb() -> float:
-    """Return the resident memory of this process and its children; pages that they share count for each."""
-    children = Path("/proc/self/task").glob("*/children")
-    ids = ["self", *(word for file in children for word in file.read_text().split())]
-    return sum(resident_pages(one) for one in ids) * PAGE_GB
-
-
-def resident_pages(process: str) -> int:
-    """Return the resident pages of a process; 0 where it has just ended."""
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
+    """Return the resident GB of this process and its children; shared pages count for each."""
+    this = psutil.Process()
+    total = 0
+    for process in (this, *this.children()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total / 1e9
 
 
 def main() -> int:
     """Train as the command line says and print what was seen."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.loop", description=__doc__.splitlines()[0]
+        "python -m benchmarks.common.loop", description=__doc__.splitlines()[0]
     )
     parser.add_argument("data", choices=("scenes", "bccd"))
     parser.add_argument(
@@ -87,19 +87,16 @@ def main() -> int:
         write_scenes(scenes, SCENES)
         overrides |= {"data.root": scenes, "data.format": "yolo", "data.names": "classes.txt"}
         overrides |= {"data.train": "images/train"}
-    overrides |= {
-        FLAT.get(name, name): value for name, value in json.loads(options.overrides).items()
-    }
-    watch, original = Watch(), TrainStream.batches
+    given = json.loads(options.overrides)
+    overrides |= {FLAT.get(name, name): value for name, value in given.items()}
+    watch = Watch()
+    original = TrainStream.batches
     TrainStream.batches = lambda stream, start, stop: watch.around(original(stream, start, stop))
-    detect.train(
-        read_tree(recipe, [(name, str(value)) for name, value in overrides.items()]), "benchmark"
-    )
+    words = [(name, str(value)) for name, value in overrides.items()]
+    detect.train(read_tree(recipe, words), "benchmark")
     print(json.dumps(vars(watch)))
     return 0
 
-
-FLAT = {"img_size": "data.img_size", "batch_size": "train.per_batch_size"}
 
 if __name__ == "__main__":
     sys.exit(main())

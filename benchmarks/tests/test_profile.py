@@ -6,10 +6,8 @@ import pytest
 
 from benchmarks import profile
 
-LOSS, UPDATE = (
-    "Default/forward-T/loss-DetectionLoss/Add-op1",
-    "Default/update-Update/optimizer-Momentum/AddN-op1",
-)
+LOSS = "Default/forward-T/loss-DetectionLoss/Add-op1"
+UPDATE = "Default/update-Update/optimizer-Momentum/AddN-op1"
 BLOCK = "Gradients/Default/network-YoloV4/stem-ConvNormAct"
 OPERATORS = [
     ("Conv2D", f"{BLOCK}/conv-Conv2d/Conv2D-op0", 2.0, 30.0),
@@ -49,25 +47,19 @@ def test_every_operator_falls_into_a_part_and_all_parts_make_the_step():
 def test_rows_of_operators():
     rows = profile.operator_rows(OPERATORS, 100.0)
     assert rows[0] == ["Conv2D", "2", "30.0", "30.0%"]
-    assert ["Custom (backward)", "1", "6.0", "6.0%"] in rows and [
-        "Custom (forward)",
-        "1",
-        "4.0",
-        "4.0%",
-    ] in rows
+    assert ["Custom (backward)", "1", "6.0", "6.0%"] in rows
+    assert ["Custom (forward)", "1", "4.0", "4.0%"] in rows
     assert ["Custom (update)", "1", "2.0", "2.0%"] in rows
     assert rows[-1] == ["1 others", "1", "0.1", "0.1%"]
 
 
-def test_the_command_prints_and_writes_the_floor(monkeypatch, capsys, tmp_path):
+def test_the_command_prints_the_floor(monkeypatch, capsys):
     found = {"operators": OPERATORS, "step_s": 0.1, "gflop": 4.0, "version": "2.8.0"}
     monkeypatch.setattr(profile, "run_module", lambda *_, **__: found)
     monkeypatch.setattr(profile, "matrix_rate", lambda: 100.0)
-    file = tmp_path / "profile.md"
-    monkeypatch.setattr(sys, "argv", ["profile", "--img_size", "64", "--output", str(file)])
+    monkeypatch.setattr(sys, "argv", ["profile", "--img_size", "64"])
     assert profile.main() == 0
     printed = capsys.readouterr().out
-    assert printed == file.read_text()
     assert "convolutions: 4 GFLOP a step, at least 40 ms" in printed
     assert "| convolution | 50 | 50 | 40 | 10 | 10 |" in printed
     assert "| step | 100 | 100 | 40 | 60 | 60 |" in printed
@@ -77,7 +69,7 @@ def test_help(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["profile", "--help"])
     with pytest.raises(SystemExit) as caught:
         profile.main()
-    assert caught.value.code == 0 and "--output" in capsys.readouterr().out
+    assert caught.value.code == 0 and "--img_size" in capsys.readouterr().out
 
 
 def test_the_rate_is_a_rate(monkeypatch):

@@ -1,6 +1,9 @@
-"""One training step under MindSpore's profiler, in this process: python -m benchmarks.profiled_step --batch_file FILE
+"""One training step under MindSpore's profiler, in this process.
 
-`profile` starts it and reads the JSON object that it prints: the operators, and the seconds of a step without profiler.
+python -m benchmarks.common.profiled_step --batch_file FILE
+
+`profile` starts it and reads the JSON object that it prints: the operators, and the seconds of a
+step without profiler.
 """
 
 import argparse
@@ -13,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.clock import time_calls
-from benchmarks.made_batch import CLASSES, recipe
+from benchmarks.common.clock import time_calls
+from benchmarks.common.made_batch import CLASSES, recipe
 from mindyolo_v4 import environment  # noqa: F401  before MindSpore
 
 # isort: split
@@ -22,7 +25,7 @@ import mindspore as ms
 from mindspore import Tensor
 from mindspore.profiler import ProfilerActivity, profile
 
-from benchmarks.ours import tables, training_step
+from benchmarks.common.ours import tables, training_step
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops
 from mindyolo_v4.runtime.device import start
@@ -33,7 +36,7 @@ PROFILED_STEPS = 3
 def main() -> int:
     """Profile as the command line says and print the result."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.profiled_step", description=__doc__.splitlines()[0]
+        "python -m benchmarks.common.profiled_step", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--batch_file", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6)
@@ -44,7 +47,8 @@ def main() -> int:
     chosen = {f"model.{name}": getattr(options, name) for name in ("cpu_fused", "width", "depth")}
     config = recipe(batch["images"].shape[2], *chosen.items())
     start(config)
-    step, tensors = training_step(config, batch), (Tensor(batch["images"]), *tables(batch))
+    step = training_step(config)
+    tensors = (Tensor(batch["images"]), *tables(batch))
 
     def call() -> None:
         step(1e-5, [tensors])[1].asnumpy()
@@ -65,18 +69,15 @@ def main() -> int:
          float(row["op_total_time(ms)"]) / PROFILED_STEPS]
         for row in rows
     ]  # fmt: skip
-    images, size = batch["images"].shape[0], config.data.img_size
-    work = 3 * images * giga_flops(build_network(config.model, CLASSES), size)
-    print(
-        json.dumps(
-            {
-                "operators": operators,
-                "step_s": timed["step_s"],
-                "gflop": work,
-                "version": ms.__version__,
-            }
-        )
-    )
+    images = len(batch["images"])
+    network = build_network(config.model, CLASSES)
+    result = {
+        "operators": operators,
+        "step_s": timed["step_s"],
+        "gflop": 3 * images * giga_flops(network, config.data.img_size),
+        "version": ms.__version__,
+    }
+    print(json.dumps(result))
     return 0
 
 
