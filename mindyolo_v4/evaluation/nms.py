@@ -46,8 +46,8 @@ class Detections:
 def detection_rows(image: int, detections: Detections) -> NDArray[np.float32]:
     """Return one image's detections as rows (N, DETECTION_COLUMNS); `image` is below 2^24."""
     number = np.full((len(detections), 1), image, np.float32)
-    class_ids, scores = detections.class_ids[:, None], detections.scores[:, None]
-    return np.hstack([number, class_ids, scores, detections.boxes_xyxy_px], dtype=np.float32)
+    numbers = np.stack([detections.class_ids, detections.scores], axis=1)
+    return np.hstack([number, numbers, detections.boxes_xyxy_px], dtype=np.float32)
 
 
 def detections_by_image(rows: NDArray[np.float32]) -> Iterator[tuple[int, Detections]]:
@@ -216,20 +216,24 @@ def _split_channels(raw_map: FloatArray, level: AnchorLevel) -> FloatArray:
 def _level_candidates(
     split: FloatArray, settings: EvaluateConfig
 ) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return scores, class ids and cells (of A x P) of the candidates of a level (A, 5 + C, P)."""
+    """Return scores, class ids and cells (of A x P) of the candidates in (A, 5 + C, P)."""
     threshold = settings.conf_thres
 
     # Cells by objectness: roughly on logits, then exactly.
     anchor_ids, positions = np.nonzero(split[:, 4] > _logit(threshold) - _LOGIT_MARGIN)
     objectness = sigmoid(split[anchor_ids, 4, positions].astype(np.float64))
     exact = objectness > threshold
-    anchor_ids, positions, objectness = anchor_ids[exact], positions[exact], objectness[exact]
+    anchor_ids = anchor_ids[exact]
+    positions = positions[exact]
+    objectness = objectness[exact]
 
     # Their classes: every one that may pass, or the best.
     if settings.multi_label:
         logits = split[:, BOX_FIELDS:]
         index, class_ids = _class_pairs(logits, anchor_ids, positions, objectness, threshold)
-        anchor_ids, positions, objectness = anchor_ids[index], positions[index], objectness[index]
+        anchor_ids = anchor_ids[index]
+        positions = positions[index]
+        objectness = objectness[index]
     else:
         class_ids = np.argmax(split[anchor_ids, BOX_FIELDS:, positions], axis=1)
 
