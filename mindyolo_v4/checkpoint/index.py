@@ -1,7 +1,7 @@
 """The MindSpore .ckpt format: what a file holds, by name, read without MindSpore.
 
-A file is a protobuf message: repeated Value {1: name, 2: {1: dimension, 2: type, 3: bytes}}. A checksum of ten bytes
-may follow.
+A file is a protobuf message: repeated Value {1: name, 2: {1: dimension, 2: type, 3: bytes}}.
+A checksum of ten bytes may follow.
 """
 
 import mmap

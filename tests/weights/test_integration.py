@@ -22,8 +22,8 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.topology import layers_of, parameter_shapes
-from mindyolo_v4.weights.zoo_names import CLASSIFIER as ZOO
 from tests.support.runs import command
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, TINY, random_tensors, read_tensors, run, write_own

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.weights.pytorch import write_pth
 from mindyolo_v4.weights.torch_file import read_tensors
-from mindyolo_v4.weights.torch_save import write_pth
 from tests.weights.torch_files import Call, Name, Part, pickled, state_dict, write_legacy, write_zip
 
 WRITERS = pytest.mark.parametrize("write", [write_zip, write_legacy])
