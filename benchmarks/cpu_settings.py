@@ -1,10 +1,10 @@
 """The default installation on this CPU against the best setting of each MindSpore version.
 
-For each version, in a scratch environment of its own: the training step with an environment in which the user has set
-nothing, so that `environment.py` decides, and with each instruction set that oneDNN can be held to. The best of these
-is the peer. A setting that takes 5 times as long as the default, compilation included, is given up. Meant for a CPU
-with AVX-512; elsewhere the figures say little. --python VERSION=PATH uses an interpreter that is there instead of
-installing one.
+For each version, in a scratch environment of its own: the training step with an environment in
+which the user has set nothing, so that `environment.py` decides, and with each instruction set that
+oneDNN can be held to. The best of these is the peer. A setting that takes 5 times as long as the
+default, compilation included, is given up. Meant for a CPU with AVX-512; elsewhere the figures say
+little. --python VERSION=PATH uses an interpreter that is there instead of installing one.
 """
 
 import statistics
@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import compare, run_json
-from benchmarks.networks import Networks, parser
-from benchmarks.peers import MINDSPORE_VERSIONS, peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import compare, run_json
+from benchmarks.common.networks import Networks, parser
+from benchmarks.common.report import figure
+from benchmarks.peers.environments import MINDSPORE_VERSIONS, peer_python
 from mindyolo_v4.environment import has_avx512
 
 BOUND = 1.3
@@ -32,7 +32,8 @@ def main() -> int:
         "--versions", nargs="+", choices=MINDSPORE_VERSIONS, default=MINDSPORE_VERSIONS
     )
     made.add_argument("--python", nargs="+", default=[], metavar="VERSION=PATH")
-    options, kept = made.parse_args(), True
+    options = made.parse_args()
+    kept = True
     if not has_avx512():
         print("this CPU has no AVX-512: nothing is to be avoided here")
     given = dict(one.split("=", 1) for one in options.python)
@@ -81,7 +82,7 @@ def one_run(
     networks: Networks, python: Path, setting: str | None, timeout_s: float
 ) -> tuple[float, float]:
     """Return the seconds of a step and of the whole process."""
-    command = [python, "-m", "benchmarks.ours", "train", "--batch_file", networks.batch_file]
+    command = [python, "-m", "benchmarks.common.ours", "train", "--batch_file", networks.batch_file]
     command += ["--steps", networks.steps, "--width", networks.width, "--depth", networks.depth]
     found = run_json(command, {VARIABLE: setting}, timeout_s)
     return found["step_s"], found["process_s"]

@@ -1,17 +1,18 @@
 """The network in inference against PyTorch (channels_last, batch normalisation folded), in seconds.
 
-Network alone, eager in PyTorch and compiled as a graph in MindSpore; every measurement is a process of its own, the
-median of --steps calls after three. torch.compile is measured once and reported beside it.
+Network alone, eager in PyTorch and compiled as a graph in MindSpore; every measurement is a process
+of its own, the median of --steps calls after three. torch.compile is measured once and reported
+beside it.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import compare, in_turns
-from benchmarks.networks import Networks, parser
-from benchmarks.peers import peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import compare, in_turns
+from benchmarks.common.networks import Networks, parser
+from benchmarks.common.report import figure
+from benchmarks.peers.environments import peer_python
 
 BOUND = 1.05
 
@@ -21,12 +22,13 @@ def main() -> int:
     made = parser("benchmarks.inference", __doc__, img_size=(608, 416), batch=1, pairs=5, steps=15)
     made.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
     options = made.parse_args()
-    python, kept = peer_python("torch"), True
+    python = peer_python("torch")
+    kept = True
     flags = ("--layout", "channels_last")
     with tempfile.TemporaryDirectory() as folder:
         for size in options.img_size:
             networks = Networks.on_batch(Path(folder), size, options.batch, options)
-            print(f"{size} px, seconds an input:", flush=True)
+            print(f"{size} px, seconds per input:", flush=True)
             taken = in_turns(
                 {
                     "ours": lambda networks=networks: networks.ours("infer")["step_s"],

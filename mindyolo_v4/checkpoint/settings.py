@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
@@ -54,7 +54,7 @@ def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None
         if name in _UNUSED_IN_INFERENCE or value == held:
             continue
         anchors_agree = name in ("anchors_wh_px", "scale_x_y") and value is not None
-        if anchors_agree and anchor_set(replace(model, **{name: value})) == anchor_set(model):
+        if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:
             continue
         raise UserError(
             f"model.{name}", f"contradicts the checkpoint {checkpoint.path}", value, held
@@ -88,6 +88,13 @@ def take_over_variants(
             taken.append(f"data.{name}: {list(value)}")
     lines = [f"taken over from {checkpoint.path}: {line}" for line in taken]
     return replace(config, model=model, data=data), lines
+
+
+def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
+    """Raise UserError where a data set's classes are not the checkpoint's."""
+    if class_names != card.class_names:
+        given, held = list(class_names), list(card.class_names)
+        raise UserError("data.names", "not the classes of the checkpoint", given, held)
 
 
 def changed_settings(checkpoint: Checkpoint, config: Config) -> list[str]:

@@ -37,6 +37,10 @@ class ClassImages:
     def __len__(self) -> int:
         return len(self.names)
 
+    def summary(self) -> str:
+        """Return the line that a log says of the split."""
+        return f"{self.source}: {len(self)} images, {len(self.class_names)} classes"
+
     def path(self, index: int) -> Path:
         """Return the file of image `index`, which only names it where the images lie in shards."""
         return self.folder / os.fsdecode(bytes(self.names[index]))

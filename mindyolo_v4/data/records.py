@@ -40,3 +40,12 @@ class Dataset:
     warnings: tuple[
         str, ...
     ]  # what was mended in passing (boxes dropped), each with its file, and line where known
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def summary(self) -> str:
+        """Return the line that a log says of the split."""
+        boxes = sum(int((~record.ignore).sum()) for record in self.records)
+        classes = len(self.class_names)
+        return f"{self.source}: {len(self)} images, {boxes} boxes, {classes} classes"

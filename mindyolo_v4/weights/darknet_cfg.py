@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
@@ -199,8 +198,8 @@ def _with_heads(model: ModelConfig, heads: Sequence[CfgSection]) -> ModelConfig:
         )
     except UserError as error:
         raise UserError(heads[0].where, f"[yolo] {error}") from error
-    anchors_agree = anchor_set(replace(own, anchors_wh_px=None)) == anchor_set(own)
-    scales_agree = anchor_set(replace(own, scale_x_y=None)) == anchor_set(own)
+    anchors_agree = replace(own, anchors_wh_px=None).anchor_set == own.anchor_set
+    scales_agree = replace(own, scale_x_y=None).anchor_set == own.anchor_set
     return replace(
         own,
         anchors_wh_px=None if anchors_agree else own.anchors_wh_px,

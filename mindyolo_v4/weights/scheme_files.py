@@ -9,7 +9,6 @@ import mindspore as ms
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import Request, check_complete, require_suffix
@@ -71,7 +70,7 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
         theirs = f"other input than {scheme.description} prepares"
         note(f"{own.path} was trained for {theirs}: {card.preprocessing}")
     usual = replace(model, anchors_wh_px=None)
-    if card.task == "detect" and anchor_set(model) != anchor_set(usual):
+    if card.task == "detect" and model.anchor_set != usual.anchor_set:
         note(f"the anchors of {own.path} are its own: set them there too: {model.anchors_wh_px}")
     tensors = shift_epsilon(own.tensors, model.bn_eps, scheme.bn_eps)
     return export_tensors(tensors, scheme, layers_of(model, len(card.class_names)), own.path)

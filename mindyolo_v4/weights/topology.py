@@ -7,7 +7,6 @@ name and shape of every parameter, without building the network.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ANCHORS_PER_LEVEL, scale_blocks, scale_channels
 from mindyolo_v4.models.cspdarknet53 import STAGES, STEM_CHANNELS
@@ -185,7 +184,7 @@ def _head(walk: _Walk, level: int, filters: int, classes: int, act: str) -> None
 
 
 def _yolo_options(model: ModelConfig, stride: int, classes: int) -> dict[str, str]:
-    anchors = anchor_set(model)
+    anchors = model.anchor_set
     level = next(level for level in anchors.levels if level.stride == stride)
     square = {"new_coords": "1"} if model.box_decode == "square" else {}
     return square | {

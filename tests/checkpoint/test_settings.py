@@ -42,6 +42,14 @@ def checkpoint_of(card: Card) -> Checkpoint:
     return Checkpoint(Path("x.ckpt"), file, record_to_tree(card), card)
 
 
+def test_a_card_with_a_removed_key_loads_and_differs_in_nothing(card: Card) -> None:
+    stored = record_to_tree(card)
+    stored["config"] |= {"compile_cache": "off"}
+    old = checkpoint_of(build_card("x.ckpt", stored))
+    assert changed_settings(old, build_config(card.config)) == []
+    assert config_for_checkpoint(old, {}, {}).model == card.model
+
+
 def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:
     config = settings.config_for_checkpoint(
         checkpoint_of(card), {}, read_tree(None, [("evaluate.split", "test")])

@@ -191,7 +191,7 @@ def test_training_gradient_reaches_every_parameter(graph_mode: None) -> None:
 
 
 def test_gradient_is_the_same_in_both_modes() -> None:
-    # Inference statistics: batch normalisation over the 2 x 2 x 2 values of the deepest maps is ill-conditioned.
+    # Inference statistics: those of the 2 x 2 x 2 values of the deepest maps are ill-conditioned.
     network = YoloV4(NARROW, num_classes=3).set_train(False)
     fill_narrow(network)
     weights = ms.ParameterTuple(network.trainable_params())

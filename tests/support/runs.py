@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mindyolo_v4.checkpoint.index import MindSporeFile
 from mindyolo_v4.runtime.command import run_command
 
 
@@ -19,6 +18,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def tensor_bytes(path: Path) -> dict[str, bytes]:
     """Return every tensor of a checkpoint that is undamaged."""
-    file = MindSporeFile.open(path)
-    file.verify()
-    return {name: value.tobytes() for name, value in file.tensors().items()}
+    from mindyolo_v4.checkpoint.file import Checkpoint  # loads MindSpore
+
+    tensors = Checkpoint.open(path).tensors()
+    return {name: value.tobytes() for name, value in tensors.items()}

@@ -1,6 +1,5 @@
 """Small networks in our format, the conversion commands in this process, and outputs in graph mode, for tests."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.weights import (
     darknet,
@@ -97,8 +96,7 @@ def build(path: Path) -> nn.Cell:
     """Return the network that a checkpoint's card describes, with its weights."""
     checkpoint = Checkpoint.open(path)
     card = checkpoint.card
-    make: Callable = build_classifier if card.task == "classify" else build_detector
-    network = make(replace(card.model, cpu_fused="off"), len(card.class_names))
+    network = build_network(replace(card.model, cpu_fused="off"), len(card.class_names))
     checkpoint.load_weights(network)
     return network.set_train(False)
 

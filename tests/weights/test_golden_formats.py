@@ -1,6 +1,5 @@
 """Each format's file of the golden weights, converted, gives the outputs that darknet computed."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import safetensors.numpy
 from mindspore import Tensor
 
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.weights import darknet, mindspore_zoo, mindyolo, pytorch
 from mindyolo_v4.weights.command import convert
 from tests.models.golden import assert_golden, golden_image
@@ -62,8 +61,9 @@ def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
 def outputs(checkpoint: Checkpoint, image: Tensor) -> tuple[Tensor, ...]:
     """Run a converted network with darknet's padding and activation."""
     card = checkpoint.card
-    build: Callable = build_classifier if card.task == "classify" else build_detector
-    network = build(replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names))
+    network = build_network(
+        replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names)
+    )
     checkpoint.load_weights(network)
     found = network.set_train(False)(image)
     return found if isinstance(found, tuple) else (found,)
