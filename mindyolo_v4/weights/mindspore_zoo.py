@@ -8,15 +8,7 @@ from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.weights.command import Request, convert
 from mindyolo_v4.weights.files import Converted, Own, read_mindspore
 from mindyolo_v4.weights.scheme_files import export_checked, from_scheme, write_mindspore
-from mindyolo_v4.weights.schemes import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MINDSPORE_NORM,
-    Scheme,
-    Suffixes,
-    lookup,
-    plain,
-)
+from mindyolo_v4.weights.schemes import IMAGENET, MINDSPORE_NORM, Scheme, Suffixes, lookup, plain
 
 # The zoo numbers the convolutions of a stage in this order; only in the first stage the residual
 # block is numbered too.
@@ -65,9 +57,7 @@ CLASSIFIER = Scheme(
     suffixes=Suffixes(".0.weight", ".1", MINDSPORE_NORM, ".weight", ".bias"),
     slot=lookup(plain(BACKBONE | {"fc": "head.fc"}), _block),
     bn_eps=1e-5,
-    preprocessing=Preprocessing(
-        "stretch_crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=224 / 256
-    ),
+    preprocessing=Preprocessing("stretch_crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256),
     img_size=224,
     architectures=("cspdarknet53",),
     leading=r"(?:network\.|yolo_network\.|feature_map\.|model\.(?=backbone|feature_map|network))*",
@@ -78,7 +68,7 @@ DETECTOR = replace(
     CLASSIFIER,
     description="the MindSpore model zoo's YOLOv4",
     slot=lookup(plain(BACKBONE | _NECK, _SWAPPED), _block),
-    preprocessing=Preprocessing("stretch", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD),
+    preprocessing=Preprocessing("stretch", 114, "rgb", *IMAGENET),
     img_size=608,
     architectures=("yolov4",),
     ignored=_OPTIMIZER + r"|^backblock0\.conv[56]\.",  # these two are built there but never run

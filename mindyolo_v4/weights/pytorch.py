@@ -15,17 +15,8 @@ from mindyolo_v4.weights.command import Request, convert
 from mindyolo_v4.weights.files import Converted, Own, output_file, read_safetensors
 from mindyolo_v4.weights.scheme_files import export_checked, from_scheme
 from mindyolo_v4.weights.torch_file import plain_names, read_tensors
-from mindyolo_v4.weights.torch_schemes import (
-    DEEPSPARK,
-    TIANXIAOMO,
-    TIANXIAOMO_CFG,
-    TIMM,
-    WONGKINYIU,
-)
+from mindyolo_v4.weights.torch_schemes import SCHEMES, TIANXIAOMO
 
-SCHEMES = {
-    scheme.name: scheme for scheme in (TIANXIAOMO, TIANXIAOMO_CFG, WONGKINYIU, DEEPSPARK, TIMM)
-}
 _COUNTER = "num_batches_tracked"
 
 

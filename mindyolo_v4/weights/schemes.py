@@ -1,18 +1,17 @@
 """How a foreign format names our parameters: what each format's table is made of."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.weights.topology import Layer
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255 scale
-IMAGENET_STD = (58.395, 57.12, 57.375)
+# Mean and standard deviation, RGB, 0..255 scale.
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 MINDSPORE_NORM = (".gamma", ".beta", ".moving_mean", ".moving_variance")
 TORCH_NORM = (".weight", ".bias", ".running_mean", ".running_var")
-STAGE_PARTS = ("down", "bypass", "main_in", "main_out", "transition")
 
 _BLOCK = re.compile(r"backbone\.stage(\d)\.blocks\.(\d+)\.conv([12])")
 
@@ -107,17 +106,3 @@ def plain(prefixes: dict[str, str], swapped: Iterable[str] = ()) -> dict[str, Sl
     """Return the slots of layers by prefix; those in `swapped` have exchanged input halves."""
     swapped = set(swapped)
     return {name: Slot(prefix, swapped=name in swapped) for name, prefix in prefixes.items()}
-
-
-def neck_and_head() -> Iterator[str]:
-    """Yield our names of YOLOv4's layers behind the backbone, in the order of darknet's cfg."""
-    yield from (f"neck.pre_spp.{number}" for number in range(3))
-    yield from (f"neck.post_spp.{number}" for number in range(3))
-    for level in (4, 3):
-        yield from (f"neck.reduce{level + 1}", f"neck.lateral{level}")
-        yield from (f"neck.topdown{level}.{number}" for number in range(5))
-    yield from ("head.expand3", "head.predict3")
-    for level in (4, 5):
-        yield f"neck.down{level - 1}"
-        yield from (f"neck.bottomup{level}.{number}" for number in range(5))
-        yield from (f"head.expand{level}", f"head.predict{level}")

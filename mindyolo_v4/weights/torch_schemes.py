@@ -4,41 +4,31 @@ from dataclasses import replace
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.weights.schemes import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    STAGE_PARTS,
-    TORCH_NORM,
-    Scheme,
-    Slot,
-    Suffixes,
-    lookup,
-    neck_and_head,
-    plain,
-)
+from mindyolo_v4.weights.schemes import IMAGENET, TORCH_NORM, Scheme, Slot, Suffixes, lookup, plain
 from mindyolo_v4.weights.topology import layers_of
 
 _COUNTERS = r"\.num_batches_tracked$|^n_averaged$"
-_CROP = Preprocessing("crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=224 / 256)
+_CROP = Preprocessing("crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256)
+
+# Section in darknet's cfg, and number among its convolutions, of every layer of YOLOv4.
+_SECTIONS = {layer.name: layer.idx for layer in layers_of(ModelConfig(), 80)}
+_NUMBERS = {name: number for number, name in enumerate(_SECTIONS, start=1)}
 
 # Tianxiaomo: the first stage counts its residual block too, the others have theirs in a list.
 _TX_FIRST = (
     *("down", "bypass", "main_in", "blocks.0.conv1", "blocks.0.conv2"),
     *("main_out", "transition"),
 )
-_TX_NECK = [
-    name
-    for name in neck_and_head()
-    if name.startswith("neck.") and not name.startswith(("neck.down", "neck.b"))
-]
-_TX_HEAD = [name for name in neck_and_head() if name not in _TX_NECK]
+_TX_STAGE = ("down", "bypass", "main_in", "main_out", "transition")
+_TX_NECK = [name for name in _SECTIONS if name.startswith(("neck.p", "neck.r", "neck.l", "neck.t"))]
+_TX_HEAD = [name for name in _SECTIONS if not name.startswith(("backbone.", *_TX_NECK))]
 _TX_PREFIXES = {
     "backbone.stem": "down1.conv1",
     **{f"backbone.stage1.{part}": f"down1.conv{2 + i}" for i, part in enumerate(_TX_FIRST)},
     **{
         f"backbone.stage{stage}.{part}": f"down{stage}.conv{1 + i}"
         for stage in range(2, 6)
-        for i, part in enumerate(STAGE_PARTS)
+        for i, part in enumerate(_TX_STAGE)
     },
     **{name: f"neck.conv{1 + i}" for i, name in enumerate(_TX_NECK)},
     **{name: f"head.conv{1 + i}" for i, name in enumerate(_TX_HEAD)},
@@ -63,9 +53,6 @@ TIANXIAOMO = Scheme(
     aliases=(("neek.", "neck."),),  # so misspelt until June 2021
     ignored=_COUNTERS,
 )
-
-_SECTIONS = {layer.name: layer.idx for layer in layers_of(ModelConfig(), 80)}
-_NUMBERS = {name: number for number, name in enumerate(_SECTIONS, start=1)}
 
 
 def _cfg_slot(name: str) -> Slot | None:
@@ -161,3 +148,6 @@ TIMM = replace(
     img_size=256,
     variants={"backbone_activation": "leaky001"},
 )
+SCHEMES = {
+    scheme.name: scheme for scheme in (TIANXIAOMO, TIANXIAOMO_CFG, WONGKINYIU, DEEPSPARK, TIMM)
+}

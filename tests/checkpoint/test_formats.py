@@ -40,7 +40,8 @@ def test_a_checkpoint_that_begins_like_a_web_page(tmp_path):
 
 def test_a_checkpoint_of_ours_without_its_card_is_known(tmp_path):
     path = write(tmp_path, value("backbone.stem.conv.weight", (2, 1), "Float32", bytes(8)))
-    assert identify(path).description == "a checkpoint of this package without its card, as one cut short is"
+    expected = "a checkpoint of this package without its card, as one cut short is"
+    assert identify(path).description == expected
     assert identify(path).convert_command is None
 
 
@@ -69,7 +70,8 @@ def test_damaged_safetensors_headers(tmp_path, header, message):
 def test_the_command_can_be_pasted_and_overwrites_nothing(tmp_path):
     path = tmp_path / "my net.weights"
     path.write_bytes(struct.pack("<iiiq", 0, 2, 5, 0))
-    assert identify(path).convert_command == f"python -m convert.darknet '{path}' '{tmp_path}/my net.ckpt'"
+    command = f"python -m convert.darknet '{path}' '{tmp_path}/my net"
+    assert identify(path).convert_command == f"{command}.ckpt'"
     (tmp_path / "my net.ckpt").touch()
     assert (
         identify(path).convert_command

@@ -118,7 +118,7 @@ def good_file(case: Case, folder: Path) -> Path:
 def refused(
     case: Case, source: Path, capfd: pytest.CaptureFixture[str], *options: object, target: str = ""
 ) -> str:
-    """Run the command; check that it ends with one line and leaves nothing; return the line without `error: `."""
+    """Check that the command ends with one line and leaves nothing; return the line."""
     before = {path: path.read_bytes() for path in source.parent.rglob("*") if path.is_file()}
     capfd.readouterr()
     destination = source.parent / (target or case.target)

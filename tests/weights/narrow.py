@@ -1,4 +1,4 @@
-"""Small networks in our format, the conversion commands in this process, and outputs in graph mode, for tests."""
+"""Small networks in our format, conversion commands in this process, outputs in graph mode."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Destinations, options and disks that are wrong: one line, exit status 2, and nothing left behind."""
+"""Wrong destinations, options and disks: one line, exit status 2, and nothing left behind."""
 
 import subprocess
 import sys

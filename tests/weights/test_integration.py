@@ -1,4 +1,4 @@
-"""From somebody's file to a prediction, a score and a training, with the commands that a user types."""
+"""From a foreign file to a prediction, a score and a training, with the user's commands."""
 
 import json
 import os
@@ -32,8 +32,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = "circle\nsquare\ntriangle\nstar\n"
 RECIPE = """
 model: {{architecture: yolov4, width: 0.05, depth: 0.1, cpu_fused: "off"}}
-data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_workers: 1, max_truths: 20,
-       augment: {{mosaic: none}}}}
+data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_workers: 1,
+       max_truths: 20, augment: {{mosaic: none}}}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 1}}
 """
 
@@ -152,7 +152,7 @@ def test_classes_of_another_data_set_are_one_line(
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a converted classifier of the zoo: padding `same`, ImageNet's input, another epsilon by hand."""
+    """Return a converted classifier of the zoo: padding `same`, ImageNet's input, own epsilon."""
     folder = tmp_path_factory.mktemp("backbone")
     tensors = random_tensors(parameter_shapes(CLASSIFIER, 5))
     write_mindspore(folder / "zoo.ckpt", export_tensors(tensors, ZOO, layers_of(CLASSIFIER, 5), ""))

@@ -1,6 +1,7 @@
 """Mistakes that no shape check sees, each put into the rules once: the outputs must tell.
 
-A narrow network stands for the truth, is written as mindyolo, the zoo or timm would hold it, and converted back.
+A narrow network is written as mindyolo, the zoo or timm would hold it, and converted back; its
+outputs are the expected ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -153,7 +154,7 @@ def test_a_mistake_in_the_rules_is_seen(
 
 
 def test_a_forgotten_shift_of_epsilon_is_seen(tmp_path: Path, pynative_mode: None) -> None:
-    """Exports shift the variances; without it, a network of epsilon 1e-3 computes something else at 1e-5."""
+    """Conversions shift the variances; else a network of epsilon 1e-3 is another at 1e-5."""
     model = replace(NARROW, bn_eps=1e-3)
     values = random_tensors(parameter_shapes(model, 3))
     truth = outputs(write_own(tmp_path / "truth.ckpt", model, tensors=values))
