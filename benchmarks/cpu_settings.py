@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common.measure import compare, run_json
+from benchmarks.common.measure import compare, measuring_command, run_json
 from benchmarks.common.networks import Networks, parser
 from benchmarks.common.report import figure
 from benchmarks.peers.environments import MINDSPORE_VERSIONS, peer_python
@@ -82,7 +82,7 @@ def one_run(
     networks: Networks, python: Path, setting: str | None, timeout_s: float
 ) -> tuple[float, float]:
     """Return the seconds of a step and of the whole process."""
-    command = [python, "-m", "benchmarks.common.ours", "train", "--batch_file", networks.batch_file]
+    command = measuring_command(python, "common.ours", "train", "--batch_file", networks.batch_file)
     command += ["--steps", networks.steps, "--width", networks.width, "--depth", networks.depth]
     found = run_json(command, {VARIABLE: setting}, timeout_s)
     return found["step_s"], found["process_s"]

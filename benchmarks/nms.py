@@ -87,7 +87,7 @@ def measure_case(case: int, bound_ms: float, python: Path, candidates: Path, pai
 
 def one_case(count: int, candidates: Path | None) -> dict[str, float]:
     """Time one case and check what it keeps."""
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     maps = made_maps(anchors, count)
     boxes, scores, class_ids = all_candidates(maps, anchors)
     if len(scores) != count:

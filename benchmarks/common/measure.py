@@ -93,8 +93,15 @@ def run_json(
 
 def run_module(module: str, *arguments: object, **settings: object) -> dict:
     """Run a module of `benchmarks` with this interpreter, `settings` as its options."""
-    command = [sys.executable, "-m", f"benchmarks.{module}"]
-    return run_json([*command, *arguments, *option_words(settings)])
+    command = measuring_command(sys.executable, module, *arguments)
+    return run_json([*command, *option_words(settings)])
+
+
+def measuring_command(python: str | Path, module: str, *arguments: object) -> list[object]:
+    """Return the command that runs a module of `benchmarks` in a prepared process."""
+    restart = ["--restart"] if arguments[:1] == ("train",) else []  # as train.py
+    prepared = [python, "-m", "benchmarks.common.prepared", *restart]
+    return [*prepared, f"benchmarks.{module}", *arguments]
 
 
 def option_words(settings: Mapping[str, object]) -> list[object]:

@@ -149,7 +149,7 @@ def test_coco_eval_runs_small(monkeypatch, capsys):
 
 
 def test_nms_case_holds_what_it_says():
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     maps = nms.made_maps(anchors, 3000)
     assert sum(one[:: one.shape[0] // 3][0].size * 3 for one in maps) == 22743
     boxes, scores, _ = nms.all_candidates(maps, anchors)
