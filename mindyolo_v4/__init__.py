@@ -4,18 +4,11 @@ The public names are loaded on first use, so that importing the package costs no
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mindyolo_v4.classify import load_classifier
-    from mindyolo_v4.config.recipe import load_config
-    from mindyolo_v4.detect import load_detector
-    from mindyolo_v4.predict import predict_images
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load_classifier", "load_config", "load_detector", "predict_images"]
 
-_MODULES = {
+_MODULES = {  # public name -> the module that has it
     "load_classifier": "classify",
     "load_config": "config.recipe",
     "load_detector": "detect",
@@ -24,7 +17,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name (PEP 562)."""
+    """Load a public name on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mindyolo_v4 import environment

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindyolo_v4 import environment
+
+environment.prepare()  # before any test loads OpenCV or MindSpore
 REPOSITORY = Path(__file__).resolve().parent.parent
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One of several test processes: the threads of each would only wait for cores.

@@ -1,4 +1,6 @@
-"""Train, test and predict from files to files, as a user does, on drawn scenes and a tiny network."""
+"""Train, test and predict from files to files, as a user does, on drawn scenes and a tiny
+network.
+"""
 
 import json
 from collections.abc import Sequence

@@ -71,7 +71,7 @@ def _can_bind(host: str, port: int) -> bool:
 
 
 def _is_foreign_for_long(port: int) -> bool:
-    """Tell whether every look finds a foreign listener; a single one may be the scheduler's start."""
+    """Tell whether every look finds a foreign listener; one alone may be a starting scheduler."""
     for _ in range(LOOKS):
         if not _is_foreign(port):
             return False

@@ -60,7 +60,7 @@ class Ema(nn.Cell):
     def swapped_in(self) -> Iterator[None]:
         """Give the network the averages inside the block, and its own values back afterwards.
 
-        The values are written into the parameters' own memory. With `set_data` a parameter would get
+        The values are written into the parameters' own memory. `set_data` would give a parameter
         another one, and of several compiled graphs that share it, as with accumulation, one would
         continue with the old memory.
         """

@@ -169,9 +169,8 @@ class Session:
         """Do what a stopped or killed training has left undone behind the step it resumes from."""
         if self.state.validation_due:
             self._validate_and_save(check)
-        elif self.resumed is not None and self.is_over:
-            if self.resumed.path.name != checkpoints.LAST:
-                self._save()  # last.ckpt is damaged, and no step will write it again
+        elif self.is_over and self.resumed and self.resumed.path.name != checkpoints.LAST:
+            self._save()  # last.ckpt is damaged, and no step will write it again
 
     @property
     def is_over(self) -> bool:

@@ -1,4 +1,4 @@
-"""One optimizer step as compiled graphs: gradients, all-finite check, clipping, update, averages."""
+"""One optimizer step as compiled graphs: gradients, finite check, clipping, update, averages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,15 +46,13 @@ def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
     """Return MindSpore's loss scaler of the kind named; none for "none"."""
     if settings.loss_scale == "dynamic":
         return ms.amp.DynamicLossScaler(settings.loss_scale_value, 2, settings.scale_window)
-    return (
-        ms.amp.StaticLossScaler(settings.loss_scale_value)
-        if settings.loss_scale == "static"
-        else None
-    )
+    if settings.loss_scale == "static":
+        return ms.amp.StaticLossScaler(settings.loss_scale_value)
+    return None
 
 
 class Gradients(nn.Cell):
-    """Differentiate `forward` (construct(*batch) -> (total, parts)) with respect to the optimizer's parameters."""
+    """Differentiate `forward`, construct(*batch) -> (total, parts), by the optimizer's weights."""
 
     def __init__(self, forward: nn.Cell, weights: ParameterTuple, scaler: ms.amp.LossScaler | None):
         super().__init__(auto_prefix=False)

@@ -1,4 +1,6 @@
-"""The guard of one process of several: what it concludes from what it sees, and that it ends its process."""
+"""The guard of one process of several: what it concludes from what it sees, and that it ends its
+process.
+"""
 
 import json
 import os
@@ -17,7 +19,9 @@ OTHER = Record(process=1, host="another host", rank=1, beats=7, doing="training"
 
 
 def listening(folder: Path, **facts: object) -> Guard:
-    """Return the guard of rank 0 of two, which has just done its seventh piece of work at time 100."""
+    """Return the guard of rank 0 of two, which has just done its seventh piece of work at time
+    100.
+    """
     found = Guard(os.getpid(), os.getppid(), 60.0)
     told = {
         "rank": 0,
@@ -110,7 +114,8 @@ def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
 def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
     one = listening(tmp_path)
     variables = os.environ | {"MS_ROLE": "MS_SCHED"}
-    # `cat` by the time that it answers: a process that is just being started has no environment to read.
+    # `cat` by the time that it answers: a process that is just being started has no environment to
+    # read.
     with subprocess.Popen(
         ["cat"], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as scheduler:

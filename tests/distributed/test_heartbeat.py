@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,11 @@ def run_rank(folder: Path, then: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_rank_that_hangs_with_its_loader_is_ended(tmp_path: Path) -> None:
-    then = "import subprocess\nprint(subprocess.Popen(['sleep', '300']).pid, flush=True)\ntime.sleep(300)"
+    then = (
+        "import subprocess\n"
+        "print(subprocess.Popen(['sleep', '300']).pid, flush=True)\n"
+        "time.sleep(300)"
+    )
     process = run_rank(tmp_path, then)
     assert process.stdout is not None
     loader = int(process.stdout.readline())
@@ -99,10 +104,8 @@ def test_how_a_block_ended_is_reported(monkeypatch, error, expected) -> None:
     heartbeat = Heartbeat()
     monkeypatch.setattr(heartbeat, "done", lambda: reports.append(("done", "")))
     monkeypatch.setattr(heartbeat, "failed", lambda line: reports.append(("failed", line)))
-    try:
-        with heartbeat:
-            if error is not None:
-                raise error
-    except BaseException as raised:
-        assert raised is error  # noqa: PT017 - KeyboardInterrupt is among them
+    expectation = nullcontext() if error is None else pytest.raises(type(error))
+    with expectation, heartbeat:
+        if error is not None:
+            raise error
     assert reports == [expected]

@@ -1,4 +1,6 @@
-"""Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who writes what."""
+"""Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who
+writes what.
+"""
 
 import json
 import os
@@ -23,7 +25,8 @@ from tests.support.runs import rows
 
 SCRIPTS = REPOSITORY / "scripts"
 RECIPE = """
-model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, cpu_fused: "off", sync_bn: true}}
+model:
+  {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, cpu_fused: off, sync_bn: true}}
 data:
   format: yolo
   root: {root}
@@ -40,7 +43,8 @@ evaluate: {{per_batch_size: 2}}
 """
 CLASSIFIER = """
 model: {{architecture: cspdarknet53, width: 0.05, depth: 0.1, cpu_fused: "off"}}
-data: {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop, num_workers: 1}}
+data:
+  {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop, num_workers: 1}}
 optimizer: {{lr: 0.01, scale_lr: true}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 2, global_batch: 16}}
 """
@@ -48,7 +52,8 @@ LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value,
 OF_GRADIENTS = (
     1e-2  # the same; in the first layers they magnify a pooled maximum that rounding has moved
 )
-SMALL = 2e-3  # or of this: what starts at 0 has moved by less than the rounding of the gradients of deep layers
+# or of this: what starts at 0 has moved by less than the rounding of the gradients of deep layers
+SMALL = 2e-3
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "AR1", "AR10", "AR100")
 
 

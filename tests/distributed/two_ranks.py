@@ -1,4 +1,6 @@
-"""What two workers of msrun compute for test_collectives.py: python -m tests.distributed.two_ranks <folder>."""
+"""What two workers of msrun compute for test_collectives.py: python -m tests.distributed.two_ranks
+<folder>.
+"""
 
 import sys
 from pathlib import Path
@@ -35,7 +37,9 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def norm_results(norm: nn.Cell, x: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """Return output, gradients (of a step: to be averaged over the devices) and running statistics."""
+    """Return output, gradients (of a step: to be averaged over the devices) and running
+    statistics.
+    """
     rng = np.random.default_rng(1)
     norm.gamma.set_data(Tensor(rng.uniform(0.5, 1.5, SHAPE[1]).astype(np.float32)))
     norm.beta.set_data(Tensor(rng.uniform(-1, 1, SHAPE[1]).astype(np.float32)))

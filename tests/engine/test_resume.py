@@ -1,4 +1,6 @@
-"""A training that ends inside an epoch goes on as if nothing had been: rows, metrics, epoch lines and weights."""
+"""A training that ends inside an epoch goes on as if nothing had been: rows, metrics, epoch lines
+and weights.
+"""
 
 import logging
 from dataclasses import replace
@@ -71,7 +73,9 @@ def epoch_lines(messages: list[str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("cut", [7, 9, 13])
 def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
-    """Three epochs of 4 steps of 2 micro-batches (one left over), a checkpoint every 3 steps; step 5 is not finite."""
+    """Three epochs of 4 steps of 2 micro-batches (one left over), a checkpoint every 3 steps; step
+    5 is not finite.
+    """
     caplog.set_level(logging.INFO, logger="mindyolo_v4")
     options = {"steps_per_epoch": 9, "spoiled": (9,)}
     settings = config(**SETTINGS, checkpoint_steps=3, val_interval=2, log_interval=1)

@@ -60,7 +60,8 @@ def test_real_detection_is_quiet_and_does_not_fail():
         "from mindyolo_v4 import environment\n"
         "environment.prepare()\n"
         "from mindyolo_v4.runtime import device as runtime\n"
-        "print(runtime.choose_device('auto') in ('CPU', 'GPU', 'Ascend'), runtime.choose_device('CPU'))"
+        "choose = runtime.choose_device\n"
+        "print(choose('auto') in ('CPU', 'GPU', 'Ascend'), choose('CPU'))"
     )
     variables = {name: value for name, value in os.environ.items() if name != "GLOG_v"}
     done = subprocess.run(

@@ -12,7 +12,6 @@ import pytest
 
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime import run_folder
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
 
@@ -100,18 +99,22 @@ def test_a_dead_owner_is_replaced(tmp_path, ended):
 
 def test_an_owner_on_another_host_is_respected(tmp_path):
     write_owner(tmp_path, 7, "far.example")
-    with pytest.raises(UserError, match=r"process 7 on host far\.example.*delete this file"):
-        with locked(tmp_path, RUNTIME):
-            pytest.fail("taken")
+    with (
+        pytest.raises(UserError, match=r"process 7 on host far\.example.*delete this file"),
+        locked(tmp_path, RUNTIME),
+    ):
+        pytest.fail("taken")
     assert "far.example" in (tmp_path / "run.lock").read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{half", '{"pid": 7, "host": "h"}'])
 def test_a_file_that_names_no_owner_is_to_be_deleted(tmp_path, text):
     (tmp_path / "run.lock").write_text(text)
-    with pytest.raises(UserError, match=r"run\.lock: is damaged; delete it"):
-        with locked(tmp_path, RUNTIME):
-            pytest.fail("taken")
+    with (
+        pytest.raises(UserError, match=r"run\.lock: is damaged; delete it"),
+        locked(tmp_path, RUNTIME),
+    ):
+        pytest.fail("taken")
     assert (tmp_path / "run.lock").read_text() == text
 
 
@@ -166,10 +169,8 @@ def test_other_ranks_take_nothing(tmp_path):
     with locked(tmp_path, replace(RUNTIME, ranks=Others(1, 2))) as notes:
         assert notes == []
         assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match="rank 0 could not take it"):
-        with locked(tmp_path, replace(RUNTIME, ranks=Refused(1, 2))):
-            pytest.fail("taken")
-
-
-def test_runs_lie_below_the_working_folder():
-    assert run_folder.RUNS == Path("runs")
+    with (
+        pytest.raises(UserError, match="rank 0 could not take it"),
+        locked(tmp_path, replace(RUNTIME, ranks=Refused(1, 2))),
+    ):
+        pytest.fail("taken")

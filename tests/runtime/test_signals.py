@@ -24,7 +24,9 @@ SETTINGS = {"epochs": 3, "accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scal
 
 
 class Told(Task):
-    """A task that is told to stop while a micro-batch is made, or before a batch of a validation."""
+    """A task that is told to stop while a micro-batch is made, or before a batch of a
+    validation.
+    """
 
     def __init__(
         self, number: int, at: int | None = None, in_validation: int | None = None, **options
@@ -126,7 +128,8 @@ if mode == "early":
     time.sleep(60)
 with stop.deferred(Ranks()):
     network = ms.nn.Dense(3, 4)
-    network(ms.Tensor(np.ones((2, 3), np.float32))).asnumpy()  # MindSpore sets its own handler of SIGINT
+    # MindSpore sets its own handler of SIGINT here.
+    network(ms.Tensor(np.ones((2, 3), np.float32))).asnumpy()
     if mode == "own":
         os.kill(os.getpid(), signal.SIGTERM)
     print("ready", flush=True)
@@ -138,7 +141,9 @@ with stop.deferred(Ranks()):
 
 
 def ended(mode: str, *signals: int) -> tuple[int, list[str], str]:
-    """Send signals to a process, each after a line that it prints; return its status, lines and errors."""
+    """Send signals to a process, each after a line that it prints; return its status, lines and
+    errors.
+    """
     lines = []
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, mode],
@@ -178,7 +183,9 @@ def test_a_loader_process_dies_of_sigterm_and_not_of_ctrl_c():
 
 
 def test_devices_agree_about_once_a_second_at_the_same_boundary(monkeypatch):
-    """Boundaries 0.1 s apart: they ask at the first one, then every 10; the signal of the other device counts."""
+    """Boundaries 0.1 s apart: they ask at the first one, then every 10; the signal of the other
+    device counts.
+    """
     now, asked = [0.0], []
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
 
