@@ -231,7 +231,7 @@ def test_python_of_the_classification_page(
     (block,) = fenced_blocks(REPOSITORY / "docs/classification.md", "python")
     names = run_python_block(world, block, "classification_block")
     assert "picture.jpg" in capsys.readouterr().out
-    assert len(names["seen"]["top5"]) == len(names["card"].class_names) == 3
+    assert len(names["prediction"]["top5"]) == len(names["card"].class_names) == 3
 
 
 @pytest.mark.slow
