@@ -19,6 +19,8 @@ from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.class_folders import SYNSETS, write_imagenet
 from tests.support.runs import command, rows
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 model: {{architecture: cspdarknet53, width: 0.1, depth: 0.1, bn_momentum: 0.7}}
 data:

@@ -21,6 +21,8 @@ from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.runs import command, rows
 
+pytestmark = pytest.mark.slow
+
 TINY_RECIPE = """
 model: {{width: 0.1, depth: 0.1, objectness_prior: 0.3}}
 data:

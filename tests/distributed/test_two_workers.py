@@ -23,6 +23,8 @@ from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
 from tests.support.class_folders import write_imagenet
 from tests.support.runs import rows
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = REPOSITORY / "scripts"
 RECIPE = """
 model:

@@ -207,6 +207,7 @@ def test_accumulation_longer_than_an_epoch(tmp_path):
         fit(Task().parts(), config(accumulate=5), RUNTIME, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_validation_changes_nothing_in_the_training(tmp_path, accumulate):
     """The averages go in and out of parameters that several compiled graphs share: all must see the

@@ -18,6 +18,8 @@ from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {
     "accumulate": 2,

@@ -218,6 +218,7 @@ def random_maps(case, rng, images=3):
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ciou", "diou", "giou", "iou"])
 def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_oracle):
     config = LossConfig(

@@ -42,6 +42,7 @@ sys.exit(run_command(main))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "stands"), [(-200, range(4, 5)), (3000, range(8, 160, 4))])
 def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
     """With less room than a checkpoint needs the second one fails; with more, tables grow until

@@ -19,6 +19,8 @@ from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {"epochs": 3, "accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic"}
 
