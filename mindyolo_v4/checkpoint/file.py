@@ -71,11 +71,19 @@ class Checkpoint:
             raise UserError(path, "no such file")
         try:
             file = MindSporeFile.open(path)
-            text = file.text(CARD)
         except FormatError as error:
             if identify(path).kind in ("mindspore", "mindyolo_v4", "unknown"):
                 raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
             raise _foreign_file(path) from error
+        return cls.of_file(path, file)
+
+    @classmethod
+    def of_file(cls, path: Path, file: MindSporeFile) -> "Checkpoint":
+        """Read the card of a file that is open. Raises UserError as `open` does."""
+        try:
+            text = file.text(CARD)
+        except FormatError as error:
+            raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
         if text is None:
             raise _foreign_file(path)
         tree = parse_card(path, text)

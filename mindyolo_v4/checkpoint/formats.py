@@ -61,8 +61,9 @@ class Identity:
     path: Path
     kind: str  # a key of DESCRIPTIONS
     description: str
-    family: Family | None = None  # None: ours, or nobody's that is known
-    holds_card: bool = False
+    family: Family | None  # None: ours, or nobody's that is known
+    file: MindSporeFile | None  # opened, where it is one
+    holds_card: bool
 
     @property
     def convert_command(self) -> str | None:
@@ -82,14 +83,16 @@ class Identity:
 def identify(path: str | Path) -> Identity:
     """Return what the file at `path` is."""
     path = Path(path)
-    with path.open("rb") as file:
-        head = file.read(512)
+    with path.open("rb") as start:
+        head = start.read(512)
     kind = _kind_of_head(head)
+    file = None
     names: Iterable[str] = ()
     holds_card = False
     try:
         if kind is None:
-            names = MindSporeFile.open(path).index
+            file = MindSporeFile.open(path)
+            names = file.index
             holds_card = CARD in names
             kind = "mindyolo_v4" if holds_card else "mindspore"
         elif kind == "safetensors":
@@ -104,7 +107,7 @@ def identify(path: str | Path) -> Identity:
     description = family.description if family else DESCRIPTIONS[kind]
     if kind == "mindspore" and not _OWN_TELLTALES.isdisjoint(names):
         description = WITHOUT_CARD
-    return Identity(path, kind, description, family, holds_card)
+    return Identity(path, kind, description, family, file, holds_card)
 
 
 def safetensors_header(path: str | Path) -> dict[str, Any]:

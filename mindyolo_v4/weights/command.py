@@ -4,10 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
+from mindyolo_v4.weights.files import (
+    Converted,
+    Own,
+    note,
+    open_checkpoint,
+    read_own,
+    recognise,
+    write_own,
+)
 from mindyolo_v4.weights.topology import parameter_shapes
 
 ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
@@ -17,11 +25,16 @@ ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
 class Request:
     """What the user asked for."""
 
-    source: Path
+    what: Identity
     target: Path
     architecture: str | None
     names: tuple[str, ...] | None
     partial: int | None  # darknet: the file holds the sections below this one alone
+
+    @property
+    def source(self) -> Path:
+        """The file to read."""
+        return self.what.path
 
 
 def convert(
@@ -37,9 +50,9 @@ def convert(
         UserError: a mistake of the user; no output file is left.
     """
     request = parse_request(argv, module, description)
-    if recognise(request.source) == "mindyolo_v4":
+    if request.what.kind == "mindyolo_v4":
         refuse_options(request, "a checkpoint of ours says it itself")
-        written = to_theirs(request, read_own(Checkpoint.open(request.source)))
+        written = to_theirs(request, read_own(open_checkpoint(request.what)))
         print(f"{request.source} -> {', '.join(str(path) for path in written)}")
         return 0
     require_suffix(request.target, ".ckpt", "a checkpoint of ours")
@@ -80,7 +93,8 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
         raise UserError(target, "cannot be written", "no such folder")
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read")
-    return Request(source, target, options.arch, _read_names(options.names), options.partial)
+    names = _read_names(options.names)
+    return Request(recognise(source), target, options.arch, names, options.partial)
 
 
 def refuse_options(request: Request, reason: str) -> None:

@@ -33,7 +33,7 @@ INPUT = {  # of the released cfg files
 
 def to_ours(request: Request) -> Converted:
     """Convert a .weights file, whole or (where name or `--partial` says so) its first sections."""
-    file = open_weights(request.source)
+    file = open_weights(request.what)
     section = request.partial if request.partial is not None else file.section_in_name
     cfg = read_cfg(file.cfg) if file.cfg.is_file() else None
     origin = {"header": file.header.numbers, "header_bytes": file.header.size}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card
-from mindyolo_v4.checkpoint.formats import identify
+from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork
 from mindyolo_v4.weights.topology import Layer, floats_of
@@ -110,9 +110,9 @@ class WeightsFile:
         return border, False
 
 
-def open_weights(path: Path) -> WeightsFile:
+def open_weights(what: Identity) -> WeightsFile:
     """Read a darknet file's header. Raises UserError for other files."""
-    what = identify(path)
+    path = what.path
     if what.kind != "darknet":
         raise UserError(path, "no darknet .weights file", what.description)
     size = path.stat().st_size

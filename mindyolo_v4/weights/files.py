@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
-from mindyolo_v4.checkpoint.formats import identify, safetensors_header
+from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_header
 from mindyolo_v4.checkpoint.index import FormatError, MindSporeFile
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
@@ -48,13 +48,13 @@ class Converted:
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
 
 
-def recognise(path: Path) -> str:
-    """Return the kind of a file of weights. Raises UserError for any other file."""
+def recognise(path: Path) -> Identity:
+    """Return what a file of weights is. Raises UserError for any other file."""
     what = identify(path)
     if what.kind in ("empty", "html", "text", "unknown"):
         got = f"{what.description}, {path.stat().st_size} bytes"
         raise UserError(path, cut_checkpoint(path) or "holds no weights", got)
-    return what.kind
+    return what
 
 
 def cut_checkpoint(path: Path) -> str | None:
@@ -68,15 +68,16 @@ def cut_checkpoint(path: Path) -> str | None:
     return None
 
 
-def read_mindspore(path: Path) -> dict[str, NDArray]:
+def read_mindspore(what: Identity) -> dict[str, NDArray]:
     """Return a MindSpore checkpoint's tensors as views of the file. Raises UserError."""
     try:
-        file = MindSporeFile.open(path)
+        file = what.file or MindSporeFile.open(what.path)  # which says why it is none
         file.verify()
         return file.tensors()
     except FormatError as error:
-        got = f"{path.stat().st_size} bytes, {identify(path).description}"
-        raise UserError(path, f"cannot be read as a MindSpore checkpoint: {error}", got) from error
+        problem = f"cannot be read as a MindSpore checkpoint: {error}"
+        got = f"{what.path.stat().st_size} bytes, {what.description}"
+        raise UserError(what.path, problem, got) from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
@@ -109,6 +110,11 @@ def _damage(path: Path) -> str | None:
     with path.open("rb") as file:
         expected = 8 + int.from_bytes(file.read(8), "little") + end
     return f"is cut short: {size} bytes, expected {expected}" if size < expected else None
+
+
+def open_checkpoint(what: Identity) -> Checkpoint:
+    """Return a checkpoint of ours. Raises UserError where its card is damaged."""
+    return Checkpoint.of_file(what.path, what.file) if what.file else Checkpoint.open(what.path)
 
 
 def read_own(checkpoint: Checkpoint) -> Own:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
-from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import WITHOUT_CARD, Identity, identify
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
@@ -22,6 +21,7 @@ from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
 from mindyolo_v4.weights.files import (
     cut_checkpoint,
     model_tensors,
+    open_checkpoint,
     read_mindspore,
     read_own,
     read_safetensors,
@@ -82,12 +82,12 @@ def _details(what: Identity) -> dict[str, Any]:
     """Return the keys of `inspect` that need more than the file's beginning or index."""
     path, kind = what.path, what.kind
     if kind == "darknet":
-        return _darknet(path)
+        return _darknet(what)
     if kind == "mindyolo_v4":
-        own = read_own(Checkpoint.open(path))
+        own = read_own(open_checkpoint(what))
         return _described(own.card, own.tensors)
     if kind == "mindspore" and what.family is not None:
-        return _named(path, read_mindspore(path), what)
+        return _named(path, read_mindspore(what), what)
     if kind == "safetensors" and what.family is None:
         tensors, metadata = read_safetensors(path)
         if CARD not in metadata:
@@ -102,8 +102,8 @@ def _details(what: Identity) -> dict[str, Any]:
     return {}
 
 
-def _darknet(path: Path) -> dict[str, Any]:
-    file = open_weights(path)
+def _darknet(what: Identity) -> dict[str, Any]:
+    file = open_weights(what)
     if file.cfg.is_file():
         network = read_cfg(file.cfg)
     else:

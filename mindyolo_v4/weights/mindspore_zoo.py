@@ -78,7 +78,7 @@ DETECTOR = replace(
 
 def to_ours(request: Request) -> Converted:
     """Convert a checkpoint of the zoo, whatever wrapper its names begin with."""
-    tensors = read_mindspore(request.source)
+    tensors = read_mindspore(request.what)
     return from_scheme(request, tensors, scheme_of(tensors))
 
 

@@ -80,7 +80,7 @@ SCHEME = Scheme(
 
 def to_ours(request: Request) -> Converted:
     """Convert a checkpoint of mindyolo, the averaged weights where it has both."""
-    tensors = read_mindspore(request.source)
+    tensors = read_mindspore(request.what)
     averaged = [name for name in tensors if name.startswith("ema.")]
     tensors |= {name.removeprefix("ema."): tensors[name] for name in averaged}
     scheme = scheme_of(tensors)

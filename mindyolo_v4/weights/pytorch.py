@@ -9,7 +9,6 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import Request, convert
 from mindyolo_v4.weights.files import Converted, Own, output_file, read_safetensors
@@ -22,7 +21,7 @@ _COUNTER = "num_batches_tracked"
 
 def to_ours(request: Request) -> Converted:
     """Convert a .pth or .safetensors file; the names of its tensors tell whose it is."""
-    path, what = request.source, identify(request.source)
+    path, what = request.source, request.what
     if what.kind not in ("pytorch", "safetensors"):
         raise UserError(path, "no PyTorch file", what.description, ".pth, .pt or .safetensors")
     # First of all: reading says what is damaged or would run code.

@@ -8,17 +8,16 @@ import numpy as np
 import safetensors.numpy
 
 from mindyolo_v4.checkpoint.card import build_card, parse_card
-from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.formats import identify
+from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import parse_request, refuse_options, require_suffix
 from mindyolo_v4.weights.files import (
     check_finite,
     model_tensors,
+    open_checkpoint,
     output_file,
     read_safetensors,
-    recognise,
     write_checkpoint,
 )
 
@@ -27,23 +26,23 @@ def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
     request = parse_request(argv, "safetensors", __doc__)
     refuse_options(request, "the card says it")
-    kind = recognise(request.source)
-    if kind == "mindyolo_v4":
-        _to_safetensors(request.source, request.target)
-    elif kind == "safetensors":
-        _to_checkpoint(request.source, request.target)
+    what = request.what
+    if what.kind == "mindyolo_v4":
+        _to_safetensors(what, request.target)
+    elif what.kind == "safetensors":
+        _to_checkpoint(what, request.target)
     else:
         problem = "neither a checkpoint of ours nor a safetensors file"
-        raise UserError(request.source, problem, identify(request.source).description)
+        raise UserError(what.path, problem, what.description)
     print(f"{request.source} -> {request.target}")
     return 0
 
 
-def _to_safetensors(source: Path, target: Path) -> None:
+def _to_safetensors(what: Identity, target: Path) -> None:
     require_suffix(target, ".safetensors")
-    checkpoint = Checkpoint.open(source)
+    checkpoint = open_checkpoint(what)
     tensors = checkpoint.tensors()
-    check_finite(source, model_tensors(tensors))
+    check_finite(what.path, model_tensors(tensors))
     # Not ascontiguousarray: it gives a single number an axis.
     values = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     metadata = {CARD: json.dumps(checkpoint.tree), "format": "np"}
@@ -51,12 +50,13 @@ def _to_safetensors(source: Path, target: Path) -> None:
         safetensors.numpy.save_file(values, unfinished, metadata)
 
 
-def _to_checkpoint(source: Path, target: Path) -> None:
+def _to_checkpoint(what: Identity, target: Path) -> None:
+    source = what.path
     require_suffix(target, ".ckpt", "a checkpoint of ours")
     tensors, metadata = read_safetensors(source)
     if CARD not in metadata:
         hint = "others' files: python -m convert.pytorch"
-        raise UserError(source, "holds no card of ours", identify(source).description, hint)
+        raise UserError(source, "holds no card of ours", what.description, hint)
     card = parse_card(source, metadata[CARD])
     build_card(source, card)  # raises where it is damaged
     check_finite(source, model_tensors(tensors))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.data.images import ImageReadError, read_image, scale_image
 from mindyolo_v4.errors import UserError
@@ -98,7 +99,7 @@ def run_opencv(
     for path in (cfg, weights):
         if not path.is_file():
             raise UserError(path, "no such file")
-    described, file = read_cfg(cfg), open_weights(weights)
+    described, file = read_cfg(cfg), open_weights(identify(weights))
     model, classes = described.model, len(card.class_names)
     if parameter_shapes(model, described.classes) != parameter_shapes(card.model, classes):
         theirs = f"{model.architecture}, {described.classes} classes, width {model.width:g}"
