@@ -18,9 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mindyolo_v4 import environment  # noqa: F401  before MindSpore and OpenCV
-
-# isort: split
 import cv2
 import mindspore.dataset as ds
 import numpy as np

@@ -12,8 +12,15 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from benchmarks.common.measure import compare, in_turns, option_words, parser, run_json, run_module
-from benchmarks.common.report import figure
+from benchmarks.common.measure import (
+    compare,
+    in_turns,
+    make_parser,
+    option_words,
+    run_json,
+    run_module,
+)
+from benchmarks.common.report import pairs_figure
 from benchmarks.peers.environments import peer_python
 
 BOUND = 1.1
@@ -24,7 +31,7 @@ LAYOUTS = ("nchw", "channels_last")
 
 def main() -> int:
     """Measure every size; return 1 where the bound is missed."""
-    options = parser(
+    options = make_parser(
         "benchmarks.classifier_step", __doc__, img_size=(224,), batch=8, pairs=3, steps=8
     ).parse_args()
     python = peer_python("torch")
@@ -53,7 +60,7 @@ def main() -> int:
         }
         sides |= {side: lambda side=side: torch(side) for side in LAYOUTS}
         print(f"{size} px, seconds per step:", flush=True)
-        taken = in_turns(sides, options.pairs)
+        values = in_turns(sides, options.pairs)
         counts = {run["parameters"] for measured in runs.values() for run in measured}
         if len(counts) != 1:
             raise SystemExit(f"not the same network: {sorted(counts)} parameters")
@@ -65,10 +72,10 @@ def main() -> int:
             print(f"{size} px, {side}: {', '.join(shown)}")
         compile_s = statistics.median(run["compile_s"] for run in runs["ours"])
         print(f"{size} px: our compilation {compile_s:.3g} s; {runs['ours'][0]['cpu_fused']}")
-        best = min(LAYOUTS, key=lambda side: statistics.median(taken[side]))
+        best = min(LAYOUTS, key=lambda side: statistics.median(values[side]))
         print(f"{size} px: the peer is PyTorch {runs[best][0]['version']}, {best}")
-        found = compare(taken["ours"], taken[best])
-        kept &= figure(f"classifier_step_{size}", found.ours, BOUND, found.peer, ratio=found.ratio)
+        compared = compare(values["ours"], values[best])
+        kept &= pairs_figure(f"classifier_step_{size}", compared, BOUND)
     return 0 if kept else 1
 
 

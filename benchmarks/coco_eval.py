@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common.measure import compare, in_turns, parser, run_json
+from benchmarks.common.measure import compare, in_turns, make_parser, run_json
 from benchmarks.common.report import figure
 from benchmarks.peers.environments import peer_python
 from mindyolo_v4.data.records import Dataset, ImageRecord
@@ -31,14 +31,14 @@ DETECTIONS_PER_IMAGE = 100
 
 def main() -> int:
     """Measure; return 1 where a bound is missed."""
-    made = parser("benchmarks.coco_eval", __doc__, pairs=3)
-    made.add_argument("--images", type=int, default=IMAGES)
-    made.add_argument(
+    parser = make_parser("benchmarks.coco_eval", __doc__, pairs=3)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument(
         "--evaluator",
         choices=("auto", "pycocotools"),
         help="measure in this process and print JSON",
     )
-    options = made.parse_args()
+    options = parser.parse_args()
     if options.evaluator:
         print(json.dumps(timed(options.evaluator, options.images)))
         return 0
@@ -55,15 +55,15 @@ def main() -> int:
             "--images",
             options.images,
         ]
-        found = run_json(command)
-        numbers[evaluator] = found["numbers"]
-        return found["seconds"]
+        result = run_json(command)
+        numbers[evaluator] = result["numbers"]
+        return result["seconds"]
 
-    taken = in_turns(
+    values = in_turns(
         {"ours": lambda: run("auto"), "pycocotools": lambda: run("pycocotools")}, options.pairs
     )
-    found = compare(taken["ours"], taken["pycocotools"])
-    kept = figure("coco_eval", found.ours, BOUND, found.peer, ratio=found.ratio)
+    compared = compare(values["ours"], values["pycocotools"])
+    kept = figure("coco_eval", compared.ours, BOUND, compared.peer, ratio=compared.ratio)
     worst = float(np.max(np.abs(np.array(numbers["auto"]) - np.array(numbers["pycocotools"]))))
     return 0 if figure("coco_eval_difference", worst, DIFFERENCE_BOUND) and kept else 1
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common.networks import Networks, parser
+from benchmarks.common.networks import Networks, make_parser
 from benchmarks.common.report import figure
 
 MINDYOLO_S = 67.0
@@ -19,8 +19,8 @@ BOUND = 0.2
 
 def main() -> int:
     """Measure every size; return 1 where a bound is missed or the losses differ."""
-    made = parser("benchmarks.compile", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
-    options = made.parse_args()
+    parser = make_parser("benchmarks.compile", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
+    options = parser.parse_args()
     kept = True
     with tempfile.TemporaryDirectory() as folder:
         for size in options.img_size:

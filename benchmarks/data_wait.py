@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common.measure import add_data_dir, data_folder, parser, run_module
+from benchmarks.common.measure import add_data_dir, data_folder, make_parser, run_module
 from benchmarks.common.report import figure
 
 BOUND = 0.05
@@ -20,9 +20,11 @@ TRAINING_IMAGES = 205
 
 def main() -> int:
     """Measure; return 1 where the bound is missed."""
-    made = parser("benchmarks.data_wait", __doc__, img_size=(416,), batch=8, pairs=3, steps=0)
-    add_data_dir(made, "datasets/bccd")
-    options = made.parse_args()
+    parser = make_parser(
+        "benchmarks.data_wait", __doc__, img_size=(416,), batch=8, pairs=3, steps=0
+    )
+    add_data_dir(parser, "datasets/bccd")
+    options = parser.parse_args()
     data_dir = data_folder(options)
     kept = True
     for size in options.img_size:
@@ -37,11 +39,11 @@ def main() -> int:
 def wait_share(data_dir: Path, overrides: dict[str, object]) -> float:
     """Train once and return the share."""
     with tempfile.TemporaryDirectory() as folder:
-        found = run_module(
+        result = run_module(
             "common.loop", "bccd", folder=folder, data_dir=data_dir, overrides=json.dumps(overrides)
         )
-    work = found["work_s"][1:]
-    wait = found["wait_s"][1 : 1 + len(work)]
+    work = result["work_s"][1:]
+    wait = result["wait_s"][1 : 1 + len(work)]
     return sum(wait) / (sum(wait) + sum(work))
 
 

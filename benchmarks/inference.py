@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common.measure import compare, in_turns
-from benchmarks.common.networks import Networks, parser
-from benchmarks.common.report import figure
+from benchmarks.common.networks import Networks, make_parser
+from benchmarks.common.report import pairs_figure
 from benchmarks.peers.environments import peer_python
 
 BOUND = 1.05
@@ -19,9 +19,11 @@ BOUND = 1.05
 
 def main() -> int:
     """Measure every size; return 1 where the bound is missed."""
-    made = parser("benchmarks.inference", __doc__, img_size=(608, 416), batch=1, pairs=5, steps=15)
-    made.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
-    options = made.parse_args()
+    parser = make_parser(
+        "benchmarks.inference", __doc__, img_size=(608, 416), batch=1, pairs=5, steps=15
+    )
+    parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
+    options = parser.parse_args()
     python = peer_python("torch")
     kept = True
     flags = ("--layout", "channels_last")
@@ -29,7 +31,7 @@ def main() -> int:
         for size in options.img_size:
             networks = Networks.on_batch(Path(folder), size, options.batch, options)
             print(f"{size} px, seconds per input:", flush=True)
-            taken = in_turns(
+            values = in_turns(
                 {
                     "ours": lambda networks=networks: networks.ours("infer")["step_s"],
                     "torch": lambda networks=networks: networks.torch(python, "infer", *flags)[
@@ -38,8 +40,8 @@ def main() -> int:
                 },
                 options.pairs,
             )
-            found = compare(taken["ours"], taken["torch"])
-            kept &= figure(f"inference_{size}", found.ours, BOUND, found.peer, ratio=found.ratio)
+            compared = compare(values["ours"], values["torch"])
+            kept &= pairs_figure(f"inference_{size}", compared, BOUND)
             if not options.no_compile:
                 compiled = networks.torch(python, "infer", *flags, "--compile")
                 print(f"{size} px: torch.compile {compiled['step_s']:.4g} s")

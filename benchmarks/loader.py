@@ -23,12 +23,12 @@ from benchmarks.common.measure import (
     compare,
     data_folder,
     in_turns,
+    make_parser,
     option_words,
-    parser,
     run_json,
     run_module,
 )
-from benchmarks.common.report import figure
+from benchmarks.common.report import pairs_figure
 from benchmarks.peers.environments import peer_folder, peer_python
 
 BOUND = 1.1
@@ -46,9 +46,9 @@ STRENGTHS = {
 
 def main() -> int:
     """Measure every size; return 1 where a bound is missed."""
-    made = parser("benchmarks.loader", __doc__, img_size=(608,), batch=16, pairs=3, steps=3)
-    add_data_dir(made, "datasets/coco128")
-    options = made.parse_args()
+    parser = make_parser("benchmarks.loader", __doc__, img_size=(608,), batch=16, pairs=3, steps=3)
+    add_data_dir(parser, "datasets/coco128")
+    options = parser.parse_args()
     data_dir = data_folder(options)
     python = peer_python("ultralytics")
     kept = True
@@ -60,7 +60,7 @@ def main() -> int:
             "data_dir": data_dir,
         }
         print(f"{size} px, images per core second:", flush=True)
-        taken = in_turns(
+        values = in_turns(
             {
                 "ours": lambda common=common: our_rate("plain", common),
                 "ultralytics": lambda common=common: peer_rate(python, common),
@@ -68,28 +68,24 @@ def main() -> int:
             },
             options.pairs,
         )
-        found = compare(taken["ours"], taken["ultralytics"])
-        kept &= figure(
-            f"loader_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True
-        )
-        found = compare(taken["workers"], taken["ours"])
+        compared = compare(values["ours"], values["ultralytics"])
+        kept &= pairs_figure(f"loader_{size}", compared, BOUND, at_least=True)
+        compared = compare(values["workers"], values["ours"])
         name = f"loader_{size}_workers"
-        kept &= figure(
-            name, found.ours, WORKERS_BOUND, found.peer, ratio=found.ratio, at_least=True
-        )
+        kept &= pairs_figure(name, compared, WORKERS_BOUND, at_least=True)
     return 0 if kept else 1
 
 
 def our_rate(mode: str, common: dict[str, object]) -> float:
     """Measure the plain loop, or MindData's processes, in images per core second."""
-    found = run_module("common.loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
-    print(f"  {mode}: {found['images_per_second']:.4g} images per second and process", flush=True)
+    result = run_module("common.loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
+    print(f"  {mode}: {result['images_per_second']:.4g} images per second and process", flush=True)
     print(
-        f"  {mode}: {found['decodes']:.2f} decodes per sample, "
-        f"peak memory of a process {found['peak_gb']:.3g} GB",
+        f"  {mode}: {result['decodes']:.2f} decodes per sample, "
+        f"peak memory of a process {result['peak_gb']:.3g} GB",
         flush=True,
     )
-    return found["images_per_core_second"]
+    return result["images_per_core_second"]
 
 
 def peer_rate(python: Path, common: dict[str, object]) -> float:
@@ -99,9 +95,9 @@ def peer_rate(python: Path, common: dict[str, object]) -> float:
         options = {name: value for name, value in common.items() if name != "batch"}
         options |= {"strengths": json.dumps(STRENGTHS), "scratch": folder}
         command = [python, "-m", "benchmarks.peers.loader_ultralytics", *option_words(options)]
-        found = run_json(command, variables)
-    print(f"  ultralytics: {found['images_per_second']:.4g} images per second", flush=True)
-    return found["images_per_core_second"]
+        result = run_json(command, variables)
+    print(f"  ultralytics: {result['images_per_second']:.4g} images per second", flush=True)
+    return result["images_per_core_second"]
 
 
 if __name__ == "__main__":

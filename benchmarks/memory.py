@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common.measure import run_module
-from benchmarks.common.networks import Networks, parser
+from benchmarks.common.networks import Networks, make_parser
 from benchmarks.common.report import figure
 
 MINDYOLO_GB = 6.107
@@ -28,14 +28,14 @@ WORKERS = 2
 
 def main() -> int:
     """Measure the peaks, then the flatness at the first size; return 1 where a bound is missed."""
-    made = parser("benchmarks.memory", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
-    made.add_argument(
+    parser = make_parser("benchmarks.memory", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
+    parser.add_argument(
         "--flat_steps",
         type=int,
         default=600,
         help="steps of the long training; 0: leave it out (600)",
     )
-    options = made.parse_args()
+    options = parser.parse_args()
     kept = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,8 +65,8 @@ def long_training(folder: Path, img_size: int, options: argparse.Namespace) -> t
         "train.max_steps": options.flat_steps,
         "optimizer.lr": "0.00001",
     }
-    found = run_module("common.loop", "scenes", folder=folder, overrides=json.dumps(overrides))
-    steps = found["resident_gb"]
+    result = run_module("common.loop", "scenes", folder=folder, overrides=json.dumps(overrides))
+    steps = result["resident_gb"]
     window = min(WINDOW_STEPS, len(steps) // 3)
     warm_up = min(WARM_UP_STEPS, len(steps) // 3)
     return statistics.mean(steps[warm_up : warm_up + window]), statistics.mean(steps[-window:])

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common.measure import compare, in_turns, parser, run_json, run_module
-from benchmarks.common.report import figure
+from benchmarks.common.measure import compare, in_turns, make_parser, run_json, run_module
+from benchmarks.common.report import figure, pairs_figure
 from benchmarks.peers.environments import peer_python
 from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.config.evaluate import EvaluateConfig
@@ -38,14 +38,14 @@ LOGIT_SPREAD = 1.0
 
 def main() -> int:
     """Measure both cases; return 1 where a bound is missed."""
-    made = parser("benchmarks.nms", __doc__, pairs=3)
-    made.add_argument(
+    parser = make_parser("benchmarks.nms", __doc__, pairs=3)
+    parser.add_argument(
         "--case", type=int, choices=CASES, help="measure one case in this process and print JSON"
     )
-    made.add_argument(
+    parser.add_argument(
         "--candidates", type=Path, help="with --case: file to write its candidates to"
     )
-    options = made.parse_args()
+    options = parser.parse_args()
     if options.case:
         print(json.dumps(one_case(options.case, options.candidates)))
         return 0
@@ -64,25 +64,22 @@ def measure_case(case: int, bound_ms: float, python: Path, candidates: Path, pai
     whole: list[float] = []
 
     def ours() -> float:
-        found = run_module("nms", case=case, candidates=candidates)
-        whole.append(found["whole_ms"])
-        return found["suppression_ms"]
+        result = run_module("nms", case=case, candidates=candidates)
+        whole.append(result["whole_ms"])
+        return result["suppression_ms"]
 
     def peer() -> float:
         words = [candidates, SETTINGS.iou_thres]
-        found = run_json([python, "-m", "benchmarks.peers.torch_nms", *words])
-        print(f"  {found['what']}")
-        return found["median_ms"]
+        result = run_json([python, "-m", "benchmarks.peers.torch_nms", *words])
+        print(f"  {result['what']}")
+        return result["median_ms"]
 
     ours()  # writes the candidates
     print(f"{case} candidates, milliseconds of suppression:", flush=True)
-    taken = in_turns({"ours": ours, "peer": peer}, pairs)
+    values = in_turns({"ours": ours, "peer": peer}, pairs)
     kept = figure(f"nms_{case}_ms", statistics.median(whole), bound_ms)
-    found = compare(taken["ours"], taken["peer"])
-    return (
-        figure(f"nms_{case}_batched", found.ours, RATIO_BOUND, found.peer, ratio=found.ratio)
-        and kept
-    )
+    compared = compare(values["ours"], values["peer"])
+    return pairs_figure(f"nms_{case}_batched", compared, RATIO_BOUND) and kept
 
 
 def one_case(count: int, candidates: Path | None) -> dict[str, float]:
@@ -154,12 +151,12 @@ def plain_greedy(boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray) -
 
 def median_ms(call: Callable[[], object]) -> float:
     """Return the median milliseconds of CALLS calls after two."""
-    taken = []
+    values = []
     for _ in range(2 + CALLS):
         started = time.perf_counter()
         call()
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken[2:])
+        values.append((time.perf_counter() - started) * 1000)
+    return statistics.median(values[2:])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common.measure import run_module
-from benchmarks.common.networks import Networks, parser
+from benchmarks.common.networks import Networks, make_parser
 
 KINDS = {"stock": "off", "fused": "on"}  # model.cpu_fused
 MATRIX_SIDE = 2048
@@ -35,8 +35,8 @@ Operator = tuple[str, str, float, float]  # type, full name, calls per step, mil
 
 def main() -> int:
     """Profile both kinds at each size and print the report."""
-    made = parser("benchmarks.profile", __doc__, img_size=(416,), batch=2, steps=6)
-    options = made.parse_args()
+    parser = make_parser("benchmarks.profile", __doc__, img_size=(416,), batch=2, steps=6)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for size in options.img_size:
             networks = Networks.on_batch(Path(folder), size, options.batch, options)
@@ -62,12 +62,12 @@ def matrix_rate() -> float:
     """Return the GFLOP/s of numpy's product of two float32 matrices, the median of five."""
     first = np.random.default_rng(0).random((MATRIX_SIDE, MATRIX_SIDE), np.float32)
     second = first.T.copy()
-    taken = []
+    values = []
     for _ in range(6):
         started = time.perf_counter()
         first @ second
-        taken.append(time.perf_counter() - started)
-    return 2 * MATRIX_SIDE**3 / statistics.median(taken[1:]) / 1e9
+        values.append(time.perf_counter() - started)
+    return 2 * MATRIX_SIDE**3 / statistics.median(values[1:]) / 1e9
 
 
 def part_of(kind: str, name: str) -> str:

@@ -25,9 +25,9 @@ from benchmarks.common.measure import (
     compare,
     data_folder,
     in_turns,
-    parser,
+    make_parser,
 )
-from benchmarks.common.report import figure
+from benchmarks.common.report import pairs_figure
 
 BOUND = 0.85
 WORKERS = 2
@@ -35,9 +35,9 @@ WORKERS = 2
 
 def main() -> int:
     """Measure; return 1 where the bound is missed."""
-    made = parser("benchmarks.scaling", __doc__, img_size=(416,), batch=8, pairs=3, steps=24)
-    add_data_dir(made, "datasets/bccd")
-    options = made.parse_args()
+    parser = make_parser("benchmarks.scaling", __doc__, img_size=(416,), batch=8, pairs=3, steps=24)
+    add_data_dir(parser, "datasets/bccd")
+    options = parser.parse_args()
     kept = True
     data_dir = data_folder(options)
     cores = sorted(os.sched_getaffinity(0))
@@ -62,7 +62,7 @@ def main() -> int:
             options.steps,
         ]
         print(f"{size} px, images per second:", flush=True)
-        taken = in_turns(
+        values = in_turns(
             {
                 "two": lambda words=words: rate(launch(cores[:WORKERS]), words),
                 "one": lambda words=words: WORKERS * rate(alone(cores[0]), words),
@@ -70,15 +70,13 @@ def main() -> int:
             },
             options.pairs,
         )
-        allowed = compare(taken["apart"], taken["one"])
+        allowed = compare(values["apart"], values["one"])
         print(
             f"{WORKERS} unconnected trainings: {allowed.ours:.4g} images per second, "
             f"efficiency {allowed.ratio:.3f}"
         )
-        found = compare(taken["two"], taken["one"])
-        kept &= figure(
-            f"scaling_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True
-        )
+        compared = compare(values["two"], values["one"])
+        kept &= pairs_figure(f"scaling_{size}", compared, BOUND, at_least=True)
     return 0 if kept else 1
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.common.measure import REPOSITORY, parser
+from benchmarks.common.measure import REPOSITORY, make_parser
 from benchmarks.common.report import figure
 
 BOUND_S = 0.5
@@ -20,7 +20,7 @@ COMMANDS = {  # figure -> arguments of train.py, exit status
 
 def main() -> int:
     """Measure both; return 1 where the bound is missed."""
-    options = parser("benchmarks.startup", __doc__, pairs=7).parse_args()
+    options = make_parser("benchmarks.startup", __doc__, pairs=7).parse_args()
     kept = True
     for name, (arguments, status) in COMMANDS.items():
         taken = [seconds(arguments, status) for _ in range(options.pairs)]

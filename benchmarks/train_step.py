@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common.measure import compare, in_turns
-from benchmarks.common.networks import LAYOUTS, Networks, parser
-from benchmarks.common.report import figure
+from benchmarks.common.networks import LAYOUTS, Networks, make_parser
+from benchmarks.common.report import pairs_figure
 from benchmarks.peers.environments import peer_python
 
 BOUNDS = {"stock": 1.2, "fused": 1.0}
@@ -25,9 +25,11 @@ FUSED = {"stock": "off", "fused": "on"}  # model.cpu_fused
 
 def main() -> int:
     """Measure every size; return 1 where a bound is missed."""
-    made = parser("benchmarks.train_step", __doc__, img_size=(416, 320), batch=2, pairs=3, steps=6)
-    made.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
-    options = made.parse_args()
+    parser = make_parser(
+        "benchmarks.train_step", __doc__, img_size=(416, 320), batch=2, pairs=3, steps=6
+    )
+    parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
+    options = parser.parse_args()
     python = peer_python("torch")
     kept = True
     with tempfile.TemporaryDirectory() as name:
@@ -56,15 +58,13 @@ def measure_size(networks: Networks, python: Path, size: int, pairs: int) -> boo
         for layout in LAYOUTS
     }
     print(f"{size} px, seconds per step:", flush=True)
-    taken = in_turns(runs, pairs)
-    best = min(LAYOUTS, key=lambda layout: statistics.median(taken[layout]))
+    values = in_turns(runs, pairs)
+    best = min(LAYOUTS, key=lambda layout: statistics.median(values[layout]))
     print(f"{size} px: the peer is PyTorch, {best}")
     kept = True
     for kind, bound in BOUNDS.items():
-        found = compare(taken[kind], taken[best])
-        kept &= figure(
-            f"train_step_{size}_{kind}", found.ours, bound, found.peer, ratio=found.ratio
-        )
+        compared = compare(values[kind], values[best])
+        kept &= pairs_figure(f"train_step_{size}_{kind}", compared, bound)
     return kept
 
 

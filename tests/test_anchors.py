@@ -57,8 +57,8 @@ def test_decode_holds_huge_sizes():
 
 
 def test_square_decode_by_hand():
-    # sigma(0) = 1/2: the anchor itself, in the middle of cell (3, 2); sigma(log 3) = 3/4: (2 *
-    # 3/4)^2 = 2.25 anchors.
+    # sigma(0) = 1/2: the anchor itself, in the middle of cell (3, 2).
+    # sigma(log 3) = 3/4: (2 * 3/4)^2 = 2.25 anchors.
     model = ModelConfig(box_decode="square", scale_x_y=(2.0, 2.0, 2.0))
     level = model.anchor_set.levels[0]
     logits = np.array([[0, 0, 0, 0], [np.log(3), 0, np.log(3), 0]])

@@ -111,6 +111,7 @@ LAUNCHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ANYWHERE)
 def test_command_runs_as_documented(line: str, world: World) -> None:
     assert world.run(line) == 0
@@ -157,6 +158,7 @@ def without_ascend() -> None:
         pytest.skip("this machine has Ascend: its commands would start a training")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("python ")])
 def test_ascend_command_names_the_cpu_where_there_is_none(
     line: str, without_ascend: None, tmp_path: Path
@@ -172,6 +174,7 @@ def test_ascend_command_names_the_cpu_where_there_is_none(
     assert "--device_target CPU" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("msrun ")])
 def test_ascend_command_on_several_devices(line: str, without_ascend: None, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
@@ -209,6 +212,7 @@ def run_python_block(world: World, text: str, name: str) -> dict[str, object]:
         return runpy.run_path(str(path))
 
 
+@pytest.mark.slow
 def test_python_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert world.run(TRAIN_MINE) == 0
     (block,) = fenced_blocks(README, "python")
@@ -219,6 +223,7 @@ def test_python_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) 
     assert names["config"].train.epochs == 10
 
 
+@pytest.mark.slow
 def test_python_of_the_classification_page(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +234,7 @@ def test_python_of_the_classification_page(
     assert len(names["prediction"]["top5"]) == len(names["card"].class_names) == 3
 
 
+@pytest.mark.slow
 def test_python_of_the_evaluation_page_gives_the_ap_of_the_metrics(world: World) -> None:
     # Two steps of training leave no score above the usual threshold.
     line = f"{TEST_MINE} --conf_thres 0"

@@ -16,6 +16,8 @@ from mindyolo_v4.distributed.guard import GONE, status_fields
 from tests.support.recipes import draw_scenes, write_tiny_recipe
 from tests.support.runs import rows, tensor_bytes
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

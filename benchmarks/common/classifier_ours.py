@@ -7,14 +7,10 @@ import argparse
 import json
 import sys
 
+import mindspore as ms
 import numpy as np
 
 from benchmarks.common.clock import time_calls
-from mindyolo_v4 import environment  # noqa: F401  before MindSpore
-
-# isort: split
-import mindspore as ms
-
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig

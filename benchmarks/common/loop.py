@@ -17,13 +17,12 @@ from pathlib import Path
 
 import psutil
 
-from mindyolo_v4 import environment  # noqa: F401  before MindSpore
-
-# isort: split
 from benchmarks.common.made_batch import RECIPE
 from mindyolo_v4 import detect
-from mindyolo_v4.config.recipe import read_tree
+from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.data.loader.stream import TrainStream
+from mindyolo_v4.engine.training import train
+from mindyolo_v4.runtime.device import start
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 
 SCENES = SceneSet(train=400, val=1, img_size=416, seed=0)
@@ -92,8 +91,11 @@ def main() -> int:
     watch = Watch()
     original = TrainStream.batches
     TrainStream.batches = lambda stream, start, stop: watch.around(original(stream, start, stop))
-    words = [(name, str(value)) for name, value in overrides.items()]
-    detect.train(read_tree(recipe, words), "benchmark")
+    tree = read_tree(recipe, [(name, str(value)) for name, value in overrides.items()])
+    config = build_config(tree)
+    runtime = start(config)
+    with runtime.heartbeat:
+        train(detect.TASK, config, tree, runtime, "benchmark")
     print(json.dumps(vars(watch)))
     return 0
 

@@ -30,21 +30,21 @@ class Pairs:
     ratio: float  # median of the ratios of the pairs
 
 
-def parser(
+def make_parser(
     module: str, docstring: str | None, **defaults: int | Sequence[int]
 ) -> argparse.ArgumentParser:
     """Return a parser of those shared options that have a default here."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         f"python -m {module}",
         description=docstring,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, default in defaults.items():
         several = None if isinstance(default, int) else "+"
-        made.add_argument(
+        parser.add_argument(
             f"--{name}", type=int, nargs=several, default=default, help=f"{_HELP[name]} ({default})"
         )
-    return made
+    return parser
 
 
 def run_json(
@@ -93,8 +93,15 @@ def run_json(
 
 def run_module(module: str, *arguments: object, **settings: object) -> dict:
     """Run a module of `benchmarks` with this interpreter, `settings` as its options."""
-    command = [sys.executable, "-m", f"benchmarks.{module}"]
-    return run_json([*command, *arguments, *option_words(settings)])
+    command = measuring_command(sys.executable, module, *arguments)
+    return run_json([*command, *option_words(settings)])
+
+
+def measuring_command(python: str | Path, module: str, *arguments: object) -> list[object]:
+    """Return the command that runs a module of `benchmarks` in a prepared process."""
+    restart = ["--restart"] if arguments[:1] == ("train",) else []  # as train.py
+    prepared = [python, "-m", "benchmarks.common.prepared", *restart]
+    return [*prepared, f"benchmarks.{module}", *arguments]
 
 
 def option_words(settings: Mapping[str, object]) -> list[object]:
@@ -102,9 +109,9 @@ def option_words(settings: Mapping[str, object]) -> list[object]:
     return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
 
-def add_data_dir(made: argparse.ArgumentParser, default: str) -> None:
+def add_data_dir(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the option that names the folder of a data set."""
-    made.add_argument("--data_dir", default=default, help="folder of the data set (%(default)s)")
+    parser.add_argument("--data_dir", default=default, help="folder of the data set (%(default)s)")
 
 
 def data_folder(options: argparse.Namespace) -> Path:
@@ -119,12 +126,12 @@ def in_turns(
     measurements: Mapping[str, Callable[[], float]], rounds: int
 ) -> dict[str, list[float]]:
     """Take each measurement `rounds` times in turns, every other round backwards; print them."""
-    taken: dict[str, list[float]] = {name: [] for name in measurements}
+    values: dict[str, list[float]] = {name: [] for name in measurements}
     for number in range(rounds):
         for name in list(measurements)[:: -1 if number % 2 else 1]:
-            taken[name].append(measurements[name]())
-            print(f"  round {number + 1}: {name} {taken[name][-1]:.4g}", flush=True)
-    return taken
+            values[name].append(measurements[name]())
+            print(f"  round {number + 1}: {name} {values[name][-1]:.4g}", flush=True)
+    return values
 
 
 def compare(ours: Sequence[float], peer: Sequence[float]) -> Pairs:

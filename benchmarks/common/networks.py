@@ -12,18 +12,18 @@ CHECK_SIZE = 96  # pixels
 LAYOUTS = ("nchw", "channels_last")
 
 
-def parser(
+def make_parser(
     module: str, docstring: str | None, **defaults: int | Sequence[int]
 ) -> argparse.ArgumentParser:
-    """Return `measure.parser` with the options that make the network small, for a quick trial."""
-    made = measure.parser(module, docstring, **defaults)
-    made.add_argument(
+    """Return `measure.make_parser` with the options that make the network small."""
+    parser = measure.make_parser(module, docstring, **defaults)
+    parser.add_argument(
         "--width", type=float, default=1.0, help="channel multiple of the network (1.0)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--depth", type=float, default=1.0, help="multiple of its residual blocks (1.0)"
     )
-    return made
+    return parser
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Networks:
         networks = cls.on_batch(folder, CHECK_SIZE, 2, options, ("loss.ignore_threshold", "0.3"))
         reference = folder / "reference.npz"
         networks.ours("write", output=reference)
-        found = networks.torch(python, "check", "--reference", reference)
+        result = networks.torch(python, "check", "--reference", reference)
         reference.unlink(missing_ok=True)
         print(
-            f"PyTorch {found['version']} on equal weights: "
-            f"maps differ by {found['map_error']:.1e} of the largest, "
-            f"the loss by {found['loss_error']:.1e}; {found['ignored']} predictions ignored",
+            f"PyTorch {result['version']} on equal weights: "
+            f"maps differ by {result['map_error']:.1e} of the largest, "
+            f"the loss by {result['loss_error']:.1e}; {result['ignored']} predictions ignored",
             flush=True,
         )
 

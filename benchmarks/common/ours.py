@@ -15,20 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
+from mindspore import Tensor, nn
 
 from benchmarks.common.clock import time_calls
 from benchmarks.common.made_batch import CLASSES, made_boxes, make_assigner, recipe
 from benchmarks.common.random_values import random_values
-from mindyolo_v4 import environment  # before MindSpore
-
-if __name__ == "__main__" and "train" in sys.argv[1:2]:
-    environment.start_again_with_jemalloc()  # as train.py
-
-# isort: split
-import mindspore as ms
-from mindspore import Tensor, nn
-
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep

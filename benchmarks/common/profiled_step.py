@@ -14,17 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.common.clock import time_calls
-from benchmarks.common.made_batch import CLASSES, recipe
-from mindyolo_v4 import environment  # noqa: F401  before MindSpore
-
-# isort: split
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor
 from mindspore.profiler import ProfilerActivity, profile
 
+from benchmarks.common.clock import time_calls
+from benchmarks.common.made_batch import CLASSES, recipe
 from benchmarks.common.ours import tables, training_step
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops

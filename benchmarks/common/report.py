@@ -1,5 +1,7 @@
 """The line that every benchmark ends with."""
 
+from benchmarks.common.measure import Pairs
+
 FIELDS = ("figure", "ours", "peer", "ratio", "bound")
 
 
@@ -27,6 +29,11 @@ def figure(
         flush=True,
     )
     return ratio >= bound if at_least else ratio <= bound
+
+
+def pairs_figure(name: str, pairs: Pairs, bound: float, *, at_least: bool = False) -> bool:
+    """Print the figure of two quantities measured in turns; return whether it keeps its bound."""
+    return figure(name, pairs.ours, bound, pairs.peer, ratio=pairs.ratio, at_least=at_least)
 
 
 def parse_line(line: str) -> dict[str, str] | None:

@@ -33,7 +33,19 @@ class Peer:
 
 
 MINDSPORE_VERSIONS = ("2.7.2", "2.8.0", "2.9.0", "2.10.0")
-_OUR_REQUIREMENTS = (NUMPY, OPENCV, "pyyaml", "pycocotools", "tqdm", "tensorboardX", "matplotlib")
+_OUR_REQUIREMENTS = (
+    NUMPY,
+    OPENCV,
+    "filelock",
+    "matplotlib",
+    "pillow",
+    "psutil",
+    "pycocotools",
+    "pyyaml",
+    "safetensors",
+    "tensorboardX",
+    "tqdm",
+)
 _ULTRALYTICS_NEEDS = ("pyyaml", "pillow", "matplotlib", "requests", "psutil", "scipy", "polars")
 PEERS = {
     "torch": Peer(("torch", "torchvision"), (TORCH, "torchvision", NUMPY)),

@@ -60,7 +60,7 @@ def test_the_command_prints_the_floor(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["profile", "--img_size", "64"])
     assert profile.main() == 0
     printed = capsys.readouterr().out
-    assert "convolutions: 4 GFLOP a step, at least 40 ms" in printed
+    assert "convolutions: 4 GFLOP per step, at least 40 ms" in printed
     assert "| convolution | 50 | 50 | 40 | 10 | 10 |" in printed
     assert "| step | 100 | 100 | 40 | 60 | 60 |" in printed
 

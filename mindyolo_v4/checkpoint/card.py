@@ -1,4 +1,4 @@
-"""The card that every checkpoint carries: what its network is and what it wants to be fed."""
+"""The card of a checkpoint: what its network is, and how its input is prepared."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,15 +15,13 @@ from mindyolo_v4.errors import UserError
 class Preprocessing:
     """How an image becomes network input, as the weights were trained."""
 
-    # crop: short side scaled, centre cut out; stretch_crop: both sides scaled, as the MindSpore model zoo does
+    # crop: the short side is scaled, the centre cut out; stretch_crop: both sides are scaled
     resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
     pad_value: int = 114  # grey level of the letterbox border, 0 to 255
     color: Literal["rgb"] = "rgb"  # channel order
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # subtracted, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # divides, 0..255 scale
-    crop_fraction: float = (
-        1.0  # crop, stretch_crop: side of the cut by the scaled side (0.875 = 224 of 256)
-    )
+    crop_fraction: float = 1.0  # of the scaled side that is kept (0.875 = 224 of 256)
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,10 @@ class Card:
     img_size: int = 608  # pixels
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     source: str = ""  # where the weights come from
-    config: dict[str, Any] = field(
-        default_factory=dict
-    )  # the resolved configuration of the run; empty if converted
+    config: dict[str, Any] = field(default_factory=dict)  # of the run; empty if converted
     source_format: str = ""  # converted weights: the format they came in
     source_sha256: str = ""  # converted weights: hexadecimal digest of the file they came in
-    origin: dict[str, Any] = field(
-        default_factory=dict
-    )  # what only an export back to that format needs
+    origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
 
     @property
     def architecture(self) -> str:
@@ -57,15 +51,9 @@ def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card
     preprocessing = Preprocessing(
         data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction
     )
-    return Card(
-        config.model.task,
-        config.model,
-        class_names,
-        data.img_size,
-        preprocessing,
-        source,
-        record_to_tree(config),
-    )
+    model = config.model
+    tree = record_to_tree(config)
+    return Card(model.task, model, class_names, data.img_size, preprocessing, source, tree)
 
 
 def parse_card(path: str | Path, text: str) -> Tree:
@@ -80,7 +68,7 @@ def parse_card(path: str | Path, text: str) -> Tree:
 
 
 def build_card(path: str | Path, tree: Tree) -> Card:
-    """Return the record of a card's plain mappings. Raises UserError naming the key that is wrong."""
+    """Return the record of a card's plain mappings. Raises UserError with the wrong key."""
     known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
     card: Card = build_record(Card, known, f"{path}: card.")
     return card

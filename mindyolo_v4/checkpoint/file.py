@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
-from mindyolo_v4.checkpoint.formats import convert_command, describe, identify
+from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.checkpoint.index import CARD, Entry, FormatError, MindSporeFile
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.errors import UserError
@@ -73,7 +73,7 @@ class Checkpoint:
             file = MindSporeFile.open(path)
             text = file.text(CARD)
         except FormatError as error:
-            if identify(path) in ("mindspore", "mindyolo_v4", "unknown"):
+            if identify(path).kind in ("mindspore", "mindyolo_v4", "unknown"):
                 raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
             raise _foreign_file(path) from error
         if text is None:
@@ -87,7 +87,7 @@ class Checkpoint:
         return self.file.index
 
     def verify(self) -> None:
-        """Compare MindSpore's checksum, once per object. Raises UserError where it does not match."""
+        """Compare MindSpore's checksum, once per object. Raises UserError where it differs."""
         if self._damage is not None:
             raise UserError(self.path, f"cannot be read as a checkpoint: {self._damage}")
 
@@ -136,7 +136,7 @@ class Checkpoint:
         self.verify()
         parameters = named_parameters(network)
         wanted = {name: value for name, value in parameters.items() if name.startswith(prefix)}
-        sources: dict[str, Parameter] = {}
+        targets: dict[str, Parameter] = {}
         loaded, missing, misshapen = [], [], []
         for name, parameter in wanted.items():
             source = EMA + name if use_ema and EMA + name in self.index else name
@@ -148,22 +148,20 @@ class Checkpoint:
                 misshapen.append(f"{name} ({shapes})")
             else:
                 loaded.append(name)
-                sources[source] = parameter
+                targets[source] = parameter
+        ignored = (EMA, OPTIMIZER, SCALER)
         unexpected = [
             name
             for name, entry in self.index.items()
-            if name.startswith(prefix)
-            and name not in wanted
-            and not name.startswith((EMA, OPTIMIZER, SCALER))
-            and entry.dtype != "str"
+            if name.startswith(prefix) and not name.startswith(ignored)
+            if name not in wanted and entry.dtype != "str"
         ]
-        report = LoadReport(
-            str(self.path), tuple(loaded), tuple(missing), tuple(unexpected), tuple(misshapen)
-        )
+        names = (tuple(group) for group in (loaded, missing, unexpected, misshapen))
+        report = LoadReport(str(self.path), *names)
         if not loaded or (not partial and (missing or misshapen)):
             fit = "does not fit the network" if loaded else "has none of the network's parameters"
             raise UserError(self.path, f"{fit}; {str(report).split(': ', 1)[1]}")
-        self._assign(sources)
+        self._assign(targets)
         return report
 
     def load_training_state(self, tensors: Mapping[str, Parameter]) -> None:
@@ -208,10 +206,10 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
 
 def _foreign_file(path: Path) -> UserError:
     """Return the error that says what a foreign file is, and how to convert it."""
-    command = convert_command(path)
-    if command is None:
-        return UserError(path, "is no checkpoint of this package", describe(path))
-    return UserError(path, f"is {describe(path)}; convert it: {command}")
+    what = identify(path)
+    if what.convert_command is None:
+        return UserError(path, "is no checkpoint of this package", what.description)
+    return UserError(path, f"is {what.description}; convert it: {what.convert_command}")
 
 
 def _some(names: tuple[str, ...] | list[str], count: int = 8) -> str:

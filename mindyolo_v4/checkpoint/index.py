@@ -1,7 +1,7 @@
 """The MindSpore .ckpt format: what a file holds, by name, read without MindSpore.
 
-A file is a protobuf message: repeated Value {1: name, 2: {1: dimension, 2: type, 3: bytes}}. A checksum of ten bytes
-may follow.
+A file is a protobuf message: repeated Value {1: name, 2: {1: dimension, 2: type, 3: bytes}}.
+A checksum of ten bytes may follow.
 """
 
 import mmap
@@ -59,11 +59,14 @@ class MindSporeFile:
             except ValueError as error:
                 raise FormatError("is empty") from error
         index: dict[str, Entry] = {}
-        for number, start, stop in _fields(content, 0, _payload_end(content)):
-            if number != 1:
-                raise FormatError("not a MindSpore checkpoint")
-            name, entry = _read_value(content, start, stop)
-            index.setdefault(name, entry)
+        try:
+            for number, start, stop in _fields(content, 0, _payload_end(content)):
+                if number != 1:
+                    raise FormatError("not a MindSpore checkpoint")
+                name, entry = _read_value(content, start, stop)
+                index.setdefault(name, entry)
+        except UnicodeDecodeError as error:
+            raise FormatError("not a MindSpore checkpoint") from error
         if not index:
             raise FormatError("holds nothing")
         return cls(content, index)
@@ -122,25 +125,18 @@ def _read_value(data: mmap.mmap, start: int, stop: int) -> tuple[str, Entry]:
     name, shape, dtype, content = "", [], "", (0, 0)
     for number, first, last in _fields(data, start, stop):
         if number == 1:
-            name = _text(data[first:last])
+            name = data[first:last].decode("utf-8")
         elif number == 2:
             for inner, begin, finish in _fields(data, first, last):
                 if inner == 1:
                     shape.append(_varint(data, begin, finish)[0])
                 elif inner == 2:
-                    dtype = _text(data[begin:finish])
+                    dtype = data[begin:finish].decode("utf-8")
                 elif inner == 3:
                     content = (begin, finish - begin)
     if not name:
         raise FormatError("not a MindSpore checkpoint")
     return name, Entry(tuple(shape), dtype, *content)
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError("not a MindSpore checkpoint") from error
 
 
 def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

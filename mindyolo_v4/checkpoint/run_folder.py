@@ -53,25 +53,25 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
     if not paths and (folder / CONFIG).exists():
         logger.warning("%s has no checkpoint yet: starting from the beginning", folder)
         return None
-    candidates: list[tuple[int, Checkpoint]] = []
-    damaged: list[Exception] = []
+    checkpoints: dict[Checkpoint, int] = {}  # with the step of each
+    damage: list[Exception] = []
     for path in paths:
         try:
             checkpoint = Checkpoint.open(path)
-            candidates.append((checkpoint.tree["training"]["step"], checkpoint))
+            checkpoints[checkpoint] = checkpoint.tree["training"]["step"]
         except (UserError, KeyError, TypeError) as error:
-            damaged.append(error)
-    for step, checkpoint in sorted(candidates, key=lambda pair: pair[0], reverse=True):
+            damage.append(error)
+    for checkpoint in sorted(checkpoints, key=checkpoints.__getitem__, reverse=True):
         try:
             checkpoint.verify()
         except UserError as error:
-            damaged.append(error)
+            damage.append(error)
             continue
-        for error in damaged:
-            name = checkpoint.path.name
-            logger.warning("passed over: %s; going on from %s, step %d", error, name, step)
+        chosen = f"{checkpoint.path.name}, step {checkpoints[checkpoint]}"
+        for reason in damage:
+            logger.warning("passed over: %s; going on from %s", reason, chosen)
         return checkpoint
-    for error in damaged:
-        logger.warning("passed over: %s", error)
+    for reason in damage:
+        logger.warning("passed over: %s", reason)
     expected = f"{LAST}, epoch_NNNN.ckpt or step_NNNNNNNN.ckpt"
     raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), expected)

@@ -1,4 +1,4 @@
-"""A checkpoint's card against the user's configuration: what the weights fix, and what the user may choose."""
+"""Which settings a checkpoint fixes, and which the user may choose."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,18 +11,11 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
-_VARIANTS = (
-    "topdown_kernel",
-    "stride2_padding",
-    "bn_eps",
-)  # no recipe names them: the weights know
+# No recipe names these: the weights know them.
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
-_FROM_THE_RUN = (
-    "data",
-    "evaluate",
-    "train",
-)  # sections of a run's configuration that testing starts from
+_FROM_THE_RUN = ("data", "evaluate", "train")  # what testing takes of a run's configuration
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
 _DATA_OF_TASK: dict[str, Tree] = {
     "detect": {},
@@ -31,10 +24,10 @@ _DATA_OF_TASK: dict[str, Tree] = {
 
 
 def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree) -> Config:
-    """Return the configuration to test or predict with: the checkpoint's network, the user's data and settings.
+    """Return the configuration to test or predict with.
 
-    The run's own configuration stands in for a missing recipe. The checkpoint's architecture wins; its preprocessing
-    and input size win over a recipe, and the command line over both.
+    The network is the checkpoint's. Its preprocessing and input size win over a recipe, and the
+    command line wins over both. Where no recipe is given, the run's own configuration is used.
 
     Raises:
         UserError: a written `model.*` key contradicts the checkpoint.
@@ -105,7 +98,7 @@ def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
 
 
 def changed_settings(checkpoint: Checkpoint, config: Config) -> list[str]:
-    """Return a line for each value that differs between the checkpoint's configuration and this one."""
+    """Return a line for each value that differs from the checkpoint's configuration."""
     return [
         f"{path}: {there} -> {here}"
         for path, there, here in _differences(checkpoint.card.config, record_to_tree(config))

@@ -48,15 +48,17 @@ class ModelConfig:
         require_ranges(self, "model", ("objectness_prior",), 0.0, 0.5, open_low=True)
 
         layout = LAYOUTS[self.architecture]
-        key, anchors = "model.anchors_wh_px", self.anchors_wh_px
+        anchors = self.anchors_wh_px
         if anchors is not None:
+            key = "model.anchors_wh_px"
             pairs = all(len(wh) == 2 and min(wh) > 0 for wh in anchors)
             require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
             count = len(layout.anchors_wh_px)
             require(len(anchors) == count, key, "wrong count", len(anchors), count)
 
-        key, scales = "model.scale_x_y", self.scale_x_y
+        scales = self.scale_x_y
         if scales is not None:
+            key = "model.scale_x_y"
             count = len(layout.strides)
             require(len(scales) == count, key, "wrong count", len(scales), count)
             require(min(scales, default=1.0) >= 1.0, key, "must be >= 1", scales)

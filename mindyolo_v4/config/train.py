@@ -57,14 +57,13 @@ class ScheduleConfig:
     cycle_mult: float = 2.0  # sgdr: each cycle is this many times as long as the one before
 
     def __post_init__(self) -> None:
-        section, points = "schedule", self.milestones
+        section = "schedule"
         require_ranges(self, section, ("final_factor", "gamma"), 0.0, 1.0)
         require_ranges(self, section, ("warmup_epochs", "warmup_steps", "cycle_steps"), 0)
         require_ranges(self, section, ("warmup_power", "power"), 0.0, open_low=True)
         require_ranges(self, section, ("cycle_mult",), 1.0)
-        require(
-            list(points) == sorted(points), "schedule.milestones", "not in ascending order", points
-        )
+        ascending = list(self.milestones) == sorted(self.milestones)
+        require(ascending, "schedule.milestones", "not in ascending order", self.milestones)
 
 
 @dataclass(frozen=True)

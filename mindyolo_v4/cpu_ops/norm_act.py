@@ -22,25 +22,18 @@ OPERATORS = {  # activation -> (operator of norm_act.cc, negative slope)
 }
 
 
-class FusedUnavailableError(Exception):
-    """Say why networks built now cannot have the fused operator."""
-
-
 def fused_library() -> Path:
     """Return the library of the fused operators; compile it and that of the updates on first use.
 
     Raises:
-        FusedUnavailableError: the device is not CPU, the mode not graph, or there is no library.
+        BuildError: the device is not CPU, the mode is not graph, or there is no library.
     """
     if not on_cpu():
-        raise FusedUnavailableError(f"it is for CPU, not {ms.get_context('device_target')}")
+        raise BuildError(f"it is for CPU, not {ms.get_context('device_target')}")
     if ms.get_context("mode") != ms.GRAPH_MODE:
-        raise FusedUnavailableError("it is for graph mode")
-    try:
-        update_library()
-        return compiled_library(_SOURCE)
-    except BuildError as error:
-        raise FusedUnavailableError(str(error)) from error
+        raise BuildError("it is for graph mode")
+    update_library()
+    return compiled_library(_SOURCE)
 
 
 @cache

@@ -46,8 +46,8 @@ class Detections:
 def detection_rows(image: int, detections: Detections) -> NDArray[np.float32]:
     """Return one image's detections as rows (N, DETECTION_COLUMNS); `image` is below 2^24."""
     number = np.full((len(detections), 1), image, np.float32)
-    class_ids, scores = detections.class_ids[:, None], detections.scores[:, None]
-    return np.hstack([number, class_ids, scores, detections.boxes_xyxy_px], dtype=np.float32)
+    numbers = np.stack([detections.class_ids, detections.scores], axis=1)
+    return np.hstack([number, numbers, detections.boxes_xyxy_px], dtype=np.float32)
 
 
 def detections_by_image(rows: NDArray[np.float32]) -> Iterator[tuple[int, Detections]]:
@@ -57,18 +57,6 @@ def detections_by_image(rows: NDArray[np.float32]) -> Iterator[tuple[int, Detect
     parts = np.split(rows, starts[1:])  # one empty part where there are no rows
     for image, part in zip(images, parts, strict=False):
         yield int(image), Detections(part[:, 3:], part[:, 2], part[:, 1].astype(np.int64))
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """Predictions of one level that passed the filter."""
-
-    scores: NDArray[np.float64]  # (N,)
-    class_ids: IntArray  # (N,)
-    cells: IntArray  # (N,) index into the level's (A, H, W) cells, flattened
-
-    def select(self, mask: BoolArray) -> "_Candidates":
-        return _Candidates(self.scores[mask], self.class_ids[mask], self.cells[mask])
 
 
 def detect_objects(
@@ -89,26 +77,23 @@ def detect_objects(
     if len(raw_maps) != len(anchors.levels):
         raise ValueError(f"{len(raw_maps)} maps for {len(anchors.levels)} anchor levels")
 
-    # The best candidates of each level.
+    # The best candidates of all levels.
     splits = [_split_channels(*pair) for pair in zip(raw_maps, anchors.levels, strict=True)]
-    candidates = [_level_candidates(split, settings) for split in splits]
-    best = _highest(np.concatenate([c.scores for c in candidates]), settings.max_candidates)
-    masks = np.split(best, np.cumsum([len(c.scores) for c in candidates])[:-1])
-    candidates = [c.select(mask) for c, mask in zip(candidates, masks, strict=True)]
+    per_level = [_level_candidates(split, settings) for split in splits]
+    scores, class_ids, cells = (np.concatenate(arrays) for arrays in zip(*per_level, strict=True))
+    level_ids = np.repeat(np.arange(len(splits)), [len(arrays[0]) for arrays in per_level])
+    best = _highest(scores, settings.max_candidates)
 
-    # Their boxes.
-    boxes = np.concatenate(
-        [
-            _decode(split, chosen.cells, level, raw_map.shape[2])
-            for split, chosen, level, raw_map in zip(
-                splits, candidates, anchors.levels, raw_maps, strict=True
-            )
-        ]
-    )
-    scores = np.concatenate([c.scores for c in candidates]).astype(np.float32)
-    class_ids = np.concatenate([c.class_ids for c in candidates]).astype(np.int64)
+    # Their boxes, level by level.
+    decoded = [
+        _decode(splits[k], cells[best & (level_ids == k)], level, raw_maps[k].shape[2])
+        for k, level in enumerate(anchors.levels)
+    ]
+    boxes = np.concatenate(decoded)
     finite = np.isfinite(boxes).all(axis=1)
-    boxes, scores, class_ids = boxes[finite], scores[finite], class_ids[finite]
+    boxes = boxes[finite]
+    scores = scores[best][finite].astype(np.float32)
+    class_ids = class_ids[best][finite].astype(np.int64)
 
     kept = non_max_suppression(boxes, scores, class_ids, settings)
     return Detections(boxes[kept], scores[kept], class_ids[kept])
@@ -228,29 +213,36 @@ def _split_channels(raw_map: FloatArray, level: AnchorLevel) -> FloatArray:
     return raw_map.reshape(anchors, channels // anchors, rows * columns)
 
 
-def _level_candidates(split: FloatArray, settings: EvaluateConfig) -> _Candidates:
-    """Return the candidates of one level (A, 5 + C, P)."""
+def _level_candidates(
+    split: FloatArray, settings: EvaluateConfig
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Return scores, class ids and cells (of A x P) of the candidates in (A, 5 + C, P)."""
     threshold = settings.conf_thres
 
     # Cells by objectness: roughly on logits, then exactly.
     anchor_ids, positions = np.nonzero(split[:, 4] > _logit(threshold) - _LOGIT_MARGIN)
     objectness = sigmoid(split[anchor_ids, 4, positions].astype(np.float64))
     exact = objectness > threshold
-    anchor_ids, positions, objectness = anchor_ids[exact], positions[exact], objectness[exact]
+    anchor_ids = anchor_ids[exact]
+    positions = positions[exact]
+    objectness = objectness[exact]
 
     # Their classes: every one that may pass, or the best.
     if settings.multi_label:
         logits = split[:, BOX_FIELDS:]
-        cells, class_ids = _class_pairs(logits, anchor_ids, positions, objectness, threshold)
-        anchor_ids, positions, objectness = anchor_ids[cells], positions[cells], objectness[cells]
+        index, class_ids = _class_pairs(logits, anchor_ids, positions, objectness, threshold)
+        anchor_ids = anchor_ids[index]
+        positions = positions[index]
+        objectness = objectness[index]
     else:
         class_ids = np.argmax(split[anchor_ids, BOX_FIELDS:, positions], axis=1)
 
     # The exact filter of scores.
     class_logits = split[anchor_ids, BOX_FIELDS + class_ids, positions].astype(np.float64)
     scores = objectness * sigmoid(class_logits)
-    candidates = _Candidates(scores, class_ids, anchor_ids * split.shape[2] + positions)
-    return candidates.select(scores > threshold)
+    passed = scores > threshold
+    cells = anchor_ids * split.shape[2] + positions
+    return scores[passed], class_ids[passed], cells[passed]
 
 
 def _class_pairs(

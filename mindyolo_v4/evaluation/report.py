@@ -83,7 +83,8 @@ def _plot_losses(axes: "Axes", steps: dict[str, NDArray[np.float64]]) -> None:
     lowest = []
     for index, name in enumerate(name for name in steps if name.startswith("loss")):
         good = np.isfinite(steps[name])
-        step, loss = steps["step"][good], steps[name][good]
+        step = steps["step"][good]
+        loss = steps[name][good]
         if len(loss):
             lowest.append(loss.min())
             axes.plot(step, loss, color=f"C{index}", alpha=0.25, linewidth=0.8)

@@ -8,7 +8,8 @@ from mindspore import Tensor, lazy_inline, nn, ops
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu
-from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.cpu_ops.build import BuildError
+from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.sync_norm import batch_norm
@@ -48,7 +49,7 @@ def choose_fused(setting: str) -> tuple[Path | None, str]:
         return None, "stock operators (model.cpu_fused: off)"
     try:
         library = fused_library()
-    except FusedUnavailableError as error:
+    except BuildError as error:
         if setting == "on":
             raise UserError("model.cpu_fused", str(error), setting, "auto or off") from error
         return None, f"stock operators ({error})"

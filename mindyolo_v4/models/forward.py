@@ -55,5 +55,5 @@ class InferenceForward(nn.Cell):
         self.network = network
         self.set_train(False)
 
-    def construct(self, images: Tensor):
+    def construct(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         return self.network(self.normalise(images))

@@ -33,7 +33,7 @@ class PathAggregation(nn.Cell):
     the names are the strides' powers of two.
     """
 
-    def __init__(self, in_channels: tuple[int, int, int], model: ModelConfig, style: ConvStyle):
+    def __init__(self, in_channels: tuple[int, ...], model: ModelConfig, style: ConvStyle):
         super().__init__()
         in3, in4, in5 = in_channels
         c128, c256, c512, c1024 = (

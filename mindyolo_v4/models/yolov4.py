@@ -12,11 +12,7 @@ class YoloV4Head(nn.Cell):
     """Predict one raw map per level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
 
     def __init__(
-        self,
-        in_channels: tuple[int, int, int],
-        num_classes: int,
-        model: ModelConfig,
-        style: ConvStyle,
+        self, in_channels: tuple[int, ...], num_classes: int, model: ModelConfig, style: ConvStyle
     ):
         super().__init__()
         c256, c512, c1024 = (scale_channels(count, model.width) for count in (256, 512, 1024))

@@ -1,26 +1,25 @@
-"""Our own checkpoints as .safetensors and back, everything in them kept: python -m convert.safetensors SRC DST"""
+"""Our checkpoints as .safetensors and back, without loss: python -m convert.safetensors SRC DST"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import build_card, parse_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.formats import describe
+from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.weights.command import parse_request, refuse_options
+from mindyolo_v4.weights.command import parse_request, refuse_options, require_suffix
 from mindyolo_v4.weights.files import (
     check_finite,
     model_tensors,
+    output_file,
     read_safetensors,
     recognise,
     write_checkpoint,
-    write_whole,
 )
 
 
@@ -34,43 +33,30 @@ def main(argv: Sequence[str]) -> int:
     elif kind == "safetensors":
         _to_checkpoint(request.source, request.target)
     else:
-        raise UserError(
-            request.source,
-            "neither a checkpoint of ours nor a safetensors file",
-            describe(request.source),
-        )
+        problem = "neither a checkpoint of ours nor a safetensors file"
+        raise UserError(request.source, problem, identify(request.source).description)
     print(f"{request.source} -> {request.target}")
     return 0
 
 
 def _to_safetensors(source: Path, target: Path) -> None:
-    if target.suffix != ".safetensors":
-        raise UserError(target, "must end in .safetensors", target.suffix, ".safetensors")
+    require_suffix(target, ".safetensors")
     checkpoint = Checkpoint.open(source)
     tensors = checkpoint.tensors()
     check_finite(source, model_tensors(tensors))
-    metadata = {CARD: json.dumps(checkpoint.tree), "format": "np"}
-    write_whole({target: lambda path: _save(tensors, path, metadata)})
-
-
-def _save(tensors: Mapping[str, NDArray], path: Path, metadata: dict[str, str]) -> None:
     # Not ascontiguousarray: it gives a single number an axis.
-    safetensors.numpy.save_file(
-        {name: np.asarray(value, order="C") for name, value in tensors.items()}, path, metadata
-    )
+    values = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    metadata = {CARD: json.dumps(checkpoint.tree), "format": "np"}
+    with output_file(target) as unfinished:
+        safetensors.numpy.save_file(values, unfinished, metadata)
 
 
 def _to_checkpoint(source: Path, target: Path) -> None:
-    if target.suffix != ".ckpt":
-        raise UserError(target, "a checkpoint of ours must end in .ckpt", target.suffix, ".ckpt")
+    require_suffix(target, ".ckpt", "a checkpoint of ours")
     tensors, metadata = read_safetensors(source)
     if CARD not in metadata:
-        raise UserError(
-            source,
-            "holds no card of ours",
-            describe(source),
-            "others' files: python -m convert.pytorch",
-        )
+        hint = "others' files: python -m convert.pytorch"
+        raise UserError(source, "holds no card of ours", identify(source).description, hint)
     card = parse_card(source, metadata[CARD])
     build_card(source, card)  # raises where it is damaged
     check_finite(source, model_tensors(tensors))

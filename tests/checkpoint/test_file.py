@@ -126,7 +126,8 @@ def test_a_checkpoint_of_another_package(tmp_path):
         (lambda data: b"PK\x03\x04" + data, "got a PyTorch file"),
         (
             lambda data: b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(400),
-            r"is a darknet .weights file; convert it: python -m convert.darknet \S+last.ckpt \S+last_converted.ckpt$",
+            r"is a darknet .weights file; convert it: python -m convert.darknet \S+last.ckpt "
+            r"\S+last_converted.ckpt$",
         ),
         (lambda data: b"<html><body>404</body></html>", "got a web page"),
     ],
@@ -180,7 +181,9 @@ def test_training_state(saved):
     checkpoint.load_training_state(tensors(other))
     np.testing.assert_array_equal(other.stem.weight.asnumpy(), network.stem.weight.asnumpy())
     extra = {"optimizer.moments.stem.weight": network.stem.weight}
-    with pytest.raises(UserError, match="does not continue this training.*optimizer.moments.stem"):
+    with pytest.raises(
+        UserError, match=r"does not continue this training.*optimizer\.moments\.stem"
+    ):
         checkpoint.load_training_state(tensors(other) | extra)
 
 

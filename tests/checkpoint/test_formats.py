@@ -4,13 +4,7 @@ import struct
 
 import pytest
 
-from mindyolo_v4.checkpoint.formats import (
-    convert_command,
-    describe,
-    family_of,
-    identify,
-    safetensors_header,
-)
+from mindyolo_v4.checkpoint.formats import identify, safetensors_header
 from mindyolo_v4.checkpoint.index import FormatError
 from tests.checkpoint.ckpt_bytes import CARD, WEIGHT, value, write
 
@@ -34,20 +28,21 @@ from tests.checkpoint.ckpt_bytes import CARD, WEIGHT, value, write
     ],
 )
 def test_identify(tmp_path, data, kind):
-    assert identify(write(tmp_path, data)) == kind
+    assert identify(write(tmp_path, data)).kind == kind
 
 
 def test_a_checkpoint_that_begins_like_a_web_page(tmp_path):
     """A line feed and "<" are also a field's mark and the length 60 of a first tensor."""
     first = value("a" * 39, (1,), "Float32", bytes(4))
     assert first[:2] == b"\n<"
-    assert identify(write(tmp_path, first)) == "mindspore"
+    assert identify(write(tmp_path, first)).kind == "mindspore"
 
 
 def test_a_checkpoint_of_ours_without_its_card_is_known(tmp_path):
     path = write(tmp_path, value("backbone.stem.conv.weight", (2, 1), "Float32", bytes(8)))
-    assert describe(path) == "a checkpoint of this package without its card, as one cut short is"
-    assert convert_command(path) is None
+    expected = "a checkpoint of this package without its card, as one cut short is"
+    assert identify(path).description == expected
+    assert identify(path).convert_command is None
 
 
 @pytest.mark.parametrize(
@@ -69,15 +64,16 @@ def test_damaged_safetensors_headers(tmp_path, header, message):
     path = write(tmp_path, content)
     with pytest.raises(FormatError, match=message):
         safetensors_header(path)
-    assert (family_of(path), convert_command(path)) == (None, None)
+    assert (identify(path).family, identify(path).convert_command) == (None, None)
 
 
 def test_the_command_can_be_pasted_and_overwrites_nothing(tmp_path):
     path = tmp_path / "my net.weights"
     path.write_bytes(struct.pack("<iiiq", 0, 2, 5, 0))
-    assert convert_command(path) == f"python -m convert.darknet '{path}' '{tmp_path}/my net.ckpt'"
+    command = f"python -m convert.darknet '{path}' '{tmp_path}/my net"
+    assert identify(path).convert_command == f"{command}.ckpt'"
     (tmp_path / "my net.ckpt").touch()
     assert (
-        convert_command(path)
+        identify(path).convert_command
         == f"python -m convert.darknet '{path}' '{tmp_path}/my net_converted.ckpt'"
     )

@@ -1,4 +1,4 @@
-"""The checkpoints of a run folder: the newest valid one, those kept, and a process killed while it saves."""
+"""The checkpoints of a run folder: the newest valid one, and a process killed while saving."""
 
 import os
 from contextlib import suppress
@@ -94,7 +94,7 @@ CUTS = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]
 def test_a_kill_anywhere_in_a_save_leaves_a_whole_checkpoint(
     tmp_path, monkeypatch, owner, name, after, call
 ):
-    """Only what the process itself did up to the cut is on the disk; every state must give step 3 or step 4."""
+    """The disk holds what the process did up to the cut: always the state of step 3 or 4."""
     path = tmp_path / "last.ckpt"
     save(path, tensors(1), {"training": {"step": 3}})
     original, calls = getattr(owner, name), []

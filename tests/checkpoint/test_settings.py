@@ -7,7 +7,7 @@ import pytest
 
 from mindyolo_v4.anchors import YOLOV4_ANCHORS_WH_PX
 from mindyolo_v4.checkpoint import settings
-from mindyolo_v4.checkpoint.card import Card, make_card
+from mindyolo_v4.checkpoint.card import Card, build_card, make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.index import MindSporeFile
 from mindyolo_v4.config.recipe import build_config, load_config, read_tree, record_to_tree
@@ -46,8 +46,8 @@ def test_a_card_with_a_removed_key_loads_and_differs_in_nothing(card: Card) -> N
     stored = record_to_tree(card)
     stored["config"] |= {"compile_cache": "off"}
     old = checkpoint_of(build_card("x.ckpt", stored))
-    assert changed_settings(old, build_config(card.config)) == []
-    assert config_for_checkpoint(old, {}, {}).model == card.model
+    assert settings.changed_settings(old, build_config(card.config)) == []
+    assert settings.config_for_checkpoint(old, {}, {}).model == card.model
 
 
 def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:

@@ -1,4 +1,4 @@
-"""Small networks in our format, the conversion commands in this process, and outputs in graph mode, for tests."""
+"""Small networks in our format, conversion commands in this process, outputs in graph mode."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,17 +23,13 @@ from mindyolo_v4.weights import (
     safetensors,
     verify,
 )
-from mindyolo_v4.weights.command import convert
 from mindyolo_v4.weights.topology import parameter_shapes
 
 Tensors = dict[str, NDArray]
-BOTH_WAYS = {
-    "darknet": darknet,
-    "mindspore_zoo": mindspore_zoo,
-    "mindyolo": mindyolo,
-    "pytorch": pytorch,
+MODULES = {
+    module.__name__.rsplit(".", 1)[1]: module
+    for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
 }
-OTHERS = {"safetensors": safetensors.main, "inspect": inspect.main, "verify": verify.main}
 DETECTOR = ModelConfig("yolov4", width=0.05, depth=0.1)
 TINY = ModelConfig("yolov4-tiny", width=0.125)
 CLASSIFIER = ModelConfig("cspdarknet53", width=0.05, depth=0.1)
@@ -41,11 +37,7 @@ CLASSIFIER = ModelConfig("cspdarknet53", width=0.05, depth=0.1)
 
 def run(command: str, *arguments: object) -> int:
     """Run a command of `convert` in this process; return its exit status."""
-    argv = [str(argument) for argument in arguments]
-    if command in OTHERS:
-        return run_command(OTHERS[command], argv)
-    module = BOTH_WAYS[command]
-    return convert(argv, command, "", module.to_ours, module.to_theirs)
+    return run_command(MODULES[command].main, [str(argument) for argument in arguments])
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Tensors:

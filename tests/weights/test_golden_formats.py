@@ -35,7 +35,7 @@ def run_convert(module: str, source: Path, target: Path, *options: str) -> int:
 
 
 def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
-    """Write a format's file of the golden weights; return the conversion command's name and the file."""
+    """Write a format's file of the golden weights; return its conversion command and the file."""
     if form.startswith("darknet"):
         path = folder / "golden.weights"
         path.write_bytes(foreign.darknet_bytes(classifier, short_header=form == "darknet_short"))

@@ -1,4 +1,4 @@
-"""From somebody's file to a prediction, a score and a training, with the commands that a user types."""
+"""From a foreign file to a prediction, a score and a training, with the user's commands."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.topology import layers_of, parameter_shapes
-from mindyolo_v4.weights.zoo_names import CLASSIFIER as ZOO
 from tests.support.runs import command
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, TINY, random_tensors, read_tensors, run, write_own
@@ -32,8 +32,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = "circle\nsquare\ntriangle\nstar\n"
 RECIPE = """
 model: {{architecture: yolov4, width: 0.05, depth: 0.1, cpu_fused: "off"}}
-data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_workers: 1, max_truths: 20,
-       augment: {{mosaic: none}}}}
+data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_workers: 1,
+       max_truths: 20, augment: {{mosaic: none}}}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 1}}
 """
 
@@ -152,7 +152,7 @@ def test_classes_of_another_data_set_are_one_line(
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a converted classifier of the zoo: padding `same`, ImageNet's input, another epsilon by hand."""
+    """Return a converted classifier of the zoo: padding `same`, ImageNet's input, own epsilon."""
     folder = tmp_path_factory.mktemp("backbone")
     tensors = random_tensors(parameter_shapes(CLASSIFIER, 5))
     write_mindspore(folder / "zoo.ckpt", export_tensors(tensors, ZOO, layers_of(CLASSIFIER, 5), ""))
