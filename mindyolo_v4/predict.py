@@ -49,20 +49,26 @@ class Predictor:
     def predict(self, image: np.ndarray) -> tuple[Prediction, np.ndarray | None]:
         """Return what `predictions.json` says of an RGB image (H, W, 3) uint8, and it drawn."""
         if self.card.task == "classify":
-            return self._classify(image), None
+            return {"top5": self._classify(image)}, None
         detections = self._detect(image)
-        return self._detection_entry(detections), self._draw(image, detections)
+        boxes = detections.boxes_xyxy_px
+        scores = detections.scores
+        ids = detections.class_ids
+        entries = [
+            self._named(class_id, score) | {"box_xyxy_px": [round(float(edge), 3) for edge in box]}
+            for box, score, class_id in zip(boxes, scores, ids, strict=True)
+        ]
+        drawn = draw_detections(image, boxes, ids, scores, self.card.class_names)
+        return {"detections": entries}, drawn
 
-    def _classify(self, image: np.ndarray) -> Prediction:
+    def _named(self, class_id: int, score: float) -> Prediction:
+        name = self.card.class_names[class_id]
+        return {"class_id": int(class_id), "class_name": name, "score": float(score)}
+
+    def _classify(self, image: np.ndarray) -> list[Prediction]:
         """Return the five best classes, best first."""
         scores = probabilities(self.forward, fit_image(image, self.config.data))
-        names = self.card.class_names
-        return {
-            "top5": [
-                {"class_id": int(i), "class_name": names[i], "score": float(scores[i])}
-                for i in best_classes(scores, TOP)
-            ]
-        }
+        return [self._named(class_id, scores[class_id]) for class_id in best_classes(scores, TOP)]
 
     def _detect(self, image: np.ndarray) -> Detections:
         """Return the detections, boxes in the image's own pixels."""
@@ -74,26 +80,6 @@ class Predictor:
         raw_maps = [level.asnumpy()[0] for level in self.forward(batch)]
         anchors = self.config.model.anchor_set
         return detect_objects(raw_maps, anchors, self.config.evaluate).to_original(geometry)
-
-    def _detection_entry(self, detections: Detections) -> Prediction:
-        names = self.card.class_names
-        rows = zip(detections.boxes_xyxy_px, detections.scores, detections.class_ids, strict=True)
-        return {
-            "detections": [
-                {
-                    "class_id": int(class_id),
-                    "class_name": names[class_id],
-                    "score": float(score),
-                    "box_xyxy_px": [round(float(edge), 3) for edge in box],
-                }
-                for box, score, class_id in rows
-            ]
-        }
-
-    def _draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
-        names = self.card.class_names
-        boxes = detections.boxes_xyxy_px
-        return draw_detections(image, boxes, detections.class_ids, detections.scores, names)
 
 
 def predict_images(
