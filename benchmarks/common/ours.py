@@ -74,6 +74,8 @@ def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
     losses: list[float] = []
 
     def call() -> None:
+        if not losses:
+            step.compile(1e-5, tensors)
         losses.append(float(step(1e-5, [tensors])[0].asnumpy()[0]))
 
     timed = time_calls(call, steps)
