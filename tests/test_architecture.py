@@ -4,10 +4,8 @@ sees.
 The rules are functions of tests/support/structure.py; each is shown to fail on a made-up source.
 """
 
-import configparser
 import subprocess
 import sys
-from fnmatch import fnmatch
 
 import pytest
 
@@ -133,22 +131,6 @@ def test_configuration_and_geometry_load_nothing_slow() -> None:
     assert loaded_by(names, HEAVY) == ""
     assert loaded_by([PACKAGE, f"{PACKAGE}.environment"], HEAVY | {"numpy", "yaml"}) == ""
     assert loaded_by(["json", "decimal"], {"decimal"}) == "decimal decimal"
-
-
-def test_coverage_leaves_out_just_the_modules_that_load_mindspore() -> None:
-    settings = configparser.ConfigParser()
-    settings.read(REPOSITORY / "setup.cfg", encoding="utf-8")
-    omitted = settings["coverage:run"]["omit"].split()
-    edges = graph(SOURCES)
-    modules = {
-        n: s.path
-        for n, s in SOURCES.items()
-        if n.startswith(PACKAGE) and not s.path.endswith("__init__.py")
-    }
-    loading = {path for name, path in modules.items() if "mindspore" in reachable(name, edges)}
-    assert {
-        path for path in modules.values() if any(fnmatch(path, pattern) for pattern in omitted)
-    } == loading
 
 
 def test_shell_launchers_are_short() -> None:
