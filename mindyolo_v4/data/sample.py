@@ -104,6 +104,6 @@ class PackedRecords:
         return read_encoded(self.path(index))
 
     def targets(self, index: int) -> tuple[BoxArray, ClassArray]:
-        """Return the trainable boxes (N, 4) in original pixels and classes (N,) of image `index`."""
+        """Return the trainable boxes (N, 4) in original pixels and classes (N,) of an image."""
         part = slice(self._starts[index], self._starts[index + 1])
         return self._boxes[part], self._class_ids[part]

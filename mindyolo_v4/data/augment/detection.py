@@ -31,7 +31,7 @@ from mindyolo_v4.data.sample import Sample
 
 @dataclass(frozen=True)
 class Plan:
-    """Of how many images a sample is made: a single image or a mosaic, once or, for mixup, twice."""
+    """What a sample is made of: a single image or a mosaic, and a second one of these for mixup."""
 
     is_mosaic: bool
     is_mixup: bool

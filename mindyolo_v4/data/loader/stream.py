@@ -103,7 +103,6 @@ class _Batches:
         return self._stop - self._start
 
     def __getitem__(self, number: int) -> Row:
-        cv2.setNumThreads(1)  # the worker processes are the parallelism
         first = (self._start + int(number)) * self.per_batch_size
         rows = [self._make_row(row) for row in range(first, first + self.per_batch_size)]
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
@@ -111,11 +110,14 @@ class _Batches:
 
 def _run(batches: _Batches, columns: int, workers: int, img_size: int) -> Iterator[list[ms.Tensor]]:
     """Run one pipeline to its end; its processes end with it, however it is left."""
+    # The workers are the parallelism. OpenCV's threads would not survive the fork: a worker that
+    # inherits them waits forever.
+    cv2.setNumThreads(1)
     batch_bytes = batches.per_batch_size * 3 * img_size**2
     prefetch = prefetch_size(batch_bytes, workers)
     # a container has 64 MB of shared memory unless told otherwise; without it, pipes carry batches
     needed = 2 * workers * (prefetch + 2) * batch_bytes
-    max_rowsize = -1 if needed < psutil.disk_usage("/dev/shm").free else 0
+    memory = {"max_rowsize": 0} if needed > psutil.disk_usage("/dev/shm").free else {}
     ds.config.set_prefetch_size(prefetch)
     dataset = ds.GeneratorDataset(
         batches,
@@ -123,7 +125,7 @@ def _run(batches: _Batches, columns: int, workers: int, img_size: int) -> Iterat
         shuffle=False,
         num_parallel_workers=workers,
         python_multiprocessing=workers > 1,
-        max_rowsize=max_rowsize,
+        **memory,
     )
     iterator = dataset.create_tuple_iterator(num_epochs=1)
     failure = None
@@ -272,7 +274,7 @@ class EvalStream:
         self._unreadable: dict[str, int] = {}
 
     def batches(self) -> Iterator[tuple[ms.Tensor, NDArray[np.int64]]]:
-        """Yield images, uint8 (B, 3, S, S), and the data set indices (n,) of the first n of them."""
+        """Yield images, uint8 (B, 3, S, S), and the data set indices (n,) of the first n."""
         if self._batch_count == 0:
             return
         numbers = _Batches(self._row, self._per_batch_size, 0, self._batch_count)
