@@ -50,9 +50,7 @@ def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStr
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
     workers = config.data.num_workers
-    return TrainStream(
-        samples, targets, config.train.per_batch_size, workers, ranks.rank, ranks.size
-    )
+    return TrainStream(samples, targets, config.train.per_batch_size, workers, ranks)
 
 
 def targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple[np.ndarray, ...]:
@@ -81,9 +79,7 @@ class ClassificationScorer:
         ranks = self.runtime.ranks
         count = len(self.dataset)
         batch_size = eval_batch_size(self.config, count, self.runtime)
-        stream = EvalStream(
-            self.dataset, data, batch_size, data.num_workers, ranks.rank, ranks.size
-        )
+        stream = EvalStream(self.dataset, data, batch_size, data.num_workers, ranks)
         one_pass = ScoringPass(self.forward, stream, count, self.runtime, check, show_bar=for_test)
         counter = TopK()
         for (logits,), indices in one_pass.outputs():

@@ -63,9 +63,7 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
         data.max_truths,
         config.loss.anchor_threshold,
     )
-    return TrainStream(
-        samples, assign, config.train.per_batch_size, data.num_workers, ranks.rank, ranks.size
-    )
+    return TrainStream(samples, assign, config.train.per_batch_size, data.num_workers, ranks)
 
 
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:
@@ -91,7 +89,7 @@ class DetectionScorer:
         records = self.dataset.records
         batch_size = eval_batch_size(config, len(records), self.runtime)
         workers = config.data.num_workers
-        stream = EvalStream(self.dataset, config.data, batch_size, workers, ranks.rank, ranks.size)
+        stream = EvalStream(self.dataset, config.data, batch_size, workers, ranks)
         one_pass = ScoringPass(
             self.forward, stream, len(records), self.runtime, check, show_bar=for_test
         )

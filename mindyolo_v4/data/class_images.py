@@ -1,4 +1,4 @@
-"""The images and classes of one split of a classification set: more than a million fit into a few flat arrays."""
+"""The images and classes of one split of a classification set, in a few flat arrays."""
 
 import os
 from dataclasses import dataclass
@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.images import read_encoded
-
-Encoded = NDArray[np.uint8]  # (bytes,) an image file as it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +36,17 @@ class ClassImages:
         return len(self.names)
 
     def summary(self) -> str:
-        """Return the line that a log says of the split."""
+        """Return one line for the log."""
         return f"{self.source}: {len(self)} images, {len(self.class_names)} classes"
 
     def path(self, index: int) -> Path:
         """Return the file of image `index`, which only names it where the images lie in shards."""
         return self.folder / os.fsdecode(bytes(self.names[index]))
 
-    def encoded(self, index: int) -> Encoded:
-        """Return the bytes of image file `index`. Raises ImageReadError where they cannot be had."""
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """Return the bytes of image file `index`. Raises ImageReadError where they are missing."""
         if self.shards is None:
             return read_encoded(self.path(index))
-        shards = self.shards
-        path, offset, length = (
-            shards.paths[shards.shard_ids[index]],
-            shards.offsets[index],
-            shards.lengths[index],
-        )
-        return read_encoded(path, int(offset), int(length))
+        path = self.shards.paths[self.shards.shard_ids[index]]
+        offset = int(self.shards.offsets[index])
+        return read_encoded(path, offset, int(self.shards.lengths[index]))

@@ -1,6 +1,5 @@
 """Reading images and fitting them into the network's square input."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,6 @@ REDUCTIONS = tuple(_FLAGS)  # by which a JPEG can be decoded smaller, ascending
 Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
 
 
-KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc's allocator adapts to
-
-
 class ImageReadError(OSError):
     """Report that an image file is missing or cannot be decoded in full."""
 
@@ -35,16 +31,16 @@ class ImageReadError(OSError):
 
 
 def read_image(path: Path | str) -> Image:
-    """Decode an image file as RGB (H, W, 3), EXIF orientation applied, greyscale repeated to three channels.
+    """Decode an image file as RGB (H, W, 3), EXIF orientation applied, greyscale in three channels.
 
-    Raises ImageReadError for a file that is missing, empty, not an image or cut short: decoding from memory refuses a
-    truncated JPEG, where cv2.imread fills the missing part with grey and only prints a warning.
+    Raises ImageReadError for a file that is missing, empty, not an image or cut short. Decoding
+    from memory refuses a truncated JPEG, where cv2.imread fills the missing part with grey.
     """
     return decode_image(read_encoded(path), path)
 
 
 def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray[np.uint8]:
-    """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError where they are not there."""
+    """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError."""
     try:
         encoded = np.fromfile(path, np.uint8, length, offset=offset)
     except OSError as error:
@@ -57,8 +53,9 @@ def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray
 def decode_image(encoded: NDArray[np.uint8], path: Path | str, factor: int = 1) -> Image:
     """Decode the bytes of an image file as `read_image` does; `path` is for the message alone.
 
-    A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size (`factor`; sides are rounded up), which leaves out most of the
-    work; it is then an average of the full image. Other formats ignore the factor.
+    A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size (`factor`; sides are rounded up), which
+    leaves out most of the work; it is then an average of the full image. Other formats ignore the
+    factor.
     """
     is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
     flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR
@@ -68,21 +65,10 @@ def decode_image(encoded: NDArray[np.uint8], path: Path | str, factor: int = 1) 
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-@lru_cache(maxsize=1)
-def keep_freed_memory(process: int) -> None:
-    """Let this process (its id; once is enough) use the memory of freed images again for the next ones.
-
-    By default glibc soon returns it to the system, and then every large array pays for new pages, which takes longer
-    than most of what is done to an image. It keeps twice the size of the largest block that was ever mapped and freed
-    (mallopt(3), M_MMAP_THRESHOLD), so one such block is made and dropped; its pages are never touched.
-    """
-    np.empty(KEPT_BYTES, np.uint8)
-
-
 def channels_first(image: Image) -> NDArray[np.uint8]:
     """Return an image (H, W, 3) as planes (3, H, W)."""
     planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
-    cv2.split(image, list(planes))  # a twentieth of the time that a transposed copy takes
+    cv2.split(image, list(planes))  # takes a twentieth of the time of a transposed copy
     return planes
 
 
@@ -92,48 +78,51 @@ def grey_image(size: int, pad_value: int) -> Image:
 
 
 def resize_image(image: Image, geometry: ResizeGeometry, pad_value: int) -> Image:
-    """Fit an image (H, W, 3) into (S, S, 3): area interpolation when shrinking, bilinear otherwise, grey border."""
-    width, height = geometry.resized_width, geometry.resized_height
+    """Fit an image (H, W, 3) into (S, S, 3) with a grey border."""
+    width = geometry.resized_width
+    height = geometry.resized_height
     image = scale_image(image, width, height)
     if (width, height) == (geometry.size, geometry.size):
         return image
     canvas = grey_image(geometry.size, pad_value)
-    canvas[
-        geometry.pad_top : geometry.pad_top + height, geometry.pad_left : geometry.pad_left + width
-    ] = image
+    top = geometry.pad_top
+    left = geometry.pad_left
+    canvas[top : top + height, left : left + width] = image
     return canvas
 
 
 def fit_image(image: Image, data: DataConfig) -> Image:
     """Fit a test image (H, W, 3) into (S, S, 3) as `data.resize` says."""
-    height, width = image.shape[:2]
     if data.resize in ("crop", "stretch_crop"):
         return centre_crop(image, data.img_size, data.crop_fraction, data.resize == "crop")
-    return resize_image(
-        image, resize_geometry(data.resize, width, height, data.img_size), data.pad_value
-    )
+    height, width = image.shape[:2]
+    geometry = resize_geometry(data.resize, width, height, data.img_size)
+    return resize_image(image, geometry, data.pad_value)
 
 
 def centre_crop(image: Image, size: int, fraction: float, keep_aspect: bool) -> Image:
-    """Scale the short side, or both sides, to round(size / fraction) and cut S x S out of the centre.
+    """Scale the short side, or both sides, to round(size / fraction) and cut S x S from the centre.
 
-    The long side is rounded down, and the cut's corner to the nearest pixel, half to even, as torchvision does.
+    The long side is rounded down, and the cut's corner to the nearest pixel, half to even, as
+    torchvision does.
     """
     height, width = image.shape[:2]
-    side, short = round(size / fraction), min(height, width)
-    new_width, new_height = (
-        (side * width // short, side * height // short) if keep_aspect else (side, side)
-    )
+    side = round(size / fraction)
+    new_width = new_height = side
+    if keep_aspect:
+        short = min(height, width)
+        new_width = side * width // short
+        new_height = side * height // short
     scaled = scale_image(image, new_width, new_height)
-    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    left = round((new_width - size) / 2)
+    top = round((new_height - size) / 2)
     return scaled[top : top + size, left : left + size]
 
 
 def scale_image(image: Image, width: int, height: int) -> Image:
-    """Resize to width x height pixels: area interpolation when a side shrinks, bilinear otherwise."""
+    """Resize to width x height pixels: by area when a side shrinks, bilinear otherwise."""
     if (width, height) == (image.shape[1], image.shape[0]):
         return image
     shrinks = width < image.shape[1] or height < image.shape[0]
-    return cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=interpolation)

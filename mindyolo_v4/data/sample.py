@@ -1,4 +1,4 @@
-"""What the augmentations work on: one training image with its boxes, and all truths of a split packed flat."""
+"""What the augmentations work on: one image with its boxes or classes; a split packed flat."""
 
 import os
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ ClassArray = NDArray[np.int64]  # (N,)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image with the boxes that are to be trained; a transform returns a new one and leaves its input alone.
+    """One image with the boxes that are trained; a transform returns a new one.
 
-    Boxes and geometry are in pixels of `wh_px`. That is the size of `image`, but for an image of the data set that was
-    decoded at a reduced size.
+    Boxes and geometry are in pixels of `wh_px`. That is the size of `image`, except for an image of
+    the data set that was decoded at a reduced size.
     """
 
     image: Image  # (H, W, 3) RGB
@@ -47,13 +47,11 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class ClassSample:
-    """One image with the classes that it shows; M = 1, or the most images that are mixed into one."""
+    """One image with its classes; M = 1, or the most images that are mixed into one."""
 
     image: Image  # (S, S, 3) RGB
     class_ids: NDArray[np.int32]  # (M,) a class may occur twice
-    shares: NDArray[
-        np.float32
-    ]  # (M,) of the image's area, sum 1; 0 where there is no further class
+    shares: NDArray[np.float32]  # (M,) of the image's area, sum 1; 0 for what is not used
 
     def targets(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return classes (M,) and their shares (M,)."""
@@ -61,7 +59,7 @@ class ClassSample:
 
 
 def keep_largest(sample: Sample, limit: int) -> Sample:
-    """Keep the `limit` boxes of largest area, in the order that they had; the first wins among equals."""
+    """Keep the `limit` boxes of largest area, in their order; the first wins among equals."""
     if len(sample.class_ids) <= limit:
         return sample
     by_area = np.argsort(-area_xyxy(sample.boxes_xyxy_px), kind="stable")
@@ -69,11 +67,11 @@ def keep_largest(sample: Sample, limit: int) -> Sample:
     return Sample(sample.image, sample.boxes_xyxy_px[kept], sample.class_ids[kept])
 
 
-class TruthTable:
+class PackedRecords:
     """Paths, sizes and trainable boxes of a split in a few flat arrays.
 
-    Forked loader workers share the arrays' memory; a hundred thousand record objects would be copied page by page,
-    because reading a Python object writes its reference count.
+    Forked loader workers share the arrays' memory. A hundred thousand record objects would be
+    copied page by page, because reading a Python object writes its reference count.
     """
 
     def __init__(self, records: Sequence[ImageRecord]):
@@ -102,10 +100,10 @@ class TruthTable:
         return Path(os.fsdecode(bytes(self._paths[index])))
 
     def encoded(self, index: int) -> NDArray[np.uint8]:
-        """Return the bytes of image file `index`. Raises ImageReadError where they cannot be had."""
+        """Return the bytes of image file `index`. Raises ImageReadError where they are missing."""
         return read_encoded(self.path(index))
 
-    def truths(self, index: int) -> tuple[BoxArray, ClassArray]:
-        """Return the trainable boxes (N, 4) in original pixels and classes (N,) of image `index`."""
+    def targets(self, index: int) -> tuple[BoxArray, ClassArray]:
+        """Return the trainable boxes (N, 4) in original pixels and classes (N,) of an image."""
         part = slice(self._starts[index], self._starts[index + 1])
         return self._boxes[part], self._class_ids[part]

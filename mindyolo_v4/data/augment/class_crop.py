@@ -1,4 +1,4 @@
-"""Cuts, jitters and mixes the training images of a classifier; every function draws from the generator it is given."""
+"""Cuts, jitters and mixes the training images of a classifier, drawing from the given generator."""
 
 import math
 
@@ -16,21 +16,25 @@ Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 
 def draw_crop(rng: np.random.Generator, width: int, height: int, settings: ClassifyConfig) -> Box:
-    """Draw a part of the image: area ~ U(`area`), log of width by height ~ U(log `ratio`), place uniform.
+    """Draw a part of the image: area ~ U(`area`), log of width by height ~ U(log `ratio`).
 
-    The sides are rounded; after ten draws that do not fit, the largest centred part of a permitted ratio is taken
-    (Szegedy et al. 2015, Going deeper with convolutions, section 6; torchvision's RandomResizedCrop).
+    The position is uniform, the sides are rounded. After ten draws that do not fit, it is the
+    largest centred part of a permitted ratio (Szegedy et al. 2015, Going deeper with convolutions,
+    section 6; torchvision's RandomResizedCrop).
     """
-    (least, most), (low, high) = settings.area, settings.ratio
+    least, most = settings.area
+    low, high = settings.ratio
     for _ in range(ATTEMPTS):
         area = width * height * rng.uniform(least, most)
         ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
-        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        crop_width = round(math.sqrt(area * ratio))
+        crop_height = round(math.sqrt(area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = int(rng.integers(height - crop_height, endpoint=True))
             left = int(rng.integers(width - crop_width, endpoint=True))
             return left, top, crop_width, crop_height
-    crop_width, crop_height = width, height
+    crop_width = width
+    crop_height = height
     if width < low * height:
         crop_height = max(1, round(width / low))
     elif width > high * height:
@@ -52,24 +56,29 @@ def draw_darknet_crop(
     degrees: float,
     settings: ClassifyConfig,
 ) -> Matrix:
-    """Draw darknet's random size, aspect, angle and place as one matrix from image to S x S pixels.
+    """Draw darknet's random size, aspect, angle and position: a matrix from image to S x S pixels.
 
-    With a = rand_scale(`aspect`) and r a whole number in `short_side_px` the zoom is s = r / min(h, a w) in y and s / a
-    in x; the view is turned by U(-degrees, degrees) about the image's centre, after a shift that keeps it inside the
-    unturned image where that is larger (AlexeyAB/darknet, image.c, random_augment_image).
+    With a = rand_scale(`aspect`) and r a whole number in `short_side_px` the zoom is
+    s = r / min(h, a w) in y and s / a in x. The view is turned by U(-degrees, degrees) about the
+    image's centre, after a shift that keeps it inside the unturned image where that is larger
+    (AlexeyAB/darknet, image.c, random_augment_image).
     """
     shortest, longest = settings.short_side_px
     aspect = rand_scale(rng, settings.aspect)
     zoom = int(rng.integers(shortest, longest, endpoint=True)) / min(height, width * aspect)
+
     angle = math.radians(rng.uniform(-degrees, degrees))
+    cosine = math.cos(angle)
+    sine = math.sin(angle)
+    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
     room_x = max(0.0, (width * zoom / aspect - size) / 2)
     room_y = max(0.0, (height * zoom - size) / 2)
-    shift_x, shift_y = rng.uniform(-room_x, room_x), rng.uniform(-room_y, room_y)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    from_view = scaling(aspect / zoom, 1 / zoom) @ translation(
-        shift_x - size / 2, shift_y - size / 2
-    )
+    shift_x = rng.uniform(-room_x, room_x)
+    shift_y = rng.uniform(-room_y, room_y)
+    shift = translation(shift_x - size / 2, shift_y - size / 2)
+
+    from_view = scaling(aspect / zoom, 1 / zoom) @ shift
     return np.asarray(np.linalg.inv(translation(width / 2, height / 2) @ turn @ from_view))
 
 
@@ -81,10 +90,10 @@ def warp_onto_black(image: Image, matrix: Matrix, size: int) -> Image:
 
 
 def color_jitter(image: Image, rng: np.random.Generator, strengths: tuple[float, ...]) -> Image:
-    """Change brightness, contrast and saturation in this order, each by a factor f = 1 + U(-strength, strength).
+    """Change brightness, contrast and saturation, each by a factor f = 1 + U(-strength, strength).
 
-    x f; m + (x - m) f with m the mean grey level of the image; g + (x - g) f with g the pixel's own grey level. Each is
-    rounded and clipped to 0..255.
+    In this order: x f; m + (x - m) f with m the mean grey level of the image; g + (x - g) f with g
+    the pixel's own grey level. Each is rounded and clipped to 0..255.
     """
     if not any(strengths):
         return image
@@ -101,17 +110,17 @@ def _table(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def cutmix(images: list[Image], rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
-    """Put a rectangle of the second image into the first, at its own place; return the shares (2,) of both.
+    """Put a rectangle of the second image into the first, where it was; return the shares (2,).
 
-    The sides are whole numbers, uniform in 0.3 S to 0.8 S, the place uniform (darknet's form of Yun et al. 2019,
-    CutMix).
+    The sides are whole numbers, uniform in 0.3 S to 0.8 S, the position uniform (darknet's form of
+    Yun et al. 2019, CutMix).
     """
     first, second = images
     size = first.shape[0]
-    width, height = (
-        int(side) for side in rng.integers(int(0.3 * size), int(0.8 * size), 2, endpoint=True)
-    )
-    left, top = (int(rng.integers(size - side, endpoint=True)) for side in (width, height))
+    sides = rng.integers(int(0.3 * size), int(0.8 * size), 2, endpoint=True)
+    width, height = sides.tolist()
+    left = int(rng.integers(size - width, endpoint=True))
+    top = int(rng.integers(size - height, endpoint=True))
     mixed = first.copy()
     mixed[top : top + height, left : left + width] = second[top : top + height, left : left + width]
     share = width * height / size**2
@@ -119,18 +128,18 @@ def cutmix(images: list[Image], rng: np.random.Generator) -> tuple[Image, NDArra
 
 
 def mosaic(images: list[Image], rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
-    """Join the quarters of four images around a point U(0.2 S, 0.8 S), each at its own place; return the shares (4,).
+    """Join the quarters of four images around a point U(0.2 S, 0.8 S); return the shares (4,).
 
-    Order: top left, top right, bottom left, bottom right (darknet's classifier mosaic).
+    Each quarter stays where it was. Order: top left, top right, bottom left, bottom right
+    (darknet's classifier mosaic).
     """
     size = images[0].shape[0]
-    cut_x, cut_y = (
-        int(cut) for cut in rng.integers(int(0.2 * size), int(0.8 * size), 2, endpoint=True)
-    )
+    cut_x, cut_y = rng.integers(int(0.2 * size), int(0.8 * size), 2, endpoint=True).tolist()
     joined = images[0].copy()
     joined[:cut_y, cut_x:] = images[1][:cut_y, cut_x:]
     joined[cut_y:, :cut_x] = images[2][cut_y:, :cut_x]
     joined[cut_y:, cut_x:] = images[3][cut_y:, cut_x:]
-    rest_x, rest_y = size - cut_x, size - cut_y
+    rest_x = size - cut_x
+    rest_y = size - cut_y
     areas = [cut_x * cut_y, rest_x * cut_y, cut_x * rest_y, rest_x * rest_y]
     return joined, np.array(areas, np.float32) / np.float32(size**2)

@@ -1,4 +1,4 @@
-"""Geometric augmentation: every move is one 3 x 3 matrix that takes the image and its boxes to their new place.
+"""Geometric augmentation: every move is one 3 x 3 matrix that moves the image and its boxes.
 
 Matrices act on edge coordinates, in which pixel i covers [i, i + 1), as box corners do.
 """
@@ -16,12 +16,10 @@ from mindyolo_v4.data.images import Image, resize_image
 from mindyolo_v4.data.sample import BoxArray, Sample
 
 Matrix = NDArray[np.float64]  # (3, 3)
-_CORNERS = np.array(
-    [[0, 1], [2, 1], [2, 3], [0, 3]]
-)  # x and y of a box's corners in left, top, right, bottom
-SHRINK_LIMIT = (
-    0.5  # bilinear sampling skips source pixels below this zoom; averaging goes before it
-)
+# x and y of a box's corners in left, top, right, bottom
+_CORNERS = np.array([[0, 1], [2, 1], [2, 3], [0, 3]])
+# bilinear sampling skips source pixels below this zoom; averaging goes before it
+SHRINK_LIMIT = 0.5
 
 
 def scaling(factor_x: float, factor_y: float) -> Matrix:
@@ -41,43 +39,40 @@ def mirror(width: float) -> Matrix:
 
 def resize_matrix(geometry: ResizeGeometry) -> Matrix:
     """Return the matrix from original to input pixels."""
-    scale = scaling(
-        geometry.resized_width / geometry.width, geometry.resized_height / geometry.height
-    )
-    return translation(geometry.pad_left, geometry.pad_top) @ scale
+    zoom_x = geometry.resized_width / geometry.width
+    zoom_y = geometry.resized_height / geometry.height
+    return translation(geometry.pad_left, geometry.pad_top) @ scaling(zoom_x, zoom_y)
 
 
 def has_affine(augment: AugmentConfig) -> bool:
     """Tell whether any strength of the random affine/perspective move is on."""
-    return any(
-        (augment.degrees, augment.translate, augment.scale, augment.shear, augment.perspective)
-    )
+    strengths = (augment.degrees, augment.translate, augment.scale, augment.shear)
+    return any(strengths) or augment.perspective != 0
 
 
 def draw_affine(rng: np.random.Generator, augment: AugmentConfig, canvas: int, size: int) -> Matrix:
-    """Draw the move of a canvas (pixels a side) onto the S x S output, centre near centre.
+    """Draw the move of a square canvas (side in pixels) onto the S x S output, centre near centre.
 
-    Order: perspective, rotation and zoom 1 + U(-scale, scale), shear, shift of U(-translate, translate) x S (the order
-    of mindyolo's recipe). The perspective terms are limited so that no part of the canvas passes
-    behind the viewer.
+    Order: perspective, rotation and zoom 1 + U(-scale, scale), shear, shift of U(-translate,
+    translate) x S (the order of mindyolo's recipe). The perspective terms are limited so that no
+    part of the canvas passes behind the viewer.
     """
     limit = 0.9 / canvas
     perspective = np.eye(3)
     perspective[2, :2] = np.clip(rng.uniform(-1, 1, 2) * augment.perspective, -limit, limit)
+
     angle = math.radians(rng.uniform(-1, 1) * augment.degrees)
     zoom = 1 + rng.uniform(-1, 1) * augment.scale
-    cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
+    cosine = zoom * math.cos(angle)
+    sine = zoom * math.sin(angle)
     rotation = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
     shear = np.eye(3)
     shear[0, 1], shear[1, 0] = np.tan(np.radians(rng.uniform(-1, 1, 2) * augment.shear))
-    shift_x, shift_y = (0.5 + rng.uniform(-1, 1, 2) * augment.translate) * size
-    return (
-        translation(shift_x, shift_y)
-        @ shear
-        @ rotation
-        @ perspective
-        @ translation(-canvas / 2, -canvas / 2)
-    )
+
+    shift = translation(*(0.5 + rng.uniform(-1, 1, 2) * augment.translate) * size)
+    centre_to_origin = translation(-canvas / 2, -canvas / 2)
+    return shift @ shear @ rotation @ perspective @ centre_to_origin
 
 
 def warp_boxes(boxes_xyxy_px: NDArray[np.floating], matrix: Matrix) -> BoxArray:
@@ -98,55 +93,48 @@ def visible_boxes(
     """
     clipped = clip_xyxy(boxes_xyxy_px, size, size)
     sides = clipped[:, 2:] - clipped[:, :2]
-    # boxes travel in float32: an uncut box may measure a hair less than itself
+    # boxes are float32: one that is not cut may measure a little less than itself
     enough = area_xyxy(clipped) >= augment.min_visible * area_xyxy(whole_xyxy_px) * (1 - 1e-5)
     return clipped, (sides > 0).all(axis=1) & (sides >= augment.min_box_px).all(axis=1) & enough
 
 
 def draw_warped(canvas: Image, image: Image, matrix: Matrix) -> None:
-    """Draw `image`, moved by `matrix`, into `canvas`; pixels whose centre lies outside the moved image stay.
+    """Draw `image`, moved by `matrix`, into `canvas`, in place.
 
-    Neighbours that share an edge therefore leave no seam. Changes `canvas` in place.
+    Pixels whose centre lies outside the moved image stay, so neighbours that share an edge leave no
+    seam.
     """
     height, width = image.shape[:2]
+    # the part of the canvas that can change
     outline = warp_boxes(np.array([[0, 0, width, height]]), matrix)[0]
     first_x, first_y, end_x, end_y = (math.ceil(edge - 0.5) for edge in outline.tolist())
-    left, top = max(0, first_x), max(0, first_y)
-    right, bottom = min(canvas.shape[1], end_x), min(canvas.shape[0], end_y)
-    if right <= left or bottom <= top:
+    left = max(0, first_x)
+    top = max(0, first_y)
+    size = (min(canvas.shape[1], end_x) - left, min(canvas.shape[0], end_y) - top)
+    if min(size) <= 0:
         return
+    region = canvas[top : top + size[1], left : left + size[0]]
+
     image, matrix = _shrink_first(image, translation(-left, -top) @ matrix)
-    region = canvas[top:bottom, left:right]
-    pixel_matrix = (
-        translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)
-    )  # OpenCV counts from pixel centres
-    size = (right - left, bottom - top)
-    if (
-        np.count_nonzero(matrix[[0, 1, 2, 2], [1, 0, 0, 1]]) == 0
-    ):  # sides stay upright: the region is the image
-        cv2.warpAffine(
-            image,
-            pixel_matrix[:2],
-            size,
-            dst=region,
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+    # OpenCV counts from pixel centres
+    pixel_matrix = translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)
+    smooth = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    if np.count_nonzero(matrix[[0, 1, 2, 2], [1, 0, 0, 1]]) == 0:
+        # sides stay upright: the region is the image
+        cv2.warpAffine(image, pixel_matrix[:2], size, dst=region, **smooth)
         return
-    warped = cv2.warpPerspective(
-        image, pixel_matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    inside = cv2.warpPerspective(
-        np.ones(image.shape[:2], np.uint8), pixel_matrix, size, flags=cv2.INTER_NEAREST
-    )
+    warped = cv2.warpPerspective(image, pixel_matrix, size, **smooth)
+    ones = np.ones(image.shape[:2], np.uint8)
+    inside = cv2.warpPerspective(ones, pixel_matrix, size, flags=cv2.INTER_NEAREST)
     np.copyto(region, warped, where=inside[..., None].astype(bool))
 
 
 def _shrink_first(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
     """Average blocks of source pixels where the move shrinks the image below SHRINK_LIMIT.
 
-    The blocks are whole pixels wide and high, as large as they can be while the result is no smaller than it is to
-    become: averaging them is fast, and bilinear sampling does the rest without leaving a pixel out.
+    The blocks are whole pixels wide and high, as large as they can be while the result is no
+    smaller than the output. Averaging them is fast, and bilinear sampling does the rest without
+    leaving a pixel out.
     """
     height, width = image.shape[:2]
     depth = matrix[2, 0] * width / 2 + matrix[2, 1] * height / 2 + matrix[2, 2]
@@ -154,10 +142,10 @@ def _shrink_first(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
     block_height = _block_side(math.hypot(matrix[1, 0], matrix[1, 1]) / depth, height)
     if block_width == block_height == 1:
         return image, matrix
-    small_width, small_height = width // block_width, height // block_height
-    whole = image[
-        : small_height * block_height, : small_width * block_width
-    ]  # the rest is less than an output pixel
+    small_width = width // block_width
+    small_height = height // block_height
+    # what is left over is less than an output pixel
+    whole = image[: small_height * block_height, : small_width * block_width]
     small = cv2.resize(whole, (small_width, small_height), interpolation=cv2.INTER_AREA)
     return small, matrix @ scaling(block_width, block_height)
 
@@ -171,7 +159,7 @@ def _block_side(zoom: float, side: int) -> int:
 def warp_sample(
     sample: Sample, matrix: Matrix, size: int, fill: tuple[int, int, int], augment: AugmentConfig
 ) -> Sample:
-    """Move a sample by `matrix` onto an S x S canvas of colour `fill`; clip its boxes and drop those cut away."""
+    """Move a sample by `matrix` onto an S x S canvas of colour `fill`; clip or drop its boxes."""
     canvas = np.full((size, size, 3), fill, np.uint8)
     draw_warped(canvas, sample.image, matrix @ scaling(*sample.enlargement))
     moved = warp_boxes(sample.boxes_xyxy_px, matrix)
@@ -180,7 +168,7 @@ def warp_sample(
 
 
 def fit_sample(sample: Sample, data: DataConfig) -> Sample:
-    """Fit a sample into S x S as a test image is (`data.resize`); drop the boxes that become too small."""
+    """Fit a sample into S x S as a test image is (`data.resize`); drop boxes that are too small."""
     geometry = resize_geometry(data.resize, *sample.wh_px, data.img_size)
     image = resize_image(sample.image, geometry, data.pad_value)
     moved = geometry.to_input(sample.boxes_xyxy_px)
@@ -199,8 +187,9 @@ class Pads:
 
 
 def draw_pads(rng: np.random.Generator, jitter: float, width: int, height: int) -> Pads:
-    """Draw the jitter of an image as darknet does: each side ~ U(-d, d) with d = floor(jitter x side)."""
-    limit_x, limit_y = int(jitter * width), int(jitter * height)
+    """Draw darknet's jitter of an image: each side ~ U(-d, d) with d = floor(jitter x side)."""
+    limit_x = int(jitter * width)
+    limit_y = int(jitter * height)
     left, right = (int(side) for side in rng.integers(-limit_x, limit_x, 2, endpoint=True))
     top, bottom = (int(side) for side in rng.integers(-limit_y, limit_y, 2, endpoint=True))
     return Pads(left, top, right, bottom)
@@ -208,12 +197,13 @@ def draw_pads(rng: np.random.Generator, jitter: float, width: int, height: int) 
 
 def crop_matrix(pads: Pads, width: int, height: int, size: int) -> Matrix:
     """Return the matrix that stretches the crop of a width x height image over S x S."""
-    crop_width, crop_height = width - pads.left - pads.right, height - pads.top - pads.bottom
+    crop_width = width - pads.left - pads.right
+    crop_height = height - pads.top - pads.bottom
     return scaling(size / crop_width, size / crop_height) @ translation(-pads.left, -pads.top)
 
 
 def mean_colour(image: Image) -> tuple[int, int, int]:
-    """Return the mean (R, G, B), with which darknet fills what its crop takes from outside the image."""
+    """Return the mean (R, G, B), with which darknet fills what lies outside the image."""
     red, green, blue, _ = cv2.mean(image)
     return round(red), round(green), round(blue)
 

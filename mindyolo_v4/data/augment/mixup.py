@@ -7,7 +7,7 @@ from mindyolo_v4.data.sample import Sample
 
 
 def mixup(first: Sample, second: Sample, rng: np.random.Generator, beta: float) -> Sample:
-    """Blend two samples of equal size: weight w ~ Beta(beta, beta) for the first, 1 - w for the second."""
+    """Blend two samples of equal size by weights w ~ Beta(beta, beta) and 1 - w."""
     return blend(first, second, float(rng.beta(beta, beta)))
 
 

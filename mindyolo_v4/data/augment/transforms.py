@@ -54,26 +54,22 @@ def rand_scale(rng: np.random.Generator, largest: float) -> float:
 
 
 def draw_gains(rng: np.random.Generator, augment: AugmentConfig) -> LookUp:
-    """Draw the gains form: each of H, S and V times 1 + U(-g, g); the hue wraps around at 180 (2 degrees a level)."""
-    hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * (
-        augment.hue,
-        augment.saturation,
-        augment.value,
-    )
-    levels = np.arange(256)
-    table = [
-        levels * hue % 180,
-        np.clip(levels * saturation, 0, 255),
-        np.clip(levels * value, 0, 255),
-    ]
-    return np.stack(table, axis=-1).astype(np.uint8)
+    """Draw the gains form: each of H, S and V times 1 + U(-g, g).
+
+    The hue wraps around at 180 (2 degrees per level).
+    """
+    strengths = (augment.hue, augment.saturation, augment.value)
+    gains = 1 + rng.uniform(-1, 1, 3) * strengths
+    table = np.clip(np.arange(256)[:, None] * gains, 0, 255)
+    table[:, 0] = np.arange(256) * gains[0] % 180
+    return table.astype(np.uint8)
 
 
 def draw_darknet_colours(rng: np.random.Generator, augment: AugmentConfig) -> LookUp:
-    """Draw darknet's form: H + 179 U(-hue, hue), S and V times `rand_scale`, all saturating at 0 and 255.
+    """Draw darknet's form: H + 179 U(-hue, hue), S and V times `rand_scale`, clipped to 0..255.
 
-    The hue does not wrap: the sum is clipped to 0..255 as an 8-bit number, and levels above 179 mean what they mean
-    modulo 180 when the image is converted back.
+    The hue does not wrap: the sum is clipped to 0..255 as an 8-bit number, and levels above 179
+    count modulo 180 when the image is converted back.
     """
     saturation = rand_scale(rng, augment.saturation) if augment.saturation else 1.0
     value = rand_scale(rng, augment.value) if augment.value else 1.0
@@ -84,7 +80,7 @@ def draw_darknet_colours(rng: np.random.Generator, augment: AugmentConfig) -> Lo
 
 
 def change_colours(image: Image, rng: np.random.Generator, augment: AugmentConfig) -> Image:
-    """Change hue, saturation and value of an RGB image by one look-up table; all strengths 0 return it as it is."""
+    """Change hue, saturation and value of an RGB image by one look-up table."""
     if not (augment.hue or augment.saturation or augment.value):
         return image
     draw = {"gains": draw_gains, "darknet": draw_darknet_colours}[augment.hsv]
@@ -99,9 +95,10 @@ def random_colours(sample: Sample, rng: np.random.Generator, augment: AugmentCon
 
 
 class PixelTransforms:
-    """Apply albumentations' pixel transforms, each with its probability, in the order of the configuration.
+    """Apply albumentations' pixel transforms, each with its probability, in the configured order.
 
-    Raises UserError at construction for an unknown name, and where the installed albumentations rejects an argument.
+    Raises UserError at construction for an unknown name, and where the installed albumentations
+    rejects an argument.
     """
 
     def __init__(self, probabilities: Mapping[str, float]):
@@ -116,9 +113,8 @@ class PixelTransforms:
 
 
 def _build_compose(probabilities: Mapping[str, float]):  # type: ignore[no-untyped-def]
-    os.environ.setdefault(
-        "NO_ALBUMENTATIONS_UPDATE", "1"
-    )  # else the import asks the network for its newest version
+    # else the import asks the network for its newest version
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
         import albumentations  # imported here because it is slow and most recipes do without
     except ImportError as error:
@@ -143,9 +139,8 @@ def _build_compose(probabilities: Mapping[str, float]):  # type: ignore[no-untyp
         if name not in constructors:
             raise UserError(key, "unknown transform", expected=", ".join(sorted(constructors)))
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error"
-            )  # an argument that it does not know is only a warning there
+            # albumentations only warns of an argument that it does not know
+            warnings.simplefilter("error")
             try:
                 transforms.append(constructors[name](probability))
             except (TypeError, ValueError, UserWarning) as error:

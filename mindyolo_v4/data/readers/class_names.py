@@ -5,15 +5,11 @@ from pathlib import Path
 import yaml
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.readers.text_files import read_lines
+from mindyolo_v4.data.readers.files import read_lines
 from mindyolo_v4.errors import UserError
 
-_NAME_FILES = (
-    "data.yaml",
-    "data.yml",
-    "classes.txt",
-    "labels/classes.txt",
-)  # looked for in this order, then *.names
+# looked for in this order, then *.names
+_NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "labels/classes.txt")
 
 
 def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
@@ -37,29 +33,28 @@ def names_beside_labels(root: Path) -> tuple[str, ...]:
     Raises:
         UserError: there is none, or several `*.names`.
     """
-    found = [root / name for name in _NAME_FILES if (root / name).is_file()] or sorted(
-        root.glob("*.names")
-    )
-    if not found:
-        raise UserError(
-            "data.names", f"missing, and {root} holds no {', '.join(_NAME_FILES)} or *.names"
-        )
-    if found[0].suffix == ".names" and len(found) > 1:
-        raise UserError(
-            "data.names", f"missing, and {root} holds several", ", ".join(p.name for p in found)
-        )
-    return read_names(found[0])
+    for name in _NAME_FILES:
+        if (root / name).is_file():
+            return read_names(root / name)
+    paths = sorted(root.glob("*.names"))
+    if not paths:
+        problem = f"missing, and {root} holds no {', '.join(_NAME_FILES)} or *.names"
+        raise UserError("data.names", problem)
+    if len(paths) > 1:
+        several = ", ".join(path.name for path in paths)
+        raise UserError("data.names", f"missing, and {root} holds several", several)
+    return read_names(paths[0])
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read names, one a line, or the `names` entry (list, or id: name) of a YAML file; each name once."""
+    """Read names, one per line, or the `names` entry (list, or id: name) of a YAML file."""
     numbered = _yaml_names(path) if path.suffix in (".yaml", ".yml") else _text_names(path)
     seen: set[str] = set()
-    for place, name in numbered:
+    for where, name in numbered:
         if not name:
-            raise UserError(place, "empty class name")
+            raise UserError(where, "empty class name")
         if name in seen:
-            raise UserError(place, "class name occurs twice", name)
+            raise UserError(where, "class name occurs twice", name)
         seen.add(name)
     if not numbered:
         raise UserError(path, "holds no class names")
@@ -81,9 +76,8 @@ def _yaml_names(path: Path) -> list[tuple[str, str]]:
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise UserError(
-                path, "class ids under names: are not 0, 1, 2, ...", sorted(names, key=str)
-            )
+            problem = "class ids under names: are not 0, 1, 2, ..."
+            raise UserError(path, problem, sorted(names, key=str))
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list):
         raise UserError(path, "has no list of class names", expected="names: [..]")
@@ -93,9 +87,5 @@ def _yaml_names(path: Path) -> list[tuple[str, str]]:
 def check_class_count(data: DataConfig, names: tuple[str, ...], source: str) -> None:
     """Raise UserError when data.num_classes is given and is not the number of names."""
     if data.num_classes is not None and data.num_classes != len(names):
-        raise UserError(
-            "data.num_classes",
-            f"disagrees with the class names of {source}",
-            data.num_classes,
-            len(names),
-        )
+        problem = f"disagrees with the class names of {source}"
+        raise UserError("data.num_classes", problem, data.num_classes, len(names))

@@ -1,7 +1,7 @@
-"""COCO JSON: one file a split, images found by their names.
+"""COCO JSON: one file per split, images found by their names (https://cocodataset.org/#format-data).
 
-https://cocodataset.org/#format-data; only `images`, `categories` and of `annotations` the entries bbox, category_id,
-image_id, iscrowd and area are read.
+Only `images`, `categories` and, of `annotations`, bbox, category_id, image_id, iscrowd and area are
+read.
 """
 
 import json
@@ -11,10 +11,10 @@ from typing import Any
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawTruths, build_records
-from mindyolo_v4.data.readers.text_files import read_text
+from mindyolo_v4.data.readers.files import read_text
+from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require
 
 _PROBES = 5  # images that are looked for in a folder before it is taken for the right one
 
@@ -22,7 +22,7 @@ _PROBES = 5  # images that are looked for in a folder before it is taken for the
 def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
     """Read a COCO annotation file.
 
-    Classes are the file's categories by ascending id, or data.names, which must then be the same set of names.
+    Classes are the file's categories by ascending id, or data.names, which must be the same set.
 
     Args:
         key: configuration key of the split, for messages.
@@ -31,44 +31,43 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers:
     Raises:
         UserError: names the file, and the image or annotation in it, that is wrong.
     """
-    explicit = split if isinstance(split, dict) else {"annotations": split}
-    source = root / str(explicit["annotations"])
+    location = split if isinstance(split, dict) else {"annotations": split}
+    source = root / str(location["annotations"])
     if not source.is_file():
         raise UserError(key, "annotation file not found", str(source), "a COCO JSON file")
     content = _load(source)
     names, category_ids = _classes(content["categories"], configured_names(data, root), source)
     images, index_of = _images(content["images"], source)
-    folder = _explicit_folder(explicit, root, key) or find_image_folder(source, root, images, key)
+    if location.get("images") is None:
+        folder = find_image_folder(source, root, images, key)
+    else:
+        folder = root / str(location["images"])
+        require(folder.is_dir(), f"{key}.images", "folder not found", str(folder))
     listed = [
         ListedImage(folder / name, image_id, str(source), f"{source}: image {image_id}", size)
         for image_id, name, size in images
     ]
     class_of = {category_id: class_id for class_id, category_id in enumerate(category_ids)}
-    truths = _truths(content.get("annotations", []), index_of, class_of, source)
-    records, warnings = build_records(listed, truths, check_headers)
+    boxes = _boxes(content.get("annotations", []), index_of, class_of, source)
+    records, warnings = build_records(listed, boxes, check_headers, keep_repeated=True)
     return Dataset(records, names, category_ids, str(source), warnings)
 
 
 def _load(source: Path) -> dict[str, Any]:
     try:
-        # Polygons are most of a COCO file and nothing here needs them: dropped as they are parsed, they take no memory.
+        # polygons are most of a COCO file, and nothing here needs them
         content = json.loads(read_text(source), object_hook=_without_segmentation)
     except json.JSONDecodeError as error:
         raise UserError(f"{source}:{error.lineno}", f"not valid JSON: {error.msg}") from None
     if not isinstance(content, dict):
-        raise UserError(
-            source,
-            "not a COCO file",
-            type(content).__name__,
-            "an object with images and categories",
-        )
+        expected = "an object with images and categories"
+        raise UserError(source, "not a COCO file", type(content).__name__, expected)
     for key in ("images", "categories"):
-        if key not in content:
-            raise UserError(source, f"not a COCO file: no {key!r}")
+        require(key in content, source, f"not a COCO file: no {key!r}")
     for key in ("images", "categories", "annotations"):
         entries = content.get(key, [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise UserError(source, f"{key!r} is not a list of objects")
+        are_objects = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
+        require(are_objects, source, f"{key!r} is not a list of objects")
     return content
 
 
@@ -90,14 +89,13 @@ def _classes(
         if name in id_of or category_id in id_of.values():
             raise UserError(source, f"category {category_id}: its id or name occurs twice", name)
         id_of[name] = category_id
-    if not id_of:
-        raise UserError(source, "has no categories")
+    require(bool(id_of), source, "has no categories")
     names = given or tuple(sorted(id_of, key=id_of.__getitem__))
     if set(names) != set(id_of):
-        only_given, only_file = sorted(set(names) - set(id_of)), sorted(set(id_of) - set(names))
-        raise UserError(
-            "data.names", f"differs from the categories of {source}", only_given, only_file
-        )
+        only_given = sorted(set(names) - set(id_of))
+        only_file = sorted(set(id_of) - set(names))
+        problem = f"differs from the categories of {source}"
+        raise UserError("data.names", problem, only_given, only_file)
     return names, tuple(id_of[name] for name in names)
 
 
@@ -107,69 +105,71 @@ _Image = tuple[int | str, str, tuple[int, int] | None]  # id, file name, stated 
 def _images(
     entries: list[dict[str, Any]], source: Path
 ) -> tuple[list[_Image], dict[int | str, int]]:
-    """Return the images and the place of each image id in their list."""
+    """Return the images and the position of each image id in their list."""
     images: list[_Image] = []
     index_of: dict[int | str, int] = {}
-    place_of: dict[str, int | str] = {}
+    id_of: dict[str, int | str] = {}
     for number, entry in enumerate(entries):
         image_id: Any = entry.get("id")
         name = entry.get("file_name")
         if not _is_integer(image_id) and not isinstance(image_id, str):
-            raise UserError(
-                f"{source}: images[{number}]", "id is not an integer or a string", image_id
-            )
-        place = f"{source}: image {image_id}"
+            problem = "id is not an integer or a string"
+            raise UserError(f"{source}: images[{number}]", problem, image_id)
+        where = f"{source}: image {image_id}"
         if not isinstance(name, str) or not name:
-            raise UserError(place, "has no file_name")
+            raise UserError(where, "has no file_name")
         if image_id in index_of:
-            raise UserError(place, "image id occurs twice", name)
-        if name in place_of:
-            raise UserError(place, f"file_name occurs twice, first in image {place_of[name]}", name)
-        size: Any = entry.get("width"), entry.get("height")
-        if size != (None, None) and not all(_is_integer(side) and side > 0 for side in size):
-            raise UserError(place, "malformed width or height", list(size), "two positive integers")
-        place_of[name] = image_id
+            raise UserError(where, "image id occurs twice", name)
+        if name in id_of:
+            raise UserError(where, f"file_name occurs twice, first in image {id_of[name]}", name)
+        size: Any = (entry.get("width"), entry.get("height"))
+        if size == (None, None):
+            size = None
+        elif not all(_is_integer(side) and side > 0 for side in size):
+            raise UserError(where, "malformed width or height", list(size), "two positive integers")
+        id_of[name] = image_id
         index_of[image_id] = number
-        images.append((image_id, name, None if size == (None, None) else size))
-    if not images:
-        raise UserError(source, "has no images")
+        images.append((image_id, name, size))
+    require(bool(images), source, "has no images")
     return images, index_of
 
 
-def _truths(
+def _boxes(
     annotations: list[dict[str, Any]],
     index_of: dict[int | str, int],
     class_of: dict[int, int],
     source: Path,
-) -> RawTruths:
-    truths = RawTruths(unit="pixels", place_word=": annotation ", repeats="keep")
+) -> list[RawBox]:
+    boxes = []
     for number, entry in enumerate(annotations):
-        number_or_id = entry.get("id", f"[{number}]")
-        problem = _problem(entry, index_of, class_of)
-        if problem:
-            raise UserError(f"{source}: annotation {number_or_id}", *problem)
+        where = f": annotation {entry.get('id', f'[{number}]')}"
+        fault = _fault(entry, index_of, class_of)
+        if fault:
+            raise UserError(f"{source}{where}", *fault)
         left, top, width, height = entry["bbox"]
         area = entry.get("area")
         crowd = entry.get("iscrowd", 0) == 1
-        truths.add(
+        box = RawBox(
             image=index_of[entry["image_id"]],
             box_xyxy=(left, top, left + width, top + height),
             class_id=class_of[entry["category_id"]],
-            place=number_or_id,
+            entry=where,
             ignore=crowd,
             crowd=crowd,
             area_px=math.nan if area is None else area,
         )
-    return truths
+        boxes.append(box)
+    return boxes
 
 
-def _problem(
+def _fault(
     entry: dict[str, Any], index_of: dict[int | str, int], class_of: dict[int, int]
 ) -> tuple[str, Any, str | None] | None:
     """Return what is wrong with an annotation as (problem, got, expected), or None."""
-    image_id, category_id = entry.get("image_id"), entry.get("category_id")
+    image_id = entry.get("image_id")
     if not isinstance(image_id, int | str) or image_id not in index_of:
         return "its image_id is not among the images", repr(image_id), None
+    category_id = entry.get("category_id")
     if not _is_integer(category_id) or category_id not in class_of:
         return "its category_id is not among the categories", repr(category_id), None
     box = entry.get("bbox")
@@ -193,61 +193,39 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _explicit_folder(explicit: dict[str, Any], root: Path, key: str) -> Path | None:
-    if explicit.get("images") is None:
-        return None
-    folder = root / str(explicit["images"])
-    if not folder.is_dir():
-        raise UserError(f"{key}.images", "folder not found", str(folder))
-    return folder
-
-
 def find_image_folder(source: Path, root: Path, images: list[_Image], key: str) -> Path:
     """Return the folder that holds the file names of an annotation file.
 
-    Tried in this order: folders named inside the file's own name (`instances_val2017.json`: `val2017`), longest first,
-    beside the annotations, in `images`, and below `root`; the annotation file's own folder, `images` and the bases
-    themselves; last any other folder there, if only one fits.
+    Tried in this order: folders named inside the file's own name (`instances_val2017.json`:
+    `val2017`), longest first, beside the annotations, in `images`, and below `root`; the annotation
+    file's own folder, `images` and the bases themselves; last any other folder there, if only one
+    fits.
 
     Raises:
         UserError: no folder holds the images, or several do.
     """
     base = source.parent.parent if source.parent.name.lower() == "annotations" else source.parent
     bases = list(dict.fromkeys([base, base / "images", root, root / "images"]))
-    subfolders = [
-        folder
-        for place in bases
-        if place.is_dir()
-        for folder in sorted(place.iterdir())
-        if folder.is_dir()
-    ]
+    entries = [path for parent in bases if parent.is_dir() for path in sorted(parent.iterdir())]
+    subfolders = [path for path in entries if path.is_dir()]
     named = [folder for folder in subfolders if folder.name in source.stem]
     named.sort(key=lambda folder: -len(folder.name))
+    likely = dict.fromkeys([*named, source.parent, base / "images", root / "images", base, root])
     probes = [name for _, name, _ in images[:: max(1, len(images) // _PROBES)]]
-    likely = [*named, source.parent, base / "images", root / "images", base, root]
+
+    def holds_images(folder: Path) -> bool:
+        return any((folder / name).is_file() for name in probes)
+
     for folder in likely:
-        if _holds_any(folder, probes):
+        if holds_images(folder):
             return folder
-    others = [
-        folder
-        for folder in dict.fromkeys(subfolders)
-        if folder not in likely and _holds_any(folder, probes)
-    ]
+    others = [folder for folder in dict.fromkeys(subfolders) if holds_images(folder)]
     if len(others) == 1:
         return others[0]
     expected = "{annotations: FILE, images: DIR}"
     if others:
-        raise UserError(
-            key, f"several folders hold images of {source}", ", ".join(map(str, others)), expected
-        )
-    tried = ", ".join(str(folder) for folder in dict.fromkeys(likely) if folder.is_dir())
-    raise UserError(
-        f"{source}: image {images[0][0]}",
-        f"image is missing: {probes[0]} in {tried}",
-        None,
-        expected,
-    )
-
-
-def _holds_any(folder: Path, names: list[str]) -> bool:
-    return any((folder / name).is_file() for name in names)
+        problem = f"several folders hold images of {source}"
+        raise UserError(key, problem, ", ".join(map(str, others)), expected)
+    tried = ", ".join(str(folder) for folder in likely if folder.is_dir())
+    problem = f"image is missing: {probes[0]} in {tried}"
+    raise UserError(f"{source}: image {images[0][0]}", problem, None, expected)

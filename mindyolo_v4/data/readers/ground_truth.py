@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,194 +21,159 @@ class ListedImage:
     path: Path  # absolute
     image_id: int | str
     label_path: str  # file that holds its annotations
-    place: str  # what names it, for messages: "train.txt:7", "train.json: image 12"
-    stated_size: tuple[int, int] | None = (
-        None  # width and height according to the annotations, pixels
-    )
+    entry: str  # what names it in messages: "train.txt:7", "train.json: image 12"
+    stated_size: tuple[int, int] | None = None  # width and height in the annotations, pixels
 
 
-@dataclass
-class RawTruths:
-    """Boxes of a whole split as they stand in the files: one entry a box in every column."""
+class RawBox(NamedTuple):
+    """One box as it stands in the file, in pixels or, for YOLO, in fractions of the image."""
 
-    unit: Literal["pixels", "fractions"]  # fractions of the image's width and height (YOLO)
-    place_word: str  # stands between label_path and place in messages: ":" or ": annotation "
-    repeats: Literal[
-        "drop", "keep"
-    ]  # COCO keeps them: its truths are told apart by id, and its server counts them
-    images: list[int] = field(default_factory=list)  # index into the listed images
-    boxes_xyxy: list[tuple[float, float, float, float]] = field(default_factory=list)
-    class_ids: list[int] = field(default_factory=list)
-    ignore: list[bool] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
-    areas_px: list[float] = field(default_factory=list)  # nan: not stated
-    places: list[int | str] = field(default_factory=list)  # line, or annotation id
-
-    def add(
-        self,
-        image: int,
-        box_xyxy: tuple[float, float, float, float],
-        class_id: int,
-        place: int | str,
-        ignore: bool = False,
-        crowd: bool = False,
-        area_px: float = math.nan,
-    ) -> None:
-        """Append one box."""
-        self.images.append(image)
-        self.boxes_xyxy.append(box_xyxy)
-        self.class_ids.append(class_id)
-        self.ignore.append(ignore)
-        self.crowd.append(crowd)
-        self.areas_px.append(area_px)
-        self.places.append(place)
+    image: int  # index into the listed images
+    box_xyxy: tuple[float, float, float, float]
+    class_id: int
+    entry: str  # what names it in messages, after `label_path`: ":7", ": annotation 12"
+    ignore: bool = False
+    crowd: bool = False
+    area_px: float = math.nan  # nan: not stated
 
 
 def build_records(
-    images: Sequence[ListedImage], truths: RawTruths, check_headers: bool
+    images: Sequence[ListedImage],
+    boxes: Sequence[RawBox],
+    check_headers: bool,
+    are_fractions: bool = False,
+    keep_repeated: bool = False,
 ) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
-    """Return one record an image, in order, and a warning for every box that was dropped.
+    """Return one record per image, in order, and a warning for every box that was dropped.
 
-    Dropped are boxes without area, boxes outside their image, and repeated rows; boxes that reach over the border are
-    clipped. Headers are read when `check_headers`, and else only where the annotations state no size.
+    Boxes without area, boxes outside their image and repeated boxes are dropped; boxes that reach
+    over the border are clipped.
+
+    Args:
+        check_headers: read all headers, not only where the annotations state no size.
+        keep_repeated: for COCO, whose boxes have ids and whose server counts repeated ones.
 
     Raises:
-        UserError: a missing or unreadable image, an image listed twice, a stated size that is not the image's.
+        UserError: a missing or unreadable image, an image listed twice, a stated size that is not
+            the image's.
     """
     _refuse_repeated_images(images)
     headers = _headers(images, check_headers)
-    boxes = np.array(truths.boxes_xyxy, np.float64).reshape(-1, 4)
-    owners = np.array(truths.images, np.int64)
-    sizes = np.array([(h.width, h.height) for h in headers], np.float64).reshape(-1, 2)
-    warnings = _move_to_decoded(boxes, owners, images, headers)
-    if truths.unit == "fractions":
-        boxes *= np.tile(sizes[owners], 2)
-    clipped = np.clip(boxes, 0, np.tile(sizes[owners], 2)).astype(np.float32)
-    kept, dropped = _keep(boxes, clipped, owners, truths)
-    for index, reason in dropped:
-        place = f"{images[owners[index]].label_path}{truths.place_word}{truths.places[index]}"
-        warnings.append(f"{place}: {reason}, box dropped (got {_shown(boxes[index])})")
-    order = kept[np.argsort(owners[kept], kind="stable")]
-    return _slice_records(images, headers, clipped[order], owners[order], truths, order), tuple(
-        warnings
-    )
+    owners = np.array([box.image for box in boxes], np.int64)
+    raw_xyxy = np.array([box.box_xyxy for box in boxes], np.float64).reshape(-1, 4)
+    warnings = _turn_to_decoded(raw_xyxy, owners, images, headers)
+
+    sizes = np.array([(header.width, header.height) for header in headers], np.float64)
+    limits = np.tile(sizes.reshape(-1, 2)[owners], 2)
+    if are_fractions:
+        raw_xyxy *= limits
+    clipped = np.clip(raw_xyxy, 0, limits).astype(np.float32)
+
+    reasons = {
+        "no area": (raw_xyxy[:, 2:] <= raw_xyxy[:, :2]).any(axis=1),
+        "outside the image": (clipped[:, 2:] <= clipped[:, :2]).any(axis=1),
+        "repeats an earlier one": np.zeros(len(boxes), bool),
+    }
+    if not keep_repeated:
+        reasons["repeats an earlier one"] = _repeated(boxes, raw_xyxy)
+    kept = ~np.any(list(reasons.values()), axis=0)
+    for index in np.flatnonzero(~kept):
+        reason = next(reason for reason, applies in reasons.items() if applies[index])
+        where = f"{images[owners[index]].label_path}{boxes[index].entry}"
+        got = "{:g} {:g} {:g} {:g}".format(*raw_xyxy[index])
+        warnings.append(f"{where}: {reason}, box dropped (got {got})")
+
+    order = np.flatnonzero(kept)
+    order = order[np.argsort(owners[order], kind="stable")]
+    kept_boxes = [boxes[index] for index in order]
+    return _slice_records(images, headers, kept_boxes, clipped[order]), tuple(warnings)
 
 
 def _refuse_repeated_images(images: Sequence[ListedImage]) -> None:
-    seen: dict[Path, str] = {}
+    first_entry: dict[Path, str] = {}
     for image in images:
-        first = seen.setdefault(image.path, image.place)
-        if first is not image.place:
-            raise UserError(
-                image.place,
-                f"image is listed twice, first at {first}",
-                str(image.path),
-                "each image once",
-            )
+        if image.path in first_entry:
+            problem = f"image is listed twice, first at {first_entry[image.path]}"
+            raise UserError(image.entry, problem, str(image.path), "each image once")
+        first_entry[image.path] = image.entry
 
 
 def _headers(images: Sequence[ListedImage], check_headers: bool) -> list[ImageHeader]:
-    headers = [
-        ImageHeader(*image.stated_size, 1) if image.stated_size else None for image in images
+    wanted = [image for image in images if check_headers or image.stated_size is None]
+    read = iter(read_headers([image.path for image in wanted], [image.entry for image in wanted]))
+    return [
+        next(read)
+        if check_headers or image.stated_size is None
+        else ImageHeader(*image.stated_size, orientation=1)
+        for image in images
     ]
-    wanted = [index for index, header in enumerate(headers) if check_headers or header is None]
-    read = read_headers([images[i].path for i in wanted], [images[i].place for i in wanted])
-    for index, header in zip(wanted, read, strict=True):
-        headers[index] = header
-    return [header for header in headers if header is not None]
 
 
-def _move_to_decoded(
-    boxes: NDArray[np.float64],
+def _turn_to_decoded(
+    boxes_xyxy: NDArray[np.float64],
     owners: NDArray[np.int64],
     images: Sequence[ListedImage],
     headers: Sequence[ImageHeader],
 ) -> list[str]:
-    """Turn, in place, the boxes of images that were annotated without regard to EXIF; refuse any other mismatch."""
+    """Turn, in place, the boxes that were annotated without regard to EXIF; return warnings."""
     warnings = []
     for index, (image, header) in enumerate(zip(images, headers, strict=True)):
-        if image.stated_size is None or _near(image.stated_size, (header.width, header.height)):
+        size = (header.width, header.height)
+        if image.stated_size is None or _near(image.stated_size, size):
             continue
-        if header.orientation < 5 or not _near(image.stated_size, (header.height, header.width)):
-            raise UserError(
-                image.place,
-                f"stated size is not that of {image.path}",
-                "{} x {}".format(*image.stated_size),
-                f"{header.width} x {header.height}",
-            )
+        if header.orientation < 5 or not _near(image.stated_size, size[::-1]):
+            problem = f"stated size is not that of {image.path}"
+            stated = "{} x {}".format(*image.stated_size)
+            raise UserError(image.entry, problem, stated, f"{header.width} x {header.height}")
         own = owners == index
-        boxes[own] = turn_boxes(boxes[own], header)
-        warnings.append(
-            f"{image.place}: {image.path.name} was annotated without its EXIF orientation, boxes turned"
-        )
+        boxes_xyxy[own] = turn_boxes(boxes_xyxy[own], header)
+        problem = "was annotated without its EXIF orientation, boxes turned"
+        warnings.append(f"{image.entry}: {image.path.name} {problem}")
     return warnings
 
 
-def _near(first: tuple[int, int], second: tuple[int, int]) -> bool:
+def _near(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return abs(first[0] - second[0]) <= 1 and abs(first[1] - second[1]) <= 1
 
 
-def _keep(
-    boxes: NDArray[np.float64],
-    clipped: NDArray[np.float32],
-    owners: NDArray[np.int64],
-    truths: RawTruths,
-) -> tuple[NDArray[np.int64], list[tuple[int, str]]]:
-    """Return indices of the boxes that stay, ascending, and (index, reason) of the others."""
-    empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
-    outside = (clipped[:, 2:] <= clipped[:, :2]).any(axis=1) & ~empty
-    repeated = np.zeros(len(boxes), bool)
-    if truths.repeats == "drop" and len(boxes):
-        flags = np.array([truths.class_ids, truths.ignore], np.float64).T
-        rows = np.concatenate([owners[:, None], flags, boxes], axis=1)
-        repeated[:] = True
-        repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
-        repeated &= ~(empty | outside)
-    reasons = (
-        (empty, "no area"),
-        (outside, "outside the image"),
-        (repeated, "repeats an earlier one"),
-    )
-    dropped = [(int(index), reason) for mask, reason in reasons for index in np.flatnonzero(mask)]
-    return np.flatnonzero(~(empty | outside | repeated)), sorted(dropped)
-
-
-def _shown(box: NDArray[np.float64]) -> str:
-    return "{:g} {:g} {:g} {:g}".format(*box)
+def _repeated(boxes: Sequence[RawBox], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which boxes (N,) an earlier box of the same image, class and flag equals."""
+    labels = [(box.image, box.class_id, box.ignore) for box in boxes]
+    rows = np.concatenate([np.array(labels, np.float64).reshape(-1, 3), boxes_xyxy], axis=1)
+    is_repeated = np.ones(len(boxes), bool)
+    is_repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
+    return is_repeated
 
 
 def _slice_records(
     images: Sequence[ListedImage],
     headers: Sequence[ImageHeader],
-    boxes: NDArray[np.float32],
-    owners: NDArray[np.int64],
-    truths: RawTruths,
-    order: NDArray[np.int64],
+    boxes: Sequence[RawBox],
+    boxes_xyxy_px: NDArray[np.float32],
 ) -> tuple[ImageRecord, ...]:
-    class_ids = np.array(truths.class_ids, np.int64)[order]
-    ignore = np.array(truths.ignore, bool)[order]
-    crowd = np.array(truths.crowd, bool)[order]
-    areas = np.array(truths.areas_px, np.float64)[order]
-    own_areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1)
-    areas = np.where(np.isnan(areas), own_areas, areas)
-    ends = np.searchsorted(owners, np.arange(len(images)), side="right").tolist()
+    """Return one record per image of boxes (N,), (N, 4) that are sorted by image."""
+    owners = np.array([box.image for box in boxes], np.int64)
+    class_ids = np.array([box.class_id for box in boxes], np.int64)
+    ignore = np.array([box.ignore for box in boxes], bool)
+    crowd = np.array([box.crowd for box in boxes], bool)
+    stated_areas = np.array([box.area_px for box in boxes], np.float64)
+    own_areas = (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).astype(np.float64).prod(axis=1)
+    areas = np.where(np.isnan(stated_areas), own_areas, stated_areas)
+    bounds = np.searchsorted(owners, np.arange(len(images) + 1)).tolist()
     records = []
-    start = 0
-    for image, header, end in zip(images, headers, ends, strict=True):
-        rows = slice(start, end)
-        records.append(
-            ImageRecord(
-                path=image.path,
-                width=header.width,
-                height=header.height,
-                boxes_xyxy_px=boxes[rows],
-                class_ids=class_ids[rows],
-                ignore=ignore[rows],
-                crowd=crowd[rows],
-                areas_px=areas[rows],
-                image_id=image.image_id,
-                label_path=image.label_path,
-            )
+    for index, (image, header) in enumerate(zip(images, headers, strict=True)):
+        rows = slice(bounds[index], bounds[index + 1])
+        record = ImageRecord(
+            path=image.path,
+            width=header.width,
+            height=header.height,
+            boxes_xyxy_px=boxes_xyxy_px[rows],
+            class_ids=class_ids[rows],
+            ignore=ignore[rows],
+            crowd=crowd[rows],
+            areas_px=areas[rows],
+            image_id=image.image_id,
+            label_path=image.label_path,
         )
-        start = end
+        records.append(record)
     return tuple(records)

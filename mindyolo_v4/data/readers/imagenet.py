@@ -1,4 +1,4 @@
-"""Reads ImageNet's layout: a folder a class below each split, or list files of `relative/path label` lines."""
+"""ImageNet's layout: one folder per class below each split, or lists of `path label` lines."""
 
 import os
 import re
@@ -12,8 +12,8 @@ import numpy as np
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
+from mindyolo_v4.data.readers.files import data_root, read_lines
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.data.readers.text_files import read_lines
 from mindyolo_v4.errors import UserError
 
 _SYNSET = re.compile(r"n\d{8}")
@@ -25,7 +25,12 @@ class _Line:
 
     name: str  # relative to the split's folder
     label: int
-    place: str  # file:line
+    entry: str  # file:line
+
+    @property
+    def folder(self) -> str:
+        """Return the class's folder, "" where the image lies in none."""
+        return self.name.rpartition("/")[0].partition("/")[0]
 
 
 def holds_synsets(root: str | Path) -> bool:
@@ -49,59 +54,49 @@ def suggest_recipe(overrides: Iterable[tuple[str, str]], configs: Path) -> Path:
 
 
 def read_imagenet(data: DataConfig, split: str) -> ClassImages:
-    """Read one split: `<split>_list.txt` beside its folder where there is one, else a folder a class.
+    """Read one split: `<split>_list.txt` beside its folder where there is one, else class folders.
 
-    A class's index is its place among the sorted folders of the training split, unless the list of the training split
-    says otherwise. Class names are the folders' names, or `data.names` in the order of the classes.
+    Classes are numbered in the order of the sorted folders of the training split, unless the list
+    of the training split says otherwise. Class names are the folders' names, or `data.names` in the
+    order of the classes.
 
     Args:
-        split: "train", "val" or "test"; the configuration's value under that key is the folder's name below the root.
+        split: "train", "val" or "test", the configuration key that names the folder below the root.
 
     Raises:
         UserError: names the configuration key, or the list and its line, that is wrong.
     """
-    root, location = _root(data), _location(data, split)
-    folder, listing = root / location, root / f"{location}_list.txt"
+    root = data_root(data)
+    location = _location(data, split)
+    folder = root / location
+    listing = root / f"{location}_list.txt"
     if not folder.is_dir():
         raise UserError(f"data.{split}", "folder not found", str(folder))
     lines = _read_list(listing, location) if listing.is_file() else None
     labels, names = _classes(data, root, folder, lines)
-    source, warnings = str(folder if lines is None else listing), tuple[str, ...]()
+    warnings: tuple[str, ...] = ()
     if lines is None:
-        images, ids = _folder_images(folder, labels)
+        source = str(folder)
+        images = _folder_images(folder, labels)
     else:
+        source = str(listing)
         _check_labels(lines, labels, len(names))
-        images, ids = [line.name for line in lines], [line.label for line in lines]
+        images = [(line.name, line.label) for line in lines]
         warnings = _check_files(lines, folder, listing)
     check_class_count(data, names, source)
     if not images:
-        raise UserError(
-            source, "holds no images", None, f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
-        )
-    encoded = np.array([os.fsencode(name) for name in images], np.bytes_)
-    return ClassImages(folder, encoded, np.array(ids, np.int32), names, source, warnings)
-
-
-def _root(data: DataConfig) -> Path:
-    if data.root is None:
-        raise UserError(
-            "data.root", "missing", expected="the folder that holds the data set (--data_path DIR)"
-        )
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
-        raise UserError("data.root", "folder not found", str(root))
-    return root.resolve() if ".." in root.parts else root.absolute()
+        expected = f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
+        raise UserError(source, "holds no images", None, expected)
+    encoded = np.array([os.fsencode(name) for name, _ in images], np.bytes_)
+    ids = np.array([label for _, label in images], np.int32)
+    return ClassImages(folder, encoded, ids, names, source, warnings)
 
 
 def _location(data: DataConfig, split: str) -> str:
     location: Any = {"train": data.train, "val": data.val, "test": data.test}[split]
     if not isinstance(location, str):
-        raise UserError(
-            f"data.{split}",
-            "not a split of data.format imagenet",
-            location,
-            "a folder below data.root",
-        )
+        problem = "not a split of data.format imagenet"
+        raise UserError(f"data.{split}", problem, location, "a folder below data.root")
     return location.rstrip("/")
 
 
@@ -120,9 +115,8 @@ def _classes(
     names = configured_names(data, root)
     train = root / data.train if isinstance(data.train, str) else folder
     train_list = root / f"{train.name}_list.txt"
-    if names and set(_class_folders(folder)) <= set(
-        names
-    ):  # the names are the folders', as a checkpoint's are
+    if names and set(_class_folders(folder)) <= set(names):
+        # the names are the folders', as a checkpoint's are
         return {name: label for label, name in enumerate(names)}, names
     if train_list.is_file():
         labels = _listed_labels(_read_list(train_list, train.name))
@@ -131,9 +125,8 @@ def _classes(
     else:
         labels = _listed_labels(lines or [])
     if names and labels and len(names) != len(labels):
-        raise UserError(
-            "data.names", f"not as many as the class folders of {train}", len(names), len(labels)
-        )
+        problem = f"not as many as the class folders of {train}"
+        raise UserError("data.names", problem, len(names), len(labels))
     return labels, names or _folder_names(labels, lines or [], folder)
 
 
@@ -141,21 +134,16 @@ def _folder_names(labels: Mapping[str, int], lines: list[_Line], folder: Path) -
     """Return the folders' names by label; where there are no folders, the labels themselves."""
     if not labels:
         if not lines:
-            raise UserError(
-                folder,
-                "holds no folder a class, and has no list beside it",
-                expected="train/<wnid>/*.JPEG",
-            )
+            problem = "holds no class folders, and has no list beside it"
+            raise UserError(folder, problem, expected="train/<wnid>/*.JPEG")
         return tuple(str(label) for label in range(1 + max(line.label for line in lines)))
+    count = len(labels)
     by_label = {label: name for name, label in labels.items()}
-    if sorted(by_label) != list(range(len(labels))):
-        missing = next(label for label in range(len(labels)) if label not in by_label)
-        raise UserError(
-            folder,
-            f"its list gives {len(labels)} classes labels that are not 0 to {len(labels) - 1}",
-            missing,
-        )
-    return tuple(by_label[label] for label in range(len(labels)))
+    missing = [label for label in range(count) if label not in by_label]
+    if missing:
+        problem = f"its list gives {count} classes labels that are not 0 to {count - 1}"
+        raise UserError(folder, problem, missing[0])
+    return tuple(by_label[label] for label in range(count))
 
 
 def _read_list(path: Path, split: str) -> list[_Line]:
@@ -165,36 +153,28 @@ def _read_list(path: Path, split: str) -> list[_Line]:
         if not text.strip():
             continue
         *name, label = text.rsplit(maxsplit=1)
-        place = f"{path}:{number}"
+        where = f"{path}:{number}"
         if not name or not label.isdecimal():
-            raise UserError(
-                place, "not a line of an image list", text.strip()[:80], "relative/path label"
-            )
-        lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), place))
+            problem = "not a line of an image list"
+            raise UserError(where, problem, text.strip()[:80], "relative/path label")
+        lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), where))
     return lines
 
 
 def _listed_labels(lines: list[_Line]) -> dict[str, int]:
-    """Return the label that a list gives each folder; a folder has one label, and a label one folder."""
+    """Return the label that a list gives each folder; each label belongs to one folder."""
     labels: dict[str, int] = {}
     folders: dict[int, str] = {}
     for line in lines:
-        folder = line.name.rpartition("/")[0].partition("/")[0]
+        folder = line.folder
         if not folder:
             continue
         if labels.setdefault(folder, line.label) != line.label:
-            raise UserError(
-                line.place,
-                f"labels folder {folder} otherwise than a line before",
-                line.label,
-                labels[folder],
-            )
+            problem = f"labels folder {folder} otherwise than a line before"
+            raise UserError(line.entry, problem, line.label, labels[folder])
         if folders.setdefault(line.label, folder) != folder:
-            raise UserError(
-                line.place,
-                f"gives folder {folder} the label of folder {folders[line.label]}",
-                line.label,
-            )
+            problem = f"gives folder {folder} the label of folder {folders[line.label]}"
+            raise UserError(line.entry, problem, line.label)
     return labels
 
 
@@ -202,54 +182,52 @@ def _check_labels(lines: list[_Line], labels: Mapping[str, int], classes: int) -
     """Hold the lines of a split against the classes."""
     for line in lines:
         if line.label >= classes:
-            raise UserError(line.place, "label out of range", line.label, f"0 to {classes - 1}")
-        folder = line.name.rpartition("/")[0].partition("/")[0]
-        expected = labels.get(folder, line.label if not folder else None)
-        if expected is None:
-            raise UserError(line.place, "its folder is not among the classes", folder)
-        if expected != line.label:
-            raise UserError(
-                line.place, f"disagrees with the label of folder {folder}", line.label, expected
-            )
+            raise UserError(line.entry, "label out of range", line.label, f"0 to {classes - 1}")
+        folder = line.folder
+        if not folder:
+            continue
+        if folder not in labels:
+            raise UserError(line.entry, "its folder is not among the classes", folder)
+        if labels[folder] != line.label:
+            problem = f"disagrees with the label of folder {folder}"
+            raise UserError(line.entry, problem, line.label, labels[folder])
 
 
 def _check_files(lines: list[_Line], folder: Path, listing: Path) -> tuple[str, ...]:
     """Raise for a listed image that is not there; return a warning where images are not listed."""
-    there = {name for part in ["", *_class_folders(folder)] for name in _files_below(folder, part)}
+    parts = ["", *_class_folders(folder)]
+    present = {name for part in parts for name in _files_below(folder, part)}
     for line in lines:
-        if line.name not in there:
-            raise UserError(line.place, "image is missing", line.name, f"a file in {folder}")
-    unlisted = there - {line.name for line in lines}
+        if line.name not in present:
+            raise UserError(line.entry, "image is missing", line.name, f"a file in {folder}")
+    unlisted = present - {line.name for line in lines}
     if not unlisted:
         return ()
-    return (
-        f"{listing}: does not name {len(unlisted)} images of {folder}, such as {min(unlisted)}",
-    )
+    example = min(unlisted)
+    return (f"{listing}: does not name {len(unlisted)} images of {folder}, such as {example}",)
 
 
-def _folder_images(folder: Path, labels: Mapping[str, int]) -> tuple[list[str], list[int]]:
-    images: list[str] = []
-    ids: list[int] = []
+def _folder_images(folder: Path, labels: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the files and labels of all class folders."""
+    images = []
     for name in _class_folders(folder):
         if name not in labels:
             raise UserError(folder / name, "is a class that the training split does not have")
-        files = _files_below(folder, name)
-        images += files
-        ids += [labels[name]] * len(files)
-    return images, ids
+        images += [(file, labels[name]) for file in _files_below(folder, name)]
+    return images
 
 
 def _files_below(folder: Path, part: str) -> list[str]:
-    """Return the images of a class's folder and its subfolders ("": of the split's folder alone), sorted."""
-    found = []
+    """Return the images of a class's folder with its subfolders ("": of `folder` alone), sorted."""
+    images = []
     for parent, folders, names in os.walk(folder / part, followlinks=True):
         if not part:
             folders.clear()
         inside = Path(parent).relative_to(folder).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        found += [
+        images += [
             prefix + name
             for name in names
             if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
         ]
-    return sorted(found)
+    return sorted(images)

@@ -1,4 +1,4 @@
-"""Splits that `tools.to_mindrecord` has packed: an index beside the MindRecord files says where each image lies."""
+"""Splits packed by `tools.to_mindrecord`: an index beside the files locates each image."""
 
 from pathlib import Path
 from zipfile import BadZipFile
@@ -30,12 +30,8 @@ def read_classes(data: DataConfig, split: str) -> ClassImages:
     if data.mindrecord is not None:
         folder = Path(data.mindrecord).expanduser().absolute()
         if not any(folder.glob(index_path(Path(), "*").name)):
-            raise UserError(
-                "data.mindrecord",
-                "holds no packed split",
-                str(folder),
-                "what tools.to_mindrecord wrote",
-            )
+            expected = "what tools.to_mindrecord wrote"
+            raise UserError("data.mindrecord", "holds no packed split", str(folder), expected)
         if index_path(folder, split).is_file():
             return _read_packed(data, folder, split)
     return read_imagenet(data, split)
@@ -46,37 +42,27 @@ def _read_packed(data: DataConfig, folder: Path, split: str) -> ClassImages:
     try:
         with np.load(source, allow_pickle=False) as index:
             fields = {name: index[name] for name in index.files}
-        files = [
-            (folder / str(name), int(size))
-            for name, size in zip(fields["files"], fields["sizes"], strict=True)
-        ]
+        paths = tuple(folder / str(name) for name in fields["files"])
+        sizes = fields["sizes"].tolist()
         version = int(fields["version"])
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise UserError(source, f"is no index of packed images: {error}") from None
     if version != INDEX_VERSION:
-        raise UserError(
-            source, "was written by another version of tools.to_mindrecord", version, INDEX_VERSION
-        )
-    for path, size in files:
-        there = path.stat().st_size if path.is_file() else None
-        if there != size:
-            raise UserError(
-                path, "is missing or not the file that was packed", there, f"{size} bytes"
-            )
-    held = tuple(str(name) for name in fields["class_names"])
-    names = (
-        held if data.names is None else configured_names(data, Path(data.root or folder)) or held
-    )
-    if len(names) != len(held):
-        raise UserError(
-            "data.names", f"not as many as the classes of {source}", len(names), len(held)
-        )
-    if set(names) == set(held) and names != held:
-        raise UserError(
-            "data.names", f"in another order than in {source}", list(names[:3]), list(held[:3])
-        )
+        problem = "was written by another version of tools.to_mindrecord"
+        raise UserError(source, problem, version, INDEX_VERSION)
+    for path, size in zip(paths, sizes, strict=True):
+        size_now = path.stat().st_size if path.is_file() else None
+        if size_now != size:
+            problem = "is missing or not the file that was packed"
+            raise UserError(path, problem, size_now, f"{size} bytes")
+    packed = tuple(str(name) for name in fields["class_names"])
+    names = configured_names(data, Path(data.root or folder)) or packed
+    if len(names) != len(packed):
+        problem = f"not as many as the classes of {source}"
+        raise UserError("data.names", problem, len(names), len(packed))
+    if set(names) == set(packed) and names != packed:
+        problem = f"in another order than in {source}"
+        raise UserError("data.names", problem, list(names[:3]), list(packed[:3]))
     check_class_count(data, names, str(source))
-    shards = Shards(
-        tuple(path for path, _ in files), fields["shard_ids"], fields["offsets"], fields["lengths"]
-    )
+    shards = Shards(paths, fields["shard_ids"], fields["offsets"], fields["lengths"])
     return ClassImages(folder, fields["names"], fields["class_ids"], names, str(source), (), shards)

@@ -1,11 +1,12 @@
-"""One entry for the three annotation formats: a split of the configuration becomes a checked Dataset."""
+"""One entry for the three annotation formats: a configured split becomes a checked Dataset."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count
 from mindyolo_v4.data.readers.coco import read_coco
+from mindyolo_v4.data.readers.files import data_root
 from mindyolo_v4.data.readers.voc import read_voc
 from mindyolo_v4.data.readers.yolo import read_yolo
 from mindyolo_v4.data.records import Dataset
@@ -18,9 +19,9 @@ def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> D
     """Read one split and check it: files, sizes, boxes, classes.
 
     Args:
-        split: "train", "val" or "test"; the configuration's value under that key tells where it lies.
-        check_headers: open every image's header. False trusts the sizes in COCO and VOC annotations and opens no image
-            that has one, for tools that need boxes alone.
+        split: "train", "val" or "test", the configuration key that names its files.
+        check_headers: open every image's header. False trusts the sizes in COCO and VOC annotations
+            and opens no image that has one, for tools that need boxes alone.
 
     Raises:
         UserError: names the configuration key, or the file and line, that is wrong.
@@ -31,29 +32,20 @@ def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> D
         raise UserError("data.resize", "would cut boxes off", data.resize, "letterbox | stretch")
     key = f"data.{split}"
     location = {"train": data.train, "val": data.val, "test": data.test}[split]
-    if data.root is None:
-        raise UserError(
-            "data.root", "missing", expected="the folder that holds the data set (--data_dir DIR)"
-        )
-    root = Path(data.root).expanduser()
-    root = (
-        root.resolve() if ".." in root.parts else root.absolute()
-    )  # else names stay as the user knows them
-    if not root.is_dir():
-        raise UserError("data.root", "folder not found", str(root))
+    root = data_root(data)
     if location is None:
         raise UserError(key, "missing", expected="a split of the data set")
     dataset = _READERS[data.format](data, root, key, location, check_headers)
     check_class_count(data, dataset.class_names, dataset.source)
-    if not any(len(record.boxes_xyxy_px) for record in dataset.records):
-        if split == "train":
-            raise UserError(dataset.source, "holds no boxes to train on")
-        note = f"{dataset.source}: holds no boxes, its AP is undefined"
-        return replace(dataset, warnings=(*dataset.warnings, note))
-    return dataset
+    if any(len(record.boxes_xyxy_px) for record in dataset.records):
+        return dataset
+    if split == "train":
+        raise UserError(dataset.source, "holds no boxes to train on")
+    warning = f"{dataset.source}: holds no boxes, its AP is undefined"
+    return replace(dataset, warnings=(*dataset.warnings, warning))
 
 
-def warning_lines(dataset: Dataset, limit: int = 10) -> list[str]:
+def warning_lines(dataset: Dataset | ClassImages, limit: int = 10) -> list[str]:
     """Return the first `limit` warnings, and a line that counts the others."""
     lines = list(dataset.warnings[:limit])
     if len(dataset.warnings) > limit:

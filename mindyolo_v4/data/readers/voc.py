@@ -1,6 +1,6 @@
 """Pascal VOC: `ImageSets/Main/<list>.txt`, `Annotations/<name>.xml`, `JPEGImages/<name>.*`.
 
-Coordinates are taken as the edges of the box, as they stand. (VOC's own are 1-based pixel indices, both inclusive, so
+Coordinates count as the edges of the box. (VOC's own are 1-based pixel indices, both inclusive, so
 the strict edges would be xmin - 1 and ymin - 1; the tools that write this format today mean edges.)
 """
 
@@ -13,9 +13,9 @@ from xml.parsers import expat
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawTruths, build_records
+from mindyolo_v4.data.readers.files import read_lines
+from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.data.readers.text_files import read_lines
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
@@ -42,10 +42,10 @@ class VocAnnotation:
 
 
 def read_voc(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
-    """Read the images of an `ImageSets/Main` list; `difficult` objects become ignored truths.
+    """Read the images of an `ImageSets/Main` list; `difficult` objects become ignored boxes.
 
-    Without data.names the classes are the sorted names in the annotations of all splits that the configuration has, so
-    that training and validation agree.
+    Without data.names the classes are the sorted names in the annotations of all splits that the
+    configuration has, so that training and validation agree.
 
     Args:
         key: configuration key of the split, for messages.
@@ -55,36 +55,31 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, check_headers: 
         UserError: names the list or XML file and the line that is wrong.
     """
     if not isinstance(split, str):
-        raise UserError(
-            key, "not a split of data.format voc", split, "the name of a list in ImageSets/Main"
-        )
+        expected = "the name of a list in ImageSets/Main"
+        raise UserError(key, "not a split of data.format voc", split, expected)
     source = _list_file(root, split)
     if source is None:
         raise UserError(key, "list not found", str(root / "ImageSets" / "Main" / f"{split}.txt"))
     listed, annotations, warnings = _read_list(source, root)
     names = configured_names(data, root) or _names_of_all_splits(data, root, source, annotations)
     class_of = {name: class_id for class_id, name in enumerate(names)}
-    truths = RawTruths(unit="pixels", place_word=":", repeats="drop")
+    boxes = []
     for index, annotation in enumerate(annotations):
-        for found in annotation.objects:
-            if found.name not in class_of:
-                place = f"{listed[index].label_path}:{found.line}"
-                raise UserError(
-                    place, "class is not among data.names", found.name, ", ".join(names)
-                )
-            class_id = class_of[found.name]
-            truths.add(index, found.box_xyxy_px, class_id, found.line, ignore=found.difficult)
-    records, more_warnings = build_records(listed, truths, check_headers)
+        for item in annotation.objects:
+            if item.name not in class_of:
+                where = f"{listed[index].label_path}:{item.line}"
+                problem = "class is not among data.names"
+                raise UserError(where, problem, item.name, ", ".join(names))
+            class_id = class_of[item.name]
+            boxes.append(RawBox(index, item.box_xyxy_px, class_id, f":{item.line}", item.difficult))
+    records, more_warnings = build_records(listed, boxes, check_headers)
     category_ids = tuple(range(1, len(names) + 1))
     return Dataset(records, names, category_ids, str(source), (*warnings, *more_warnings))
 
 
 def _list_file(root: Path, split: str) -> Path | None:
-    candidates = (
-        root / "ImageSets" / "Main" / f"{split}.txt",
-        root / "ImageSets" / "Main" / split,
-        root / split,
-    )
+    folder = root / "ImageSets" / "Main"
+    candidates = (folder / f"{split}.txt", folder / split, root / split)
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -99,8 +94,8 @@ def _read_list(
         name = line.strip()
         if not name:
             continue
-        place = f"{source}:{number}"
-        image = _image_file(root, name, place)
+        where = f"{source}:{number}"
+        image = _image_file(root, name, where)
         label = _label_file(root, name)
         if label.is_file():
             annotation = read_annotation(label)
@@ -108,11 +103,10 @@ def _read_list(
             annotation = VocAnnotation(None, ())
             unlabelled += 1
             warnings.append(
-                f"{place}: no {label.name}, {image.name} is taken for an image without objects"
+                f"{where}: no {label.name}, {image.name} counts as an image without objects"
             )
-        listed.append(
-            ListedImage(image, len(listed) + 1, str(label), place, annotation.stated_size)
-        )
+        image_id = len(listed) + 1
+        listed.append(ListedImage(image, image_id, str(label), where, annotation.stated_size))
         annotations.append(annotation)
     if not listed:
         raise UserError(source, "lists no images")
@@ -121,17 +115,13 @@ def _read_list(
     return listed, annotations, warnings
 
 
-def _image_file(root: Path, name: str, place: str) -> Path:
+def _image_file(root: Path, name: str, where: str) -> Path:
     stem = root / "JPEGImages" / name
     candidates = [stem, *(stem.with_name(stem.name + suffix) for suffix in _SUFFIXES)]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
-        raise UserError(
-            place,
-            "image is missing",
-            str(stem),
-            f"that name with one of {' '.join(IMAGE_SUFFIXES)}",
-        )
+        expected = f"that name with one of {' '.join(IMAGE_SUFFIXES)}"
+        raise UserError(where, "image is missing", str(stem), expected)
     return path
 
 
@@ -143,7 +133,7 @@ def _label_file(root: Path, name: str) -> Path:
 def _names_of_all_splits(
     data: DataConfig, root: Path, source: Path, annotations: list[VocAnnotation]
 ) -> tuple[str, ...]:
-    names = {found.name for annotation in annotations for found in annotation.objects}
+    names = {item.name for annotation in annotations for item in annotation.objects}
     splits = [split for split in (data.train, data.val, data.test) if isinstance(split, str)]
     for other in {_list_file(root, split) for split in splits}:
         if other is None or other == source:
@@ -151,7 +141,7 @@ def _names_of_all_splits(
         for line in read_lines(other):
             label = _label_file(root, line.strip())
             if line.strip() and label.is_file():
-                names.update(found.name for found in read_annotation(label).objects)
+                names.update(item.name for item in read_annotation(label).objects)
     if not names:
         raise UserError("data.names", f"missing, and the annotations of {source} hold no objects")
     return tuple(sorted(names))
@@ -161,7 +151,7 @@ def read_annotation(path: Path) -> VocAnnotation:
     """Read one XML file.
 
     Raises:
-        UserError: names the file and line of what is not XML, missing, not a number, or turned round.
+        UserError: names the file and line of what is not XML, missing, not a number, or reversed.
     """
     tree = _parse(path)
     objects = []
@@ -171,12 +161,10 @@ def read_annotation(path: Path) -> VocAnnotation:
             raise UserError(f"{path}:{element.get(_LINE)}", "object has no name")
         difficult = (element.findtext("difficult") or "0").strip()
         if difficult not in ("0", "1"):
-            raise UserError(
-                _place(path, element, "difficult"), "malformed difficult", difficult, "0 or 1"
-            )
-        objects.append(
-            VocObject(name, _box(path, element), difficult == "1", int(element.get(_LINE, "0")))
-        )
+            where = _line_of(path, element, "difficult")
+            raise UserError(where, "malformed difficult", difficult, "0 or 1")
+        line = int(element.get(_LINE, "0"))
+        objects.append(VocObject(name, _box(path, element), difficult == "1", line))
     sides = [_number(path, tree, f"size/{side}", required=False) for side in ("width", "height")]
     return VocAnnotation((int(sides[0]), int(sides[1])) if min(sides) > 0 else None, tuple(objects))
 
@@ -186,13 +174,9 @@ def _box(path: Path, element: Element) -> tuple[float, float, float, float]:
         _number(path, element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
     )
     if right < left or bottom < top:
-        place = _place(path, element, "bndbox")
-        raise UserError(
-            place,
-            "box is turned round",
-            [left, top, right, bottom],
-            "xmin <= xmax and ymin <= ymax",
-        )
+        where = _line_of(path, element, "bndbox")
+        expected = "xmin <= xmax and ymin <= ymax"
+        raise UserError(where, "box is turned round", [left, top, right, bottom], expected)
     return left, top, right, bottom
 
 
@@ -205,19 +189,19 @@ def _number(path: Path, element: Element, tag: str, required: bool = True) -> fl
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(
-            _place(path, element, tag), f"malformed {tag}", repr(text), "a finite number"
-        )
+        where = _line_of(path, element, tag)
+        raise UserError(where, f"malformed {tag}", repr(text), "a finite number")
     return value
 
 
-def _place(path: Path, element: Element, tag: str) -> str:
-    found = element.find(tag)
-    return f"{path}:{(element if found is None else found).get(_LINE)}"
+def _line_of(path: Path, element: Element, tag: str) -> str:
+    """Return file and line of an element's child, or of the element where it has no such child."""
+    child = element.find(tag)
+    return f"{path}:{(element if child is None else child).get(_LINE)}"
 
 
 def _parse(path: Path) -> Element:
-    """Parse a file into elements that carry their line; ElementTree's own parser does not tell it."""
+    """Parse a file into elements that carry their line, which ElementTree's parser drops."""
     builder = TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -229,9 +213,8 @@ def _parse(path: Path) -> Element:
     try:
         parser.Parse(path.read_bytes(), True)
     except expat.ExpatError as error:
-        raise UserError(
-            f"{path}:{error.lineno}", f"not valid XML: {expat.ErrorString(error.code)}"
-        ) from None
+        problem = f"not valid XML: {expat.ErrorString(error.code)}"
+        raise UserError(f"{path}:{error.lineno}", problem) from None
     except OSError as error:
         raise UserError(path, f"cannot be read: {error.strerror}") from None
     return builder.close()

@@ -1,6 +1,7 @@
-"""YOLO text labels: one file an image, one row a box, `class cx cy w h` in fractions of the image.
+"""YOLO text labels: one file per image, one row per box, `class cx cy w h` in fractions.
 
-A row of a class and three or more points (`class x1 y1 x2 y2 x3 y3 ...`, a polygon) counts as the box around it.
+A row of a class and three or more points (`class x1 y1 x2 y2 x3 y3 ...`, a polygon) counts as the
+box around it.
 """
 
 import math
@@ -10,61 +11,59 @@ from typing import Any
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names, names_beside_labels
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawTruths, build_records
+from mindyolo_v4.data.readers.files import read_lines
+from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.data.readers.text_files import read_lines
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
-_TOLERANCE = (
-    0.01  # fractions may leave [0, 1] by this much: rounding and unclipped boxes, not pixels
-)
+# fractions may leave [0, 1] by this much: rounding and unclipped boxes, not pixels
+_TOLERANCE = 0.01
 
 
 def read_yolo(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
     """Read a list file or an image folder with its label files.
 
-    Headers are read whatever `check_headers` says: without the size of an image its boxes mean nothing.
+    All headers are read, since a box means nothing without the size of its image.
 
     Args:
         key: configuration key of the split, for messages.
-        split: list of images (`*.txt`), or folder (searched with its subfolders; also below `root`/images).
+        split: list of images (`*.txt`), or folder (searched with its subfolders; also below
+            `root`/images).
 
     Raises:
         UserError: names the list or label file and the line that is wrong.
     """
+    expected = "a list file or an image folder"
     if not isinstance(split, str):
-        raise UserError(
-            key, "not a split of data.format yolo", split, "a list file or an image folder"
-        )
+        raise UserError(key, "not a split of data.format yolo", split, expected)
     names = configured_names(data, root) or names_beside_labels(root)
     source = next((path for path in (root / split, root / "images" / split) if path.exists()), None)
     if source is None:
-        raise UserError(key, "not found", str(root / split), "a list file or an image folder")
+        raise UserError(key, "not found", str(root / split), expected)
     images = _folder_images(source) if source.is_dir() else _list_images(source, root)
     if not images:
-        raise UserError(
-            source, "holds no images", None, f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
-        )
+        expected = f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
+        raise UserError(source, "holds no images", None, expected)
     listed = []
-    truths = RawTruths(unit="fractions", place_word=":", repeats="drop")
+    boxes: list[RawBox] = []
     labelled = 0
-    for number, (path, place) in enumerate(images):
+    for index, (path, entry) in enumerate(images):
         candidates = label_candidates(path, root)
         label = next((candidate for candidate in candidates if candidate.is_file()), None)
-        listed.append(ListedImage(path, number + 1, str(label or candidates[0]), place))
+        listed.append(ListedImage(path, index + 1, str(label or candidates[0]), entry))
         if label:
             labelled += 1
-            _read_labels(label, number, len(names), truths)
+            boxes += _read_labels(label, index, len(names))
     if not labelled:
         expected = " or ".join(map(str, label_candidates(images[0][0], root)))
         raise UserError(source, "none of its images has a label file", str(images[0][0]), expected)
-    records, warnings = build_records(listed, truths, check_headers=True)
+    records, warnings = build_records(listed, boxes, check_headers=True, are_fractions=True)
     return Dataset(records, names, tuple(range(1, len(names) + 1)), str(source), warnings)
 
 
 def _folder_images(folder: Path) -> list[tuple[Path, str]]:
-    """Return images below the folder, sorted, each with itself as the place that names it."""
+    """Return the images below the folder, sorted, each with its name for messages."""
     paths = [
         Path(parent) / name
         for parent, _, names in os.walk(folder, followlinks=True)
@@ -75,34 +74,32 @@ def _folder_images(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _list_images(source: Path, root: Path) -> list[tuple[Path, str]]:
-    """Return the images of a list file, each with its line; relative to `root`, else to the list's own folder."""
+    """Return the images of a list, each with its line; relative to `root`, else to the list."""
     images = []
     for number, line in enumerate(read_lines(source), 1):
-        if not line.strip():
+        name = line.strip()
+        if not name:
             continue
-        candidates = [
-            Path(os.path.normpath(folder / line.strip())) for folder in (root, source.parent)
-        ]
-        place = f"{source}:{number}"
+        entry = f"{source}:{number}"
+        folders = (root, source.parent)
+        candidates = [Path(os.path.normpath(folder / name)) for folder in folders]
         path = next((candidate for candidate in candidates if candidate.exists()), None)
         if path is None:
-            raise UserError(
-                place, "image is missing", line.strip(), f"a file in {root} or {source.parent}"
-            )
-        images.append((path, place))
+            expected = f"a file in {root} or {source.parent}"
+            raise UserError(entry, "image is missing", name, expected)
+        images.append((path, entry))
     return images
 
 
 def label_candidates(image: Path, root: Path) -> list[Path]:
     """Return where an image's labels may lie, best first.
 
-    `labels` for the last `images` in the path below `root` (anywhere, when it lies elsewhere), then `root`/labels with
-    the same subfolders, then beside the image.
+    `labels` for the last `images` in the path below `root` (anywhere, when it lies elsewhere), then
+    `root`/labels with the same subfolders, then beside the image.
     """
     inside = image.is_relative_to(root)
-    head, parts = (
-        (root, image.relative_to(root).parts) if inside else (Path(image.anchor), image.parts[1:])
-    )
+    head = root if inside else Path(image.anchor)
+    parts = image.relative_to(head).parts
     name = f"{image.stem}.txt"
     candidates = []
     if "images" in parts[:-1]:
@@ -113,7 +110,8 @@ def label_candidates(image: Path, root: Path) -> list[Path]:
     return list(dict.fromkeys([*candidates, image.with_name(name)]))
 
 
-def _read_labels(label: Path, image: int, class_count: int, truths: RawTruths) -> None:
+def _read_labels(label: Path, image: int, class_count: int) -> list[RawBox]:
+    boxes = []
     for number, line in enumerate(read_lines(label), 1):
         fields = line.split()
         if not fields:
@@ -121,16 +119,17 @@ def _read_labels(label: Path, image: int, class_count: int, truths: RawTruths) -
         try:
             values = [float(text) for text in fields]
         except ValueError:
-            raise UserError(
-                f"{label}:{number}", "not numbers", line.strip(), "class cx cy w h"
-            ) from None
-        problem = _problem(values, class_count)
-        if problem:
-            raise UserError(f"{label}:{number}", problem[0], line.strip()[:80], problem[1])
-        truths.add(image, _corners(values[1:]), int(values[0]), number)
+            expected = "class cx cy w h"
+            raise UserError(f"{label}:{number}", "not numbers", line.strip(), expected) from None
+        fault = _fault(values, class_count)
+        if fault:
+            problem, expected = fault
+            raise UserError(f"{label}:{number}", problem, line.strip()[:80], expected)
+        boxes.append(RawBox(image, _corners(values[1:]), int(values[0]), f":{number}"))
+    return boxes
 
 
-def _problem(values: list[float], class_count: int) -> tuple[str, str] | None:
+def _fault(values: list[float], class_count: int) -> tuple[str, str] | None:
     """Return what is wrong with a row as (problem, expected), or None."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         return "wrong number of fields", "class cx cy w h, or class and three or more points"
@@ -147,11 +146,6 @@ def _problem(values: list[float], class_count: int) -> tuple[str, str] | None:
 
 def _corners(values: list[float]) -> tuple[float, float, float, float]:
     if len(values) == 4:
-        centre_x, centre_y, width, height = values
-        return (
-            centre_x - width / 2,
-            centre_y - height / 2,
-            centre_x + width / 2,
-            centre_y + height / 2,
-        )
+        x, y, width, height = values
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])

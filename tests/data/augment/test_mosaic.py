@@ -18,8 +18,8 @@ from mindyolo_v4.data.augment.geometry import (
 )
 from mindyolo_v4.data.augment.mosaic import (
     Shifts,
+    canvas_matrix,
     canvas_mosaic,
-    canvas_place,
     darknet_mosaic,
     move_pads,
     place_tile_boxes,
@@ -163,11 +163,11 @@ def test_darknet_fills_with_the_mean_colour():
 
 
 # ---------------------------------------------------------------- canvas
-def test_canvas_places_a_corner_of_each_image_at_the_centre():
+def test_canvas_matrixs_a_corner_of_each_image_at_the_centre():
     fitted = letterbox_geometry(200, 100, 64)  # 64 x 32
     whole = np.array([[0, 0, 200, 100]], np.float32)
     places = [
-        warp_boxes(whole, canvas_place(tile, (50, 70), fitted))[0].tolist() for tile in range(4)
+        warp_boxes(whole, canvas_matrix(tile, (50, 70), fitted))[0].tolist() for tile in range(4)
     ]
     assert places == [[-14, 38, 50, 70], [50, 38, 114, 70], [-14, 70, 50, 102], [50, 70, 114, 102]]
 

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mindyolo_v4.config.data import AugmentConfig, ClassifyConfig, DataConfig
+from mindyolo_v4.data.augment.classification import draw_mix
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.loader.class_samples import ClassTrainSamples, draw_mix
-from mindyolo_v4.data.loader.samples import NoReadableImageError, epoch_permutation
+from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
+from mindyolo_v4.data.loader.epoch import NoReadableImageError, epoch_permutation
 from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from tests.support.class_folders import COLOURS, write_imagenet
@@ -169,7 +171,7 @@ def test_every_test_image_once_whatever_batch_and_devices(
     dataset = read_imagenet(replace(DATA, root=str(root)), "val")
     seen, lengths = [], set()
     for rank in range(world_size):
-        stream = EvalStream(dataset, DATA, batch, 1, rank, world_size)
+        stream = EvalStream(dataset, DATA, batch, 1, SimpleNamespace(rank=rank, size=world_size))
         batches = list(stream.batches())
         lengths.add(len(batches))
         for images, indices in batches:

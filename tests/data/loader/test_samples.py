@@ -1,30 +1,13 @@
-"""The training samples as a function of (seed, epoch, index): determinism, partners, replacements, cuts."""
-
-import os
-import platform
-import resource
+"""The training samples of a detector: determinism, partners, replacements, cuts."""
 
 import cv2
 import numpy as np
 import pytest
 
-from mindyolo_v4.boxes import letterbox_geometry
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
-from mindyolo_v4.data.images import (
-    ImageReadError,
-    grey_image,
-    keep_freed_memory,
-    read_image,
-    resize_image,
-)
-from mindyolo_v4.data.loader.samples import (
-    TrainSamples,
-    epoch_permutation,
-    partner_positions,
-    partners,
-)
+from mindyolo_v4.data.loader.epoch import epoch_permutation, partner_positions
+from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.records import Dataset, ImageRecord
-from mindyolo_v4.data.sample import Sample, TruthTable, keep_largest
 from mindyolo_v4.errors import UserError
 
 FULL = {
@@ -74,53 +57,18 @@ def config(**strengths):
     return DataConfig(img_size=64, augment=AugmentConfig(**{"mosaic": "none", **strengths}))
 
 
+def partners(seed, epoch, index, length, count, window):
+    """Return the images that join position `index` of an epoch, its own first."""
+    order = epoch_permutation(seed, epoch, length)
+    return [order[at] for at in partner_positions(seed, epoch, index, length, count, window)]
+
+
 def equal(one, other):
     return (
         np.array_equal(one.image, other.image)
         and np.array_equal(one.boxes_xyxy_px, other.boxes_xyxy_px)
         and np.array_equal(one.class_ids, other.class_ids)
     )
-
-
-# ---------------------------------------------------------------- order and partners
-def test_every_epoch_has_its_own_permutation():
-    orders = [epoch_permutation(7, epoch, 50) for epoch in range(3)]
-    for order in orders:
-        assert sorted(order.tolist()) == list(range(50))
-    assert orders[0].tolist() != orders[1].tolist() != orders[2].tolist()
-    assert orders[0].tolist() != epoch_permutation(8, 0, 50).tolist()
-
-
-@pytest.mark.parametrize(("length", "window"), [(1000, 16), (10, 64), (5, 4)])
-def test_partners_are_distinct_neighbours(length, window):
-    for index in (0, 1, length // 2, length - 1):
-        positions = partner_positions(3, 2, index, length, 4, window)
-        assert positions[0] == index
-        assert len(set(positions)) == 4
-        assert all(
-            0 <= position < length and abs(position - index) <= window for position in positions
-        )
-        assert positions == partner_positions(3, 2, index, length, 4, window)
-
-
-def test_partners_repeat_only_where_there_are_too_few():
-    assert partner_positions(0, 0, 0, 1, 4, 64) == (0, 0, 0, 0)
-    positions = partner_positions(0, 0, 1, 3, 8, 64)
-    assert positions[0] == 1 and len(positions) == 8 and set(positions[1:]) <= {0, 2}
-
-
-def test_partners_are_images_of_the_permutation():
-    order = epoch_permutation(5, 1, 100)
-    for index in (0, 40, 99):
-        places = partner_positions(5, 1, index, 100, 4, 8)
-        assert partners(5, 1, index, 100, 4, 8) == tuple(order[list(places)])
-
-
-def test_partners_change_with_epoch_and_seed():
-    drawn = {
-        partner_positions(seed, epoch, 50, 100, 4, 32) for seed in range(3) for epoch in range(3)
-    }
-    assert len(drawn) == 9
 
 
 # ---------------------------------------------------------------- samples
@@ -130,13 +78,17 @@ def test_partners_change_with_epoch_and_seed():
 def test_a_sample_depends_on_seed_epoch_and_index_only(dataset, mosaic, hsv):
     data = config(**{**FULL, "mosaic": mosaic, "hsv": hsv})
     first = TrainSamples(dataset, data, seed=3, epochs=5)
-    forwards = [first.sample(1, index) for index in range(12)]
+    forwards = [first.sample_with_notes(1, index)[0] for index in range(12)]
     second = TrainSamples(dataset, data, seed=3, epochs=5)
     for index in reversed(range(12)):  # another order of calls, another object
-        assert equal(forwards[index], second.sample(1, index))
-    assert not all(equal(forwards[index], first.sample(2, index)) for index in range(12))
+        assert equal(forwards[index], second.sample_with_notes(1, index)[0])
+    assert not all(
+        equal(forwards[index], first.sample_with_notes(2, index)[0]) for index in range(12)
+    )
     other = TrainSamples(dataset, data, seed=4, epochs=5)
-    assert not all(equal(forwards[index], other.sample(1, index)) for index in range(12))
+    assert not all(
+        equal(forwards[index], other.sample_with_notes(1, index)[0]) for index in range(12)
+    )
 
 
 @pytest.mark.parametrize("mosaic", ["canvas", "darknet", "none"])
@@ -145,7 +97,7 @@ def test_samples_are_square_with_boxes_inside(dataset, mosaic):
     count = 0
     for epoch in range(5):
         for index in range(len(samples)):
-            sample = samples.sample(epoch, index)
+            sample = samples.sample_with_notes(epoch, index)[0]
             assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.uint8
             assert sample.boxes_xyxy_px.dtype == np.float32 and sample.class_ids.dtype == np.int64
             assert len(sample.boxes_xyxy_px) == len(sample.class_ids)
@@ -159,7 +111,7 @@ def test_without_augmentation_a_sample_is_the_letterboxed_image(dataset):
     samples = TrainSamples(dataset, config(), 0, 1)
     order = epoch_permutation(0, 0, 12)
     for index in range(12):
-        sample = samples.sample(0, index)
+        sample = samples.sample_with_notes(0, index)[0]
         assert sample.class_ids.tolist() == [order[index]]
         assert np.unique(sample.image[8:56]).tolist() == [10 + 20 * order[index]]
         assert np.unique(sample.image[:8]).tolist() == [114]
@@ -169,8 +121,8 @@ def test_without_augmentation_a_sample_is_the_letterboxed_image(dataset):
 
 
 def test_affine_of_a_single_image_agrees_with_its_letterbox(dataset):
-    plain = TrainSamples(dataset, config(), 0, 1).sample(0, 0)
-    moved = TrainSamples(dataset, config(translate=1e-9), 0, 1).sample(0, 0)
+    plain = TrainSamples(dataset, config(), 0, 1).sample_with_notes(0, 0)[0]
+    moved = TrainSamples(dataset, config(translate=1e-9), 0, 1).sample_with_notes(0, 0)[0]
     np.testing.assert_allclose(moved.boxes_xyxy_px, plain.boxes_xyxy_px, atol=1e-4)
     assert np.abs(moved.image.astype(int) - plain.image).max() <= 1
 
@@ -179,19 +131,21 @@ def test_mosaic_joins_the_partners(dataset):
     samples = TrainSamples(dataset, config(mosaic="darknet", partner_window=4), 0, 9)
     for index in range(12):
         chosen = partners(0, 0, index, 12, 4, 4)
-        sample = samples.sample(0, index)
+        sample = samples.sample_with_notes(0, index)[0]
         assert set(sample.class_ids.tolist()) <= set(chosen)
         assert set(np.unique(sample.image).tolist()) == {10 + 20 * image for image in chosen}
 
 
 def test_mixup_joins_two(dataset):
     samples = TrainSamples(dataset, config(mixup_prob=1.0), 0, 9)
-    assert sorted(samples.sample(0, 3).class_ids.tolist()) == sorted(partners(0, 0, 3, 12, 2, 64))
+    assert sorted(samples.sample_with_notes(0, 3)[0].class_ids.tolist()) == sorted(
+        partners(0, 0, 3, 12, 2, 64)
+    )
 
 
 def test_mixup_of_mosaics_joins_eight(dataset):
     samples = TrainSamples(dataset, config(mosaic="canvas", mixup_prob=1.0), 0, 9)
-    seen = [set(samples.sample(0, index).class_ids.tolist()) for index in range(12)]
+    seen = [set(samples.sample_with_notes(0, index)[0].class_ids.tolist()) for index in range(12)]
     assert all(one <= set(partners(0, 0, index, 12, 8, 64)) for index, one in enumerate(seen))
     assert max(len(one) for one in seen) > 4
 
@@ -199,9 +153,11 @@ def test_mixup_of_mosaics_joins_eight(dataset):
 def test_last_epochs_have_neither_mosaic_nor_mixup(dataset):
     data = config(mosaic="canvas", mixup_prob=1.0, mosaic_off_epochs=2)
     samples = TrainSamples(dataset, data, 0, epochs=5)
-    assert max(len(samples.sample(2, index).class_ids) for index in range(12)) > 2
+    assert max(len(samples.sample_with_notes(2, index)[0].class_ids) for index in range(12)) > 2
     for epoch in (3, 4):
-        assert {len(samples.sample(epoch, index).class_ids) for index in range(12)} == {1}
+        assert {
+            len(samples.sample_with_notes(epoch, index)[0].class_ids) for index in range(12)
+        } == {1}
 
 
 # ---------------------------------------------------------------- broken images, limits
@@ -223,14 +179,16 @@ def test_unreadable_image_is_replaced_by_the_next_and_named(dataset):
 def test_the_last_position_is_replaced_by_the_first(dataset):
     order = epoch_permutation(0, 0, 12)
     break_image(dataset, order[11])
-    assert TrainSamples(dataset, config(), 0, 1).sample(0, 11).class_ids.tolist() == [order[0]]
+    assert TrainSamples(dataset, config(), 0, 1).sample_with_notes(0, 11)[0].class_ids.tolist() == [
+        order[0]
+    ]
 
 
 def test_all_images_unreadable_is_an_error(dataset):
     for number in range(12):
         break_image(dataset, number)
     with pytest.raises(UserError, match=r"labels.json: not one of its images can be read"):
-        TrainSamples(dataset, config(), 0, 1).sample(0, 0)
+        TrainSamples(dataset, config(), 0, 1).sample_with_notes(0, 0)[0]
 
 
 def test_no_images_is_an_error():
@@ -242,10 +200,10 @@ def test_a_failure_names_files_seed_epoch_and_index(dataset, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr("mindyolo_v4.data.loader.samples.random_colours", fail)
+    monkeypatch.setattr("mindyolo_v4.data.augment.detection.random_colours", fail)
     samples = TrainSamples(dataset, config(), 6, 4)
     with pytest.raises(ZeroDivisionError, match="inside") as caught:
-        samples.sample(2, 5)
+        samples.sample_with_notes(2, 5)[0]
     own = samples.own_path(2, 5)
     assert caught.value.__notes__ == [
         f"while making the sample of {own} (seed 6, epoch 2, index 5)"
@@ -258,78 +216,3 @@ def test_truths_beyond_the_limit_are_cut_smallest_first(dataset):
     )
     sample, notes = TrainSamples(dataset, data, 0, 1).sample_with_notes(0, 0)
     assert len(sample.class_ids) == 1 and notes.truths_dropped == 1
-
-
-def test_keep_largest_keeps_the_order():
-    boxes = np.array(
-        [[0, 0, 2, 2], [0, 0, 9, 9], [0, 0, 4, 4], [0, 0, 3, 3], [5, 5, 9, 9]], np.float32
-    )
-    kept = keep_largest(Sample(np.zeros((9, 9, 3), np.uint8), boxes, np.arange(5)), 2)
-    assert kept.class_ids.tolist() == [1, 2]  # the first of the two equal ones
-    assert kept.boxes_xyxy_px.tolist() == boxes[[1, 2]].tolist()
-
-
-def test_truth_table_has_the_trainable_boxes_only(tmp_path):
-    records = [
-        record(tmp_path / "a.png", [[0, 0, 5, 5], [1, 1, 9, 9]], [3, 4], [True, False]),
-        record(tmp_path / "negative.png", [], [], []),
-        record(tmp_path / "grüße.png", [[2, 2, 4, 4]], [1]),
-    ]
-    table = TruthTable(records)
-    assert [table.path(index) for index in range(3)] == [one.path for one in records]
-    assert [table.truths(index)[1].tolist() for index in range(3)] == [[4], [], [1]]
-    assert table.truths(0)[0].tolist() == [[1, 1, 9, 9]]
-    assert table.truths(1)[0].shape == (0, 4)
-
-
-# ---------------------------------------------------------------- reading
-def test_read_image_gives_rgb_and_three_channels(tmp_path):
-    cv2.imwrite(str(tmp_path / "red.png"), np.full((2, 3, 3), (0, 0, 255), np.uint8))
-    cv2.imwrite(str(tmp_path / "grey.png"), np.full((2, 3), 70, np.uint8))
-    assert read_image(tmp_path / "red.png")[0, 0].tolist() == [255, 0, 0]
-    assert read_image(tmp_path / "grey.png").tolist() == [[[70] * 3] * 3] * 2
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", "cut"])
-def test_read_image_refuses_what_is_no_whole_image(tmp_path, content, rng):
-    path = tmp_path / "x.jpg"
-    cv2.imwrite(str(path), rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    path.write_bytes(path.read_bytes()[:2000] if content == "cut" else content)
-    with pytest.raises(ImageReadError, match=r"x\.jpg") as caught:
-        read_image(path)
-    assert caught.value.path == path
-
-
-def test_read_image_refuses_a_missing_file(tmp_path):
-    with pytest.raises(ImageReadError, match=r"nowhere.png"):
-        read_image(tmp_path / "nowhere.png")
-
-
-def test_resize_image_enlarges_shrinks_and_pads():
-    image = np.zeros((2, 4, 3), np.uint8)
-    image[:, ::2] = 100
-    small = resize_image(image, letterbox_geometry(4, 2, 2), 7)
-    assert small[..., 0].tolist() == [
-        [50, 50],
-        [7, 7],
-    ]  # averaged pairs; the odd row of border comes last
-    same = resize_image(image, letterbox_geometry(4, 2, 4), 7)
-    np.testing.assert_array_equal(same[1:3], image)
-    assert grey_image(3, 9).tolist() == [[[9] * 3] * 3] * 3
-    assert resize_image(image, letterbox_geometry(4, 2, 8), 7).shape == (8, 8, 3)
-
-
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="other allocators have rules of their own"
-)
-def test_the_memory_of_freed_images_is_used_again():
-    def new_pages():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(20):
-            images = [np.full((600, 600, 3), 7, np.uint8) for _ in range(4)]
-            del images
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    keep_freed_memory(os.getpid())
-    new_pages()  # the first images need them
-    assert new_pages() < 20 * 4 * 600 * 600 * 3 / 4096 / 10

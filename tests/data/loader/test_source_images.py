@@ -168,7 +168,10 @@ def test_reduced_decoding_keeps_boxes_and_pixels(tmp_path, monkeypatch, augment,
     }
     differences = []
     for epoch, index in ((epoch, index) for epoch in range(3) for index in range(8)):
-        one, other = reduced.sample(epoch, index), full.sample(epoch, index)
+        one, other = (
+            reduced.sample_with_notes(epoch, index)[0],
+            full.sample_with_notes(epoch, index)[0],
+        )
         np.testing.assert_array_equal(one.boxes_xyxy_px, other.boxes_xyxy_px)
         np.testing.assert_array_equal(one.class_ids, other.class_ids)
         differences.append(np.abs(one.image.astype(int) - other.image).mean())
@@ -217,7 +220,7 @@ def test_reduced_decoding_of_photographs(monkeypatch):
     dataset = read_split(data, "train")
     reduced, full = TrainSamples(dataset, data, 1, 9), unreduced(dataset, data, monkeypatch)
     for index in range(0, 128, 4):
-        one, other = reduced.sample(0, index), full.sample(0, index)
+        one, other = reduced.sample_with_notes(0, index)[0], full.sample_with_notes(0, index)[0]
         np.testing.assert_array_equal(one.boxes_xyxy_px, other.boxes_xyxy_px)
         assert np.abs(one.image.astype(int) - other.image).mean() < 9  # 7 was seen, 2.3 on average
 
@@ -233,7 +236,10 @@ def test_samples_are_the_same_without_the_cache(tmp_path, monkeypatch, augment):
         uncached = TrainSamples(dataset, data, seed=1, epochs=9)
     assert (cached.images.cache.slots, uncached.images.cache.slots) == (8, 0)
     for epoch, index in ((epoch, index) for epoch in range(2) for index in (*range(12), 3, 0)):
-        one, other = cached.sample(epoch, index), uncached.sample(epoch, index)
+        one, other = (
+            cached.sample_with_notes(epoch, index)[0],
+            uncached.sample_with_notes(epoch, index)[0],
+        )
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.boxes_xyxy_px, other.boxes_xyxy_px)
     assert cached.images.cache.decodes < 0.6 * uncached.images.cache.decodes
@@ -246,7 +252,7 @@ def test_every_image_is_decoded_about_once_an_epoch(tmp_path):
     )
     for epoch in range(3):
         for index in range(40):
-            samples.sample(epoch, index)
+            samples.sample_with_notes(epoch, index)[0]
         # not fewer, for the slots are not the whole set; images at the same place in both orders stay
         assert 38 * (epoch + 1) <= samples.images.cache.decodes <= 40 * (epoch + 1)
 

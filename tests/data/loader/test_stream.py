@@ -4,14 +4,23 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
-from mindyolo_v4.data.loader.samples import TrainSamples, epoch_permutation
-from mindyolo_v4.data.loader.stream import EvalStream, TrainStream, prefetch_size, worker_count
+from mindyolo_v4.data.loader.epoch import epoch_permutation
+from mindyolo_v4.data.loader.samples import TrainSamples
+from mindyolo_v4.data.loader.stream import (
+    ONE_DEVICE,
+    EvalStream,
+    TrainStream,
+    prefetch_size,
+    worker_count,
+)
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import UserError
 
@@ -55,10 +64,9 @@ def failing(boxes_cxcywh, class_ids):
     return padded(boxes_cxcywh, class_ids)
 
 
-def stream(dataset, data=PLAIN, workers=1, assign=padded, batch=2, **world):
-    return TrainStream(
-        TrainSamples(dataset, data, seed=1, epochs=3), assign, batch, workers, **world
-    )
+def stream(dataset, data=PLAIN, workers=1, assign=padded, batch=2, ranks=ONE_DEVICE):
+    samples = TrainSamples(dataset, data, seed=1, epochs=3)
+    return TrainStream(samples, assign, batch, workers, ranks)
 
 
 def arrays(batches):
@@ -127,12 +135,12 @@ def test_decoded_images_that_are_kept_do_not_change_the_batches(dataset, monkeyp
 
 def test_a_long_training_in_several_pipelines_is_the_same(dataset, monkeypatch):
     whole = arrays(stream(dataset, DATA).batches(1, 9))
-    monkeypatch.setattr("mindyolo_v4.data.loader.stream.ROWS_PER_PIPELINE", 6)  # three batches each
+    monkeypatch.setattr("mindyolo_v4.data.loader.stream.BATCHES_PER_PIPELINE", 3)
     assert_same(whole, arrays(stream(dataset, DATA, workers=2).batches(1, 9)))
 
 
 def test_devices_share_an_epoch_without_overlap(dataset):
-    streams = [stream(dataset, batch=2, rank=rank, world_size=2) for rank in range(2)]
+    streams = [stream(dataset, ranks=SimpleNamespace(rank=rank, size=2)) for rank in range(2)]
     assert [one.steps_per_epoch for one in streams] == [2, 2]
     counts = [np.concatenate([batch[2] for batch in arrays(one.batches(2, 4))]) for one in streams]
     order = epoch_permutation(1, 1, 10)
@@ -144,7 +152,7 @@ def test_too_large_a_batch_is_an_error(dataset):
     with pytest.raises(
         UserError, match=r"train.per_batch_size: .*got 6 x 2 devices, expected at most 10 in all"
     ):
-        stream(dataset, batch=6, world_size=2)
+        stream(dataset, batch=6, ranks=SimpleNamespace(rank=0, size=2))
 
 
 def test_unreadable_images_are_replaced_and_reported(dataset, caplog):
@@ -188,13 +196,13 @@ def test_a_failing_sample_shows_its_file_and_its_traceback(dataset, workers):
     assert_no_children()
 
 
-@pytest.mark.parametrize("batch", [1, 4, 5])  # one, four and one row a call of a process
-def test_batches_come_in_order_when_they_wait_for_their_places(dataset, batch):
+@pytest.mark.parametrize("batch", [1, 4, 5])
+def test_batches_come_in_order_when_the_training_is_slow(dataset, batch):
     train = stream(dataset, workers=2, batch=batch)
     counts = []
     for number, (_, _, count) in enumerate(train.batches(0, 3 * train.steps_per_epoch)):
         if number < 2:
-            time.sleep(0.2)  # the processes fill all places meanwhile
+            time.sleep(0.2)  # the processes fill their queues meanwhile
         counts.append(count.asnumpy())
     used = train.steps_per_epoch * batch
     assert np.concatenate(counts).tolist() == [
@@ -256,9 +264,16 @@ def test_worker_count():
 
 
 def test_fewer_large_batches_are_made_in_advance():
-    assert prefetch_size(2, 32) == 16
-    assert prefetch_size(16, 608) == 5  # 96 MB over 17.7 MB
-    assert prefetch_size(256, 608) == 2
+    assert prefetch_size(batch_bytes=2 * 3 * 32**2, workers=2) == 4
+    assert prefetch_size(batch_bytes=16 * 3 * 608**2, workers=2) == 2  # 96 MB over 2 x 17.7 MB
+    assert prefetch_size(batch_bytes=256 * 3 * 608**2, workers=8) == 1
+
+
+def test_batches_go_through_pipes_where_shared_memory_is_short(dataset, monkeypatch):
+    expected = arrays(stream(dataset, DATA, workers=2).batches(0, 5))
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert_same(expected, arrays(stream(dataset, DATA, workers=2).batches(0, 5)))
+    assert_no_children()
 
 
 # ---------------------------------------------------------------- evaluation
@@ -272,12 +287,14 @@ def test_eval_gives_every_image_once_and_pads_the_last_batch(dataset, workers):
         assert (images.asnumpy()[len(indices) :] == 114).all()
         seen.append(indices.tolist())
     assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert len(test) == 3 and test.report() == {"unreadable": {}}
+    assert test.report() == {"unreadable": {}}
     assert_no_children()
 
 
 def test_eval_shares_between_devices(dataset):
-    streams = [EvalStream(dataset, PLAIN, 2, 1, rank=rank, world_size=3) for rank in range(3)]
+    streams = [
+        EvalStream(dataset, PLAIN, 2, 1, SimpleNamespace(rank=rank, size=3)) for rank in range(3)
+    ]
     seen = [[indices.tolist() for _, indices in one.batches()] for one in streams]
     assert seen == [[[0, 3], [6, 9]], [[1, 4], [7]], [[2, 5], [8]]]
 

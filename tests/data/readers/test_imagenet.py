@@ -139,7 +139,7 @@ def test_other_errors(root: Path, tmp_path: Path) -> None:
     ):
         read_imagenet(data(root), "val")
     (tmp_path / "empty/train").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds no folder a class"):
+    with pytest.raises(UserError, match="holds no class folders"):
         read_imagenet(data(tmp_path / "empty"), "train")
     with pytest.raises(UserError, match=r"data\.format: is for detectors"):
         read_classes(DataConfig(format="coco"), "train")

@@ -1,0 +1,107 @@
+"""From decoded images to one training sample of a detector; `compose` reads top to bottom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindyolo_v4.boxes import resize_geometry
+from mindyolo_v4.config.data import AugmentConfig, DataConfig
+from mindyolo_v4.data.augment.geometry import (
+    crop_matrix,
+    draw_affine,
+    draw_pads,
+    fit_sample,
+    grey,
+    has_affine,
+    mean_colour,
+    resize_matrix,
+    warp_sample,
+)
+from mindyolo_v4.data.augment.mixup import mixup
+from mindyolo_v4.data.augment.mosaic import canvas_mosaic, darknet_mosaic
+from mindyolo_v4.data.augment.transforms import (
+    PixelTransforms,
+    random_colours,
+    random_flip_left_right,
+    random_flip_top_bottom,
+)
+from mindyolo_v4.data.sample import Sample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sample is made of: a single image or a mosaic, and a second one of these for mixup."""
+
+    is_mosaic: bool
+    is_mixup: bool
+
+    @property
+    def images_per_base(self) -> int:
+        """Return the images of a mosaic, or 1."""
+        return 4 if self.is_mosaic else 1
+
+    @property
+    def images(self) -> int:
+        """Return the images in all."""
+        return self.images_per_base * (2 if self.is_mixup else 1)
+
+
+def draw_plan(rng: np.random.Generator, augment: AugmentConfig, may_join: bool) -> Plan:
+    """Draw whether a sample is a mosaic and a mixup; without `may_join` it is a single image."""
+    if not may_join:
+        return Plan(is_mosaic=False, is_mixup=False)
+    is_mosaic = bool(augment.mosaic != "none" and rng.random() < augment.mosaic_prob)
+    return Plan(is_mosaic, is_mixup=bool(rng.random() < augment.mixup_prob))
+
+
+def compose(
+    sources: Sequence[Sample],
+    plan: Plan,
+    rng: np.random.Generator,
+    data: DataConfig,
+    pixel_transforms: PixelTransforms,
+) -> Sample:
+    """Make one S x S sample of the decoded images, `plan.images` of them."""
+    augment = data.augment
+    bases = []
+    for start in range(0, len(sources), plan.images_per_base):
+        if plan.is_mosaic:
+            bases.append(_mosaic(sources[start : start + plan.images_per_base], rng, data))
+        else:
+            bases.append(_single(sources[start], rng, data))
+    sample = mixup(*bases, rng, augment.mixup_beta) if plan.is_mixup else bases[0]
+    sample = pixel_transforms(sample, rng)
+    if not (plan.is_mosaic and augment.mosaic == "darknet"):
+        # darknet's mosaic has mirrored and recoloured each tile by itself
+        sample = random_colours(sample, rng, augment)
+        sample = random_flip_left_right(sample, rng, augment)
+    return random_flip_top_bottom(sample, rng, augment)
+
+
+def _mosaic(sources: Sequence[Sample], rng: np.random.Generator, data: DataConfig) -> Sample:
+    if data.augment.mosaic == "canvas":
+        return canvas_mosaic(sources, rng, data)
+    sample = darknet_mosaic(sources, rng, data)
+    if not has_affine(data.augment):
+        return sample
+    size = data.img_size
+    move = draw_affine(rng, data.augment, size, size)
+    return warp_sample(sample, move, size, grey(data.pad_value), data.augment)
+
+
+def _single(sample: Sample, rng: np.random.Generator, data: DataConfig) -> Sample:
+    """Crop by jitter where it is on, else fit by `data.resize`; then move, in one resampling."""
+    augment = data.augment
+    size = data.img_size
+    fill = grey(data.pad_value)
+    width, height = sample.wh_px
+    if augment.jitter > 0:
+        fit = crop_matrix(draw_pads(rng, augment.jitter, width, height), width, height, size)
+        fill = mean_colour(sample.image)
+    elif has_affine(augment):
+        fit = resize_matrix(resize_geometry(data.resize, width, height, size))
+    else:
+        return fit_sample(sample, data)
+    move = draw_affine(rng, augment, size, size) if has_affine(augment) else np.eye(3)
+    return warp_sample(sample, move @ fit, size, fill, augment)

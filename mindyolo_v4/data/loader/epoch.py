@@ -1,0 +1,116 @@
+"""What the samples of both tasks share: order of an epoch, partners, reading with replacement."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.images import ImageReadError
+from mindyolo_v4.errors import UserError
+
+# numpy seeds a generator equally for (a, b) and (a, b, 0): a last word other than 0 keeps these
+# streams apart
+ORDER_STREAM = 1
+PARTNER_STREAM = 2
+
+
+class ImageFiles(Protocol):
+    """Image files by number: PackedRecords, ClassImages."""
+
+    def __len__(self) -> int: ...
+
+    def path(self, index: int) -> Path: ...
+
+    def encoded(self, index: int) -> NDArray[np.uint8]: ...
+
+
+@lru_cache(maxsize=2)
+def epoch_permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    """Return the order (length,) in which an epoch reads the images; read-only."""
+    order = np.random.default_rng((seed, epoch, 0, ORDER_STREAM)).permutation(length)
+    order.setflags(write=False)
+    return order
+
+
+def partner_positions(
+    seed: int, epoch: int, index: int, length: int, count: int, window: int
+) -> tuple[int, ...]:
+    """Return `count` positions of the epoch's order: `index`, then neighbours of it.
+
+    The neighbours come from the `window` nearest positions (fewer where the data set is smaller),
+    each at most once as long as there are enough of them.
+    """
+    span = min(window, length - 1)
+    low = min(max(index - span // 2, 0), length - 1 - span)
+    neighbours = [position for position in range(low, low + span + 1) if position != index]
+    if not neighbours:
+        neighbours = [index]
+    rng = np.random.default_rng((seed, epoch, index, PARTNER_STREAM))
+    chosen = rng.choice(len(neighbours), count - 1, replace=count - 1 > len(neighbours))
+    return (index, *(neighbours[number] for number in chosen))
+
+
+@dataclass(frozen=True)
+class SampleNotes:
+    """What was left out when a sample was made."""
+
+    unreadable: tuple[int, ...] = ()  # images that could not be decoded, once per attempt
+    truths_dropped: int = 0  # boxes beyond data.max_truths
+
+
+class NoReadableImageError(UserError):
+    """Report a data set of which no image can be decoded."""
+
+    def __init__(self, source: str, example: Path):
+        got = f"{example} and all others"
+        super().__init__(source, "not one of its images can be read", got)
+
+
+class EpochSamples:
+    """All augmented samples of a training; each is a function of (seed, epoch, index) only.
+
+    A subclass provides `sample_with_notes` and `_load`.
+    """
+
+    def __init__(self, files: ImageFiles, source: str, data: DataConfig, seed: int):
+        self.files = files
+        self.source = source
+        self.data = data
+        self.seed = seed
+        if len(files) == 0:
+            raise UserError(source, "no images to train on")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def own_path(self, epoch: int, index: int) -> Path:
+        """Return the file at position `index` of the epoch's order."""
+        return self.files.path(int(epoch_permutation(self.seed, epoch, len(self))[index]))
+
+    def _positions(self, epoch: int, index: int, count: int) -> tuple[int, ...]:
+        window = self.data.augment.partner_window
+        return partner_positions(self.seed, epoch, index, len(self), count, window)
+
+    def _read(self, epoch: int, position: int, unreadable: list[int]) -> tuple[int, Any]:
+        """Read the image at a position of the order, or the next one that can be read.
+
+        Returns:
+            The image's number in the data set, and what `_load` returns of it.
+        """
+        order = epoch_permutation(self.seed, epoch, len(self))
+        for step in range(len(order)):
+            slot = (position + step) % len(order)
+            image = int(order[slot])
+            try:
+                return image, self._load(epoch * len(order) + slot, image)
+            except ImageReadError:
+                unreadable.append(image)
+        raise NoReadableImageError(self.source, self.files.path(0))
+
+    def _load(self, slot: int, image: int) -> Any:
+        """Return the pixels of an image; `slot` is its position since the start of the training."""
+        raise NotImplementedError
