@@ -18,8 +18,8 @@ from mindyolo_v4.data.augment.geometry import (
 )
 from mindyolo_v4.data.augment.mosaic import (
     Shifts,
-    canvas_mosaic,
     canvas_matrix,
+    canvas_mosaic,
     darknet_mosaic,
     move_pads,
     place_tile_boxes,
