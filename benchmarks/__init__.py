@@ -1,1 +1,4 @@
-"""One command a published figure: python -m benchmarks.NAME prints it and fails where its bound is missed."""
+"""Benchmarks, one command per published figure.
+
+`python -m benchmarks.NAME` prints the figure and ends with status 1 where its bound is missed.
+"""

@@ -1,7 +1,10 @@
-"""All figures of speed and memory, one command after the other: python -m benchmarks [--only NAME ...] [--pairs N]
+"""The figures of speed and memory, one command after the other.
 
-Each command runs in a process of its own and may be run by itself as python -m benchmarks.NAME, where its --help names
-further options. The table is printed at the end; exit status 1 when a bound is missed or a command fails.
+python -m benchmarks [--only NAME ...] [--pairs N]
+
+Each command runs in a process of its own and may be run by itself as python -m benchmarks.NAME,
+where its --help names further options. The table is printed at the end; exit status 1 when a bound
+is missed or a command fails.
 """
 
 import argparse
@@ -9,22 +12,21 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from benchmarks.measure import REPOSITORY
-from benchmarks.report import FIELDS, parse_line
+from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.report import FIELDS, parse_line
 
 COMMANDS = (
-    *(
-        "cpu_settings",
-        "train_step",
-        "compile",
-        "memory",
-        "loss_share",
-        "loader",
-        "inference",
-        "nms",
-        "coco_eval",
-    ),
-    *("startup", "data_wait"),
+    "cpu_settings",
+    "train_step",
+    "compile",
+    "memory",
+    "loss_share",
+    "loader",
+    "inference",
+    "nms",
+    "coco_eval",
+    "startup",
+    "data_wait",
 )
 WITH_DATA = {"loader": "coco128", "data_wait": "bccd"}
 
@@ -46,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
         "--data_dir", default="datasets", help="folder of coco128 and bccd (%(default)s)"
     )
     options = parser.parse_args(argv)
-    rows, failed = [], []
+    rows: list[dict[str, str]] = []
+    failed: list[str] = []
     for name in options.only:
         words = [] if options.pairs is None else ["--pairs", str(options.pairs)]
         if name in WITH_DATA:

@@ -1,14 +1,14 @@
-"""Images a second and core that one training picture at 224 takes to read, cut, mirror and lay out: four ways.
+"""Milliseconds to read, crop, mirror and lay out a training image of 224 pixels, in four ways.
 
 python -m benchmarks.classifier_reading --images datasets/coco128/images/train2017
 
-    ours      what training does: OpenCV, the crop's numbers drawn from (seed, epoch, index)
-    eager     MindData's C++ operations called one by one, on the crop that we draw
-    pipeline  a MindData pipeline in C++, whose crops are its own draws: not a function of seed, epoch and index
-    pil       Pillow, as torchvision reads
+    ours      what training does: OpenCV, the crop's numbers drawn from (seed, epoch, index) eager
+    MindData's C++ operations called one by one, on the crop that we draw pipeline  a MindData
+    pipeline in C++, whose crops are its own draws: not a function of seed, epoch and index pil
+    Pillow, as torchvision reads
 
-The figure is in milliseconds an image. The bound: no more than 1.05 times the faster of `eager` and `pil`, the other
-two whose samples are a function of seed, epoch and index.
+The figure is in milliseconds an image. The bound: no more than 1.05 times the faster of `eager` and
+`pil`, the other two whose samples are a function of seed, epoch and index.
 """
 
 import argparse
@@ -18,16 +18,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up before MindSpore or OpenCV loads
-
-# isort: split
 import cv2
 import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
 from PIL import Image
 
-from benchmarks.report import figure
+from benchmarks.common.report import figure
 from mindyolo_v4.config.data import AugmentConfig, ClassifyConfig, DataConfig
 from mindyolo_v4.data.augment.class_crop import draw_crop
 from mindyolo_v4.data.class_images import ClassImages

@@ -1,17 +1,27 @@
-"""The full CSPDarknet53's training step (forward, cross-entropy, backward, SGD) against plain PyTorch, in seconds.
+"""Seconds of the full CSPDarknet53's training step against plain PyTorch.
 
-Every measurement is a process of its own: two warm-ups after the first call, then the median of --steps calls. Ours is
-run as it is installed and with stock operators, PyTorch eagerly in both memory layouts; the layout with the smaller
-median is the peer. Compile time and peak memory are printed beside it.
+A step is forward pass, cross-entropy, backward pass and SGD.
+
+Every measurement is a process of its own: two warm-ups after the first call, then the median of
+--steps calls. Ours is run as it is installed and with stock operators, PyTorch eagerly in both
+memory layouts; the layout with the smaller median is the peer. Compile time and peak memory are
+printed beside it.
 """
 
 import statistics
 import sys
 from collections.abc import Callable
 
-from benchmarks.measure import compare, in_turns, parser, run_json, run_module
-from benchmarks.peers import peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import (
+    compare,
+    in_turns,
+    make_parser,
+    option_words,
+    run_json,
+    run_module,
+)
+from benchmarks.common.report import pairs_figure
+from benchmarks.peers.environments import peer_python
 
 BOUND = 1.1
 CLASSES = 1000
@@ -21,10 +31,11 @@ LAYOUTS = ("nchw", "channels_last")
 
 def main() -> int:
     """Measure every size; return 1 where the bound is missed."""
-    options = parser(
+    options = make_parser(
         "benchmarks.classifier_step", __doc__, img_size=(224,), batch=8, pairs=3, steps=8
     ).parse_args()
-    python, kept = peer_python("torch"), True
+    python = peer_python("torch")
+    kept = True
     for size in options.img_size:
         common = {
             "img_size": size,
@@ -32,25 +43,24 @@ def main() -> int:
             "classes": CLASSES,
             "steps": options.steps,
         }
-        words = [word for name, value in common.items() for word in (f"--{name}", value)]
+        words = option_words(common)
         runs: dict[str, list[dict]] = {side: [] for side in (*FUSED, *LAYOUTS)}
 
         def ours(side: str, common=common, runs=runs) -> float:
-            runs[side].append(run_module("classifier_ours", cpu_fused=FUSED[side], **common))
+            runs[side].append(run_module("common.classifier_ours", cpu_fused=FUSED[side], **common))
             return runs[side][-1]["step_s"]
 
         def torch(side: str, words=words, runs=runs) -> float:
-            runs[side].append(
-                run_json([python, "-m", "benchmarks.torch_classifier", "--layout", side, *words])
-            )
+            module = "benchmarks.peers.torch_classifier"
+            runs[side].append(run_json([python, "-m", module, "--layout", side, *words]))
             return runs[side][-1]["step_s"]
 
         sides: dict[str, Callable[[], float]] = {
             side: lambda side=side: ours(side) for side in FUSED
         }
         sides |= {side: lambda side=side: torch(side) for side in LAYOUTS}
-        print(f"{size} px, seconds a step:", flush=True)
-        taken = in_turns(sides, options.pairs)
+        print(f"{size} px, seconds per step:", flush=True)
+        values = in_turns(sides, options.pairs)
         counts = {run["parameters"] for measured in runs.values() for run in measured}
         if len(counts) != 1:
             raise SystemExit(f"not the same network: {sorted(counts)} parameters")
@@ -62,10 +72,10 @@ def main() -> int:
             print(f"{size} px, {side}: {', '.join(shown)}")
         compile_s = statistics.median(run["compile_s"] for run in runs["ours"])
         print(f"{size} px: our compilation {compile_s:.3g} s; {runs['ours'][0]['cpu_fused']}")
-        best = min(LAYOUTS, key=lambda side: statistics.median(taken[side]))
+        best = min(LAYOUTS, key=lambda side: statistics.median(values[side]))
         print(f"{size} px: the peer is PyTorch {runs[best][0]['version']}, {best}")
-        found = compare(taken["ours"], taken[best])
-        kept &= figure(f"classifier_step_{size}", found.ours, BOUND, found.peer, ratio=found.ratio)
+        compared = compare(values["ours"], values[best])
+        kept &= pairs_figure(f"classifier_step_{size}", compared, BOUND)
     return 0 if kept else 1
 
 

@@ -1,8 +1,11 @@
-"""COCO metrics of 5000 images and 500,000 detections by the default evaluator against pycocotools, in seconds.
+"""Seconds of the COCO metrics of 5000 images: the default evaluator against pycocotools.
 
-Both are timed within `CocoEvaluator.metrics`, making the COCO records included, each in a process of its own in a
-scratch environment that has hotcoco. The second figure is the largest difference of the twelve numbers and of each
-class's AP and AP50. --images makes it smaller, at 100 detections an image.
+There are 500,000 detections.
+
+Both are timed within `CocoEvaluator.metrics`, making the COCO records included, each in a process
+of its own in a scratch environment that has hotcoco. The second figure is the largest difference of
+the twelve numbers and of each class's AP and AP50. --images makes it smaller, at 100 detections an
+image.
 """
 
 import json
@@ -12,31 +15,35 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import compare, in_turns, parser, run_json
-from benchmarks.peers import peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import compare, in_turns, make_parser, run_json
+from benchmarks.common.report import figure
+from benchmarks.peers.environments import peer_python
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from mindyolo_v4.evaluation.nms import Detections
 
-BOUND, DIFFERENCE_BOUND = 0.05, 1e-6
-IMAGES, CLASSES, DETECTIONS_AN_IMAGE = 5000, 80, 100
+BOUND = 0.05
+DIFFERENCE_BOUND = 1e-6
+IMAGES = 5000
+CLASSES = 80
+DETECTIONS_PER_IMAGE = 100
 
 
 def main() -> int:
     """Measure; return 1 where a bound is missed."""
-    made = parser("benchmarks.coco_eval", __doc__, pairs=3)
-    made.add_argument("--images", type=int, default=IMAGES)
-    made.add_argument(
+    parser = make_parser("benchmarks.coco_eval", __doc__, pairs=3)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument(
         "--evaluator",
         choices=("auto", "pycocotools"),
         help="measure in this process and print JSON",
     )
-    options = made.parse_args()
+    options = parser.parse_args()
     if options.evaluator:
         print(json.dumps(timed(options.evaluator, options.images)))
         return 0
-    python, numbers = peer_python("coco"), {}
+    python = peer_python("coco")
+    numbers: dict[str, list[float]] = {}
 
     def run(evaluator: str) -> float:
         command = [
@@ -48,21 +55,21 @@ def main() -> int:
             "--images",
             options.images,
         ]
-        found = run_json(command)
-        numbers[evaluator] = found["numbers"]
-        return found["seconds"]
+        result = run_json(command)
+        numbers[evaluator] = result["numbers"]
+        return result["seconds"]
 
-    taken = in_turns(
+    values = in_turns(
         {"ours": lambda: run("auto"), "pycocotools": lambda: run("pycocotools")}, options.pairs
     )
-    found = compare(taken["ours"], taken["pycocotools"])
-    kept = figure("coco_eval", found.ours, BOUND, found.peer, ratio=found.ratio)
+    compared = compare(values["ours"], values["pycocotools"])
+    kept = figure("coco_eval", compared.ours, BOUND, compared.peer, ratio=compared.ratio)
     worst = float(np.max(np.abs(np.array(numbers["auto"]) - np.array(numbers["pycocotools"]))))
     return 0 if figure("coco_eval_difference", worst, DIFFERENCE_BOUND) and kept else 1
 
 
 def timed(name: str, images: int) -> dict:
-    """Return the seconds of the metrics, and all numbers in order; -1 for one without truths."""
+    """Return the seconds of the metrics, and all numbers; -1 for one without ground truth."""
     evaluator = made_evaluator(images)
     started = time.perf_counter()
     metrics = evaluator.metrics(name)
@@ -76,7 +83,7 @@ def timed(name: str, images: int) -> dict:
 
 
 def made_evaluator(images: int) -> CocoEvaluator:
-    """Return an evaluator with made truths, about 7 an image, and detections near and far from them."""
+    """Return an evaluator of made ground truth, about 7 boxes per image, and of detections."""
     rng = np.random.default_rng(0)
     records = tuple(made_record(number, rng) for number in range(1, images + 1))
     names = tuple(f"class {number}" for number in range(CLASSES))
@@ -94,9 +101,10 @@ def made_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def made_record(number: int, rng: np.random.Generator) -> ImageRecord:
-    """Return an image with its truths; one in a hundred is a crowd."""
+    """Return an image with its ground truth; one box of a hundred is a crowd."""
     count = int(rng.integers(0, 15))
-    boxes, crowd = made_boxes(rng, count), rng.random(count) < 0.01
+    boxes = made_boxes(rng, count)
+    crowd = rng.random(count) < 0.01
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) * rng.uniform(0.4, 1, count)
     return ImageRecord(
         path=Path(f"{number}.jpg"),
@@ -113,9 +121,9 @@ def made_record(number: int, rng: np.random.Generator) -> ImageRecord:
 
 
 def made_detections(record: ImageRecord, rng: np.random.Generator) -> Detections:
-    """Return three detections near each truth, the rest anywhere."""
+    """Return three detections near each ground-truth box, the rest anywhere."""
     near = np.repeat(np.arange(len(record.class_ids)), 3)
-    far = DETECTIONS_AN_IMAGE - len(near)
+    far = DETECTIONS_PER_IMAGE - len(near)
     shifted = record.boxes_xyxy_px[near] + rng.normal(0, 6, (len(near), 4))
     shifted[:, 2:] = np.maximum(shifted[:, 2:], shifted[:, :2] + 1)
     boxes = np.concatenate([shifted, made_boxes(rng, far)]).astype(np.float32)

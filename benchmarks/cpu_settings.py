@@ -1,10 +1,10 @@
 """The default installation on this CPU against the best setting of each MindSpore version.
 
-For each version, in a scratch environment of its own: the training step with an environment in which the user has set
-nothing, so that `environment.py` decides, and with each instruction set that oneDNN can be held to. The best of these
-is the peer. A setting that takes 5 times as long as the default, compilation included, is given up. Meant for a CPU
-with AVX-512; elsewhere the figures say little. --python VERSION=PATH uses an interpreter that is there instead of
-installing one.
+For each version, in a scratch environment of its own: the training step with an environment in
+which the user has set nothing, so that `environment.py` decides, and with each instruction set that
+oneDNN can be held to. The best of these is the peer. A setting that takes 5 times as long as the
+default, compilation included, is given up. Meant for a CPU with AVX-512; elsewhere the figures say
+little. --python VERSION=PATH uses an interpreter that is there instead of installing one.
 """
 
 import statistics
@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import compare, run_json
-from benchmarks.networks import Networks, parser
-from benchmarks.peers import MINDSPORE_VERSIONS, peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import compare, measuring_command, run_json
+from benchmarks.common.networks import Networks, make_parser
+from benchmarks.common.report import pairs_figure
+from benchmarks.peers.environments import MINDSPORE_VERSIONS, peer_python
 from mindyolo_v4.environment import has_avx512
 
 BOUND = 1.3
@@ -27,12 +27,15 @@ PATIENCE = 5  # times the default's process
 
 def main() -> int:
     """Measure every version; return 1 where one misses the bound."""
-    made = parser("benchmarks.cpu_settings", __doc__, img_size=(160,), batch=2, pairs=3, steps=4)
-    made.add_argument(
+    parser = make_parser(
+        "benchmarks.cpu_settings", __doc__, img_size=(160,), batch=2, pairs=3, steps=4
+    )
+    parser.add_argument(
         "--versions", nargs="+", choices=MINDSPORE_VERSIONS, default=MINDSPORE_VERSIONS
     )
-    made.add_argument("--python", nargs="+", default=[], metavar="VERSION=PATH")
-    options, kept = made.parse_args(), True
+    parser.add_argument("--python", nargs="+", default=[], metavar="VERSION=PATH")
+    options = parser.parse_args()
+    kept = True
     if not has_avx512():
         print("this CPU has no AVX-512: nothing is to be avoided here")
     given = dict(one.split("=", 1) for one in options.python)
@@ -54,13 +57,13 @@ def main() -> int:
 def measure_version(networks: Networks, python: Path, name: str, pairs: int) -> bool:
     """Print one version's figure and return whether it keeps the bound."""
     default: list[float] = []
-    taken: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
+    seconds_by_setting: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
     for number in range(pairs):
         seconds, process_s = one_run(networks, python, None, LONGEST_S)
         default.append(seconds)
         print(f"  {name} round {number + 1}: default {seconds:.4g} s", flush=True)
         for setting in [
-            one for one in SETTINGS if len(taken[one]) == number
+            one for one in SETTINGS if len(seconds_by_setting[one]) == number
         ]:  # without those given up
             try:
                 seconds, _ = one_run(
@@ -69,22 +72,24 @@ def measure_version(networks: Networks, python: Path, name: str, pairs: int) -> 
             except TimeoutError:
                 print(f"  {name}: {VARIABLE}={setting} given up")
                 continue
-            taken[setting].append(seconds)
+            seconds_by_setting[setting].append(seconds)
             print(f"  {name} round {number + 1}: {VARIABLE}={setting} {seconds:.4g} s", flush=True)
-    complete = {setting: values for setting, values in taken.items() if len(values) == pairs}
+    complete = {
+        setting: values for setting, values in seconds_by_setting.items() if len(values) == pairs
+    }
     best = min(complete, key=lambda setting: statistics.median(complete[setting]))
-    found = compare(default, complete[best])
-    return figure(name, found.ours, BOUND, found.peer, ratio=found.ratio)
+    compared = compare(default, complete[best])
+    return pairs_figure(name, compared, BOUND)
 
 
 def one_run(
     networks: Networks, python: Path, setting: str | None, timeout_s: float
 ) -> tuple[float, float]:
     """Return the seconds of a step and of the whole process."""
-    command = [python, "-m", "benchmarks.ours", "train", "--batch_file", networks.batch_file]
+    command = measuring_command(python, "common.ours", "train", "--batch_file", networks.batch_file)
     command += ["--steps", networks.steps, "--width", networks.width, "--depth", networks.depth]
-    found = run_json(command, {VARIABLE: setting}, timeout_s)
-    return found["step_s"], found["process_s"]
+    result = run_json(command, {VARIABLE: setting}, timeout_s)
+    return result["step_s"], result["process_s"]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Share of the training loop's time spent waiting for the next batch: one epoch of BCCD with its recipe.
+"""Share of a training's time spent waiting for the next batch: one epoch of the BCCD recipe.
 
-The loop, the loader and its processes are those of `train.py`; each run is a process of its own, the median of --pairs
-counts. The first step (compilation; the loader starts) and the last (checkpoints) are left out. --steps 0 is
-a whole epoch.
+The loop, the loader and its processes are those of `train.py`; each run is a process of its own,
+the median of --pairs counts. The first step (compilation; the loader starts) and the last
+(checkpoints) are left out. --steps 0 is a whole epoch.
 """
 
 import json
@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import parser, run_module
-from benchmarks.report import figure
+from benchmarks.common.measure import add_data_dir, data_folder, make_parser, run_module
+from benchmarks.common.report import figure
 
 BOUND = 0.05
 TRAINING_IMAGES = 205
@@ -20,14 +20,12 @@ TRAINING_IMAGES = 205
 
 def main() -> int:
     """Measure; return 1 where the bound is missed."""
-    made = parser("benchmarks.data_wait", __doc__, img_size=(416,), batch=8, pairs=3, steps=0)
-    made.add_argument(
-        "--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)"
+    parser = make_parser(
+        "benchmarks.data_wait", __doc__, img_size=(416,), batch=8, pairs=3, steps=0
     )
-    options = made.parse_args()
-    data_dir = Path(options.data_dir).absolute()
-    if not data_dir.is_dir():
-        raise SystemExit(f"--data_dir: there is no folder {data_dir}")
+    add_data_dir(parser, "datasets/bccd")
+    options = parser.parse_args()
+    data_dir = data_folder(options)
     kept = True
     for size in options.img_size:
         overrides = {"img_size": size, "batch_size": options.batch}
@@ -41,11 +39,11 @@ def main() -> int:
 def wait_share(data_dir: Path, overrides: dict[str, object]) -> float:
     """Train once and return the share."""
     with tempfile.TemporaryDirectory() as folder:
-        found = run_module(
-            "loop", "bccd", folder=folder, data_dir=data_dir, overrides=json.dumps(overrides)
+        result = run_module(
+            "common.loop", "bccd", folder=folder, data_dir=data_dir, overrides=json.dumps(overrides)
         )
-    work = found["work_s"][1:]
-    wait = found["wait_s"][1 : 1 + len(work)]
+    work = result["work_s"][1:]
+    wait = result["wait_s"][1 : 1 + len(work)]
     return sum(wait) / (sum(wait) + sum(work))
 
 

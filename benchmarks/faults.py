@@ -1,15 +1,17 @@
-"""Kills, a full disk, damage, stops and busy ports: what a training of two workers does, and what is lost.
+"""What a training of two workers does, and what it loses, after kills and other faults.
 
-First an uninterrupted training, then --kills trainings that are killed (SIGKILL to one worker or to all processes) at
-random moments during a step, a save or a validation and resumed; the figure is how many of these end with the same
-losses and the same checkpoint, bit for bit. Then a row for each other fault: the seconds from the fault to the end of
-the job, its status, and the line that the log ends with (of damage and a busy port: the line that names them). It takes
-about as many minutes as there are kills.
+First an uninterrupted training, then --kills trainings that are killed (SIGKILL to one worker or to
+all processes) at random moments during a step, a save or a validation and resumed; the figure is
+how many of these end with the same losses and the same checkpoint, bit for bit. Then a row for each
+other fault: the seconds from the fault to the end of the job, its status, and the line that the log
+ends with (of damage and a busy port: the line that names them). It takes about as many minutes as
+there are kills.
 """
 
 import argparse
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -18,15 +20,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.job import HANG_S, Job, moments, rows, same, write_recipe
-from benchmarks.report import figure
+from benchmarks.common.job import HANG_S, Ended, Job, moments, rows, same, write_recipe
+from benchmarks.common.report import figure
 
 FILE_LIMIT_BLOCKS = 40  # of 1024 bytes: less than a checkpoint of the small network
 WIDE_LINE = 160  # characters shown
 
+Fault = Callable[[Path, Path], tuple[Job, Ended]]  # recipe, run folder -> the job and its end
+
 
 def main() -> int:
-    """Run everything; return 1 where a killed training ended otherwise than the uninterrupted one."""
+    """Run everything; return 1 where a killed and resumed training ended differently."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.faults",
         description=__doc__,
@@ -53,7 +57,8 @@ def main() -> int:
 
 def kills(recipe: Path, folder: Path, count: int, generator: random.Random, steps: int) -> int:
     """Kill and resume; return how many trainings ended as the uninterrupted one."""
-    equal, done = 0, 0
+    equal = 0
+    done = 0
     chosen = moments(generator, steps, steps // 6)
     while done < count:
         moment, has_come = next(chosen)
@@ -68,10 +73,12 @@ def kills(recipe: Path, folder: Path, count: int, generator: random.Random, step
         resumed = Job(recipe, run, "--resume")
         again = resumed.wait()
         is_same = again.status == 0 and same(run, folder / "whole")
-        equal, done = equal + is_same, done + 1
+        equal += is_same
+        done += 1
         who = "all processes" if victim is None else f"rank {victim}"
         print(
-            f"kill {done}: {who} {moment} (row {at}): job ended after {ended.seconds:.1f} s with {ended.status}; "
+            f"kill {done}: {who} {moment} (row {at}): "
+            f"job ended after {ended.seconds:.1f} s with {ended.status}; "
             f"resumed {'bit-identical' if is_same else 'NOT EQUAL: ' + resumed.output[-300:]}",
             flush=True,
         )
@@ -80,23 +87,18 @@ def kills(recipe: Path, folder: Path, count: int, generator: random.Random, step
 
 def others(recipe: Path, folder: Path) -> None:
     """Print a row for each other fault."""
-    print(
-        f"hang_seconds {HANG_S:g}; seconds from the fault to the job's end, status, last line of the log",
-        flush=True,
-    )
-    faults: dict[
-        str, tuple[Callable[[Path, Path], tuple[Job, float, int]], str]
-    ] = {  # and a text in the line to show
+    print(f"hang_seconds {HANG_S:g}", flush=True)
+    print("seconds from the fault to the job's end, status, last line of the log", flush=True)
+    faults: dict[str, tuple[Fault, str]] = {  # and a text of the line to show
         "worker stopped (SIGSTOP)": (stopped_worker, ""),
         "scheduler killed": (dead_scheduler, ""),
         "port busy": (busy_port, "held by another"),
         "disk full": (full_disk, ""),
         "newest checkpoint damaged": (damaged_checkpoint, "passed over"),
     }
-    for name, (fault, told) in faults.items():
-        job, since, rank = fault(recipe, folder / name.split()[0])
-        ended = job.wait(since)
-        line = job.line(rank, told)
+    for name, (fault, text) in faults.items():
+        job, ended = fault(recipe, folder / name.split()[0])
+        line = job.line(rank=0, text=text)
         print(f"{name}: {ended.seconds:.1f} s, {ended.status}, {line[:WIDE_LINE]}", flush=True)
 
 
@@ -107,44 +109,41 @@ def after_steps(job: Job, count: int) -> float:
     return time.monotonic()
 
 
-def stopped_worker(recipe: Path, run: Path) -> tuple[Job, float, int]:
+def stopped_worker(recipe: Path, run: Path) -> tuple[Job, Ended]:
     """Stop rank 1."""
     job = Job(recipe, run)
     since = after_steps(job, 4)
     job.kill([job.worker(1)], signal.SIGSTOP)
-    return job, since, 0
+    return job, job.wait(since)
 
 
-def dead_scheduler(recipe: Path, run: Path) -> tuple[Job, float, int]:
+def dead_scheduler(recipe: Path, run: Path) -> tuple[Job, Ended]:
     """Kill the scheduler, early in a training that would go on for minutes."""
     job = Job(recipe, run, "--train.epochs", "60")
     since = after_steps(job, 4)
     job.kill([job.scheduler()])
-    return job, since, 0
+    return job, job.wait(since)
 
 
-def busy_port(recipe: Path, run: Path) -> tuple[Job, float, int]:
-    """Start on a port that somebody holds; it is held until the end of this program."""
-    holder = socket.create_server(("127.0.0.1", 0))
-    _HELD.append(holder)
-    job = Job(recipe, run, port=holder.getsockname()[1])
-    return job, job.started, 0
+def busy_port(recipe: Path, run: Path) -> tuple[Job, Ended]:
+    """Start on a port that this process holds."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        job = Job(recipe, run, port=holder.getsockname()[1])
+        return job, job.wait()
 
 
-def full_disk(recipe: Path, run: Path) -> tuple[Job, float, int]:
+def full_disk(recipe: Path, run: Path) -> tuple[Job, Ended]:
     """Let no file grow beyond what a checkpoint needs, in one process."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT_BLOCKS * 1024, hard))
     try:
         job = Job(recipe, run, workers=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    return job, job.started, 0
+    return job, job.wait()
 
 
-def damaged_checkpoint(recipe: Path, run: Path) -> tuple[Job, float, int]:
+def damaged_checkpoint(recipe: Path, run: Path) -> tuple[Job, Ended]:
     """Flip a bit of last.ckpt after eight steps and resume."""
     first = Job(recipe, run, "--train.max_steps", "8")
     first.wait()
@@ -155,10 +154,8 @@ def damaged_checkpoint(recipe: Path, run: Path) -> tuple[Job, float, int]:
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 1]))
     job = Job(recipe, run, "--resume")
-    return job, job.started, 0
+    return job, job.wait()
 
-
-_HELD: list[socket.socket] = []
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,13 +1,16 @@
-"""The input pipeline in images a second of one core, against ultralytics' own YOLODataset.
+"""The input pipeline in images per second of one core, against ultralytics' own YOLODataset.
 
-608 pixels, COCO's first 128 pictures, mosaic, mixup 0.1, translation, zoom, HSV and flips of the same strengths, no
-albumentations in either; threads of OpenCV and PyTorch off. A sample is a uint8 image, channels first, and its boxes,
-of ours also the target tables of the loss. Neither keeps a decoded image for longer than its neighbours need it: ours
-decodes each about once an epoch (printed), the peer once and again where mixup draws an image from afar.
---steps is the number of timed passes over the pictures, after one that warms up. Every measurement is a process of its
-own. Compared are images a core second, that is of the CPU time of all processes of a measurement, since other load on
-the machine hardly changes it; images a second are printed beside it. Bounds are the smallest ratios that pass. The
-second figure: our samples in MindData's processes, batched, against our plain loop.
+608 pixels, COCO's first 128 pictures, mosaic, mixup 0.1, translation, zoom, HSV and flips of the
+same strengths, no albumentations in either; threads of OpenCV and PyTorch off. A sample is a uint8
+image, channels first, and its boxes; ours includes the target tables of the loss. Neither keeps a
+decoded image for longer than its neighbours need it: ours decodes each about once per epoch
+(printed), the peer once, and again where mixup draws an image from afar.
+
+--steps is the number of timed passes over the pictures, after one that warms up. Every measurement
+is a process of its own. Images per core second are compared, that is per second of CPU time of all
+processes of a measurement, since other load on the machine hardly changes it; images per second are
+printed beside it. Bounds are the smallest ratios that pass. The second figure compares our samples
+in MindData's processes, batched, with our plain loop.
 """
 
 import json
@@ -15,11 +18,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import compare, in_turns, parser, run_json, run_module
-from benchmarks.peers import peer_folder, peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import (
+    add_data_dir,
+    compare,
+    data_folder,
+    in_turns,
+    make_parser,
+    option_words,
+    run_json,
+    run_module,
+)
+from benchmarks.common.report import pairs_figure
+from benchmarks.peers.environments import peer_folder, peer_python
 
-BOUND, WORKERS_BOUND = 1.1, 0.9
+BOUND = 1.1
+WORKERS_BOUND = 0.9
 STRENGTHS = {
     "translate": 0.1,
     "scale": 0.9,
@@ -33,15 +46,12 @@ STRENGTHS = {
 
 def main() -> int:
     """Measure every size; return 1 where a bound is missed."""
-    made = parser("benchmarks.loader", __doc__, img_size=(608,), batch=16, pairs=3, steps=3)
-    made.add_argument(
-        "--data_dir", default="datasets/coco128", help="folder of the data set (%(default)s)"
-    )
-    options = made.parse_args()
-    data_dir = Path(options.data_dir).absolute()
-    if not data_dir.is_dir():
-        raise SystemExit(f"--data_dir: there is no folder {data_dir}")
-    python, kept = peer_python("ultralytics"), True
+    parser = make_parser("benchmarks.loader", __doc__, img_size=(608,), batch=16, pairs=3, steps=3)
+    add_data_dir(parser, "datasets/coco128")
+    options = parser.parse_args()
+    data_dir = data_folder(options)
+    python = peer_python("ultralytics")
+    kept = True
     for size in options.img_size:
         common = {
             "img_size": size,
@@ -49,8 +59,8 @@ def main() -> int:
             "batch": options.batch,
             "data_dir": data_dir,
         }
-        print(f"{size} px, images a core second:", flush=True)
-        taken = in_turns(
+        print(f"{size} px, images per core second:", flush=True)
+        values = in_turns(
             {
                 "ours": lambda common=common: our_rate("plain", common),
                 "ultralytics": lambda common=common: peer_rate(python, common),
@@ -58,31 +68,24 @@ def main() -> int:
             },
             options.pairs,
         )
-        found = compare(taken["ours"], taken["ultralytics"])
-        kept &= figure(
-            f"loader_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True
-        )
-        found = compare(taken["workers"], taken["ours"])
+        compared = compare(values["ours"], values["ultralytics"])
+        kept &= pairs_figure(f"loader_{size}", compared, BOUND, at_least=True)
+        compared = compare(values["workers"], values["ours"])
         name = f"loader_{size}_workers"
-        kept &= figure(
-            name, found.ours, WORKERS_BOUND, found.peer, ratio=found.ratio, at_least=True
-        )
+        kept &= pairs_figure(name, compared, WORKERS_BOUND, at_least=True)
     return 0 if kept else 1
 
 
 def our_rate(mode: str, common: dict[str, object]) -> float:
-    """Measure the plain loop, or the stream with MindData's processes, in images a core second."""
-    found = run_module("loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
-    decodes, peak = found["decodes"], found["peak_gb"]
+    """Measure the plain loop, or MindData's processes, in images per core second."""
+    result = run_module("common.loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
+    print(f"  {mode}: {result['images_per_second']:.4g} images per second and process", flush=True)
     print(
-        f"  {mode}: {found['images_per_second']:.4g} images a second and process that makes them",
+        f"  {mode}: {result['decodes']:.2f} decodes per sample, "
+        f"peak memory of a process {result['peak_gb']:.3g} GB",
         flush=True,
     )
-    print(
-        f"  {mode}: {decodes:.2f} decodes a sample, peak memory of a process {peak:.3g} GB",
-        flush=True,
-    )
-    return found["images_per_core_second"]
+    return result["images_per_core_second"]
 
 
 def peer_rate(python: Path, common: dict[str, object]) -> float:
@@ -91,10 +94,10 @@ def peer_rate(python: Path, common: dict[str, object]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         options = {name: value for name, value in common.items() if name != "batch"}
         options |= {"strengths": json.dumps(STRENGTHS), "scratch": folder}
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        found = run_json([python, "-m", "benchmarks.loader_ultralytics", *words], variables)
-    print(f"  ultralytics: {found['images_per_second']:.4g} images a second", flush=True)
-    return found["images_per_core_second"]
+        command = [python, "-m", "benchmarks.peers.loader_ultralytics", *option_words(options)]
+        result = run_json(command, variables)
+    print(f"  ultralytics: {result['images_per_second']:.4g} images per second", flush=True)
+    return result["images_per_core_second"]
 
 
 if __name__ == "__main__":

@@ -1,38 +1,42 @@
-"""Peak memory of the training step against mindyolo's 6.1 GB, and memory over a long training with loader processes.
+"""Peak memory of a training step against mindyolo's 6.1 GB, and memory over a long training.
 
-Peak: the largest resident set of the process that compiles and runs the step, the median of --pairs runs; mindyolo's
-was measured on this kind of machine (MindSpore 2.8.0, 320 pixels, batch 2). Flatness: a training of --flat_steps steps
-on generated pictures, loop and loader as `train.py` runs them; the mean resident set of the main process and its
-loaders over the last 100 steps against that over the first 100 after a warm-up of 50.
+Peak: the largest resident set of the process that compiles and runs the step, the median of --pairs
+runs; mindyolo's was measured on this kind of machine (MindSpore 2.8.0, 320 pixels, batch 2).
+Flatness: a training of --flat_steps steps on generated pictures, loop and loader as `train.py` runs
+them; the mean resident set of the main process and its loaders over the last 100 steps against that
+over the first 100 after a warm-up of 50.
 """
 
+import argparse
 import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import run_module
-from benchmarks.networks import Networks, parser
-from benchmarks.report import figure
+from benchmarks.common.measure import run_module
+from benchmarks.common.networks import Networks, make_parser
+from benchmarks.common.report import figure
 
 MINDYOLO_GB = 6.107
 BOUNDS = {"stock": ("off", 0.65), "fused": ("on", 0.55)}  # model.cpu_fused, bound
 FLAT_BOUND = 1.02
-WARM_UP_STEPS, WINDOW_STEPS = 50, 100
+WARM_UP_STEPS = 50
+WINDOW_STEPS = 100
 WORKERS = 2
 
 
 def main() -> int:
-    """Measure the peaks of every size, then the flatness at the first; return 1 where a bound is missed."""
-    made = parser("benchmarks.memory", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
-    made.add_argument(
+    """Measure the peaks, then the flatness at the first size; return 1 where a bound is missed."""
+    parser = make_parser("benchmarks.memory", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
+    parser.add_argument(
         "--flat_steps",
         type=int,
         default=600,
         help="steps of the long training; 0: leave it out (600)",
     )
-    options, kept = made.parse_args(), True
+    options = parser.parse_args()
+    kept = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in options.img_size:
@@ -50,7 +54,7 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def long_training(folder: Path, img_size: int, options) -> tuple[float, float]:
+def long_training(folder: Path, img_size: int, options: argparse.Namespace) -> tuple[float, float]:
     """Return the mean resident GB over the first steps after the warm-up and over the last ones."""
     overrides = {
         "img_size": img_size,
@@ -61,8 +65,8 @@ def long_training(folder: Path, img_size: int, options) -> tuple[float, float]:
         "train.max_steps": options.flat_steps,
         "optimizer.lr": "0.00001",
     }
-    found = run_module("loop", "scenes", folder=folder, overrides=json.dumps(overrides))
-    steps = found["resident_gb"]
+    result = run_module("common.loop", "scenes", folder=folder, overrides=json.dumps(overrides))
+    steps = result["resident_gb"]
     window = min(WINDOW_STEPS, len(steps) // 3)
     warm_up = min(WARM_UP_STEPS, len(steps) // 3)
     return statistics.mean(steps[warm_up : warm_up + window]), statistics.mean(steps[-window:])

@@ -1,9 +1,11 @@
-"""Numpy decode and NMS of one image in milliseconds: fixed synthetic maps of 22,743 predictions x 80 classes.
+"""Milliseconds of numpy decode and NMS of one image, on fixed maps made up for it.
 
-Two cases, with 3,000 and 23,000 candidates above 0.001; the median of 15 calls in a process of its own, then of --pairs
-processes. What is kept is compared with a plain greedy walk. The second figure of each case holds our suppression
-alone, on the same candidates, against torchvision's batched_nms; where torchvision has no build that runs here, against
-the same thing in plain PyTorch.
+The maps hold 22,743 predictions of 80 classes.
+
+Two cases, with 3,000 and 23,000 candidates above 0.001; the median of 15 calls in a process of its
+own, then of --pairs processes. What is kept is compared with a plain greedy walk. The second figure
+of each case holds our suppression alone, on the same candidates, against torchvision's batched_nms;
+where torchvision has no build that runs here, against the same thing in plain PyTorch.
 """
 
 import json
@@ -11,39 +13,44 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import compare, in_turns, parser, run_json, run_module
-from benchmarks.peers import peer_python
-from benchmarks.report import figure
-from mindyolo_v4.anchors import AnchorSet, anchor_set
+from benchmarks.common.measure import compare, in_turns, make_parser, run_json, run_module
+from benchmarks.common.report import figure, pairs_figure
+from benchmarks.peers.environments import peer_python
+from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.evaluation.nms import detect_objects, non_max_suppression
 
 CASES = {3000: 15.0, 23000: 40.0}  # candidates -> bound, milliseconds
 RATIO_BOUND = 1.5
-SIZE, CLASSES, CALLS = 608, 80, 15
-SETTINGS = EvaluateConfig()  # 0.001, IoU 0.6, several labels a box, 300 detections
-LOGIT_FAR, LOGIT_SPREAD = -12.0, 1.0
+SIZE = 608
+CLASSES = 80
+CALLS = 15
+SETTINGS = EvaluateConfig()  # 0.001, IoU 0.6, several labels per box, 300 detections
+LOGIT_FAR = -12.0
+LOGIT_SPREAD = 1.0
 
 
 def main() -> int:
     """Measure both cases; return 1 where a bound is missed."""
-    made = parser("benchmarks.nms", __doc__, pairs=3)
-    made.add_argument(
+    parser = make_parser("benchmarks.nms", __doc__, pairs=3)
+    parser.add_argument(
         "--case", type=int, choices=CASES, help="measure one case in this process and print JSON"
     )
-    made.add_argument(
+    parser.add_argument(
         "--candidates", type=Path, help="with --case: file to write its candidates to"
     )
-    options = made.parse_args()
+    options = parser.parse_args()
     if options.case:
         print(json.dumps(one_case(options.case, options.candidates)))
         return 0
-    python, kept = peer_python("torch"), True
+    python = peer_python("torch")
+    kept = True
     for case, bound_ms in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             kept &= measure_case(
@@ -57,29 +64,27 @@ def measure_case(case: int, bound_ms: float, python: Path, candidates: Path, pai
     whole: list[float] = []
 
     def ours() -> float:
-        found = run_module("nms", case=case, candidates=candidates)
-        whole.append(found["whole_ms"])
-        return found["suppression_ms"]
+        result = run_module("nms", case=case, candidates=candidates)
+        whole.append(result["whole_ms"])
+        return result["suppression_ms"]
 
     def peer() -> float:
-        found = run_json([python, "-m", "benchmarks.torch_nms", candidates, SETTINGS.iou_thres])
-        print(f"  {found['what']}")
-        return found["median_ms"]
+        words = [candidates, SETTINGS.iou_thres]
+        result = run_json([python, "-m", "benchmarks.peers.torch_nms", *words])
+        print(f"  {result['what']}")
+        return result["median_ms"]
 
     ours()  # writes the candidates
     print(f"{case} candidates, milliseconds of suppression:", flush=True)
-    taken = in_turns({"ours": ours, "peer": peer}, pairs)
+    values = in_turns({"ours": ours, "peer": peer}, pairs)
     kept = figure(f"nms_{case}_ms", statistics.median(whole), bound_ms)
-    found = compare(taken["ours"], taken["peer"])
-    return (
-        figure(f"nms_{case}_batched", found.ours, RATIO_BOUND, found.peer, ratio=found.ratio)
-        and kept
-    )
+    compared = compare(values["ours"], values["peer"])
+    return pairs_figure(f"nms_{case}_batched", compared, RATIO_BOUND) and kept
 
 
 def one_case(count: int, candidates: Path | None) -> dict[str, float]:
     """Time one case and check what it keeps."""
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     maps = made_maps(anchors, count)
     boxes, scores, class_ids = all_candidates(maps, anchors)
     if len(scores) != count:
@@ -100,7 +105,7 @@ def one_case(count: int, candidates: Path | None) -> dict[str, float]:
 
 
 def made_maps(anchors: AnchorSet, count: int) -> list[np.ndarray]:
-    """Return raw maps with exactly `count` pairs of box and class above the threshold, at random places."""
+    """Return raw maps with exactly `count` pairs of box and class above the threshold."""
     rng = np.random.default_rng(count)
     maps = [
         rng.normal(
@@ -123,7 +128,7 @@ def made_maps(anchors: AnchorSet, count: int) -> list[np.ndarray]:
 
 
 def all_candidates(maps: list[np.ndarray], anchors: AnchorSet) -> tuple[np.ndarray, ...]:
-    """Return boxes, scores and classes of all candidates: our own filter and decode with suppression switched off."""
+    """Return boxes, scores and classes of all candidates: our decode without suppression."""
     settings = EvaluateConfig(iou_thres=1.0, max_det=10**6)
     found = detect_objects(maps, anchors, settings)
     return found.boxes_xyxy_px, found.scores, found.class_ids
@@ -144,14 +149,14 @@ def plain_greedy(boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray) -
     return kept
 
 
-def median_ms(call) -> float:
+def median_ms(call: Callable[[], object]) -> float:
     """Return the median milliseconds of CALLS calls after two."""
-    taken = []
+    values = []
     for _ in range(2 + CALLS):
         started = time.perf_counter()
         call()
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken[2:])
+        values.append((time.perf_counter() - started) * 1000)
+    return statistics.median(values[2:])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Where a training step's time goes: operators and parts, with stock and with fused operators, and the floor.
+"""Where a training step's time goes, with stock and with fused operators.
 
-The operators' times are MindSpore's profiler's. The floor of the convolutions is their work, three times that of the
-forward pass, at the rate of numpy's float32 matrix product on all cores; other parts have none, so all their time is
-distance. What passes between operators is the step's own time without the profiler less all operators: below 0 where
-operators run side by side. Prints Markdown; --output writes it to a file too.
+The operators' times are MindSpore's profiler's. The floor of the convolutions is their work, three
+times that of the forward pass, at the rate of numpy's float32 matrix product on all cores; other
+parts have none, so all their time is distance. What passes between operators is the step's own time
+without the profiler less all operators: below 0 where operators run side by side. The
+output is Markdown.
 """
 
 import datetime
@@ -19,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import run_module
-from benchmarks.networks import Networks, parser
+from benchmarks.common.measure import run_module
+from benchmarks.common.networks import Networks, make_parser
 
 KINDS = {"stock": "off", "fused": "on"}  # model.cpu_fused
 MATRIX_SIDE = 2048
@@ -29,58 +30,44 @@ UPDATE = "optimizer and guard"
 PARTS = ("convolution", "normalisation and activation", "pooling", "loss", UPDATE, "rest")
 BETWEEN = "between operators"
 
-Operator = tuple[str, str, float, float]  # type, full name, calls a step, milliseconds a step
+Operator = tuple[str, str, float, float]  # type, full name, calls per step, milliseconds per step
 
 
 def main() -> int:
     """Profile both kinds at each size and print the report."""
-    made = parser("benchmarks.profile", __doc__, img_size=(416,), batch=2, steps=6)
-    made.add_argument("--output", type=Path, help="a Markdown file for the same text")
-    options = made.parse_args()
-    command = "python -m benchmarks.profile " + " ".join(sys.argv[1:])
-    text = [
-        "# Profile of a training step",
-        "",
-        f"`{command.strip()}`, {datetime.date.today()}, {processor()}",
-    ]
-    with tempfile.TemporaryDirectory() as name:
+    parser = make_parser("benchmarks.profile", __doc__, img_size=(416,), batch=2, steps=6)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
         for size in options.img_size:
-            networks = Networks.on_batch(Path(name), size, options.batch, options)
+            networks = Networks.on_batch(Path(folder), size, options.batch, options)
             rates = [matrix_rate()]
-            found = {}
+            profiles = {}
             for kind, setting in KINDS.items():
                 settings = {**vars(networks), "cpu_fused": setting}
-                found[kind] = run_module("profiled_step", **settings)
+                profiles[kind] = run_module("common.profiled_step", **settings)
                 rates.append(matrix_rate())
-            text += report(size, options.batch, found, statistics.median(rates))
-    print("\n".join(text))
-    if options.output:
-        options.output.write_text("\n".join(text) + "\n", encoding="utf-8")
+            print("\n".join(report(size, options.batch, profiles, statistics.median(rates))))
     return 0
 
 
 def processor() -> str:
     """Return the processor's name and the number of cores that this process may use."""
-    known = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    )
-    names = [
-        line.partition(":")[2].strip()
-        for line in known.splitlines()
-        if line.startswith("model name")
-    ]
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
 
 
 def matrix_rate() -> float:
     """Return the GFLOP/s of numpy's product of two float32 matrices, the median of five."""
     first = np.random.default_rng(0).random((MATRIX_SIDE, MATRIX_SIDE), np.float32)
-    second, taken = first.T.copy(), []
+    second = first.T.copy()
+    values = []
     for _ in range(6):
         started = time.perf_counter()
         first @ second
-        taken.append(time.perf_counter() - started)
-    return 2 * MATRIX_SIDE**3 / statistics.median(taken[1:]) / 1e9
+        values.append(time.perf_counter() - started)
+    return 2 * MATRIX_SIDE**3 / statistics.median(values[1:]) / 1e9
 
 
 def part_of(kind: str, name: str) -> str:
@@ -96,49 +83,37 @@ def part_of(kind: str, name: str) -> str:
     return "normalisation and activation" if "/bn-" in name or "/act-" in name else "rest"
 
 
-def report(size: int, batch: int, found: dict[str, dict], rate: float) -> list[str]:
-    """Return the lines on one input size."""
-    work = next(iter(found.values()))["gflop"]
-    floor_ms = work / rate * 1000
-    version = next(iter(found.values()))["version"]
-    lines = ["", f"## {size} pixels, {batch} images, MindSpore {version}", ""]
-    lines += [
-        f"Matrix product: {rate:.0f} GFLOP/s; convolutions: {work:.0f} GFLOP a step, at least {floor_ms:.0f} ms."
+def report(size: int, batch: int, profiles: dict[str, dict], rate: float) -> list[str]:
+    """Return the lines on one input size; `rate` is that of the matrix product, GFLOP/s."""
+    first = next(iter(profiles.values()))
+    floor_ms = first["gflop"] / rate * 1000
+    lines = [
+        f"{size} pixels, {batch} images, MindSpore {first['version']}, "
+        f"{datetime.date.today()}, {processor()}.",
+        f"Matrix product: {rate:.0f} GFLOP/s; "
+        f"convolutions: {first['gflop']:.0f} GFLOP per step, at least {floor_ms:.0f} ms.",
+        "",
     ]
-    lines += [""]
-    parts = {
-        kind: part_times(one["operators"], one["step_s"] * 1000) for kind, one in found.items()
-    }
+    head = ["part, ms", *profiles, "floor", *(f"{kind} above it" for kind in profiles)]
+    steps_ms = {kind: one["step_s"] * 1000 for kind, one in profiles.items()}
+    parts = {kind: part_times(one["operators"], steps_ms[kind]) for kind, one in profiles.items()}
     rows = []
     for part in (*PARTS, BETWEEN):
         floor = floor_ms if part == PARTS[0] else 0.0
-        times = [parts[kind][part] for kind in found]
-        rows.append(
-            [
-                part,
-                *(f"{one:.0f}" for one in times),
-                f"{floor:.0f}",
-                *(f"{one - floor:.0f}" for one in times),
-            ]
-        )
-    totals = [one["step_s"] * 1000 for one in found.values()]
-    rows.append(
-        [
-            "step",
-            *(f"{t:.0f}" for t in totals),
-            f"{floor_ms:.0f}",
-            *(f"{t - floor_ms:.0f}" for t in totals),
-        ]
-    )
-    lines += table(["part, ms", *found, "floor", *(f"{kind} above it" for kind in found)], rows)
-    for kind, one in found.items():
-        step_ms = one["step_s"] * 1000
-        lines += ["", f"### Operators, {kind}", ""]
-        lines += table(
-            ["operator", "calls", "ms", "share of the step"],
-            operator_rows(one["operators"], step_ms),
-        )
-    return lines
+        rows.append(part_row(part, [parts[kind][part] for kind in profiles], floor))
+    rows.append(part_row("step", list(steps_ms.values()), floor_ms))
+    lines += table(head, rows)
+    for kind, one in profiles.items():
+        lines += ["", f"Operators, {kind}:", ""]
+        head = ["operator", "calls", "ms", "share of the step"]
+        lines += table(head, operator_rows(one["operators"], steps_ms[kind]))
+    return [*lines, ""]
+
+
+def part_row(name: str, times_ms: Sequence[float], floor_ms: float) -> list[str]:
+    """Return a part's times, its floor, and how far each time is above the floor."""
+    distances = [value - floor_ms for value in times_ms]
+    return [name, *(f"{value:.0f}" for value in (*times_ms, floor_ms, *distances))]
 
 
 def part_times(operators: Iterable[Operator], step_ms: float) -> dict[str, float]:
@@ -154,7 +129,7 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
     calls: dict[str, float] = defaultdict(float)
     times: dict[str, float] = defaultdict(float)
     for kind, name, number, milliseconds in operators:
-        label = f"{kind} ({_place(name)})" if kind == "Custom" else kind
+        label = f"{kind} ({own_operator(name)})" if kind == "Custom" else kind
         calls[label] += number
         times[label] += milliseconds
     names = sorted(times, key=lambda name: -times[name])
@@ -169,8 +144,8 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
     ]
 
 
-def _place(name: str) -> str:
-    """Return where one of our own operators belongs, by its full name."""
+def own_operator(name: str) -> str:
+    """Return where one of our own operators is used, by its full name."""
     if part_of("Custom", name) == UPDATE:
         return "update"
     return "backward" if "Grad_Custom" in name else "forward"

@@ -1,9 +1,12 @@
-"""Images a second of two workers on two cores against one worker on one core, each with the BCCD recipe's batch.
+"""Images per second of two workers on two cores against one worker on one core.
 
-The figure is the efficiency: two workers' rate over twice the one's, the median of --pairs rounds; its bound is the
-smallest ratio that passes. Both are `train.py` as a user starts it, the one under taskset, the two under msrun; the
-rate is the median of the steps after the first quarter. What the machine allows is shown beside it: two trainings that
-know nothing of each other, a core each, at the same time. Linux with taskset is needed.
+Each worker has the BCCD recipe's batch.
+
+The figure is the efficiency: two workers' rate over twice the one's, the median of --pairs rounds;
+its bound is the smallest ratio that passes. Both are `train.py` as a user starts it, the one under
+taskset, the two under msrun; the rate is the median of the steps after the first quarter. What the
+machine allows is shown beside it: two trainings that know nothing of each other, a core each, at
+the same time. Linux with taskset is needed.
 """
 
 import csv
@@ -15,9 +18,16 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.launch import free_port, variables
-from benchmarks.measure import REPOSITORY, compare, in_turns, parser
-from benchmarks.report import figure
+from benchmarks.common.launch import free_port, variables
+from benchmarks.common.measure import (
+    REPOSITORY,
+    add_data_dir,
+    compare,
+    data_folder,
+    in_turns,
+    make_parser,
+)
+from benchmarks.common.report import pairs_figure
 
 BOUND = 0.85
 WORKERS = 2
@@ -25,14 +35,11 @@ WORKERS = 2
 
 def main() -> int:
     """Measure; return 1 where the bound is missed."""
-    made = parser("benchmarks.scaling", __doc__, img_size=(416,), batch=8, pairs=3, steps=24)
-    made.add_argument(
-        "--data_dir", default="datasets/bccd", help="folder of the data set (%(default)s)"
-    )
-    options, kept = made.parse_args(), True
-    data_dir = Path(options.data_dir).absolute()
-    if not data_dir.is_dir():
-        raise SystemExit(f"--data_dir: there is no folder {data_dir}")
+    parser = make_parser("benchmarks.scaling", __doc__, img_size=(416,), batch=8, pairs=3, steps=24)
+    add_data_dir(parser, "datasets/bccd")
+    options = parser.parse_args()
+    kept = True
+    data_dir = data_folder(options)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < WORKERS:
         raise SystemExit(f"{len(cores)} core: {WORKERS} are needed")
@@ -54,8 +61,8 @@ def main() -> int:
             "--train.max_steps",
             options.steps,
         ]
-        print(f"{size} px, images a second:", flush=True)
-        taken = in_turns(
+        print(f"{size} px, images per second:", flush=True)
+        values = in_turns(
             {
                 "two": lambda words=words: rate(launch(cores[:WORKERS]), words),
                 "one": lambda words=words: WORKERS * rate(alone(cores[0]), words),
@@ -63,14 +70,13 @@ def main() -> int:
             },
             options.pairs,
         )
-        allowed = compare(taken["apart"], taken["one"])
+        allowed = compare(values["apart"], values["one"])
         print(
-            f"{WORKERS} unconnected trainings: {allowed.ours:.4g} images a second, efficiency {allowed.ratio:.3f}"
+            f"{WORKERS} unconnected trainings: {allowed.ours:.4g} images per second, "
+            f"efficiency {allowed.ratio:.3f}"
         )
-        found = compare(taken["two"], taken["one"])
-        kept &= figure(
-            f"scaling_{size}", found.ours, BOUND, found.peer, ratio=found.ratio, at_least=True
-        )
+        compared = compare(values["two"], values["one"])
+        kept &= pairs_figure(f"scaling_{size}", compared, BOUND, at_least=True)
     return 0 if kept else 1
 
 
@@ -85,13 +91,13 @@ def alone(core: int) -> list[str]:
 
 
 def rates_apart(cores: list[int], words: list[object]) -> float:
-    """Train once on each core, all at the same time, and return the images a second of all."""
+    """Train once on each core, all at the same time, and return the images per second of all."""
     with ThreadPoolExecutor(len(cores)) as pool:
         return sum(pool.map(lambda core: rate(alone(core), words), cores))
 
 
 def launch(cores: list[int]) -> list[str]:
-    """Return the words that start a worker a core."""
+    """Return the words that start one worker per core."""
     count = len(cores)
     msrun = [
         f"--worker_num={count}",
@@ -103,7 +109,7 @@ def launch(cores: list[int]) -> list[str]:
 
 
 def rate(launcher: list[str], words: list[object]) -> float:
-    """Train for some steps and return the images a second of all workers."""
+    """Train for some steps and return the images per second of all workers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [word.replace("LOGS", f"{folder}/logs") for word in launcher]

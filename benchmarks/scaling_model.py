@@ -1,33 +1,45 @@
 """Expected step time, efficiency and loader need of 8, 64 and 512 devices, from measured inputs.
 
-The model, every number of which is an option: a step is the device's own work plus what of the gradients' all-reduce is
-not hidden behind the backward pass. Ring all-reduce within a host, then between hosts, each moving 2 (n - 1) / n of the
-bytes through the slowest link, and 2 (n - 1) latencies:
+The model, every number of which is an option: a step is the device's own work plus what of the
+gradients' all-reduce is not hidden behind the backward pass. Ring all-reduce within a host, then
+between hosts, each moving 2 (n - 1) / n of the bytes through the slowest link, and 2 (n - 1)
+latencies:
 
     all_reduce(n) = 2 (n - 1) / n x bytes / bandwidth + 2 (n - 1) x latency
     step(n)       = work + max(0, all_reduce(n) - overlap x backward share x work)
     efficiency(n) = step(1) / step(n)
 
---step_ms is measured on --step_devices devices; the work of one is what the model leaves of it. A host must decode and
-augment devices x batch / step images a second. Nothing is measured here.
+--step_ms is measured on --step_devices devices; the work of one is what the model leaves of it. A
+host must decode and augment devices x batch / step images a second. Nothing is measured here.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-SEED_MS, SEED_DEVICES, SEED_BATCH = (
-    308.43,
-    8,
-    16,
-)  # published by mindyolo 0.5.0: YOLOv4 at 608 px, O2, Ascend 910*
+# Published by mindyolo 0.5.0: YOLOv4 at 608 px, O2, Ascend 910*.
+PUBLISHED_MS = 308.43
+PUBLISHED_DEVICES = 8
+PUBLISHED_BATCH = 16
 PARAMETERS = 64_363_101  # of YOLOv4 with 80 classes
-LOADED = 140.7  # by benchmarks.loader at 608 px on an AMD EPYC; docs/performance.md
-BACKWARD_SHARE = (
-    2 / 3
-)  # of a step's work: gradients of inputs and of weights beside the forward pass
+LOADER_RATE = 140.7  # by benchmarks.loader at 608 px on an AMD EPYC; docs/performance.md
+BACKWARD_SHARE = 2 / 3  # of a step's work: gradients of inputs and of weights
 DEVICES = (8, 64, 512)
+
+OPTIONS = {  # name -> default, help
+    "step_ms": (PUBLISHED_MS, "measured milliseconds of a step"),
+    "step_devices": (PUBLISHED_DEVICES, "devices it was measured on"),
+    "batch": (PUBLISHED_BATCH, "images per device and step"),
+    "gradient_mb": (PARAMETERS * 4 / 1e6, "per device and step, float32"),
+    "images_per_second": (LOADER_RATE, "measured loading rate of a host's core"),
+    "cores": (192, "of a host"),
+    "devices_per_host": (8, "devices of a host"),
+    "inside_gb_s": (30.0, "bandwidth per device within a host"),
+    "between_gb_s": (12.5, "bandwidth per device between hosts: 100 Gbit/s"),
+    "latency_us": (20.0, "of one hop"),
+    "overlap": (0.0, "share of the backward pass that hides communication"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,16 +47,17 @@ class Cluster:
     """What the model assumes of devices and links."""
 
     work_ms: float  # of one device's step without communication
-    gradient_bytes: float  # a device and step
+    gradient_bytes: float  # per device and step
     devices_per_host: int
-    inside_gb_s: float  # bandwidth a device between the devices of a host
-    between_gb_s: float  # bandwidth a device between hosts
+    inside_gb_s: float  # bandwidth per device between the devices of a host
+    between_gb_s: float  # bandwidth per device between hosts
     latency_us: float  # of one hop
     overlap: float = 0.0  # share of the backward pass behind which communication can hide
 
     def all_reduce_ms(self, devices: int) -> float:
         """Return the milliseconds of an all-reduce: within the hosts, then among them."""
-        inside, hosts = min(devices, self.devices_per_host), -(-devices // self.devices_per_host)
+        inside = min(devices, self.devices_per_host)
+        hosts = -(-devices // self.devices_per_host)
         return self._ring_ms(inside, self.inside_gb_s) + self._ring_ms(hosts, self.between_gb_s)
 
     def step_ms(self, devices: int) -> float:
@@ -77,102 +90,55 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add(
-        "--step_ms",
-        type=float,
-        default=SEED_MS,
-        help="measured milliseconds of a step (%(default)s)",
-    )
-    add(
-        "--step_devices",
-        type=int,
-        default=SEED_DEVICES,
-        help="devices it was measured on (%(default)s)",
-    )
-    add("--batch", type=int, default=SEED_BATCH, help="images a device and step (%(default)s)")
-    add(
-        "--gradient_mb",
-        type=float,
-        default=PARAMETERS * 4 / 1e6,
-        help="a device and step, float32 (%(default).1f)",
-    )
-    add(
-        "--images_per_second",
-        type=float,
-        default=LOADED,
-        help="measured rate of a host's core, loading (%(default)s)",
-    )
-    add("--cores", type=int, default=192, help="of a host (%(default)s)")
-    add("--devices_per_host", type=int, default=8, help="(%(default)s)")
-    add(
-        "--inside_gb_s",
-        type=float,
-        default=30.0,
-        help="bandwidth a device within a host (%(default)s)",
-    )
-    add(
-        "--between_gb_s",
-        type=float,
-        default=12.5,
-        help="bandwidth a device between hosts, 100 Gbit/s (%(default)s)",
-    )
-    add("--latency_us", type=float, default=20.0, help="of one hop (%(default)s)")
-    add(
-        "--overlap",
-        type=float,
-        default=0.0,
-        help="share of the backward pass that hides communication (%(default)s)",
-    )
+    for name, (default, text) in OPTIONS.items():
+        shown = f"{text} ({default:.6g})"
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=shown)
     options = parser.parse_args(argv)
-    numbers = [
-        options.step_ms,
-        options.batch,
-        options.images_per_second,
-        options.inside_gb_s,
-        options.between_gb_s,
-    ]
-    if (
-        min(*numbers, options.step_devices, options.cores, options.devices_per_host) <= 0
-        or not 0 <= options.overlap <= 1
-    ):
+    may_be_zero = {"latency_us", "overlap"}
+    positive = [value for name, value in vars(options).items() if name not in may_be_zero]
+    if min(positive) <= 0 or options.latency_us < 0 or not 0 <= options.overlap <= 1:
         parser.error("sizes and rates must be positive, --overlap from 0 to 1")
-    links = (
-        options.devices_per_host,
-        options.inside_gb_s,
-        options.between_gb_s,
-        options.latency_us,
-        options.overlap,
+    unknown = Cluster(
+        work_ms=0.0,
+        gradient_bytes=options.gradient_mb * 1e6,
+        devices_per_host=options.devices_per_host,
+        inside_gb_s=options.inside_gb_s,
+        between_gb_s=options.between_gb_s,
+        latency_us=options.latency_us,
+        overlap=options.overlap,
     )
-    unknown = Cluster(0.0, options.gradient_mb * 1e6, *links)
     work = work_ms(options.step_ms, options.step_devices, unknown)
-    print_table(Cluster(work, options.gradient_mb * 1e6, *links), options)
+    print_table(replace(unknown, work_ms=work), options)
     return 0
 
 
 def print_table(cluster: Cluster, options: argparse.Namespace) -> None:
     """Print the assumptions and a row for each number of devices."""
     print(
-        f"assumed: {options.gradient_mb:.1f} MB of gradients a step, {cluster.inside_gb_s:g} GB/s within a host of "
-        f"{cluster.devices_per_host}, {cluster.between_gb_s:g} GB/s between hosts, {cluster.latency_us:g} us a hop, "
+        f"assumed: {options.gradient_mb:.1f} MB of gradients per step, "
+        f"{cluster.inside_gb_s:g} GB/s within a host of {cluster.devices_per_host}, "
+        f"{cluster.between_gb_s:g} GB/s between hosts, {cluster.latency_us:g} us per hop, "
         f"{cluster.overlap:.0%} of the backward pass hides communication"
     )
     print(
-        f"measured: {options.step_ms:g} ms a step on {options.step_devices} devices x {options.batch} images, so that "
-        f"the work of one is {cluster.work_ms:.2f} ms; {options.images_per_second:g} images/s of a host's core"
+        f"measured: {options.step_ms:g} ms per step on {options.step_devices} devices x "
+        f"{options.batch} images, so that the work of one is {cluster.work_ms:.2f} ms; "
+        f"{options.images_per_second:g} images/s of a host's core"
     )
     print(
-        f"published: {SEED_MS} ms a step on {SEED_DEVICES} x {SEED_BATCH} images (mindyolo 0.5.0, Ascend 910*)"
+        f"published: {PUBLISHED_MS} ms per step on {PUBLISHED_DEVICES} x {PUBLISHED_BATCH} images "
+        "(mindyolo 0.5.0, Ascend 910*)"
     )
-    print("devices  all-reduce ms  step ms  efficiency   images/s  images/s a host  cores a host")
+    print("devices  all-reduce ms  step ms  efficiency  images/s  per host  cores per host")
     for devices in DEVICES:
         step = cluster.step_ms(devices)
         rate = devices * options.batch / step * 1e3
         need = rate * min(devices, cluster.devices_per_host) / devices
         cores = need / options.images_per_second
         print(
-            f"{devices:>7}  {cluster.all_reduce_ms(devices):>13.2f}  {step:>7.2f}  {cluster.work_ms / step:>10.3f}  "
-            f"{rate:>9.0f}  {need:>15.0f}  {cores:>5.1f} of {options.cores}"
+            f"{devices:>7}  {cluster.all_reduce_ms(devices):>13.2f}  {step:>7.2f}  "
+            f"{cluster.work_ms / step:>10.3f}  {rate:>8.0f}  {need:>8.0f}  "
+            f"{cores:>5.1f} of {options.cores}"
         )
 
 

@@ -1,12 +1,12 @@
-"""Seconds of `train.py --help` and of a mistake in the configuration, each the median of --pairs processes."""
+"""Seconds of `train.py --help` and of a refused configuration: the median of --pairs processes."""
 
 import statistics
 import subprocess
 import sys
 import time
 
-from benchmarks.measure import REPOSITORY, parser
-from benchmarks.report import figure
+from benchmarks.common.measure import REPOSITORY, make_parser
+from benchmarks.common.report import figure
 
 BOUND_S = 0.5
 COMMANDS = {  # figure -> arguments of train.py, exit status
@@ -20,7 +20,8 @@ COMMANDS = {  # figure -> arguments of train.py, exit status
 
 def main() -> int:
     """Measure both; return 1 where the bound is missed."""
-    options, kept = parser("benchmarks.startup", __doc__, pairs=7).parse_args(), True
+    options = make_parser("benchmarks.startup", __doc__, pairs=7).parse_args()
+    kept = True
     for name, (arguments, status) in COMMANDS.items():
         taken = [seconds(arguments, status) for _ in range(options.pairs)]
         kept &= figure(name, statistics.median(taken), BOUND_S)

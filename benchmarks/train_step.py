@@ -1,9 +1,12 @@
-"""The full training step of YOLOv4 (network, loss, backward, SGD) against plain PyTorch, in seconds.
+"""Seconds of the full YOLOv4's training step against plain PyTorch.
 
-Every measurement is a process of its own: two warm-ups after the first call, then the median of --steps calls. In each
-round run ours with stock operators, ours with the fused ones, and PyTorch eager in both memory layouts; the layout with
-the smaller median is the peer. torch.compile is measured once and reported beside it. That PyTorch computes the same
-maps and the same loss is checked first.
+A step is network, loss, backward pass and SGD.
+
+Every measurement is a process of its own: two warm-ups after the first call, then the median of
+--steps calls. In each round run ours with stock operators, ours with the fused ones, and PyTorch
+eager in both memory layouts; the layout with the smaller median is the peer. torch.compile is
+measured once and reported beside it. That PyTorch computes the same maps and the same loss is
+checked first.
 """
 
 import statistics
@@ -11,10 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import compare, in_turns
-from benchmarks.networks import LAYOUTS, Networks, parser
-from benchmarks.peers import peer_python
-from benchmarks.report import figure
+from benchmarks.common.measure import compare, in_turns
+from benchmarks.common.networks import LAYOUTS, Networks, make_parser
+from benchmarks.common.report import pairs_figure
+from benchmarks.peers.environments import peer_python
 
 BOUNDS = {"stock": 1.2, "fused": 1.0}
 FUSED = {"stock": "off", "fused": "on"}  # model.cpu_fused
@@ -22,10 +25,13 @@ FUSED = {"stock": "off", "fused": "on"}  # model.cpu_fused
 
 def main() -> int:
     """Measure every size; return 1 where a bound is missed."""
-    made = parser("benchmarks.train_step", __doc__, img_size=(416, 320), batch=2, pairs=3, steps=6)
-    made.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
-    options = made.parse_args()
-    python, kept = peer_python("torch"), True
+    parser = make_parser(
+        "benchmarks.train_step", __doc__, img_size=(416, 320), batch=2, pairs=3, steps=6
+    )
+    parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
+    options = parser.parse_args()
+    python = peer_python("torch")
+    kept = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         Networks.check_torch(python, folder, options)
@@ -35,7 +41,8 @@ def main() -> int:
             if not options.no_compile:
                 compiled = networks.torch(python, "train", "--layout", "channels_last", "--compile")
                 print(
-                    f"{size} px: torch.compile {compiled['step_s']:.4g} s, first step {compiled['first_s']:.3g} s"
+                    f"{size} px: torch.compile {compiled['step_s']:.4g} s, "
+                    f"first step {compiled['first_s']:.3g} s"
                 )
     return 0 if kept else 1
 
@@ -50,16 +57,14 @@ def measure_size(networks: Networks, python: Path, size: int, pairs: int) -> boo
         layout: lambda layout=layout: networks.torch(python, "train", "--layout", layout)["step_s"]
         for layout in LAYOUTS
     }
-    print(f"{size} px, seconds a step:", flush=True)
-    taken = in_turns(runs, pairs)
-    best = min(LAYOUTS, key=lambda layout: statistics.median(taken[layout]))
+    print(f"{size} px, seconds per step:", flush=True)
+    values = in_turns(runs, pairs)
+    best = min(LAYOUTS, key=lambda layout: statistics.median(values[layout]))
     print(f"{size} px: the peer is PyTorch, {best}")
     kept = True
     for kind, bound in BOUNDS.items():
-        found = compare(taken[kind], taken[best])
-        kept &= figure(
-            f"train_step_{size}_{kind}", found.ours, bound, found.peer, ratio=found.ratio
-        )
+        compared = compare(values[kind], values[best])
+        kept &= pairs_figure(f"train_step_{size}_{kind}", compared, bound)
     return kept
 
 

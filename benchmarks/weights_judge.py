@@ -1,6 +1,7 @@
 """OpenCV's DNN as judge of the converted weights, at full size: python -m benchmarks.weights_judge
 
-Golden weights go through our exporter into .weights and .cfg; OpenCV runs these, our network runs the checkpoint.
+Random weights go through our exporter into .weights and .cfg; OpenCV runs these, our network runs
+the checkpoint.
 """
 
 import subprocess
@@ -8,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.golden_files import write_checkpoint
-from benchmarks.report import figure
+from benchmarks.common.made_checkpoint import write_checkpoint
+from benchmarks.common.report import figure
 
 CASES = (  # architecture, classes, input sizes
     ("yolov4", 80, (608, 416)),
@@ -39,7 +40,7 @@ def main() -> int:
 
 
 def run(module: str, *arguments: object) -> str:
-    """Run a command of `convert` and return what it printed; a status above 1 ends the benchmark."""
+    """Run a command of `convert`, return what it printed; end the benchmark at a status above 1."""
     command = [sys.executable, "-m", module, *(str(argument) for argument in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode > 1:

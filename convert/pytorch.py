@@ -1,4 +1,4 @@
-"""PyTorch weights of Tianxiaomo, WongKinYiu, DeepSpark and timm: python -m convert.pytorch SRC DST"""
+"""PyTorch weights of Tianxiaomo, WongKinYiu, DeepSpark, timm: python -m convert.pytorch SRC DST"""
 
 import sys
 

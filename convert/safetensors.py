@@ -1,4 +1,4 @@
-"""Our own checkpoints as .safetensors and back, everything in them kept: python -m convert.safetensors SRC DST"""
+"""Our own checkpoints as .safetensors and back, with all: python -m convert.safetensors SRC DST"""
 
 import sys
 

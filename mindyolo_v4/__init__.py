@@ -1,6 +1,26 @@
 """YOLOv4 and CSPDarknet53 for MindSpore: networks, training, validation and prediction.
 
-Importing the package loads nothing heavy; each room is imported by name.
+The public names are loaded on first use, so that importing the package costs nothing.
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_MODULES = {  # public name -> the module that has it
+    "load_classifier": "classify",
+    "load_config": "config.recipe",
+    "load_detector": "detect",
+    "predict_images": "predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mindyolo_v4 import environment
+
+    environment.prepare()  # before the module loads MindSpore
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

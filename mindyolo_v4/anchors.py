@@ -4,13 +4,14 @@ The graph's own decode is `losses/decode.py`; a test holds the two equal.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.config.model import ModelConfig
+Sizes = tuple[tuple[float, float], ...]
 
-# Logits of width and height are held below this in both decodes: e^10 anchors is already hundreds of inputs wide.
+# Both decodes clamp the logits of width and height here: e^10 anchors is hundreds of inputs wide.
 MAX_SIZE_LOGIT = 10.0
 
 YOLOV4_ANCHORS_WH_PX = (
@@ -19,15 +20,35 @@ YOLOV4_ANCHORS_WH_PX = (
 YOLOV4_TINY_ANCHORS_WH_PX = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 
 
+class Layout(NamedTuple):
+    """The output levels of one architecture, smallest stride first; a classifier has none."""
+
+    strides: tuple[int, ...]  # pixels
+    anchor_ids: tuple[tuple[int, ...], ...]  # per level
+    anchors_wh_px: Sizes  # default
+    scale_x_y: tuple[float, ...]  # default, per level
+
+
+_YOLOV4 = Layout(
+    (8, 16, 32), ((0, 1, 2), (3, 4, 5), (6, 7, 8)), YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05)
+)
+# The released yolov4-tiny uses anchor 3 on both levels and anchor 0 on neither.
+_TINY = Layout((16, 32), ((1, 2, 3), (3, 4, 5)), YOLOV4_TINY_ANCHORS_WH_PX, (1.05, 1.05))
+LAYOUTS = {
+    "yolov4": _YOLOV4,
+    "yolov4-silu": _YOLOV4,
+    "yolov4-tiny": _TINY,
+    "cspdarknet53": Layout((), (), (), ()),
+}
+
+
 @dataclass(frozen=True)
 class AnchorLevel:
-    """One output map: cells of `stride` pixels, each with the anchors `anchor_ids` of the network's list."""
+    """One output map: cells of `stride` pixels, each with the anchors `anchor_ids` of the set."""
 
     stride: int  # pixels
     anchor_ids: tuple[int, ...]
-    anchors_wh_px: tuple[
-        tuple[float, float], ...
-    ]  # the level's own, in the order of the map's channels
+    anchors_wh_px: Sizes  # of this level, in the order of the map's channels
     scale_x_y: float  # 1.2, 1.1, 1.05 in YOLOv4: lets a centre reach the border of its cell
     box_decode: str = "exp"  # as ModelConfig.box_decode
 
@@ -36,40 +57,27 @@ class AnchorLevel:
 class AnchorSet:
     """All anchors of a network and the levels that use them, smallest stride first."""
 
-    anchors_wh_px: tuple[tuple[float, float], ...]
+    anchors_wh_px: Sizes
     levels: tuple[AnchorLevel, ...]
 
 
-_LAYOUTS = {  # architecture -> (strides, anchor ids a level, default anchors, default scale_x_y)
-    "yolov4": (
-        (8, 16, 32),
-        ((0, 1, 2), (3, 4, 5), (6, 7, 8)),
-        YOLOV4_ANCHORS_WH_PX,
-        (1.2, 1.1, 1.05),
-    ),
-    "yolov4-silu": (
-        (8, 16, 32),
-        ((0, 1, 2), (3, 4, 5), (6, 7, 8)),
-        YOLOV4_ANCHORS_WH_PX,
-        (1.2, 1.1, 1.05),
-    ),
-    "yolov4-tiny": ((16, 32), ((1, 2, 3), (3, 4, 5)), YOLOV4_TINY_ANCHORS_WH_PX, (1.05, 1.05)),
-}
+def anchor_set(
+    architecture: str,
+    anchors_wh_px: Sizes | None = None,
+    scale_x_y: tuple[float, ...] | None = None,
+    box_decode: str = "exp",
+) -> AnchorSet:
+    """Return the levels of an architecture. Anchors do not scale with the input size (yolov4.cfg).
 
-
-def anchor_set(model: ModelConfig) -> AnchorSet:
-    """Return the levels of a detector; anchors do not scale with the input size (yolov4.cfg).
-
-    yolov4-tiny uses anchor 3 on both levels and anchor 0 on neither, as released.
+    Args:
+        anchors_wh_px, scale_x_y: as in ModelConfig; None means the architecture's own.
     """
-    strides, ids, default_anchors, default_scale = _LAYOUTS[model.architecture]
-    anchors = tuple((float(w), float(h)) for w, h in model.anchors_wh_px or default_anchors)
-    scales = model.scale_x_y or default_scale
+    layout = LAYOUTS[architecture]
+    anchors = tuple((float(w), float(h)) for w, h in anchors_wh_px or layout.anchors_wh_px)
+    scales = scale_x_y or layout.scale_x_y
     levels = tuple(
-        AnchorLevel(
-            stride, level_ids, tuple(anchors[i] for i in level_ids), float(scale), model.box_decode
-        )
-        for stride, level_ids, scale in zip(strides, ids, scales, strict=True)
+        AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), box_decode)
+        for stride, ids, scale in zip(layout.strides, layout.anchor_ids, scales, strict=True)
     )
     return AnchorSet(anchors, levels)
 
@@ -89,8 +97,9 @@ def decode_boxes(
 ) -> NDArray[np.floating]:
     """Decode N predictions of one level to centre and size in input pixels (N, 4).
 
-    b_x = (i + s sigma(t_x) - (s - 1) / 2) stride, b_w = a_w e^{t_w}; b_y, b_h alike (darknet `get_yolo_box` with
-    scale_x_y = s). With `box_decode: square` b_w = a_w (2 sigma(t_w))^2 (scaled YOLOv4, darknet's `new_coords`).
+    b_x = (i + s sigma(t_x) - (s - 1) / 2) stride, b_w = a_w e^{t_w}; b_y, b_h alike (darknet
+    `get_yolo_box` with scale_x_y = s). With `box_decode: square` b_w = a_w (2 sigma(t_w))^2
+    (scaled YOLOv4, darknet's `new_coords`).
 
     Args:
         box_logits: t_x, t_y, t_w, t_h (N, 4).

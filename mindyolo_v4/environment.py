@@ -1,39 +1,80 @@
-"""Set what must be in the environment before MindSpore or OpenCV loads; importing this module does it.
+"""What must be in the environment before MindSpore or OpenCV loads.
 
-A variable that the user has set is never touched. Nothing heavy is imported here.
+Importing this module changes nothing: `prepare` does, and an entry point calls it first of all.
 """
 
 import importlib.util
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+NO_RESTART = "MINDYOLO_V4_NO_RESTART"  # the user's word against a second start
 _DEFAULTS = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # no version check over the network
-    "OPENCV_FOR_THREADS_NUM": "1",  # parallelism comes from the loader's processes
+    "OPENCV_FOR_THREADS_NUM": "1",  # the loader's processes are the parallelism
     "GLOG_v": "3",  # MindSpore: errors only
 }
 _JEMALLOC = "mindspore/lib/libjemalloc.so.2"  # in MindSpore 2.7 and 2.8
-_ASCEND = "/dev/davinci_manager"  # where its driver is installed
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_INSTRUCTION_SETS = (
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-)  # oneDNN reads either, the first one first
+_ASCEND = "/dev/davinci_manager"  # exists where Ascend's driver is installed
+_INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads either
 
 
-def notes() -> tuple[str, ...]:
-    """Return what was set here and changes speed or numbers, one sentence each."""
-    return _NOTES
+def prepare(restart: bool = False) -> tuple[str, ...]:
+    """Set the variables that the user has not set, and take this worker's share of the cores.
+
+    Args:
+        restart: start the process again with MindSpore's memory allocator where that is possible.
+
+    Returns:
+        What was set and changes speed or numbers, one sentence each; the same at every call.
+    """
+    if restart:
+        _restart_with_jemalloc()
+    return _prepare_once()
+
+
+@cache
+def _prepare_once() -> tuple[str, ...]:
+    needs_avx2 = (
+        mindspore_version() >= (2, 9)
+        and has_avx512()
+        and not any(name in os.environ for name in _INSTRUCTION_SETS)
+    )
+    if needs_avx2 and "mindspore" in sys.modules:
+        warnings.warn(
+            "MindSpore was imported before mindyolo_v4: its 3x3 convolutions will be very slow on "
+            "this processor. Import mindyolo_v4 first, or set ONEDNN_MAX_CPU_ISA=AVX2.",
+            stacklevel=4,
+        )
+
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+    notes = []
+    # From 2.9 on, MindSpore's oneDNN runs 3x3 convolutions in its reference kernel on AVX-512.
+    if needs_avx2:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+        notes.append(
+            "ONEDNN_MAX_CPU_ISA=AVX2 was set: 3x3 convolutions of this MindSpore are very slow "
+            "with AVX-512"
+        )
+    if _JEMALLOC in os.environ.get("LD_PRELOAD", ""):
+        notes.append(
+            "memory comes from MindSpore's jemalloc (LD_PRELOAD); "
+            f"LD_PRELOAD= or {NO_RESTART}=1 leaves it to the system"
+        )
+    if note := _take_own_cores():
+        notes.append(note)
+    return tuple(notes)
 
 
 def mindspore_version() -> tuple[int, int]:
-    """Return (major, minor) of the installed MindSpore without importing it; (0, 0) when there is none."""
+    """Return (major, minor) of the installed MindSpore without importing it; (0, 0) without one."""
     try:
         major, minor = metadata.version("mindspore").split(".")[:2]
     except metadata.PackageNotFoundError:
@@ -49,42 +90,36 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
-def prepare() -> tuple[str, ...]:
-    """Set the variables that are not set yet, take this worker's cores, and return the notes."""
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    found = []
-    # From 2.9 on MindSpore's oneDNN runs 3x3 convolutions in its reference kernel on AVX-512, 100 times slower.
-    chosen = any(name in os.environ for name in _INSTRUCTION_SETS)
-    if not chosen and mindspore_version() >= (2, 9) and has_avx512():
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-        found.append(
-            "ONEDNN_MAX_CPU_ISA=AVX2 was set: this MindSpore's 3x3 convolutions are very slow with AVX-512"
-        )
-    if _JEMALLOC in os.environ.get("LD_PRELOAD", ""):
-        found.append(
-            "memory comes from MindSpore's jemalloc (LD_PRELOAD); LD_PRELOAD= leaves it to the system"
-        )
-    if note := take_own_cores():
-        found.append(note)
-    return tuple(found)
+def cores_of_worker(number: str, cores: Sequence[int], launcher: Sequence[str]) -> Sequence[int]:
+    """Return the cores of one worker; all of them where there are fewer cores than workers.
+
+    Args:
+        number: which worker of this machine it is, from 0.
+        launcher: the words of msrun's command line, which name the number of workers.
+    """
+    match = re.search(r"--local_worker_num[= ](\d+)", " ".join(launcher))
+    count = int(match[1]) if match else 1
+    if not number.isdigit() or not int(number) < count <= len(cores):
+        return cores
+    return cores[int(number) * len(cores) // count : (int(number) + 1) * len(cores) // count]
 
 
-def take_own_cores() -> str:
-    """Keep a worker on CPU to its part of the machine's cores; return what to say of it, "" where nothing was done.
+def _take_own_cores() -> str:
+    """Keep a worker on CPU to its share of the machine's cores; return what to log.
 
-    With all cores for each worker, more threads run than there are cores, and wait for each other.
-    A user who has bound the workers (msrun --bind_core) or set OMP_NUM_THREADS has decided otherwise. That variable is
-    looked up in what msrun was started with: MindSpore sets it, in msrun as well, and hands it on to the workers.
+    With all cores for each worker, more threads than cores run and wait for each other. A user who
+    has bound the workers (msrun --bind_core) or set OMP_NUM_THREADS has decided otherwise. That
+    variable is read from msrun's own environment: MindSpore sets it and hands it on to the workers.
     """
     if os.environ.get("MS_ROLE") != "MS_WORKER" or Path(_ASCEND).exists():
         return ""
+    parent = os.getppid()
     try:
-        launcher, variables = (
-            _words(f"/proc/{os.getppid()}/{name}") for name in ("cmdline", "environ")
-        )
-        allowed, cores = os.sched_getaffinity(os.getppid()), os.sched_getaffinity(0)
-    except (OSError, AttributeError):  # the launcher is gone, or a system without such calls
+        launcher = _words(f"/proc/{parent}/cmdline")
+        variables = _words(f"/proc/{parent}/environ")
+        allowed = os.sched_getaffinity(parent)
+        cores = os.sched_getaffinity(0)
+    except (OSError, AttributeError):  # the launcher has ended, or a system without such calls
         return ""
     if any(variable.startswith("OMP_NUM_THREADS=") for variable in variables):
         return ""
@@ -95,28 +130,19 @@ def take_own_cores() -> str:
     return f"this worker keeps to {len(own)} of {len(cores)} cores: {', '.join(map(str, own))}"
 
 
-def cores_of_worker(number: str, cores: Sequence[int], launcher: Sequence[str]) -> Sequence[int]:
-    """Return the cores of one worker; all where there are fewer than workers, or nobody tells how many there are.
+def _words(path: str) -> list[str]:
+    return Path(path).read_bytes().decode("utf-8", "replace").split("\0")
 
-    Args:
-        number: which worker of this machine it is, from 0.
-        launcher: the words of msrun's command line.
+
+def _restart_with_jemalloc() -> None:
+    """Start this process again with the allocator that MindSpore brings along, where it has one.
+
+    Graphs compile in three quarters of the time with it. An allocator is chosen when a process
+    starts; the second start finds LD_PRELOAD set and goes on.
     """
-    told = re.search(r"--local_worker_num[= ](\d+)", " ".join(launcher))
-    count = int(told[1]) if told else 1
-    if not number.isdigit() or not int(number) < count <= len(cores):
-        return cores
-    return cores[int(number) * len(cores) // count : (int(number) + 1) * len(cores) // count]
-
-
-def start_again_with_jemalloc() -> None:
-    """Start this process again with the memory allocator that MindSpore brings along; return where there is none.
-
-    Graphs compile in three quarters of the time with it. It takes effect when a process starts only, so this is called
-    first of all; the second time finds LD_PRELOAD set. A user who has set it, if only to "", has decided otherwise. On
-    machines with Ascend it has not been tried.
-    """
-    if "LD_PRELOAD" in os.environ or Path(_ASCEND).exists():
+    is_decided = "LD_PRELOAD" in os.environ or NO_RESTART in os.environ
+    is_debugged = sys.gettrace() is not None or "debugpy" in sys.modules
+    if is_decided or is_debugged or Path(_ASCEND).exists():
         return
     package = importlib.util.find_spec("mindspore")
     if package is None or package.origin is None:
@@ -124,62 +150,12 @@ def start_again_with_jemalloc() -> None:
     library = Path(package.origin).parents[1] / _JEMALLOC
     if not library.exists():
         return
-    if _STARTED_ON:
-        os.sched_setaffinity(0, _STARTED_ON)
-    sys.stdout.flush()
-    os.execve(
-        sys.executable,
-        [sys.executable, *sys.orig_argv[1:]],
-        {**_STARTED_WITH, "LD_PRELOAD": str(library)},
+    print(
+        "starting again with MindSpore's memory allocator (jemalloc), which compiles graphs "
+        f"faster; {NO_RESTART}=1 prevents it",
+        file=sys.stderr,
+        flush=True,
     )
-
-
-def listen_for_signals() -> None:
-    """Let a thread of its own wait for SIGTERM and SIGINT; called before any library starts threads.
-
-    No handler would do: MindSpore replaces the one of SIGINT by its own, which sends SIGTERM, whenever a graph runs. So
-    both are blocked in this thread and those that it starts. A forked process gets them back, Ctrl-C left out: that
-    reaches the whole group, and the parent ends its processes itself.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    os.register_at_fork(after_in_child=_unblock_signals)
-    threading.Thread(target=_wait_for_signals, name="signals", daemon=True).start()
-
-
-def deliver_signals(receiver: Callable[[signal.Signals, bool], None] | None) -> None:
-    """Hand signals to `receiver`(signal, whether the process sent it to itself); None: the next one ends the process.
-
-    It is called in the thread that `listen_for_signals` has started; without that thread, never.
-    """
-    _receivers[:] = [] if receiver is None else [receiver]
-
-
-def leave(number: signal.Signals) -> None:
-    """End the process at once with the status that a shell shows for the signal."""
-    sys.stderr.write("interrupted\n")
-    sys.stderr.flush()
-    os._exit(128 + number)
-
-
-def _words(path: str) -> list[str]:
-    return Path(path).read_bytes().decode("utf-8", "replace").split("\0")
-
-
-def _wait_for_signals() -> None:
-    while True:
-        told = signal.sigwaitinfo(STOP_SIGNALS)
-        number = signal.Signals(told.si_signo)
-        if not _receivers:
-            leave(number)
-        _receivers[0](number, told.si_pid == os.getpid())
-
-
-def _unblock_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-_STARTED_WITH = dict(os.environ)
-_STARTED_ON = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-_receivers: list[Callable[[signal.Signals, bool], None]] = []
-_NOTES = prepare()
+    sys.stdout.flush()
+    command = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, command, {**os.environ, "LD_PRELOAD": str(library)})

@@ -1,10 +1,6 @@
 """Images -> `predictions.json`, and drawn images or class names, with nothing but a checkpoint."""
 
-from mindyolo_v4 import environment  # noqa: F401  first: it sets the process up before MindSpore or OpenCV loads
-
-# isort: split
 import glob
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,28 +11,25 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
-from mindyolo_v4.anchors import anchor_set
+from mindyolo_v4 import environment
 from mindyolo_v4.boxes import resize_geometry
-from mindyolo_v4.checkpoint.card import Card
-from mindyolo_v4.checkpoint.settings import config_for_checkpoint, read_card
-from mindyolo_v4.classify import load_classifier, probabilities
-from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, read_tree
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.network import load_network
+from mindyolo_v4.checkpoint.settings import config_for_checkpoint
+from mindyolo_v4.classify import probabilities
+from mindyolo_v4.config.recipe import Tree, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, fit_image, read_image, resize_image
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.detect import load_detector
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import Detections, detect_objects
 from mindyolo_v4.evaluation.top_k import best_classes
-from mindyolo_v4.runtime.device import (
-    choose_device,
-    make_run_folder,
-    setup_logger,
-    start,
-    to_mixed_precision,
-)
-from mindyolo_v4.wiring import InferenceForward, normaliser
+from mindyolo_v4.models.forward import InferenceForward, normaliser
+from mindyolo_v4.runtime.device import start, to_mixed_precision
+from mindyolo_v4.runtime.files import whole_file, write_json
+from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.run_folder import make_run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -44,73 +37,49 @@ Prediction = dict[str, Any]
 TOP = 5  # classes that a classifier names
 
 
-class Detector:
-    """A checkpoint ready to look at images, one at a time (one compiled graph whatever their sizes)."""
+class Predictor:
+    """A checkpoint ready for images, one at a time: one compiled graph whatever their sizes."""
 
-    def __init__(self, weight: str | Path, config: Config, amp_level: str):
-        network, self.card = load_detector(weight)
-        self.config, self.anchors = config, anchor_set(self.card.model)
-        self.forward = InferenceForward(
-            normaliser(config.data), to_mixed_precision(network, amp_level)
-        )
+    def __init__(self, checkpoint: Checkpoint, config: Config, amp_level: str):
+        network = to_mixed_precision(load_network(checkpoint, None), amp_level)
+        self.card = checkpoint.card
+        self.config = config
+        self.forward = InferenceForward(normaliser(config.data), network)
 
-    def detect(self, image: np.ndarray) -> Detections:
-        """Return what is found in an RGB image (H, W, 3) uint8, boxes in its own pixels."""
+    def predict(self, image: np.ndarray) -> tuple[Prediction, np.ndarray | None]:
+        """Return what `predictions.json` says of an RGB image (H, W, 3) uint8, and it drawn."""
+        if self.card.task == "classify":
+            return {"top5": self._classify(image)}, None
+        detections = self._detect(image)
+        boxes = detections.boxes_xyxy_px
+        scores = detections.scores
+        ids = detections.class_ids
+        entries = [
+            self._named(class_id, score) | {"box_xyxy_px": [round(float(edge), 3) for edge in box]}
+            for box, score, class_id in zip(boxes, scores, ids, strict=True)
+        ]
+        drawn = draw_detections(image, boxes, ids, scores, self.card.class_names)
+        return {"detections": entries}, drawn
+
+    def _named(self, class_id: int, score: float) -> Prediction:
+        name = self.card.class_names[class_id]
+        return {"class_id": int(class_id), "class_name": name, "score": float(score)}
+
+    def _classify(self, image: np.ndarray) -> list[Prediction]:
+        """Return the five best classes, best first."""
+        scores = probabilities(self.forward, fit_image(image, self.config.data))
+        return [self._named(class_id, scores[class_id]) for class_id in best_classes(scores, TOP)]
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        """Return the detections, boxes in the image's own pixels."""
         height, width = image.shape[:2]
         data = self.config.data
         geometry = resize_geometry(data.resize, width, height, data.img_size)
         fitted = resize_image(image, geometry, data.pad_value)
         batch = ms.Tensor(np.ascontiguousarray(fitted.transpose(2, 0, 1))[None])
         raw_maps = [level.asnumpy()[0] for level in self.forward(batch)]
-        return detect_objects(raw_maps, self.anchors, self.config.evaluate).to_original(geometry)
-
-    def look(self, image: np.ndarray) -> tuple[Prediction, np.ndarray]:
-        """Return what `predictions.json` says of an image, and the image with the boxes drawn."""
-        found, names = self.detect(image), self.card.class_names
-        drawn = draw_detections(image, found.boxes_xyxy_px, found.class_ids, found.scores, names)
-        entry = {
-            "detections": [
-                {
-                    "class_id": int(class_id),
-                    "class_name": names[class_id],
-                    "score": float(score),
-                    "box_xyxy_px": [round(float(edge), 3) for edge in box],
-                }
-                for box, score, class_id in zip(
-                    found.boxes_xyxy_px, found.scores, found.class_ids, strict=True
-                )
-            ]
-        }
-        return entry, drawn
-
-
-class Classifier:
-    """A checkpoint ready to name what images show, one at a time."""
-
-    def __init__(self, weight: str | Path, config: Config, amp_level: str):
-        network, self.card = load_classifier(weight)
-        self.config = config
-        self.forward = InferenceForward(
-            normaliser(config.data), to_mixed_precision(network, amp_level)
-        )
-
-    def look(self, image: np.ndarray) -> tuple[Prediction, None]:
-        """Return what `predictions.json` says of an image: the five best classes, best first. Nothing is drawn."""
-        scores = probabilities(self.forward, fit_image(image, self.config.data))
-        names = self.card.class_names
-        best = best_classes(scores, TOP)
-        top5 = [
-            {"class_id": int(i), "class_name": names[i], "score": float(scores[i])} for i in best
-        ]
-        return {"top5": top5}, None
-
-
-def _open(weight: str | Path, card: Card, config: Config, amp_level: str) -> Detector | Classifier:
-    return {"detect": Detector, "classify": Classifier}[card.task](weight, config, amp_level)
-
-
-def _entry(file: str, image: np.ndarray, content: Prediction) -> Prediction:
-    return {"file": file, "width": int(image.shape[1]), "height": int(image.shape[0]), **content}
+        anchors = self.config.model.anchor_set
+        return detect_objects(raw_maps, anchors, self.config.evaluate).to_original(geometry)
 
 
 def predict_images(
@@ -119,41 +88,52 @@ def predict_images(
     conf_thres: float = 0.25,
     iou_thres: float = 0.45,
 ) -> list[Prediction]:
-    """Detect objects in image files or RGB arrays (H, W, 3) uint8, or classify them, as the checkpoint can.
+    """Detect objects in image files or RGB arrays (H, W, 3) uint8, or classify them.
 
     Returns:
-        One `{file, width, height, detections: [{class_id, class_name, score, box_xyxy_px}]}` an image, in order, or of
-        a classifier `{file, width, height, top5: [{class_id, class_name, score}]}`; `file` of an array is "".
+        One `{file, width, height, detections: [{class_id, class_name, score, box_xyxy_px}]}` per
+        image, in order, or of a classifier `{file, width, height, top5: [{class_id, class_name,
+        score}]}`; `file` of an array is "".
 
     Raises:
         UserError: the checkpoint is not usable.
         ImageReadError: a file is no readable image.
     """
-    overrides = read_tree(
-        None, [("evaluate.conf_thres", repr(conf_thres)), ("evaluate.iou_thres", repr(iou_thres))]
-    )
-    card = read_card(weight, whole=True)
-    config = config_for_checkpoint(weight, card, {}, overrides)
-    reader = _open(weight, card, config, start(config).amp_level)
+    environment.prepare()
+    thresholds = {"evaluate.conf_thres": repr(conf_thres), "evaluate.iou_thres": repr(iou_thres)}
+    checkpoint = Checkpoint.open(weight)
+    config = config_for_checkpoint(checkpoint, {}, read_tree(None, list(thresholds.items())))
+    predictor = Predictor(checkpoint, config, start(config).amp_level)
     predictions = []
     for item in images:
         is_array = isinstance(item, np.ndarray)
         image = item if is_array else read_image(Path(item))
-        predictions.append(_entry("" if is_array else str(item), image, reader.look(image)[0]))
+        content, _ = predictor.predict(image)
+        predictions.append(_entry("" if is_array else str(item), image, content))
     return predictions
 
 
-def predict(weight: str, source: str, recipe: Tree, overrides: Tree, exist_ok: bool = False) -> int:
-    """List what is seen in every image of `source` in `predictions.json`; draw detections. Return the exit status."""
-    choose_device(build_config(merge_trees(recipe, overrides, "command line")).device_target)
+def predict(
+    weight: str, source: str, recipe: Tree, overrides: Tree, asked: Config, exist_ok: bool = False
+) -> int:
+    """List what is in every image of `source` in `predictions.json`; draw detections.
+
+    Args:
+        asked: what the user wrote, before the checkpoint decides on the rest.
+
+    Returns:
+        The exit status.
+    """
+    runtime = start(asked)
     files = list_images(source)
-    card = read_card(weight, whole=True)
-    config = config_for_checkpoint(weight, card, recipe, overrides)
-    runtime = start(config)
-    folder = make_run_folder(config.save_dir, "predict", exist_ok, permission="--exist_ok")
-    setup_logger(folder, runtime.rank, "predict.log")
-    reader = _open(weight, card, config, runtime.amp_level)
-    predictions, skipped = [], []
+    checkpoint = Checkpoint.open(weight)
+    config = config_for_checkpoint(checkpoint, recipe, overrides)
+    predictor = Predictor(checkpoint, config, runtime.amp_level)
+    folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", exist_ok)
+    setup_logger(folder, "predict.log", runtime.ranks)
+
+    predictions: list[Prediction] = []
+    skipped: list[str] = []
     for file, name in zip(
         tqdm(files, unit="image", disable=None), output_names(files), strict=True
     ):
@@ -162,32 +142,27 @@ def predict(weight: str, source: str, recipe: Tree, overrides: Tree, exist_ok: b
         except ImageReadError as error:
             skipped.append(str(error))
             continue
-        content, drawn = reader.look(image)
+        content, drawn = predictor.predict(image)
         predictions.append(_entry(file, image, content))
         if drawn is not None:
             _write_jpeg(folder / name, drawn)
-    (folder / "predictions.json").write_text(
-        json.dumps(predictions, indent=1) + "\n", encoding="utf-8"
-    )
+    write_json(folder / "predictions.json", predictions, indent=1)
+
     for line in skipped:
         logger.warning("skipped %s", line)
-    if card.task == "classify":
+    counts = [f"{len(predictions)} images"]
+    if checkpoint.card.task == "classify":
         for entry in predictions:
-            best = ", ".join(
-                f"{found['class_name']} {found['score']:.3f}" for found in entry["top5"]
-            )
+            best = ", ".join(f"{top['class_name']} {top['score']:.3f}" for top in entry["top5"])
             logger.info("%s: %s", entry["file"], best)
-        logger.info("%d images, %d skipped: %s", len(predictions), len(skipped), folder)
-        return 0
-    found_total = sum(len(entry["detections"]) for entry in predictions)
-    logger.info(
-        "%d images, %d detections, %d skipped: %s",
-        len(predictions),
-        found_total,
-        len(skipped),
-        folder,
-    )
+    else:
+        counts.append(f"{sum(len(entry['detections']) for entry in predictions)} detections")
+    logger.info("%s, %d skipped: %s", ", ".join(counts), len(skipped), folder)
     return 0
+
+
+def _entry(file: str, image: np.ndarray, content: Prediction) -> Prediction:
+    return {"file": file, "width": int(image.shape[1]), "height": int(image.shape[0]), **content}
 
 
 def list_images(source: str) -> list[str]:
@@ -230,4 +205,5 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
     good, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     if not good:
         raise OSError(f"{path}: JPEG encoding failed")
-    path.write_bytes(encoded.tobytes())
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(encoded.tobytes())

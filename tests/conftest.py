@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -9,19 +10,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindyolo_v4 import environment
+
+environment.prepare()  # before any test loads OpenCV or MindSpore
 REPOSITORY = Path(__file__).resolve().parent.parent
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # one of several test processes: threads of each would only wait for cores
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One of several test processes: the threads of each would only wait for cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order below where pytest-xdist is installed; its own is by the number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that hold slow tests: at the end, one of them would run alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_runtest_setup() -> None:
-    """Fix the device before any test runs a kernel: MindSpore refuses it afterwards, even the same one."""
-    mindspore = sys.modules.get("mindspore")
-    if mindspore is not None and not getattr(pytest_runtest_setup, "done", False):
-        mindspore.set_device("CPU")
-        pytest_runtest_setup.done = True
+    """Fix the device before any test runs a kernel: later MindSpore refuses, even the same one."""
+    if "mindspore" in sys.modules:
+        fix_device()
+
+
+@functools.cache
+def fix_device() -> None:
+    """Choose the CPU, once per process."""
+    sys.modules["mindspore"].set_device("CPU")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mindyolo_v4.anchors import MAX_SIZE_LOGIT, anchor_set, decode_boxes, sigmoid
+from mindyolo_v4.anchors import MAX_SIZE_LOGIT, decode_boxes, sigmoid
 from mindyolo_v4.config.model import ModelConfig
 
 # size, stride, anchor id, (column, row), logits, pixels.
@@ -14,7 +14,7 @@ DECODE_ROWS = [
 
 
 def test_yolov4_levels():
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     assert [level.stride for level in anchors.levels] == [8, 16, 32]
     assert [level.scale_x_y for level in anchors.levels] == [1.2, 1.1, 1.05]
     assert anchors.levels[1].anchors_wh_px == ((36, 75), (76, 55), (72, 146))
@@ -22,14 +22,14 @@ def test_yolov4_levels():
 
 
 def test_tiny_shares_anchor_3_and_leaves_anchor_0():
-    anchors = anchor_set(ModelConfig(architecture="yolov4-tiny"))
+    anchors = ModelConfig(architecture="yolov4-tiny").anchor_set
     assert [level.anchor_ids for level in anchors.levels] == [(1, 2, 3), (3, 4, 5)]
     assert anchors.levels[0].anchors_wh_px[2] == anchors.levels[1].anchors_wh_px[0] == (81, 82)
 
 
 def test_own_anchors_and_scale():
     own = tuple((float(i), float(2 * i)) for i in range(1, 10))
-    anchors = anchor_set(ModelConfig(anchors_wh_px=own, scale_x_y=(1.0, 1.5, 2.0)))
+    anchors = ModelConfig(anchors_wh_px=own, scale_x_y=(1.0, 1.5, 2.0)).anchor_set
     assert anchors.levels[2].anchors_wh_px == own[6:]
     assert anchors.levels[1].scale_x_y == 1.5
 
@@ -42,7 +42,7 @@ def test_sigmoid_does_not_overflow():
 
 @pytest.mark.parametrize(("stride", "anchor", "cell", "logits", "expected"), DECODE_ROWS)
 def test_decode_vectors(stride, anchor, cell, logits, expected):
-    anchors = anchor_set(ModelConfig())
+    anchors = ModelConfig().anchor_set
     level = next(level for level in anchors.levels if level.stride == stride)
     size = np.array([anchors.anchors_wh_px[anchor]])
     boxes = decode_boxes(np.array([logits]), np.array([cell[0]]), np.array([cell[1]]), size, level)
@@ -50,16 +50,17 @@ def test_decode_vectors(stride, anchor, cell, logits, expected):
 
 
 def test_decode_holds_huge_sizes():
-    level = anchor_set(ModelConfig()).levels[0]
+    level = ModelConfig().anchor_set.levels[0]
     logits = np.array([[0.0, 0.0, 1e6, -1e6]], np.float32)
     boxes = decode_boxes(logits, np.array([0]), np.array([0]), np.ones((1, 2), np.float32), level)
     np.testing.assert_allclose(boxes[0, 2:], [np.exp(MAX_SIZE_LOGIT), 0], rtol=1e-6)
 
 
 def test_square_decode_by_hand():
-    # sigma(0) = 1/2: the anchor itself, in the middle of cell (3, 2); sigma(log 3) = 3/4: (2 * 3/4)^2 = 2.25 anchors.
+    # sigma(0) = 1/2: the anchor itself, in the middle of cell (3, 2).
+    # sigma(log 3) = 3/4: (2 * 3/4)^2 = 2.25 anchors.
     model = ModelConfig(box_decode="square", scale_x_y=(2.0, 2.0, 2.0))
-    level = anchor_set(model).levels[0]
+    level = model.anchor_set.levels[0]
     logits = np.array([[0, 0, 0, 0], [np.log(3), 0, np.log(3), 0]])
     boxes = decode_boxes(
         logits, np.array([3, 3]), np.array([2, 2]), np.array([[10.0, 20.0]] * 2), level

@@ -1,4 +1,6 @@
-"""Train, test, predict with the classifier and hand it over, from files to files, on coloured pictures."""
+"""Train, test, predict with the classifier and hand it over, from files to files, on coloured
+pictures.
+"""
 
 import json
 import re
@@ -16,6 +18,8 @@ from mindyolo_v4.tools import to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.class_folders import SYNSETS, write_imagenet
 from tests.support.runs import command, rows
+
+pytestmark = pytest.mark.slow
 
 RECIPE = """
 model: {{architecture: cspdarknet53, width: 0.1, depth: 0.1, bn_momentum: 0.7}}
@@ -140,7 +144,9 @@ def test_packed_training_data_give_the_same_steps(
 
 
 def test_resume_continues_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
-    """6 steps end as those that go on from the checkpoint of step 3, with mixes, averages and a dynamic loss scale."""
+    """6 steps end as those that go on from the checkpoint of step 3, with mixes, averages and a
+    dynamic loss scale.
+    """
     options = [
         "--config",
         recipe,
@@ -230,7 +236,8 @@ def test_the_detector_starts_from_the_backbone_and_says_so(run: Path, tmp_path: 
     write_scenes(tmp_path / "scenes", SceneSet(train=4, val=2, img_size=128, seed=0))
     (tmp_path / "det.yaml").write_text(
         f"model: {{width: 0.1, depth: 0.1}}\n"
-        f"data: {{format: yolo, root: {tmp_path / 'scenes'}, train: images/train, img_size: 64, max_truths: 20}}\n"
+        f"data: {{format: yolo, root: {tmp_path / 'scenes'}, train: images/train, "
+        "img_size: 64, max_truths: 20}\n"
         "train: {epochs: 1, per_batch_size: 4, max_steps: 1}\noptimizer: {lr: 1.0e-9}\n"
     )
     weight = run / "best.ckpt"

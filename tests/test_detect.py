@@ -1,4 +1,6 @@
-"""Train, test and predict from files to files, as a user does, on drawn scenes and a tiny network."""
+"""Train, test and predict from files to files, as a user does, on drawn scenes and a tiny
+network.
+"""
 
 import json
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.runs import command, rows
+
+pytestmark = pytest.mark.slow
 
 TINY_RECIPE = """
 model: {{width: 0.1, depth: 0.1, objectness_prior: 0.3}}

@@ -1,4 +1,4 @@
-"""train.py killed, told to stop and resumed, as real processes: nothing is lost, nothing is left behind."""
+"""train.py killed, stopped and resumed, as real processes: nothing is lost or left behind."""
 
 import os
 import signal
@@ -13,56 +13,30 @@ from pathlib import Path
 import pytest
 
 from mindyolo_v4.distributed.guard import GONE, status_fields
-from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.support.recipes import draw_scenes, write_tiny_recipe
 from tests.support.runs import rows, tensor_bytes
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-RECIPE = """
-model: {{architecture: yolov4-tiny, width: 0.0625, objectness_prior: 0.3}}
-data:
-  format: yolo
-  root: {root}
-  train: images/train
-  val: images/val
-  img_size: 64
-  num_workers: 2
-  max_truths: 20
-  augment: {{mosaic: canvas, mosaic_prob: 0.5, scale: 0.3, flip_prob: 0.5}}
-optimizer: {{lr: 1.0e-5}}
-schedule: {{warmup_steps: 2}}
-train:
-  epochs: {epochs}
-  per_batch_size: 2
-  accumulate: 2
-  loss_scale: dynamic
-  ema: {{decay: 0.9, ramp_steps: 2}}
-  checkpoint_steps: 2
-device_target: CPU
-"""
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recipe of 8 steps; long.yaml beside it goes on for minutes."""
     folder = tmp_path_factory.mktemp("interrupted")
-    write_scenes(folder / "scenes", SceneSet(train=16, val=2, img_size=128, seed=0))
+    scenes = draw_scenes(folder / "scenes", train=16, val=2)
     for name, epochs in (("short", 2), ("long", 2000)):
-        (folder / f"{name}.yaml").write_text(RECIPE.format(root=folder / "scenes", epochs=epochs))
+        train = {"epochs": epochs, "accumulate": 2, "loss_scale": "dynamic", "checkpoint_steps": 2}
+        write_tiny_recipe(folder / f"{name}.yaml", scenes, train=train)
     return folder / "short.yaml"
 
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
-    """Start a training as the leader of a process group, which tells its loader processes from all others."""
-    command = [
-        sys.executable,
-        "train.py",
-        "--config",
-        str(recipe),
-        "--save_dir",
-        str(folder),
-        *options,
-    ]
+    """Start a training as the leader of a process group, by which its loaders are found."""
+    command = [sys.executable, "train.py", "--config", str(recipe), "--save_dir", str(folder)]
     return subprocess.Popen(
-        command,
+        [*command, *options],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The recipes load, name what they must and no more, and hold the numbers that their headers derive."""
+"""The recipes load, have complete headers, and hold the numbers that their headers derive."""
 
 import re
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_mindyolo_schedule(name: str) -> None:
     rates = (
         learning_rates(config.optimizer, config.schedule, steps_per_epoch, config.train.epochs) * 64
     )
-    published = {  # optimizer step -> learning rate as mindyolo prints it (yolov4 reference, 0.012 at the top)
+    published = {  # optimizer step -> learning rate as mindyolo prints it (0.012 at the top)
         1: 6.494e-7,
         924: 0.0006,
         9240: 0.006,
@@ -205,17 +205,14 @@ def test_the_model_zoo_page_names_every_recipe_and_its_rates() -> None:
     page = (CONFIGS / "yolov4" / "README.md").read_text("utf-8")
     for name in ("yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"):
         assert f"[{name}.yaml]({name}.yaml)" in page
+    silu = "--config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend"
     commands = [
-        "python train.py --config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend --epochs 320",
-        "msrun --worker_num=8 --local_worker_num=8 --bind_core=True --log_dir=./yolov4_log python train.py"
-        " --config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend --is_parallel True --epochs 320",
-        "python test.py --config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend --iou_thres 0.6"
-        " --weight /PATH/TO/WEIGHT.ckpt",
+        f"python train.py {silu} --epochs 320",
+        "msrun --worker_num=8 --local_worker_num=8 --bind_core=True --log_dir=./yolov4_log"
+        f" python train.py {silu} --is_parallel True --epochs 320",
+        f"python test.py {silu} --iou_thres 0.6 --weight /PATH/TO/WEIGHT.ckpt",
     ]
     assert [command for command in commands if command not in page.splitlines()] == []
-
-
-# ------------------------------------------------------------------------------------------------ classifiers
 
 
 @pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.stem)

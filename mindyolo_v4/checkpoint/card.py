@@ -1,24 +1,27 @@
-"""The card that every checkpoint carries: what its network is and what it wants to be fed."""
+"""The card of a checkpoint: what its network is, and how its input is prepared."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.recipe import Tree, build_record, record_to_tree
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.errors import UserError
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes network input, as the weights were trained."""
 
-    # crop: short side scaled, centre cut out; stretch_crop: both sides scaled, as the MindSpore model zoo does
+    # crop: the short side is scaled, the centre cut out; stretch_crop: both sides are scaled
     resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
     pad_value: int = 114  # grey level of the letterbox border, 0 to 255
     color: Literal["rgb"] = "rgb"  # channel order
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # subtracted, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # divides, 0..255 scale
-    crop_fraction: float = (
-        1.0  # crop, stretch_crop: side of the cut by the scaled side (0.875 = 224 of 256)
-    )
+    crop_fraction: float = 1.0  # of the scaled side that is kept (0.875 = 224 of 256)
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,41 @@ class Card:
     img_size: int = 608  # pixels
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     source: str = ""  # where the weights come from
-    config: dict[str, Any] = field(
-        default_factory=dict
-    )  # the resolved configuration of the run; empty if converted
+    config: dict[str, Any] = field(default_factory=dict)  # of the run; empty if converted
     source_format: str = ""  # converted weights: the format they came in
     source_sha256: str = ""  # converted weights: hexadecimal digest of the file they came in
-    origin: dict[str, Any] = field(
-        default_factory=dict
-    )  # what only an export back to that format needs
+    origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
 
     @property
     def architecture(self) -> str:
         """Return the network's name, as `model.architecture` has it."""
         return self.model.architecture
+
+
+def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
+    """Return the card of the checkpoints that a run with `config` writes."""
+    data = config.data
+    preprocessing = Preprocessing(
+        data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction
+    )
+    model = config.model
+    tree = record_to_tree(config)
+    return Card(model.task, model, class_names, data.img_size, preprocessing, source, tree)
+
+
+def parse_card(path: str | Path, text: str) -> Tree:
+    """Return the card that a file holds as JSON text. Raises UserError where it is damaged."""
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(path, f"its card is damaged: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(path, "its card is damaged", type(tree).__name__, "a mapping")
+    return tree
+
+
+def build_card(path: str | Path, tree: Tree) -> Card:
+    """Return the record of a card's plain mappings. Raises UserError with the wrong key."""
+    known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
+    card: Card = build_record(Card, known, f"{path}: card.")
+    return card

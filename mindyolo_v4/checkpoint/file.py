@@ -1,45 +1,30 @@
-"""Checkpoints: one .ckpt file with model, averages, optimizer, loss scale and a card that says what they are."""
+"""Checkpoints: one .ckpt file with weights, averages, optimizer, loss scale and a card."""
 
 import json
-import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, nn
+from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint.formats import (
-    CARD,
-    Entry,
-    FormatError,
-    check_sum,
-    convert_command,
-    describe,
-    identify,
-    read_index,
-    read_text,
-)
+from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
+from mindyolo_v4.checkpoint.formats import identify
+from mindyolo_v4.checkpoint.index import CARD, Entry, FormatError, MindSporeFile
 from mindyolo_v4.checkpoint.parameters import named_parameters
-from mindyolo_v4.checkpoint.sidecar import matches_sidecar, remove_sidecar, write_sidecar
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.files import whole_file
 
-EMA, OPTIMIZER, SCALER = (
-    "ema.",
-    "optimizer.",
-    "scaler.",
-)  # name prefixes of what is not the model itself
-LAST, BEST = "last.ckpt", "best.ckpt"
-CONFIG = "config.yaml"  # beside them, from before the first step on
-EPOCH, STEP = (
-    re.compile(r"epoch_(\d{4,})\.ckpt$"),
-    re.compile(r"step_(\d{8,})\.ckpt$"),
-)  # of numbered checkpoints
+# Name prefixes of what is not the model itself.
+EMA = "ema."
+OPTIMIZER = "optimizer."
+SCALER = "scaler."
 
-logger = logging.getLogger(__name__)
+_NETWORKS = {"detect": "detector", "classify": "classifier"}
 
 
 @dataclass(frozen=True)
@@ -65,19 +50,157 @@ class LoadReport:
         return text
 
 
-def save(
-    path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any], with_sum: bool = False
-) -> None:
-    """Write tensors and card to `path` (.ckpt): a reader finds the old file or the whole new one, never a part.
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint of this package, opened once; whoever needs it gets it handed on."""
 
-    Args:
-        with_sum: write its SHA-256 beside it, as every checkpoint of a training has it.
+    path: Path
+    file: MindSporeFile
+    tree: dict[str, Any]  # the card as plain mappings, with "training" where a run wrote it
+    card: Card
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Checkpoint":
+        """Read a checkpoint's index and card; no tensor is read.
+
+        Raises:
+            UserError: there is no such file, it is damaged, or it is another package's.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(path, "no such file")
+        try:
+            file = MindSporeFile.open(path)
+        except FormatError as error:
+            if identify(path).kind in ("mindspore", "mindyolo_v4", "unknown"):
+                raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
+            raise _foreign_file(path) from error
+        return cls.of_file(path, file)
+
+    @classmethod
+    def of_file(cls, path: Path, file: MindSporeFile) -> "Checkpoint":
+        """Read the card of a file that is open. Raises UserError as `open` does."""
+        try:
+            text = file.text(CARD)
+        except FormatError as error:
+            raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
+        if text is None:
+            raise _foreign_file(path)
+        tree = parse_card(path, text)
+        return cls(path, file, tree, build_card(path, tree))
+
+    @property
+    def index(self) -> dict[str, Entry]:
+        """The tensors and texts of the file, by name."""
+        return self.file.index
+
+    def verify(self) -> None:
+        """Compare MindSpore's checksum, once per object. Raises UserError where it differs."""
+        if self._damage is not None:
+            raise UserError(self.path, f"cannot be read as a checkpoint: {self._damage}")
+
+    @cached_property
+    def _damage(self) -> FormatError | None:
+        try:
+            self.file.verify()
+        except FormatError as error:
+            return error
+        return None
+
+    def tensors(self) -> dict[str, NDArray]:
+        """Return every tensor as a view of the file, by name. Raises UserError on damage."""
+        self.verify()
+        try:
+            return self.file.tensors()
+        except FormatError as error:
+            raise UserError(self.path, f"cannot be read as a checkpoint: {error}") from error
+
+    def require(self, task: str | None, whole: bool = False) -> None:
+        """Raise UserError where the network is another task's or not whole.
+
+        Args:
+            task: "detect" or "classify", what the network must do; None: either.
+            whole: it must have its head, which training that starts from it does not need.
+        """
+        if task not in (None, self.card.task):
+            raise UserError(self.path, f"holds no {_NETWORKS[str(task)]}", self.card.task, task)
+        if (whole or task is not None) and not self.card.class_names:
+            problem = "holds the beginning of a network only, without a head"
+            raise UserError(self.path, f"{problem}: training can start from it")
+
+    def load_weights(
+        self, network: nn.Cell, prefix: str = "", use_ema: bool = True, partial: bool = False
+    ) -> LoadReport:
+        """Give the network's parameters (those that start with `prefix`) their values in the file.
+
+        Args:
+            use_ema: take the averaged weights where the file has them.
+            partial: leave a parameter as it is which the file does not have, or has in another
+                shape. Otherwise that is an error.
+
+        Raises:
+            UserError: the file is damaged, or does not fit; the message names the parameters.
+        """
+        self.verify()
+        parameters = named_parameters(network)
+        wanted = {name: value for name, value in parameters.items() if name.startswith(prefix)}
+        targets: dict[str, Parameter] = {}
+        loaded, missing, misshapen = [], [], []
+        for name, parameter in wanted.items():
+            source = EMA + name if use_ema and EMA + name in self.index else name
+            entry = self.index.get(source)
+            if entry is None:
+                missing.append(name)
+            elif entry.shape != tuple(parameter.shape):
+                shapes = f"{entry.shape} in the file, {tuple(parameter.shape)} in the network"
+                misshapen.append(f"{name} ({shapes})")
+            else:
+                loaded.append(name)
+                targets[source] = parameter
+        ignored = (EMA, OPTIMIZER, SCALER)
+        unexpected = [
+            name
+            for name, entry in self.index.items()
+            if name.startswith(prefix) and not name.startswith(ignored)
+            if name not in wanted and entry.dtype != "str"
+        ]
+        names = (tuple(group) for group in (loaded, missing, unexpected, misshapen))
+        report = LoadReport(str(self.path), *names)
+        if not loaded or (not partial and (missing or misshapen)):
+            fit = "does not fit the network" if loaded else "has none of the network's parameters"
+            raise UserError(self.path, f"{fit}; {str(report).split(': ', 1)[1]}")
+        self._assign(targets)
+        return report
+
+    def load_training_state(self, tensors: Mapping[str, Parameter]) -> None:
+        """Give every tensor of a training run its value. Raises UserError where one is missing."""
+        self.verify()
+        unfit = [
+            name
+            for name, value in tensors.items()
+            if name not in self.index or self.index[name].shape != tuple(value.shape)
+        ]
+        if unfit:
+            problem = "does not continue this training: other or missing tensors"
+            raise UserError(self.path, problem, _some(unfit))
+        self._assign(tensors)
+
+    def _assign(self, targets: Mapping[str, Parameter]) -> None:
+        tensors = self.tensors()
+        for name, parameter in targets.items():
+            parameter.set_data(Tensor(np.array(tensors[name]), parameter.dtype))
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write tensors and card to `path` (.ckpt).
+
+    A reader finds the old file or the whole new one, never a part.
 
     Raises:
         OSError: there is no room; the old file is as it was.
     """
-    path = Path(path)
-    with whole_file(path, sum(value.nbytes for value in tensors.values()) + 1) as unfinished:
+    size = sum(value.nbytes for value in tensors.values()) + 1
+    with whole_file(Path(path), size) as unfinished:
         try:
             ms.save_checkpoint(
                 [{"name": name, "data": value} for name, value in tensors.items()],
@@ -87,190 +210,16 @@ def save(
             )
         finally:
             unfinished.with_suffix(".tmp").unlink(missing_ok=True)  # MindSpore's own
-        remove_sidecar(path)
-    if with_sum:
-        write_sidecar(path)
 
 
-def load_card(path: str | Path) -> dict[str, Any]:
-    """Return a checkpoint's card without reading its tensors. Raises UserError for any other or damaged file."""
-    text = _read(path, read_text, CARD)
-    if text is None:
-        raise foreign_file(path)
-    return parse_card(path, text)
+def _foreign_file(path: Path) -> UserError:
+    """Return the error that says what a foreign file is, and how to convert it."""
+    what = identify(path)
+    if what.convert_command is None:
+        return UserError(path, "is no checkpoint of this package", what.description)
+    return UserError(path, f"is {what.description}; convert it: {what.convert_command}")
 
 
-def parse_card(path: str | Path, text: str) -> dict[str, Any]:
-    """Return the card that a file of weights holds as text. Raises UserError where it is damaged."""
-    try:
-        card = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(path, f"its card is damaged: {error}") from error
-    if not isinstance(card, dict):
-        raise UserError(path, "its card is damaged", type(card).__name__, "a mapping")
-    return card
-
-
-def foreign_file(path: str | Path) -> UserError:
-    """Return the error that says what a file is that is no checkpoint of ours, and how to convert it."""
-    command = convert_command(path)
-    if command is None:
-        return UserError(path, "is no checkpoint of this package", describe(path))
-    return UserError(path, f"is {describe(path)}; convert it: {command}")
-
-
-def load_weights(
-    path: str | Path,
-    network: nn.Cell,
-    prefix: str = "",
-    use_ema: bool = True,
-    partial: bool = False,
-) -> LoadReport:
-    """Give the network's parameters (those that start with `prefix`) the values of a MindSpore checkpoint.
-
-    Args:
-        use_ema: take the averaged weights where the file has them.
-        partial: leave what the file does not have, or has in another shape, as it is. Otherwise that is an error.
-
-    Raises:
-        UserError: the file is none, damaged, or does not fit; the message names the parameters.
-    """
-    index = checked_index(path)
-    wanted = {
-        name: value for name, value in named_parameters(network).items() if name.startswith(prefix)
-    }
-    source = {name: EMA + name if use_ema and EMA + name in index else name for name in wanted}
-    fits = {name: _fits(index.get(source[name]), wanted[name]) for name in wanted}
-    loaded = tuple(name for name in wanted if fits[name] and source[name] in index)
-    missing = tuple(name for name in wanted if source[name] not in index)
-    misshapen = tuple(
-        f"{name} ({index[source[name]].shape} in the file, {tuple(wanted[name].shape)} in the network)"
-        for name in wanted
-        if not fits[name] and source[name] in index
-    )
-    not_model = (EMA, OPTIMIZER, SCALER)
-    unexpected = tuple(
-        name
-        for name in index
-        if name.startswith(prefix) and name not in wanted and not name.startswith(not_model)
-    )
-    unexpected = tuple(name for name in unexpected if index[name].dtype != "str")
-    report = LoadReport(str(path), loaded, missing, unexpected, misshapen)
-    if not loaded or (not partial and (missing or misshapen)):
-        problem = "does not fit the network" if loaded else "has none of the network's parameters"
-        raise UserError(path, f"{problem}; {str(report).split(': ', 1)[1]}")
-    _assign(path, {source[name]: wanted[name] for name in loaded})
-    return report
-
-
-def load_training_state(path: str | Path, tensors: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Give every tensor of a training run its value in the file; return the card. Raises UserError where one lacks."""
-    index = checked_index(path)
-    unfit = tuple(
-        name
-        for name, value in tensors.items()
-        if name not in index or not _fits(index[name], value)
-    )
-    if unfit:
-        raise UserError(
-            path, "does not continue this training: other or missing tensors", _some(unfit)
-        )
-    _assign(path, tensors)
-    return load_card(path)
-
-
-def newest_valid(folder: str | Path) -> Path | None:
-    """Return the run folder's undamaged checkpoint of the latest step; a warning names each that is passed over.
-
-    None where the run ended before it wrote any: its config.yaml is there. Raises UserError where all are damaged, or
-    the folder is no run's.
-    """
-    folder, found, damaged = Path(folder), [], []
-    last = [folder / LAST] if (folder / LAST).exists() else []
-    paths = [*last, *numbered(folder, EPOCH), *numbered(folder, STEP)]
-    if not paths and (folder / CONFIG).exists():
-        logger.warning("%s has no checkpoint yet: starting from the beginning", folder)
-        return None
-    for path in paths:
-        try:
-            found.append((load_card(path)["training"]["step"], path))
-        except (UserError, KeyError, TypeError) as error:
-            damaged.append(error)
-    for step, path in sorted(found, key=lambda pair: pair[0], reverse=True):
-        try:
-            checked_index(path)
-        except UserError as error:
-            damaged.append(error)
-            continue
-        for error in damaged:
-            logger.warning("passed over: %s; going on from %s, step %d", error, path.name, step)
-        return path
-    for error in damaged:
-        logger.warning("passed over: %s", error)
-    expected = f"{LAST}, epoch_NNNN.ckpt or step_NNNNNNNN.ckpt"
-    raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), expected)
-
-
-def epoch_path(folder: Path, epoch: int) -> Path:
-    """Return where the checkpoint of an epoch (from 1) lies."""
-    return folder / f"epoch_{epoch:04d}.ckpt"
-
-
-def step_path(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of an optimizer step (from 1) lies."""
-    return folder / f"step_{step:08d}.ckpt"
-
-
-def numbered(folder: Path, kind: re.Pattern[str]) -> list[Path]:
-    """Return the checkpoints of a kind, EPOCH or STEP, the oldest first."""
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := kind.match(path.name))]
-    return [path for _, path in sorted(found)]
-
-
-def keep_newest(folder: Path, kind: re.Pattern[str], count: int) -> None:
-    """Delete all but the `count` latest checkpoints of a kind, EPOCH or STEP, with their sums."""
-    for path in numbered(folder, kind)[:-count]:
-        remove_sidecar(
-            path
-        )  # first: what a killed process leaves is then a checkpoint, not a sum of nothing
-        path.unlink()
-
-
-def checked_index(path: str | Path) -> dict[str, Entry]:
-    """Return the index of a MindSpore checkpoint whose structure and checksum are right. Raises UserError."""
-    index = _read(path, read_index)
-    _read(path, check_content)
-    return index
-
-
-def check_content(path: str | Path) -> None:
-    """Raise FormatError where a file is not what the SHA-256 beside it says, or, without one, its inner checksum."""
-    if not matches_sidecar(Path(path)):
-        check_sum(path)
-
-
-def _read(path, read, *arguments):
-    """Call a reader of `formats`; say in a UserError what the file is instead."""
-    if not Path(path).is_file():
-        raise UserError(path, "no such file")
-    try:
-        return read(path, *arguments)
-    except FormatError as error:
-        if identify(path) in ("mindspore", "mindyolo_v4", "unknown"):
-            raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
-        raise foreign_file(path) from error
-
-
-def _fits(entry: Entry | None, parameter: Parameter) -> bool:
-    return entry is not None and (entry.shape == tuple(parameter.shape))
-
-
-def _assign(path: str | Path, targets: Mapping[str, Parameter]) -> None:
-    values = ms.load_checkpoint(str(path), choice_func=targets.__contains__)
-    for name, parameter in targets.items():
-        parameter.set_data(Tensor(values[name].asnumpy(), parameter.dtype))
-
-
-def _some(names: tuple[str, ...], count: int = 8) -> str:
+def _some(names: tuple[str, ...] | list[str], count: int = 8) -> str:
     rest = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + rest

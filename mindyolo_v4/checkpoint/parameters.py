@@ -10,7 +10,7 @@ _STATISTICS = (".moving_mean", ".moving_variance")
 def named_parameters(network: nn.Cell) -> dict[str, Parameter]:
     """Return the parameters by their path inside `network`.
 
-    `Parameter.name` changes whenever a cell that holds the network is compiled, so it names nothing reliably.
+    `Parameter.name` is not used: it changes whenever a cell that holds the network is compiled.
     """
     return {
         name.replace(_MIXED_PRECISION_WRAPPER, ""): value

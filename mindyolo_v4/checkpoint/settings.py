@@ -1,38 +1,21 @@
-"""A checkpoint's card against the user's configuration: what the weights fix, and what the user may choose."""
+"""Which settings a checkpoint fixes, and which the user may choose."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from mindyolo_v4.anchors import anchor_set
-from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.config.recipe import (
-    Tree,
-    build_config,
-    build_record,
-    merge_trees,
-    record_to_tree,
-    written_keys,
-)
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
-_VARIANTS = (
-    "topdown_kernel",
-    "stride2_padding",
-    "bn_eps",
-)  # no recipe names them: the weights know
+# No recipe names these: the weights know them.
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
-_FROM_THE_RUN = (
-    "data",
-    "evaluate",
-    "train",
-)  # sections of a run's configuration that testing starts from
-_NETWORKS = {"detect": "detector", "classify": "classifier"}
+_FROM_THE_RUN = ("data", "evaluate", "train")  # what testing takes of a run's configuration
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
 _DATA_OF_TASK: dict[str, Tree] = {
     "detect": {},
@@ -40,98 +23,58 @@ _DATA_OF_TASK: dict[str, Tree] = {
 }
 
 
-def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
-    """Return the card of the checkpoints that a run with `config` writes."""
-    data = config.data
-    preprocessing = Preprocessing(
-        data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction
-    )
-    return Card(
-        config.model.task,
-        config.model,
-        class_names,
-        data.img_size,
-        preprocessing,
-        source,
-        record_to_tree(config),
-    )
+def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree) -> Config:
+    """Return the configuration to test or predict with.
 
-
-def read_card(path: str | Path, task: str | None = None, whole: bool = False) -> Card:
-    """Return a checkpoint's card.
-
-    Args:
-        task: "detect" or "classify", what the network must do; None: anything.
-        whole: it must have its head; a task asks for that, training that starts from it does not.
-
-    Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or its network is another or not whole.
-    """
-    card = build_card(path, checkpoint.load_card(path))
-    if task not in (None, card.task):
-        raise UserError(path, f"holds no {_NETWORKS[str(task)]}", card.task, task)
-    if (whole or task is not None) and not card.class_names:
-        raise UserError(
-            path,
-            "holds the beginning of a network only, without a head: training can start from it",
-        )
-    return card
-
-
-def build_card(path: str | Path, tree: Tree) -> Card:
-    """Return the card that a checkpoint holds as plain mappings. Raises UserError naming the key that is wrong."""
-    known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
-    card: Card = build_record(Card, known, f"{path}: card.")
-    return card
-
-
-def config_for_checkpoint(path: str | Path, card: Card, recipe: Tree, overrides: Tree) -> Config:
-    """Return the configuration to test or predict with: the checkpoint's network, the user's data and settings.
-
-    The run's own configuration stands in for a missing recipe. The checkpoint's architecture wins; its preprocessing
-    and input size win over a recipe, and the command line over both.
+    The network is the checkpoint's. Its preprocessing and input size win over a recipe, and the
+    command line wins over both. Where no recipe is given, the run's own configuration is used.
 
     Raises:
         UserError: a written `model.*` key contradicts the checkpoint.
     """
+    card, source = checkpoint.card, str(checkpoint.path)
     written = merge_trees(recipe, overrides, "command line")
-    check_architecture(path, card, written_keys(written, "model"))
+    _check_architecture(checkpoint, written_keys(written, "model"))
     base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
-    base = merge_trees(_DATA_OF_TASK[card.task], base, str(path))
+    base = merge_trees(_DATA_OF_TASK[card.task], base, source)
     fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
     del fixed["color"]
     if "names" not in written.get("data", {}):
         fixed["names"] = list(card.class_names)
-    tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, str(path))
+    tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, source)
     own = {name: value for name, value in overrides.items() if name != "model"}
     return build_config(merge_trees(tree, own, "command line"))
 
 
-def check_architecture(path: str | Path, card: Card, written: dict[str, Any]) -> None:
+def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None:
     """Raise UserError where a written `model.*` key is not what the checkpoint holds."""
+    model = checkpoint.card.model
     for name, value in written.items():
-        held = getattr(card.model, name)
+        held = getattr(model, name)
         if name in _UNUSED_IN_INFERENCE or value == held:
             continue
         anchors_agree = name in ("anchors_wh_px", "scale_x_y") and value is not None
-        if anchors_agree and anchor_set(replace(card.model, **{name: value})) == anchor_set(
-            card.model
-        ):
+        if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:
             continue
-        raise UserError(f"model.{name}", f"contradicts the checkpoint {path}", value, held)
+        raise UserError(
+            f"model.{name}", f"contradicts the checkpoint {checkpoint.path}", value, held
+        )
 
 
-def take_over_variants(config: Config, tree: Tree, card: Card) -> tuple[Config, list[str]]:
-    """Give a training configuration the variants of the weights that it starts from, unless it names them itself.
+def take_over_variants(
+    config: Config, tree: Tree, checkpoint: Checkpoint
+) -> tuple[Config, list[str]]:
+    """Give a training configuration the variants of the weights that it starts from.
+
+    A variant that `tree` names stays.
 
     Returns:
-        The configuration, and one text for each value that changed.
+        The configuration, and one line for each value that changed.
     """
-    taken = []
+    card, taken = checkpoint.card, []
     model, data = config.model, config.data
-    given = {name: getattr(card.model, name) for name in _VARIANTS}
-    if card.task == "detect":
-        given |= {name: getattr(card.model, name) for name in _HEAD_VARIANTS}
+    variants = _VARIANTS + (_HEAD_VARIANTS if card.task == "detect" else ())
+    given = {name: getattr(card.model, name) for name in variants}
     if card.model.activations[0] != model.activations[0]:
         given["backbone_activation"] = card.model.activations[0]
     for name, value in given.items():
@@ -143,14 +86,22 @@ def take_over_variants(config: Config, tree: Tree, card: Card) -> tuple[Config, 
         if name not in tree.get("data", {}) and value != getattr(data, name):
             data = replace(data, **{name: value})
             taken.append(f"data.{name}: {list(value)}")
-    return replace(config, model=model, data=data), taken
+    lines = [f"taken over from {checkpoint.path}: {line}" for line in taken]
+    return replace(config, model=model, data=data), lines
 
 
-def changed_settings(held: Tree, config: Config) -> list[str]:
-    """Return a text for each value that differs between the configuration of a checkpoint and the one in force."""
+def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
+    """Raise UserError where a data set's classes are not the checkpoint's."""
+    if class_names != card.class_names:
+        given, held = list(class_names), list(card.class_names)
+        raise UserError("data.names", "not the classes of the checkpoint", given, held)
+
+
+def changed_settings(checkpoint: Checkpoint, config: Config) -> list[str]:
+    """Return a line for each value that differs from the checkpoint's configuration."""
     return [
         f"{path}: {there} -> {here}"
-        for path, there, here in _differences(held, record_to_tree(config))
+        for path, there, here in _differences(checkpoint.card.config, record_to_tree(config))
         if not path.startswith(_NO_PART_OF_TRAINING)
     ]
 

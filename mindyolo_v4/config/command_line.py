@@ -1,10 +1,11 @@
-"""The command line of the entry points: the field's flat names, dotted overrides, and errors as one line."""
+"""The command line of the entry points: flat names, dotted overrides, and one-line errors."""
 
 import argparse
 import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NoReturn
 
 from mindyolo_v4.errors import UserError
@@ -22,11 +23,12 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "data_path": ("data.root", "the same as --data_dir"),
     "img_size": ("data.img_size", "network input side, pixels, a multiple of 32"),
     "epochs": ("train.epochs", "epochs of training"),
-    "per_batch_size": ("train.per_batch_size", "images a device and step"),
+    "per_batch_size": ("train.per_batch_size", "images per device and step"),
     "batch_size": ("train.per_batch_size", "the same as --per_batch_size"),
     "conf_thres": ("evaluate.conf_thres", "lowest score of a detection"),
     "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
     "split": ("evaluate.split", "train, val or test"),
+    "compile_cache": ("compile_cache", argparse.SUPPRESS),  # removed; see config/recipe.py
 }
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
@@ -40,12 +42,19 @@ class Arguments:
     options: dict[str, object]  # the command's own options by name
 
     def with_default(self, dotted: str, text: str) -> "Arguments":
-        """Return the arguments with an override that any of the user's own beats."""
+        """Return the arguments with one more override, which any override of the user replaces."""
         return Arguments(self.config, ((dotted, text), *self.overrides), self.options)
+
+    def required(self, dotted: str) -> str:
+        """Return the last override of a key. Raises UserError where the user gave none."""
+        given = dict(self.overrides).get(dotted)
+        if given is None:
+            raise UserError(f"--{dotted}", "missing")
+        return given
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is a UserError: one line, as of any other mistake."""
+    """An argument parser that raises UserError, so that its errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError("command line", message)
@@ -54,7 +63,10 @@ class Parser(argparse.ArgumentParser):
 def build_parser(
     program: str, description: str, flat_names: Sequence[str] = tuple(FLAT_NAMES)
 ) -> Parser:
-    """Return a parser of `--config`, the given flat names and dotted overrides; the command adds its own options."""
+    """Return a parser of `--config`, the flat names and dotted overrides.
+
+    The command adds its own options.
+    """
     parser = Parser(
         prog=program,
         description=description,
@@ -91,42 +103,39 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
 
 
 def _normalise(token: str) -> str:
-    if not token.startswith("--"):
-        return token
-    name, equals, value = token[2:].partition("=")
-    return f"--{name.replace('-', '_')}{equals}{value}"
+    """Turn the dashes of an option's name into underscores."""
+    name, equals, value = token.removeprefix("--").partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}" if token.startswith("--") else token
 
 
 def _take_overrides(
     tokens: list[str], known: dict[str, argparse.Action]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return (what argparse is to read, dotted overrides)."""
+    """Return the tokens for argparse, and the dotted overrides."""
     plain: list[str] = []
     overrides: list[tuple[str, str]] = []
     rest = iter(tokens)
     for token in rest:
-        name, equals, value = token[2:].partition("=")
-        if token.startswith("--") and "." in name:
-            text = value if equals else next(rest, None)
-            if text is None:
-                raise UserError(token, "has no value")
-            overrides.append((name, text))
-        elif not token.startswith("-") and _ASSIGNMENT.match(token):
+        if not token.startswith("-") and _ASSIGNMENT.match(token):
             key, _, text = token.partition("=")
             overrides.append((FLAT_NAMES[key][0] if key in FLAT_NAMES else key, text))
-        else:
+            continue
+        if not token.startswith("--"):
             plain.append(token)
-            if token.startswith("--"):
-                _require_known(name, known)
-                takes_value = known[name].nargs != 0 and known[name].nargs != "?"
-                if takes_value and not equals:
-                    plain.extend(value for value in [next(rest, None)] if value is not None)
+            continue
+
+        name, equals, text = token[2:].partition("=")
+        is_override = "." in name
+        if not is_override and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            expected = f"--{near[0]}" if near else "see --help"
+            raise UserError(f"--{name}", "unknown option", expected=expected)
+        takes_value = is_override or known[name].nargs not in (0, "?")
+        value = [text] if equals else list(islice(rest, 1)) if takes_value else []
+        if not is_override:
+            plain += [token] if equals else [token, *value]
+        elif value:
+            overrides.append((name, value[0]))
+        else:
+            raise UserError(token, "has no value")
     return plain, overrides
-
-
-def _require_known(name: str, known: dict[str, argparse.Action]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise UserError(
-            f"--{name}", "unknown option", expected=f"--{near[0]}" if near else "see --help"
-        )

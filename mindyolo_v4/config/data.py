@@ -1,26 +1,24 @@
 """What a data set is and how its samples are augmented."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mindyolo_v4.config.ranges import require_ranges
 from mindyolo_v4.errors import UserError, require, require_range
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Strengths of the training augmentations; their order is code (`data/augment.py`)."""
+    """Strengths of the training augmentations; their order is code (`data/augment/`)."""
 
-    mosaic: Literal["none", "canvas", "darknet"] = (
-        "canvas"  # 2s x 2s canvas with an affine crop, or darknet's tiles
-    )
+    # canvas: four images on a 2s x 2s canvas with an affine crop; darknet: darknet's tiles.
+    mosaic: Literal["none", "canvas", "darknet"] = "canvas"
     mosaic_prob: float = 1.0  # share of the samples that are mosaics
-    mosaic_bound: bool = (
-        False  # darknet mosaic only: clip boxes at the tile seams (cfg key mosaic_bound)
-    )
+    mosaic_bound: bool = False  # darknet mosaic: clip boxes at the seams (cfg key mosaic_bound)
     mosaic_off_epochs: int = 0  # the last epochs train on single images (no mosaic, no mixup)
-    partner_window: int = (
-        64  # mosaic and mixup partners lie in this many neighbours of the epoch's permutation
-    )
+    # Mosaic and mixup partners lie within so many neighbours in the epoch's permutation.
+    partner_window: int = 64
     mixup_prob: float = 0.0  # share of the samples that are a blend of two
     mixup_beta: float = 8.0  # blend weight ~ Beta(b, b)
     jitter: float = 0.0  # darknet crop: each side moves by up to this fraction of the image's side
@@ -31,155 +29,109 @@ class AugmentConfig:
     perspective: float = 0.0  # projective terms, +- per pixel (0 to 0.001)
     hsv: Literal["gains", "darknet"] = "gains"  # multiply by 1 + U(-g, g), or darknet's rand_scale
     hue: float = 0.0  # gains: fraction of the hue; darknet: fraction of the 180-degree circle
-    saturation: float = (
-        0.0  # gains: +- fraction; darknet: largest factor (1.5 = up to x1.5 or /1.5)
-    )
+    saturation: float = 0.0  # gains: +- fraction; darknet: largest factor (1.5: x1.5 or /1.5)
     value: float = 0.0  # as saturation
     flip_prob: float = 0.0  # left-right
     flip_vertical_prob: float = 0.0  # top-bottom
     min_box_px: float = 1.0  # boxes that end up narrower or lower than this are dropped
-    min_visible: float = (
-        0.0  # boxes of which less than this area fraction stays visible are dropped
-    )
-    pixel_transforms: dict[str, float] = field(
-        default_factory=dict
-    )  # albumentations name -> probability
+    min_visible: float = 0.0  # boxes with a smaller visible area fraction are dropped
+    # Name of an albumentations transform -> its probability.
+    pixel_transforms: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (
-            "mosaic_prob",
-            "mixup_prob",
-            "flip_prob",
-            "flip_vertical_prob",
-            "translate",
-            "min_visible",
-        ):
-            require_range(f"data.augment.{name}", getattr(self, name), 0.0, 1.0)
-        require_range("data.augment.scale", self.scale, 0.0, 0.99)
-        require_range("data.augment.jitter", self.jitter, 0.0, 0.49)
-        require_range("data.augment.perspective", self.perspective, 0.0, 0.001)
-        require_range("data.augment.degrees", self.degrees, 0.0, 180.0)
-        require_range("data.augment.shear", self.shear, 0.0, 80.0)
-        require_range("data.augment.partner_window", self.partner_window, 4)
-        require_range("data.augment.mixup_beta", self.mixup_beta, 0.0, open_low=True)
-        require_range("data.augment.mosaic_off_epochs", self.mosaic_off_epochs, 0)
+        section = "data.augment"
+        shares = ("mosaic_prob", "mixup_prob", "flip_prob", "flip_vertical_prob")
+        require_ranges(self, section, (*shares, "translate", "min_visible"), 0.0, 1.0)
+        require_ranges(self, section, ("scale",), 0.0, 0.99)
+        require_ranges(self, section, ("jitter",), 0.0, 0.49)
+        require_ranges(self, section, ("perspective",), 0.0, 0.001)
+        require_ranges(self, section, ("degrees",), 0.0, 180.0)
+        require_ranges(self, section, ("shear",), 0.0, 80.0)
+        require_ranges(self, section, ("partner_window",), 4)
+        require_ranges(self, section, ("mixup_beta",), 0.0, open_low=True)
+        require_ranges(self, section, ("mosaic_off_epochs",), 0)
         low = 1.0 if self.hsv == "darknet" else 0.0
         for name in ("saturation", "value"):
             strength = getattr(self, name)
-            require(
-                strength == 0.0 or strength >= low,
-                f"data.augment.{name}",
-                "out of range for hsv: darknet, where it is the largest factor",
-                strength,
-                "0 (off) or >= 1",
-            )
+            problem = "out of range for hsv: darknet, where it is the largest factor"
+            good = strength == 0.0 or strength >= low
+            require(good, f"{section}.{name}", problem, strength, "0 (off) or >= 1")
         for name, probability in self.pixel_transforms.items():
-            require_range(f"data.augment.pixel_transforms.{name}", probability, 0.0, 1.0)
+            require_range(f"{section}.pixel_transforms.{name}", probability, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    """How a classifier's training images are cut, jittered and mixed; flips, hue and turns are `data.augment`'s."""
+    """How a classifier's training images are cropped, jittered and mixed.
 
-    crop: Literal["resized", "darknet"] = (
-        "resized"  # a part of random area and shape, or darknet's random size
-    )
-    area: tuple[float, ...] = (
-        0.08,
-        1.0,
-    )  # resized: smallest and largest part, fraction of the image's area
-    ratio: tuple[float, ...] = (
-        0.75,
-        4 / 3,
-    )  # resized: smallest and largest width by height of the part
+    Flips, hue and rotation are those of `data.augment`.
+    """
+
+    # A part of random area and shape, or darknet's random size.
+    crop: Literal["resized", "darknet"] = "resized"
+    area: tuple[float, ...] = (0.08, 1.0)  # resized: range of the part's share of the image's area
+    ratio: tuple[float, ...] = (0.75, 4 / 3)  # resized: range of the part's width / height
     short_side_px: tuple[int, ...] = (128, 448)  # darknet: range that the short side is scaled to
     aspect: float = 1.0  # darknet: largest factor of the aspect (4/3 = up to x4/3 or /(4/3))
-    color_jitter: tuple[float, ...] = (
-        0.0,
-        0.0,
-        0.0,
-    )  # brightness, contrast, saturation: each times 1 + U(-j, j)
-    mix: Literal["none", "cutmix", "mosaic", "both"] = (
-        "none"  # both: one or the other, with equal chance
-    )
+    # Brightness, contrast, saturation: each is multiplied by 1 + U(-j, j).
+    color_jitter: tuple[float, ...] = (0.0, 0.0, 0.0)
+    # both: cutmix or mosaic, with equal probability.
+    mix: Literal["none", "cutmix", "mosaic", "both"] = "none"
     mix_prob: float = 0.5  # share of the samples that are mixed from several images
 
     def __post_init__(self) -> None:
+        section = "data.classify"
         for name, high in (("area", 1.0), ("ratio", float("inf")), ("short_side_px", float("inf"))):
-            values = getattr(self, name)
-            require(
-                len(values) == 2,
-                f"data.classify.{name}",
-                "needs two numbers",
-                values,
-                "[smallest, largest]",
-            )
-            good = 0 < values[0] <= values[1] <= high
-            require(
-                good, f"data.classify.{name}", "out of range", values, "0 < smallest <= largest"
-            )
-        require_range("data.classify.aspect", self.aspect, 1.0)
-        require(
-            len(self.color_jitter) == 3,
-            "data.classify.color_jitter",
-            "needs three numbers",
-            self.color_jitter,
-        )
+            limits = getattr(self, name)
+            _require_count(f"{section}.{name}", limits, 2, "two numbers", "[smallest, largest]")
+            good = 0 < limits[0] <= limits[1] <= high
+            expected = "0 < smallest <= largest"
+            require(good, f"{section}.{name}", "out of range", limits, expected)
+        require_ranges(self, section, ("aspect",), 1.0)
+        _require_count(f"{section}.color_jitter", self.color_jitter, 3, "three numbers")
         for strength in self.color_jitter:
-            require_range("data.classify.color_jitter", strength, 0.0, 1.0)
-        require_range("data.classify.mix_prob", self.mix_prob, 0.0, 1.0)
+            require_range(f"{section}.color_jitter", strength, 0.0, 1.0)
+        require_ranges(self, section, ("mix_prob",), 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """One data set: where it lies, its splits and class names, and how images become network input."""
+    """One data set: its location, splits and class names, and how images become network input."""
 
-    format: Literal["coco", "yolo", "voc", "imagenet"] = (
-        "coco"  # annotation format; imagenet: a folder a class
-    )
+    # Annotation format; imagenet: one folder per class.
+    format: Literal["coco", "yolo", "voc", "imagenet"] = "coco"
     root: str | None = None  # folder that the splits are relative to
     train: Any = None  # a split: file, folder, list name, or {annotations: FILE, images: DIR}
     val: Any = None
     test: Any = None
-    mindrecord: str | None = (
-        None  # imagenet: folder that tools.to_mindrecord wrote; splits in it are read from it
-    )
-    names: Any = None  # class names: a list, or a file with one name a line; optional where the files hold them
+    # imagenet: folder that tools.to_mindrecord wrote; splits that it holds are read from it.
+    mindrecord: str | None = None
+    # Class names: a list, or a file with one name per line; optional where the files hold them.
+    names: Any = None
     num_classes: int | None = None  # checked against the names when given
     img_size: int = 608  # network input side, pixels, a multiple of 32
-    # How a test image is fitted to img_size. Classifiers: crop scales the short side to img_size / crop_fraction,
-    # stretch_crop both sides, and the centre is cut out.
+    # How a test image is fitted to img_size. Classifiers: crop scales the short side to
+    # img_size / crop_fraction, stretch_crop scales both sides to it; the centre is cut out.
     resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
-    crop_fraction: float = (
-        1.0  # crop and stretch_crop: side of the cut by the scaled side (0.875 = 224 of 256)
-    )
+    crop_fraction: float = 1.0  # side of the cut by the scaled side (0.875 = 224 of 256)
     pad_value: int = 114  # grey level of the letterbox border and of uncovered canvas, 0 to 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB mean subtracted in the graph, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # RGB divisor applied in the graph, 0..255 scale
-    max_truths: int = 200  # truths kept a training sample; further ones are counted and reported
-    num_workers: int | None = (
-        None  # loader processes a device; default: cores divided by devices, 1 to 8
-    )
+    # Ground-truth boxes kept per training sample; further ones are counted and reported.
+    max_truths: int = 200
+    # Loader processes per device; default: cores divided by devices, 1 to 8.
+    num_workers: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
 
     def __post_init__(self) -> None:
-        require_range("data.crop_fraction", self.crop_fraction, 0.0, 1.0, open_low=True)
-        require_range("data.img_size", self.img_size, 32)
+        require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
+        require_ranges(self, "data", ("img_size",), 32)
         require(self.img_size % 32 == 0, "data.img_size", "not a multiple of 32", self.img_size)
-        require_range("data.pad_value", self.pad_value, 0, 255)
-        require_range("data.max_truths", self.max_truths, 1)
-        if self.num_workers is not None:
-            require_range("data.num_workers", self.num_workers, 1)
-        if self.num_classes is not None:
-            require_range("data.num_classes", self.num_classes, 1)
-        for name in ("mean", "std"):
-            require(
-                len(getattr(self, name)) == 3,
-                f"data.{name}",
-                "needs three numbers (R, G, B)",
-                getattr(self, name),
-            )
+        require_ranges(self, "data", ("pad_value",), 0, 255)
+        require_ranges(self, "data", ("max_truths", "num_workers", "num_classes"), 1)
+        _require_count("data.mean", self.mean, 3, "three numbers (R, G, B)")
+        _require_count("data.std", self.std, 3, "three numbers (R, G, B)")
         require(min(self.std) > 0, "data.std", "must be positive", self.std)
         for name in ("train", "val", "test"):
             _check_split(f"data.{name}", getattr(self, name))
@@ -187,27 +139,26 @@ class DataConfig:
             _check_names(self.names)
 
 
+def _require_count(
+    key: str, values: Sequence[float], count: int, needed: str, expected: str | None = None
+) -> None:
+    require(len(values) == count, key, f"needs {needed}", values, expected)
+
+
 def _check_split(key: str, split: Any) -> None:
     if split is None or isinstance(split, str):
         return
     if not isinstance(split, dict):
         raise UserError(key, "not a split", split, "a path, or {annotations: FILE, images: DIR}")
-    unknown = sorted(set(split) - {"annotations", "images"})
-    require(
-        not unknown,
-        f"{key}.{unknown[0] if unknown else ''}",
-        "unknown key",
-        None,
-        "annotations, images",
-    )
+    for name in sorted(set(split) - {"annotations", "images"}):
+        raise UserError(f"{key}.{name}", "unknown key", expected="annotations, images")
     require("annotations" in split, f"{key}.annotations", "missing")
 
 
 def _check_names(names: Any) -> None:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise UserError(
-            "data.names", "not a list of names", names, "[name, ...] or a file with one name a line"
-        )
+        expected = "[name, ...] or a file with one name per line"
+        raise UserError("data.names", "not a list of names", names, expected)
     require(len(names) > 0, "data.names", "empty")
     doubled = sorted({name for name in names if list(names).count(name) > 1})
     require(not doubled, "data.names", "a name occurs twice", doubled)

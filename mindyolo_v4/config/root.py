@@ -1,4 +1,4 @@
-"""The whole configuration: one record a room, and what belongs to the run itself."""
+"""The whole configuration: the sections, and what belongs to the run itself."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,14 +16,11 @@ class Config:
     """Everything that `config.yaml` in a run folder holds."""
 
     device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"  # auto: what the machine has
-    is_parallel: Literal["auto", "True", "False"] = (
-        "auto"  # auto: on when msrun started the process
-    )
+    is_parallel: Literal["auto", "True", "False"] = "auto"  # auto: on in a process of msrun
     ms_mode: Literal["graph", "pynative"] = "graph"
     jit_level: Literal["O0", "O1", "O2"] = "O2"  # MindSpore's graph compilation level
-    ms_amp_level: Literal["auto", "O0", "O2", "O3"] = (
-        "auto"  # auto: O2 (float16) on Ascend, O0 (float32) on CPU
-    )
+    # Mixed precision. auto: O2 (float16) on Ascend, O0 (float32) on CPU.
+    ms_amp_level: Literal["auto", "O0", "O2", "O3"] = "auto"
     seed: int = 2
     weight: str | None = None  # checkpoint to start from
     save_dir: str | None = None  # the run folder; default runs/<config>-<n>
@@ -38,8 +35,5 @@ class Config:
     def __post_init__(self) -> None:
         require_range("seed", self.seed, 0, 2**32 - 1)
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
-        require(
-            known,
-            "optimizer.scale_lr",
-            "needs train.global_batch, the images a step that optimizer.lr is for",
-        )
+        needed = "needs train.global_batch, the images per step that optimizer.lr is for"
+        require(known, "optimizer.scale_lr", needed)

@@ -13,7 +13,8 @@ class SumLeakyReLU(nn.Cell):
 
     def __init__(self, slope: float):
         super().__init__()
-        self.slope, self.rise = slope, 1.0 - slope
+        self.slope = slope
+        self.rise = 1.0 - slope
         self.relu = nn.ReLU()
 
     def construct(self, x: Tensor) -> Tensor:

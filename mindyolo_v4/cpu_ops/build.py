@@ -1,7 +1,4 @@
-"""Compiles the C++ operators of this room on first use and keeps the libraries in the user's cache folder.
-
-The folder is $MINDYOLO_V4_CACHE, else $XDG_CACHE_HOME/mindyolo_v4, else ~/.cache/mindyolo_v4.
-"""
+"""Compiles the C++ operators on first use and keeps the libraries in the user's cache folder."""
 
 import ctypes
 import hashlib
@@ -14,36 +11,31 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-# No -ffast-math: it would let a NaN vanish, and linking with it changes the rounding mode of the whole process.
+# No -ffast-math: NaN would be lost, and linking with it changes the process's rounding mode.
 _FLAGS = (
-    "-O3",
-    "-std=gnu++17",
-    "-fPIC",
-    "-shared",
-    "-pthread",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-Wno-psabi",
+    *("-O3", "-std=gnu++17", "-fPIC", "-shared", "-pthread"),
+    *("-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
 )
 _AVX2_FLAGS = ("-mavx2", "-mfma")
 _LONGEST_BUILD_S = 300
 
 
 class BuildError(Exception):
-    """Tell in a few words why there is no compiled library."""
+    """Say why there is no compiled library."""
 
 
 def cache_folder(variables: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder that holds what was compiled; it need not exist."""
-    if variables.get("MINDYOLO_V4_CACHE"):
-        return Path(variables["MINDYOLO_V4_CACHE"]).expanduser().absolute()
-    return (
-        Path(variables.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "mindyolo_v4"
-    )
+    """Return $MINDYOLO_V4_CACHE, else mindyolo_v4 in $XDG_CACHE_HOME or ~/.cache.
+
+    The folder need not exist.
+    """
+    user_cache = variables.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = variables.get("MINDYOLO_V4_CACHE") or f"{user_cache}/mindyolo_v4"
+    return Path(folder).expanduser().absolute()
 
 
 def find_compiler() -> str:
-    """Return the path of the C++ compiler: the first of g++ and c++ on PATH. Raises BuildError when there is none."""
+    """Return the path of g++ or c++. Raises BuildError where neither is on PATH."""
     for name in ("g++", "c++"):
         if path := shutil.which(name):
             return path
@@ -60,51 +52,51 @@ def compiler_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
 
 
 def compiled_library(source: Path, *more_flags: str) -> Path:
-    """Return the shared library of one C++ file, which may include headers beside it; compiled unless the cache has it.
+    """Return the shared library of one C++ file, compiled unless the cache has it.
 
-    Several processes may call this at once: each writes a file of its own and renames it, and any of them will do.
+    The file may include headers of its folder. Several processes may call this at once: each writes
+    a file of its own and renames it.
 
     Raises:
         BuildError: there is no compiler, it fails, or the library cannot be stored or loaded.
     """
-    compiler, flags = find_compiler(), compiler_flags() + more_flags
+    compiler = find_compiler()
     try:
-        return _compiled(source, compiler, flags, cache_folder())
+        return _compiled(source, compiler, compiler_flags() + more_flags, cache_folder())
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{compiler} did not end within {_LONGEST_BUILD_S} s") from error
-    except (
-        OSError
-    ) as error:  # no right to write or to load from there, a full disk, a file that is no library
+    except OSError as error:  # no right to write or to load there, or a full disk
         raise BuildError(str(error)) from error
 
 
 @cache
 def _compiled(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
+    # The name holds a hash of everything that the library depends on.
     version = _output([compiler, "--version"])
-    texts = [
-        path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))
-    ]
+    sources = (source, *sorted(source.parent.glob("*.h")))
+    texts = [path.read_text(encoding="utf-8") for path in sources]
     parts = [*texts, version, *flags, platform.machine()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     library = folder / f"{source.stem}-{key}.so"
     if ":" in str(library):
         raise BuildError(f"MindSpore takes no library from a path with a colon: {library}")
-    if not (library.is_file() and _loads(library)):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{source.stem}-", dir=folder) as scratch:
-            made = Path(scratch) / library.name
-            _output([compiler, *flags, "-o", str(made), str(source)])
-            ctypes.CDLL(
-                str(made)
-            )  # one that does not load must be known before MindSpore meets it in a step
-            made.replace(library)
+    if library.is_file() and _loads(library):
+        return library
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{source.stem}-", dir=folder) as scratch:
+        output = Path(scratch) / library.name
+        _output([compiler, *flags, "-o", str(output), str(source)])
+        ctypes.CDLL(str(output))  # fail now rather than in a training step
+        output.replace(library)
     return library
 
 
 def _loads(library: Path) -> bool:
+    """Return False for a damaged file, which is to be compiled again."""
     try:
         ctypes.CDLL(str(library))
-    except OSError:  # damaged since it was made: make it again
+    except OSError:
         return False
     return True
 
@@ -114,10 +106,8 @@ def _output(command: list[str]) -> str:
         command, capture_output=True, text=True, errors="replace", timeout=_LONGEST_BUILD_S
     )
     if done.returncode != 0:
-        complaint = (
-            done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}"
-        ).splitlines()
-        raise BuildError(
-            f"{command[0]} failed: {next((line for line in complaint if 'error' in line), complaint[0])}"
-        )
+        text = done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}"
+        lines = text.splitlines()
+        first_error = next((line for line in lines if "error" in line), lines[0])
+        raise BuildError(f"{command[0]} failed: {first_error}")
     return done.stdout

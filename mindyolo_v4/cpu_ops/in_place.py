@@ -9,12 +9,12 @@ from mindspore.ops import signature
 class InPlace(ops.Custom):
     """Operator of a compiled library whose last inputs are parameters that it writes to.
 
-    A graph keeps its place among the other uses of these parameters, as it does for MindSpore's own such operators.
+    A graph keeps its order among the other uses of these parameters, as for stock operators.
 
     Args:
         function: "library:name".
         shapes, types: callables from those of the inputs to those of the outputs.
-        read, written: how many inputs there are of each kind.
+        read, written: number of inputs of each kind.
         bprop: the gradient, as ops.Custom takes it.
     """
 
@@ -30,6 +30,5 @@ class InPlace(ops.Custom):
         super().__init__(function, shapes, types, "aot", bprop=bprop)
         self.add_prim_attr("side_effect_mem", True)
         kinds = [signature.sig_rw.RW_READ] * read + [signature.sig_rw.RW_WRITE] * written
-        self.set_signatures(
-            tuple(signature.make_sig(f"input_{i}", kind) for i, kind in enumerate(kinds))
-        )
+        named = enumerate(kinds)
+        self.set_signatures(tuple(signature.make_sig(f"input_{i}", kind) for i, kind in named))

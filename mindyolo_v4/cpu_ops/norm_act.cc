@@ -1,8 +1,8 @@
-// Training-mode batch normalisation followed by an activation, forward and backward, as two ahead-of-time operators of
-// MindSpore an activation. Everything is float32, dense, (B, C, H, W).
+// Training-mode batch normalisation followed by an activation, as two ahead-of-time operators of
+// MindSpore per activation (forward, backward). Everything is float32, dense, (B, C, H, W).
 //
-// A channel is computed by one thread from beginning to end, so results do not depend on how many threads there are.
-// Nothing here may be compiled with -ffast-math: a NaN must come out as a NaN for the training step to see it.
+// One thread computes a whole channel, so results do not depend on the number of threads. Never
+// compile this with -ffast-math: a NaN must stay a NaN, so that the training step detects it.
 
 #include "pool.h"
 
@@ -19,7 +19,7 @@ using Ints = int32_t __attribute__((vector_size(32)));
 constexpr int64_t kLanes = 8;
 constexpr int64_t kBlock = 2048;  // floats added up in float32 before the sum goes on in float64
 
-// Loads and stores of n <= kLanes floats; where n is a constant the branch goes.
+// Loads and stores of n <= kLanes floats; the branch disappears where n is a constant.
 INLINE inline Floats load(const float *from, int64_t n, float fill) {
   Floats v = Floats{} + fill;
   std::memcpy(&v, from, n == kLanes ? sizeof v : n * sizeof(float));
@@ -105,21 +105,21 @@ struct Statistics {
   double variance;
 };
 
-// The statistics of one channel; the backward half computes them again rather than keep them.
+// The statistics of one channel; the backward operator computes them again.
 Statistics statistics(const float *x, const Shape &s, int64_t c, float eps) {
-  // Around a rough mean the squares lose nothing when the mean is subtracted from them.
+  // Sums around a rough mean: subtracting the mean from the squares then loses no precision.
   const int64_t some = std::min(s.pixels, kBlock);
   Sums rough, sums;
   add_moments(x + s.plane(0, c), some, 0.f, &rough);
   const float shift = static_cast<float>(rough.first / some);
   for (int64_t b = 0; b < s.batch; b++) add_moments(x + s.plane(b, c), s.pixels, shift, &sums);
   const double offset = sums.first / s.count(), spread = sums.second / s.count() - offset * offset;
-  const double variance = spread < 0 ? 0 : spread;  // and not std::max, which would swallow a NaN
+  const double variance = spread < 0 ? 0 : spread;  // not std::max, which would lose a NaN
   return {static_cast<float>(shift + offset), static_cast<float>(1 / std::sqrt(variance + eps)), variance};
 }
 
-// x, gamma, beta, (eps, weight of the new statistics, slope), moving mean, moving variance -> y; the moving statistics
-// are moved where they are
+// x, gamma, beta, (eps, weight of the new statistics, slope), moving mean, moving variance -> y;
+// the moving statistics are updated in place
 template <class Act>
 void forward(void **params, const Shape &s) {
   float **p = reinterpret_cast<float **>(params);

@@ -1,4 +1,4 @@
-"""Batch normalisation and activation as one operator while training on CPU, in value and gradient exact to float32."""
+"""Batch normalisation and activation as one operator while training on CPU, exact to float32."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +14,7 @@ from mindyolo_v4.cpu_ops.in_place import InPlace
 from mindyolo_v4.cpu_ops.update import update_library
 
 _SOURCE = Path(__file__).with_name("norm_act.cc")
-OPERATORS = {
+OPERATORS = {  # activation -> (operator of norm_act.cc, negative slope)
     "mish": ("mish", 0.0),
     "silu": ("silu", 0.0),
     "leaky": ("leaky", 0.1),
@@ -22,34 +22,28 @@ OPERATORS = {
 }
 
 
-class FusedUnavailableError(Exception):
-    """Tell why networks built now cannot have the fused operator."""
-
-
 def fused_library() -> Path:
-    """Return the library of the fused operators, compiled if need be; a fused network's updates are compiled too.
+    """Return the library of the fused operators; compile it and that of the updates on first use.
 
     Raises:
-        FusedUnavailableError: the device is not CPU, the mode not graph, or there is no library.
+        BuildError: the device is not CPU, the mode is not graph, or there is no library.
     """
     if not on_cpu():
-        raise FusedUnavailableError(f"it is for CPU, not {ms.get_context('device_target')}")
+        raise BuildError(f"it is for CPU, not {ms.get_context('device_target')}")
     if ms.get_context("mode") != ms.GRAPH_MODE:
-        raise FusedUnavailableError("it is for graph mode")
-    try:
-        update_library()
-        return compiled_library(_SOURCE)
-    except BuildError as error:
-        raise FusedUnavailableError(str(error)) from error
+        raise BuildError("it is for graph mode")
+    update_library()
+    return compiled_library(_SOURCE)
 
 
 @cache
 def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
     """Return the differentiable operator `name` (mish, silu or leaky) of norm_act.cc.
 
-    (x (B, C, H, W), gamma, beta (C,), settings (3,): eps, weight of the new statistics, negative slope, moving mean,
-    moving variance (C,)) -> y (B, C, H, W); it moves the moving statistics, as BatchNorm's own operator does. Neither
-    the batch's statistics nor the new moving ones are outputs: several outputs take much longer to compile than one.
+    x (B, C, H, W), gamma, beta (C,), settings (3,): eps, weight of the new statistics, negative
+    slope; moving mean, moving variance (C,) -> y (B, C, H, W). It updates the moving statistics, as
+    BatchNorm's own operator does. There is one output only, because several take much longer to
+    compile.
     """
 
     def output(x, gamma, beta, settings, moving_mean, moving_variance):
@@ -78,10 +72,10 @@ def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
 class FusedNormAct(nn.BatchNorm2d):
     """Batch normalisation, then the activation: (B, C, H, W) -> (B, C, H, W).
 
-    Stock operators do it in evaluation, where the statistics are frozen, and for anything but float32.
+    Stock operators compute it in evaluation, with frozen statistics, and unless x is float32.
 
     Args:
-        library: what `fused_library` returns.
+        library: result of `fused_library`.
         activation: mish, silu, leaky (slope 0.1) or leaky001.
         act: the same activation as a cell of stock operators.
     """

@@ -1,4 +1,4 @@
-// What the operators of this room share: threads, and a check of their arguments.
+// Shared by the operators: threads, and a check of their arguments.
 
 #pragma once
 
@@ -18,8 +18,9 @@ namespace {
 
 constexpr int64_t kSerialWork = 32768;  // fewer elements are not worth waking a thread
 
-// Threads that sleep until there is work. MindSpore's own pool cannot be reached from here, and OpenMP's threads spin
-// against it. The pool is never destroyed: at exit, or in a forked process, there is nothing safe to join.
+// Threads that sleep until there is work. MindSpore's own pool cannot be used from here, and OpenMP's
+// threads would busy-wait beside it. The pool is never destroyed: at exit, or in a forked process,
+// joining its threads is not safe.
 class Pool {
  public:
   static Pool &instance() {
@@ -40,7 +41,7 @@ class Pool {
     wake_.notify_all();
     take_items(body);
     std::unique_lock<std::mutex> lock(mutex_);
-    body_ = nullptr;  // who wakes only now has missed it
+    body_ = nullptr;  // a thread that wakes only now gets no work
     done_.wait(lock, [this] { return active_ == 0; });
   }
 

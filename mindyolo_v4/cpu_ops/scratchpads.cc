@@ -1,7 +1,7 @@
-// A thread pool of one thread, in the form that oneDNN asks for (its public header dnnl_threadpool_iface.hpp).
+// A thread pool of one thread with oneDNN's interface (public header dnnl_threadpool_iface.hpp).
 //
-// oneDNN reserves scratchpads for as many threads as the pool has that is active while a primitive is created. See
-// scratchpads.py.
+// oneDNN reserves one scratchpad per thread of the pool that is active while a primitive is created.
+// See scratchpads.py.
 
 #include <cstdint>
 #include <functional>

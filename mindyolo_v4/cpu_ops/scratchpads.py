@@ -12,24 +12,24 @@ from mindyolo_v4.cpu_ops.build import BuildError, compiled_library
 from mindyolo_v4.cpu_ops.device import on_cpu
 
 _SOURCE = Path(__file__).with_name("scratchpads.cc")
-_ONEDNN = (
-    Path(ms.__file__).with_name("lib") / "libdnnl.so.2"
-)  # of MindSpore before 2.9; the next one was not measured
-_ROOM = "_ZN4dnnl4impl16threadpool_utils"
-_ACTIVATE = f"{_ROOM}19activate_threadpoolEPNS_18threadpool_interop16threadpool_ifaceE"
-_DEACTIVATE = f"{_ROOM}21deactivate_threadpoolEv"
+# oneDNN of MindSpore before 2.9; the next one was not measured.
+_ONEDNN = Path(ms.__file__).with_name("lib") / "libdnnl.so.2"
+_NAMESPACE = "_ZN4dnnl4impl16threadpool_utils"
+_ACTIVATE = f"{_NAMESPACE}19activate_threadpoolEPNS_18threadpool_interop16threadpool_ifaceE"
+_DEACTIVATE = f"{_NAMESPACE}21deactivate_threadpoolEv"
 
 
 @contextmanager
 def one_thread_scratchpads() -> Iterator[None]:
-    """Let the convolutions that are compiled in the block, by this thread, have the scratchpads of one thread.
+    """Give the convolutions that this thread compiles in the block the scratchpads of one thread.
 
-    oneDNN, which computes them on CPU, gives each a scratchpad of its own (unfolded images, partial sums of weight
-    gradients), once for every thread of the pool that is active while the convolution is created. With one thread the
-    step of the full network at 320 pixels takes 0.8 GB less on two cores. It is no slower: the matrix products, nearly
-    all of the work, take the threads that there are when they run. Results change by rounding.
+    oneDNN, which computes them on CPU, gives each a scratchpad (unfolded images, partial sums of
+    weight gradients) for every thread of the pool that is active while the convolution is created.
+    With one thread the step of the full network at 320 pixels takes 0.8 GB less on two cores. It is
+    no slower: the matrix products, nearly all of the work, use all threads when they run. Results
+    change by rounding.
 
-    Nothing changes on other devices, without a C++ compiler, and with a oneDNN that is not known to gain by it.
+    Nothing changes on other devices, without a C++ compiler, and with another oneDNN.
     """
     library = _onednn() if on_cpu() else None
     if library is None:
@@ -45,12 +45,13 @@ def one_thread_scratchpads() -> Iterator[None]:
 
 @cache
 def _onednn() -> tuple[ctypes.CDLL, ctypes.c_void_p] | None:
-    """Return oneDNN and the pool of one thread; None where either cannot be had."""
+    """Return oneDNN and the pool of one thread; None where either is not available."""
     try:
-        onednn, made = ctypes.CDLL(str(_ONEDNN)), ctypes.CDLL(str(compiled_library(_SOURCE)))
+        onednn = ctypes.CDLL(str(_ONEDNN))
+        own = ctypes.CDLL(str(compiled_library(_SOURCE)))
         getattr(onednn, _ACTIVATE).argtypes = [ctypes.c_void_p]
         getattr(onednn, _ACTIVATE).restype = getattr(onednn, _DEACTIVATE).restype = None
     except (OSError, BuildError, AttributeError):
         return None
-    made.one_thread_pool.restype = ctypes.c_void_p
-    return onednn, ctypes.c_void_p(made.one_thread_pool())
+    own.one_thread_pool.restype = ctypes.c_void_p
+    return onednn, ctypes.c_void_p(own.one_thread_pool())

@@ -1,7 +1,7 @@
-// Updates of many parameters, as one ahead-of-time operator of MindSpore each. Everything is float32 and dense.
+// Updates of many parameters by one ahead-of-time operator of MindSpore. Everything is float32, dense.
 //
-// Compiled with -ffp-contract=off the results are those of MindSpore's own operators, bit for bit. An operator must have
-// an output: here one number without a meaning.
+// With -ffp-contract=off the results equal those of MindSpore's own operators, bit for bit. An
+// operator must have an output: here it is one number without meaning.
 
 #include "pool.h"
 

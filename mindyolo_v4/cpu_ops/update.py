@@ -1,6 +1,6 @@
-"""Updates of many parameters by one operator on CPU, equal to the bit to one operator a parameter.
+"""Updates of many parameters by one operator on CPU, bit-equal to one operator per parameter.
 
-A graph takes longer to compile with each operator that it has, and those that write to parameters take longest.
+Each operator makes a graph compile longer, most of all those that write to parameters.
 """
 
 from pathlib import Path
@@ -14,18 +14,21 @@ _SOURCE = Path(__file__).with_name("update.cc")
 
 
 def update_library() -> Path:
-    """Return the library of these operators, compiled if need be. Raises build.BuildError when there is none."""
-    # Products and sums rounded one by one, as MindSpore's own operators round them.
+    """Return the library of these operators. Raises build.BuildError when there is none."""
+    # No contraction: products and sums are rounded one by one, as by MindSpore's own operators.
     return compiled_library(_SOURCE, "-ffp-contract=off")
 
 
 def momentum_operator(count: int) -> InPlace:
-    """Return (rate, m, decays d (count,), *gradients, *weights, *moments): v <- m v + (d w + g); w <- w - rate v."""
+    """Return (rate, m, decays d (count,), *gradients g, *weights w, *moments v): SGD's update.
+
+    v <- m v + (d w + g); w <- w - rate v.
+    """
     return _operator("momentum", 3 + count, 2 * count)
 
 
 def average_operator(count: int) -> InPlace:
-    """Return (decay, *values, *averages): e <- decay e + (1 - decay) v."""
+    """Return (decay, *values v, *averages e): e <- decay e + (1 - decay) v."""
     return _operator("average", 1 + count, count)
 
 
@@ -35,6 +38,5 @@ def copy_operator(count: int) -> InPlace:
 
 
 def _operator(name: str, read: int, written: int) -> InPlace:
-    return InPlace(
-        f"{update_library()}:{name}", lambda *_: (1,), lambda *_: ms.float32, read, written
-    )
+    function = f"{update_library()}:{name}"
+    return InPlace(function, lambda *_: (1,), lambda *_: ms.float32, read, written)

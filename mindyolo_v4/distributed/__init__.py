@@ -1,1 +1,1 @@
-"""The processes of one training: how they meet, what they exchange, and who notices that one is gone."""
+"""The processes of one training: how they meet, what they exchange, who notices a loss."""

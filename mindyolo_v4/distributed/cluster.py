@@ -5,6 +5,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+import psutil
+
 from mindyolo_v4.errors import UserError
 
 EXIT_STATUS = 4  # of what goes wrong between processes
@@ -19,66 +21,57 @@ class ClusterError(UserError):
 
 
 def check_port(variables: Mapping[str, str]) -> None:
-    """Raise ClusterError where the scheduler cannot listen, which MindSpore itself waits for without end.
+    """Raise ClusterError where the scheduler cannot listen: MindSpore would wait without end.
 
-    The scheduler looks by itself; a worker of an msrun on the same host looks whether the listener is its scheduler.
+    The scheduler tries it out. A worker on the same host looks whether the listener is a child of
+    its own msrun.
     """
-    host, port = variables.get("MS_SCHED_HOST", ""), int(variables.get("MS_SCHED_PORT", "0"))
+    host = variables.get("MS_SCHED_HOST", "")
+    port = int(variables.get("MS_SCHED_PORT", "0"))
     if not host or not port:
         return
-    taken = f"{host}:{port} is held by another program"
     if variables.get("MS_ROLE") == "MS_SCHED":
-        busy = not _can_bind(host, port)
+        is_busy = not _can_bind(host, port)
     else:
-        busy = _is_own_address(host) and _is_foreign_for_long(port)
-    if busy:
-        raise ClusterError("msrun", taken, expected="--master_port with a free port")
+        is_busy = _can_bind(host, 0) and _is_foreign_for_long(port)
+    if is_busy:
+        problem = f"{host}:{port} is held by another program"
+        raise ClusterError("msrun", problem, expected="--master_port with a free port")
 
 
 def explain(error: RuntimeError, variables: Mapping[str, str]) -> ClusterError:
-    """Return what a failed meeting of the processes means, as one line."""
+    """Return what MindSpore's error means when the processes did not meet, as one line."""
     where = f"{variables.get('MS_SCHED_HOST')}:{variables.get('MS_SCHED_PORT')}"
-    workers, waited = variables.get("MS_WORKER_NUM", "?"), variables.get("MS_TOPO_TIMEOUT", "?")
-    reason = next(
-        (line.strip() for line in str(error).splitlines() if line.strip(" -")), type(error).__name__
-    )
+    workers = variables.get("MS_WORKER_NUM", "?")
+    waited = variables.get("MS_TOPO_TIMEOUT", "?")
+    lines = (line.strip() for line in str(error).splitlines() if line.strip(" -"))
+    reason = f"MindSpore says: {next(lines, type(error).__name__)}"
     if "timed out node" in reason:
         return ClusterError(
-            "msrun",
-            f"a worker of the job that had met at {where} is lost. MindSpore says: {reason}",
+            "msrun", f"a worker of the job that had met at {where} is lost. {reason}"
         )
     problem = (
-        f"the {workers} workers did not meet at {where} within {waited} s: is every node started, with this master "
-        f"address and port, and can it reach it? MindSpore says: {reason}"
+        f"the {workers} workers did not meet at {where} within {waited} s: is every node started, "
+        f"with this master address and port, and can it reach it? {reason}"
     )
-    return ClusterError(
-        "msrun", problem, expected="--worker_num processes in all; --cluster_time_out sets the wait"
-    )
+    expected = "--worker_num processes in all; --cluster_time_out sets the wait"
+    return ClusterError("msrun", problem, expected=expected)
 
 
 def _can_bind(host: str, port: int) -> bool:
+    """Tell whether this machine has the address and the port (0: any) is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(
-                (host, port)
-            )  # without listening: a worker that reached this socket would wait for it
-        except OSError:
-            return False
-    return True
-
-
-def _is_own_address(host: str) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        try:
-            probe.bind((host, 0))
+            # It does not listen: a worker that reached this socket would wait for it.
+            probe.bind((host, port))
         except OSError:
             return False
     return True
 
 
 def _is_foreign_for_long(port: int) -> bool:
-    """Tell whether every look finds a foreign listener; a single one may come just when the scheduler begins."""
+    """Tell whether every look finds a foreign listener; one alone may be a starting scheduler."""
     for _ in range(LOOKS):
         if not _is_foreign(port):
             return False
@@ -87,30 +80,27 @@ def _is_foreign_for_long(port: int) -> bool:
 
 
 def _is_foreign(port: int) -> bool:
-    """Tell whether somebody else than a child of this process's own launcher listens at a port.
+    """Tell whether the listener at a port is no child of this process's own launcher.
 
-    A worker that comes before its scheduler may be lost to MindSpore for half a minute, so this waits for a listener.
+    A worker that comes before its scheduler may be lost to MindSpore for half a minute, so this
+    waits for a listener.
     """
-    import psutil  # MindSpore's own dependency
-
     try:
         launcher = psutil.Process(os.getppid())
         if not any("msrun" in word for word in launcher.cmdline()[:3]):
             return False
-        found, until = _listeners(port), time.monotonic() + SCHEDULER_COMES_S
-        while not found and time.monotonic() < until:
+        until_s = time.monotonic() + SCHEDULER_COMES_S
+        listeners = _listeners(port)
+        while not listeners and time.monotonic() < until_s:
             time.sleep(0.2)
-            found = _listeners(port)
-        return bool(found) and all(
-            one is None or psutil.Process(one).ppid() != launcher.pid for one in found
-        )
-    except psutil.Error:  # a process has ended meanwhile, or the system does not tell
+            listeners = _listeners(port)
+        parents = [None if pid is None else psutil.Process(pid).ppid() for pid in listeners]
+    except psutil.Error:  # a process has ended meanwhile, or the system does not say
         return False
+    return bool(parents) and launcher.pid not in parents
 
 
 def _listeners(port: int) -> list[int | None]:
-    """Return the processes that listen at a port of this machine; None where the system does not tell which."""
-    import psutil
-
-    found = psutil.net_connections("tcp")
-    return [one.pid for one in found if one.status == "LISTEN" and one.laddr.port == port]
+    """Return the processes that listen at a port; None where the system does not say which."""
+    connections = psutil.net_connections("tcp")
+    return [one.pid for one in connections if one.status == "LISTEN" and one.laddr.port == port]

@@ -1,6 +1,7 @@
-"""What a process that is one of several tells its guard: how it gets on, and that it fails or is through.
+"""What a process that is one of several reports to its guard: its progress, its failure, its end.
 
-The guard (guard.py) is a process, since a rank that waits in a collective may hold Python's lock: no thread of it runs.
+The guard (guard.py) is a process of its own, since a rank that waits in a collective may hold
+Python's lock: then no other thread of it runs.
 """
 
 import json
@@ -13,20 +14,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mindyolo_v4.distributed import guard
+from mindyolo_v4.errors import StoppedError, error_line
 
 
-class Watch:
-    """One process's line to its guard; without `start` every call does nothing."""
+class Heartbeat:
+    """One process's line to its guard; without `start` every call does nothing.
+
+    As a context manager it reports how the block ended.
+    """
 
     def __init__(self) -> None:
         self._guard: subprocess.Popen[bytes] | None = None
         self._beats = 0
-        self._beaten = 0.0
-        self._hang_s = self._pause_s = 0.0
+        self._last_s = 0.0
+        self._hang_s = 0.0
+        self._pause_s = 0.0
 
     def start(self, hang_s: float, pause_s: float) -> None:
         """Start the guard, which from now on ends this process when its launcher has ended."""
-        self._hang_s, self._pause_s, self._beaten = hang_s, pause_s, time.monotonic()
+        self._hang_s = hang_s
+        self._pause_s = pause_s
+        self._last_s = time.monotonic()
         command = [
             sys.executable,
             "-I",
@@ -40,50 +48,53 @@ class Watch:
         os.set_blocking(self._guard.stdin.fileno(), False)
 
     def join(self, rank: int, world_size: int) -> None:
-        """Say which of how many this process is; from now on it must get on."""
-        self._tell(rank=rank, world_size=world_size, doing="starting", allowed_s=self._pause_s)
+        """Say which of how many this process is; from now on it must make progress."""
+        self._report(rank=rank, world_size=world_size, doing="starting", allowed_s=self._pause_s)
 
     def share(self, folder: Path) -> None:
-        """Name the run folder: the guards meet there, and rank_<r>.log is in it."""
-        self._tell(folder=str(folder.resolve()))
+        """Name the run folder, where the guards meet and where rank_<r>.log lies."""
+        self._report(folder=str(folder.resolve()))
 
     def beat(self) -> None:
-        """Count a piece of work; the next one may take train.hang_seconds, or twice as long as this one did."""
-        took_s = time.monotonic() - self._beaten
-        self._move("training", max(self._hang_s, 2 * took_s))
+        """Count a piece of work; the next may take train.hang_seconds, or twice as long as it."""
+        took_s = time.monotonic() - self._last_s
+        self._advance("training", max(self._hang_s, 2 * took_s))
 
     @contextmanager
     def pause(self, doing: str) -> Iterator[None]:
-        """Allow the longer time for what happens inside."""
-        self._move(doing, self._pause_s)
+        """Allow train.pause_seconds for what happens inside the block."""
+        self._advance(doing, self._pause_s)
         yield
         self.beat()
 
     def failed(self, error: str) -> None:
-        """Tell the others that this rank ends with an error, and give them the time to read it."""
+        """Report that this rank ends with an error, and give the others the time to read it."""
         if self._guard is not None:
-            self._tell(error=error)
-            time.sleep(guard.TOLD_S)
+            self._report(error=error)
+            time.sleep(guard.READ_BY_ALL_S)
 
     def done(self) -> None:
-        """Tell the others that this rank is through: its end is no failure."""
-        self._tell(done=True)
+        """Report that this rank is finished: its end is no failure."""
+        self._report(done=True)
 
-    def _move(self, doing: str, allowed_s: float) -> None:
+    def __enter__(self) -> "Heartbeat":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, StoppedError):
+            self.done()
+        else:
+            self.failed(error_line(error))
+
+    def _advance(self, doing: str, allowed_s: float) -> None:
         self._beats += 1
-        self._beaten = time.monotonic()
-        self._tell(beats=self._beats, doing=doing, allowed_s=allowed_s)
+        self._last_s = time.monotonic()
+        self._report(beats=self._beats, doing=doing, allowed_s=allowed_s)
 
-    def _tell(self, **facts: object) -> None:
+    def _report(self, **facts: object) -> None:
         if self._guard is None or self._guard.stdin is None:
             return
         try:
             os.write(self._guard.stdin.fileno(), json.dumps(facts).encode() + b"\n")
-        except (
-            BlockingIOError,
-            BrokenPipeError,
-        ):  # a guard that is stopped or gone; training goes on
+        except (BlockingIOError, BrokenPipeError):  # the guard is stopped or gone; training goes on
             return
-
-
-WATCH = Watch()  # of this process

@@ -1,7 +1,8 @@
 """Scalars for TensorBoard, written by the thread that has them.
 
-tensorboardX's own SummaryWriter hands them to a thread; when the disk is full that thread dies unnoticed, and the
-training waits for ever as soon as the queue between them is full. Its file format and messages are used as they are.
+tensorboardX's own SummaryWriter hands them to a thread. When the disk is full that thread dies
+unnoticed, and the training waits forever once the queue between them is full. So only its file
+format and messages are used here.
 """
 
 import os
@@ -21,10 +22,10 @@ class Board:
 
     def __init__(self, folder: Path, purge_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        # The process tells apart what two of them begin within one second.
+        # The process number keeps files apart that two processes begin within one second.
         self.writer = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
         self.flushed = time.monotonic()
-        # This hides what a run that was killed has written of these steps.
+        # TensorBoard then hides what a killed run has written of these steps.
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, prefix: str, scalars: Mapping[str, float], step: int) -> None:

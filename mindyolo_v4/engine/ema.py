@@ -13,7 +13,7 @@ from mindyolo_v4.engine.mapping import average_each, updates_at_once
 
 
 class Ema(nn.Cell):
-    """Average the trainable weights and the running statistics of `network`; called after each optimizer step.
+    """Average the trainable weights and the running statistics of `network`, after each step.
 
     e <- d e + (1 - d) w with d = decay (1 - exp(-n / ramp_steps)), n = updates including this one.
     """
@@ -30,7 +30,8 @@ class Ema(nn.Cell):
         self.live = ParameterTuple(self.live_by_name.values())
         self.averages = self.live.clone(prefix="ema", init="same")
         self.updates = Parameter(Tensor(0, ms.int32), name="ema_updates", requires_grad=False)
-        self.decay, self.ramp_steps = settings.decay, settings.ramp_steps
+        self.decay = settings.decay
+        self.ramp_steps = settings.ramp_steps
         self.map = ops.HyperMap()
         self.at_once = updates_at_once(network, self.live)
         if self.at_once:
@@ -57,10 +58,11 @@ class Ema(nn.Cell):
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Give the network the averages inside the `with`; afterwards it has its own values back, bit for bit.
+        """Give the network the averages inside the block, and its own values back afterwards.
 
-        The values are written into the parameters' own memory: with `set_data` a parameter gets another one, and where
-        several compiled graphs share it, as with accumulation, one of them goes on with the old: nothing is learnt.
+        The values are written into the parameters' own memory. `set_data` would give a parameter
+        another one, and of several compiled graphs that share it, as with accumulation, one would
+        continue with the old memory.
         """
         kept = [live.asnumpy().copy() for live in self.live]
         for live, average in zip(self.live, self.averages, strict=True):

@@ -1,6 +1,6 @@
 """Operations on every pair of two tuples, inside a graph.
 
-A Python loop over parameters would nest one function call an iteration wherever the loop stands in a branch, and a
+A Python loop over parameters inside a branch would nest one function call per iteration, and a
 full-size network has hundreds; `HyperMap` lays the operations side by side.
 """
 
@@ -14,9 +14,7 @@ from mindyolo_v4.cpu_ops.norm_act import is_fused
 add_each = ops.MultitypeFuncGraph("add_each")
 average_each = ops.MultitypeFuncGraph("average_each")
 clear_each = ops.MultitypeFuncGraph("clear_each")
-flatten_each = ops.MultitypeFuncGraph("flatten_each")
 half_squared_norm_each = ops.MultitypeFuncGraph("half_squared_norm_each")
-piece_each = ops.MultitypeFuncGraph("piece_each")
 read_each = ops.MultitypeFuncGraph("read_each")
 scale_each = ops.MultitypeFuncGraph("scale_each")
 
@@ -50,18 +48,6 @@ def _clear(total):
     return ops.assign(total, ops.zeros_like(total))
 
 
-@flatten_each.register("Tensor")
-def _flatten(value):
-    """Return the elements in one axis, float32."""
-    return value.astype(ms.float32).reshape(-1)
-
-
-@piece_each.register("Tensor", "Number", "Tensor")
-def _piece(flat, start, model):
-    """Return the elements of `flat` from `start` on with the shape and type of `model`."""
-    return ops.slice(flat, (start,), (model.size,)).reshape(model.shape).astype(model.dtype)
-
-
 @read_each.register("Tensor")
 def _read(total):
     """Return the value of the parameter `total` as it is now."""
@@ -75,5 +61,5 @@ def _half_square(gradient):
 
 
 def updates_at_once(network: nn.Cell, parameters: Iterable[Parameter]) -> bool:
-    """Tell whether one operator of `cpu_ops.update` is to do it instead: in a fused network, float32 throughout."""
+    """Tell whether one operator of `cpu_ops.update` does it instead: fused network, float32."""
     return is_fused(network) and all(parameter.dtype == ms.float32 for parameter in parameters)

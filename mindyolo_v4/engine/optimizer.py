@@ -13,15 +13,15 @@ from mindyolo_v4.errors import UserError, require
 def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
     """Exclude the parameters whose names start with a prefix from training; return their names.
 
-    Batch normalisation under a prefix normalises by its running statistics and leaves them as they are.
-    Call before the network is compiled. Raises UserError for a prefix that no parameter has.
+    Batch normalisation under a prefix normalises by its running statistics and does not move them.
+    Call this before the network is compiled. Raises UserError for a prefix that no parameter has.
     """
     parameters = named_parameters(network)
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in parameters):
-            rooms = ", ".join(sorted({name.split(".")[0] for name in parameters}))
+            parts = ", ".join(sorted({name.split(".")[0] for name in parameters}))
             raise UserError(
-                "train.freeze", "no parameter's name starts so", prefix, f"a prefix under {rooms}"
+                "train.freeze", "no parameter's name starts so", prefix, f"a prefix under {parts}"
             )
     frozen = tuple(name for name in parameters if name.startswith(prefixes)) if prefixes else ()
     for name in frozen:
@@ -35,40 +35,34 @@ def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
 def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer:
     """Return the optimizer of the trainable parameters of `network`.
 
-    SGD: v <- momentum v + g + decay w;  w <- w - lr v. AdamW (Loshchilov and Hutter 2019, without bias correction):
-    m <- b1 m + (1 - b1) g;  u <- b2 u + (1 - b2) g^2;  w <- w - lr (m / (sqrt(u) + 1e-6) + decay w). Decay falls on
-    weights of several axes (convolution kernels, dense matrices), or on everything. The learning rate starts at 0: the
-    train step assigns it each time.
+    SGD: v <- momentum v + g + decay w;  w <- w - lr v.
+    AdamW (Loshchilov and Hutter 2019, without bias correction): m <- b1 m + (1 - b1) g;
+    u <- b2 u + (1 - b2) g^2;  w <- w - lr (m / (sqrt(u) + 1e-6) + decay w).
+
+    Decay acts on weights of several axes (convolution kernels, dense matrices), or on everything.
+    The learning rate starts at 0: the train step assigns it each time.
     """
     trained = network.trainable_params()
     if not trained:
         raise UserError("train.freeze", "leaves nothing to train")
-    decays = [
-        parameter for parameter in trained if settings.decay_on == "all" or parameter.ndim > 1
-    ]
-    chosen = {id(parameter) for parameter in decays}
-    rest = [parameter for parameter in trained if id(parameter) not in chosen]
-    groups: list[dict[str, object]] = [
-        {"params": group, "weight_decay": decay}
-        for group, decay in ((decays, settings.weight_decay), (rest, 0.0))
-        if group
-    ]
+    decay_all = settings.decay_on == "all"
+    decaying = [weight for weight in trained if decay_all or weight.ndim > 1]
+    others = [weight for weight in trained if not (decay_all or weight.ndim > 1)]
+    groups: list[dict[str, object]] = []
+    for group, decay in ((decaying, settings.weight_decay), (others, 0.0)):
+        if group:
+            groups.append({"params": group, "weight_decay": decay})
     groups.append({"order_params": trained})
     if settings.kind == "adamw":
         return nn.AdamWeightDecay(
             groups, learning_rate=0.0, beta1=settings.momentum, beta2=settings.beta2
         )
-    if (
-        settings.nesterov
-    ):  # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right but takes 1.7 times as long
-        require(
-            settings.momentum > 0.0,
-            "optimizer.nesterov",
-            "needs optimizer.momentum > 0",
-            settings.momentum,
-        )
-        return nn.SGD(groups, learning_rate=0.0, momentum=settings.momentum, nesterov=True)
-    return Momentum(groups, settings.momentum, updates_at_once(network, trained))
+    momentum = settings.momentum
+    if settings.nesterov:
+        require(momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", momentum)
+        # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right, in 1.7 times the time.
+        return nn.SGD(groups, learning_rate=0.0, momentum=momentum, nesterov=True)
+    return Momentum(groups, momentum, updates_at_once(network, trained))
 
 
 _momentum_each = ops.MultitypeFuncGraph("momentum_each")
@@ -84,17 +78,17 @@ def _momentum(rate, momentum, decay, gradient, weight, moment):
 
 
 class Momentum(nn.Momentum):
-    """nn.Momentum with one learning rate, to the bit, whose graph compiles faster: one pass over the parameters.
+    """nn.Momentum with one learning rate, equal to the bit, whose graph compiles faster.
 
     Args:
-        groups: parameters, their weight decay, and the order of all of them, as nn.Momentum takes them.
+        groups: parameters with their weight decay, and the order of all, as nn.Momentum takes them.
         momentum: factor of the old moment.
         at_once: update all of them by one operator (`cpu_ops.update`).
     """
 
     def __init__(self, groups: list[dict[str, object]], momentum: float, at_once: bool):
         super().__init__(groups, learning_rate=0.0, momentum=momentum)
-        self.weight_decays = tuple(self.group_weight_decay)  # one a parameter
+        self.weight_decays = tuple(self.group_weight_decay)  # one per parameter
         self.at_once = at_once
         if at_once:
             self.decays = Tensor(np.asarray(self.weight_decays, np.float32))

@@ -1,4 +1,4 @@
-"""The one line that says how training goes: a bar on a terminal, a log line now and then elsewhere."""
+"""The line that shows how a training proceeds: a bar on a terminal, or a log line at times."""
 
 import logging
 import sys
@@ -27,7 +27,9 @@ class Progress:
         interval_s: float = 30.0,
     ):
         self.names = ["loss", *(name.removeprefix("loss_") for name in part_names)]
-        self.first_step, self.last_step, self.epochs = first_step, last_step, epochs
+        self.first_step = first_step
+        self.last_step = last_step
+        self.epochs = epochs
         self.interval_s = interval_s
         self.started = self.printed = time.monotonic()
         self.resources = ExitStack()
@@ -37,16 +39,15 @@ class Progress:
         if logger.isEnabledFor(logging.INFO) and sys.stderr.isatty():
             self.resources.enter_context(logging_redirect_tqdm([PACKAGE_LOGGER]))
             line = "{desc}, step {n_fmt}/{total_fmt}, {remaining} left"
-            self.bar = self.resources.enter_context(
-                tqdm(
-                    total=self.last_step,
-                    initial=self.first_step,
-                    bar_format=line,
-                    desc="starting",
-                    mininterval=0.5,
-                    dynamic_ncols=True,
-                )
+            bar = tqdm(
+                total=self.last_step,
+                initial=self.first_step,
+                bar_format=line,
+                desc="starting",
+                mininterval=0.5,
+                dynamic_ncols=True,
             )
+            self.bar = self.resources.enter_context(bar)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,10 +63,10 @@ class Progress:
         self, step: int, epoch: int, values: np.ndarray, learning_rate: float, images_per_s: float
     ) -> None:
         """Show the state after optimizer step `step` (from 1)."""
-        losses = " ".join(
-            f"{name} {value:.4g}" for name, value in zip(self.names, values, strict=True)
-        )
-        text = f"epoch {epoch}/{self.epochs} {losses} lr {learning_rate:.3g} {images_per_s:.1f} images/s"
+        pairs = zip(self.names, values, strict=True)
+        losses = " ".join(f"{name} {value:.4g}" for name, value in pairs)
+        speed = f"{images_per_s:.1f} images/s"
+        text = f"epoch {epoch}/{self.epochs} {losses} lr {learning_rate:.3g} {speed}"
         if self.bar is not None:
             self.bar.set_description_str(text, refresh=False)
             self.bar.update(step - self.bar.n)
@@ -74,9 +75,8 @@ class Progress:
         if step != self.last_step and now - self.printed < self.interval_s:
             return
         self.printed = now
-        logger.info(
-            "step %d/%d %s, %s left", step, self.last_step, text, self._time_left(step, now)
-        )
+        left = self._time_left(step, now)
+        logger.info("step %d/%d %s, %s left", step, self.last_step, text, left)
 
     def _time_left(self, step: int, now: float) -> str:
         done = step - self.first_step

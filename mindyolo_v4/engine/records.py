@@ -1,7 +1,7 @@
-"""What a training writes besides checkpoints: steps.csv, metrics.csv, metrics.json, TensorBoard scalars."""
+"""What a training writes besides checkpoints: steps.csv, metrics.csv, metrics.json, TensorBoard."""
 
 import csv
-import json
+import io
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -10,27 +10,32 @@ from typing import Any
 import numpy as np
 
 from mindyolo_v4.engine.board import Board
-from mindyolo_v4.runtime.files import write_text
+from mindyolo_v4.runtime.files import write_json, write_text
 
 
-class RunFiles:
-    """Rows and scalars of one run folder; every row is on disk when the call returns.
+class Records:
+    """Rows and scalars of one run folder; a row is in its file when the call returns.
 
-    After a resume the rows behind step `resumed_step` are dropped first. With `writes` False nothing is written.
+    Args:
+        resumed_step: rows behind this step are dropped first.
+        writes: False on all ranks but the first.
     """
 
     def __init__(
         self, folder: Path, part_names: Sequence[str], resumed_step: int = 0, writes: bool = True
     ):
-        self.folder, self.writes = folder, writes
+        self.folder = folder
+        self.writes = writes
         self.step_columns = ["step", "epoch", "loss", *part_names, "lr", "images_per_s"]
         if not writes:
             return
-        for name in ("steps.csv", "metrics.csv"):
-            _drop_rows_behind(folder / name, resumed_step)
+        steps = _rows_up_to(folder / "steps.csv", resumed_step)
+        write_text(folder / "steps.csv", _table(self.step_columns, steps))
+        self.validations = _rows_up_to(folder / "metrics.csv", resumed_step)
+        self._write_validations()
         self.board = Board(folder / "tensorboard", purge_step=resumed_step + 1)
 
-    def __enter__(self) -> "RunFiles":
+    def __enter__(self) -> "Records":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,51 +49,61 @@ class RunFiles:
         if not self.writes:
             return
         row = [step, epoch, *map(str, values), repr(float(learning_rate)), f"{images_per_s:.3f}"]
-        _append(self.folder / "steps.csv", self.step_columns, row)
-        scalars = dict(
-            zip(self.step_columns[2:], [*values.tolist(), learning_rate, images_per_s], strict=True)
-        )
+        with (self.folder / "steps.csv").open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(row)
+        numbers = [*values.tolist(), learning_rate, images_per_s]
+        scalars = dict(zip(self.step_columns[2:], numbers, strict=True))
         self.board.add("train", scalars, step)
 
     def metrics(
         self, step: int, epoch: int, train_seconds: float, metrics: Mapping[str, Any]
     ) -> None:
-        """Add a row of metrics.csv with the scalar metrics."""
+        """Add a row of metrics.csv with the scalar metrics; an undefined one is an empty cell."""
         if not self.writes:
             return
-        scalars = {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
-        columns = ["epoch", "step", "train_seconds", *scalars]
-        row = [epoch, step, f"{train_seconds:.3f}", *map(repr, scalars.values())]
-        _append(self.folder / "metrics.csv", columns, row)
+        row = {"epoch": str(epoch), "step": str(step), "train_seconds": f"{train_seconds:.3f}"}
+        scalars = {}
+        for name, value in metrics.items():
+            if isinstance(value, Real):
+                scalars[name] = float(value)
+                row[name] = repr(float(value))
+            elif value is None:
+                row[name] = ""
+        self.validations.append(row)
+        self._write_validations()
         self.board.add("val", scalars, step)
 
     def best(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json: the metrics of the best checkpoint."""
         if self.writes:
-            write_text(self.folder / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
+            write_json(self.folder / "metrics.json", dict(metrics), indent=1)
+
+    def _write_validations(self) -> None:
+        """Write metrics.csv anew: a resumed training may bring columns that it did not have."""
+        columns = list(dict.fromkeys(name for row in self.validations for name in row))
+        path = self.folder / "metrics.csv"
+        if columns:
+            write_text(path, _table(columns, self.validations))
+        else:
+            path.unlink(missing_ok=True)
 
 
-def _append(path: Path, columns: list[str], row: list[object]) -> None:
-    fresh = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if fresh:
-            writer.writerow(columns)
-        writer.writerow(row)
+def _rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
+    """Return a table's rows up to a step. A row that a killed process left unfinished is none."""
+    if step == 0 or not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = csv.DictReader(lines)
+    columns = set(rows.fieldnames or ())
+    whole = [row for row in rows if set(row) == columns and None not in row.values()]
+    return [row for row in whole if "step" in row and int(row["step"]) <= step]
 
 
-def _drop_rows_behind(path: Path, step: int) -> None:
-    """Keep the header and the rows up to `step`; a half-written last row goes too."""
-    if not path.exists():
-        return
-    if step == 0:
-        path.unlink()
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    if "step" not in header:
-        path.unlink()
-        return
-    place = header.index("step")
-    kept = [row for row in rows if len(row) == len(header) and int(row[place]) <= step]
-    write_text(path, "".join(",".join(row) + "\n" for row in [header, *kept]))
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

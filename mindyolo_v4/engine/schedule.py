@@ -7,30 +7,34 @@ from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfi
 
 
 def images_per_step(train: TrainConfig, world_size: int) -> int:
-    """Return the images that one optimizer step follows, on all devices together."""
+    """Return the images of one optimizer step on all devices together."""
     return world_size * train.per_batch_size * train.accumulate
 
 
 def rate_factor(config: Config, world_size: int) -> float:
-    """Return what the linear rule multiplies optimizer.lr by; 1 unless optimizer.scale_lr asks for it."""
+    """Return the factor of the linear rule for optimizer.lr; 1 unless optimizer.scale_lr is set."""
     if not config.optimizer.scale_lr or config.train.global_batch is None:
         return 1.0
     return images_per_step(config.train, world_size) / config.train.global_batch
 
 
 def describe_batch(config: Config, world_size: int) -> str:
-    """Return what a step's images mean for the learning rate, one line; empty where there is nothing to say."""
-    train, lr = config.train, config.optimizer.lr
-    images, meant = images_per_step(train, world_size), train.global_batch
+    """Return what the images per step mean for the learning rate, one line; "" for nothing."""
+    train = config.train
+    lr = config.optimizer.lr
+    images = images_per_step(train, world_size)
+    meant = train.global_batch
     if meant is None or images == meant:
         return ""
-    product = f"{world_size} x {train.per_batch_size} x {train.accumulate} = {images} images a step"
+    product = (
+        f"{world_size} x {train.per_batch_size} x {train.accumulate} = {images} images per step"
+    )
     scaled = f"{lr:g} x {images} / {meant} = {lr * images / meant:g}"
     if config.optimizer.scale_lr:
         return f"{product}: the peak learning rate is {scaled} (optimizer.scale_lr)"
     return (
         f"hint: {product}, but the recipe's learning rate {lr:g} is for {meant}; --optimizer.scale_lr True makes it "
-        f"{scaled}, another train.accumulate changes the images a step"
+        f"{scaled}, another train.accumulate changes the images per step"
     )
 
 
@@ -39,9 +43,10 @@ def learning_rates(
 ) -> np.ndarray:
     """Return the learning rate of every optimizer step, float64 (steps_per_epoch * epochs,).
 
-    Warm-up: peak * (s + offset) / w, or that fraction to `warmup_power` (darknet's burn_in), for steps s < w.
-    Decay: with `joined` cosine, poly and sgdr count from the end of the warm-up, so that there is no jump; otherwise
-    from step 0, as darknet, mindyolo and the MindSpore model zoo do. Milestones are always absolute.
+    Warm-up: peak * (s + offset) / w, or that fraction to the power `warmup_power` (darknet's
+    burn_in), for steps s < w. Decay: with `joined` cosine, poly and sgdr count from the end of the
+    warm-up, so that there is no jump; otherwise from step 0, as darknet, mindyolo and the MindSpore
+    model zoo do. Milestones are always absolute.
     """
     total = steps_per_epoch * epochs
     warmup = warmup_length(schedule, steps_per_epoch, epochs)
@@ -63,7 +68,7 @@ def learning_rates(
 
 
 def warmup_length(schedule: ScheduleConfig, steps_per_epoch: int, epochs: int) -> int:
-    """Return the warm-up in steps: the longer of the two lengths given, at most half of the training."""
+    """Return the warm-up in steps: the longer of the two lengths, at most half of the training."""
     wanted = max(round(schedule.warmup_epochs * steps_per_epoch), schedule.warmup_steps)
     return min(wanted, steps_per_epoch * epochs // 2)
 
@@ -88,9 +93,13 @@ def _cosine(progress: np.ndarray, final: float) -> np.ndarray:
 
 
 def _cycle_position(counted: np.ndarray, first_cycle: float, multiple: float) -> np.ndarray:
-    """Return how far each step is in its cycle, 0 to 1; a boundary belongs to the cycle that ends there (darknet)."""
+    """Return how far each step is in its cycle, 0 to 1.
+
+    A boundary belongs to the cycle that ends there, as in darknet.
+    """
     last = counted[-1]
-    starts, cycle = [0.0], float(first_cycle)
+    starts = [0.0]
+    cycle = float(first_cycle)
     lengths = [cycle]
     while starts[-1] + cycle < last:
         starts.append(starts[-1] + cycle)
@@ -103,7 +112,7 @@ def _cycle_position(counted: np.ndarray, first_cycle: float, multiple: float) ->
 def _staircase(
     schedule: ScheduleConfig, step: np.ndarray, steps_per_epoch: int, total: int
 ) -> np.ndarray:
-    """Return gamma to the number of milestones reached; a milestone acts at the step that it names."""
+    """Return gamma to the number of milestones reached; one acts at the step that it names."""
     unit = {"epoch": steps_per_epoch, "step": 1, "fraction": total}[schedule.milestone_unit]
     milestones = np.asarray(schedule.milestones, np.float64) * unit
     return schedule.gamma ** np.searchsorted(milestones, step, side="right").astype(np.float64)

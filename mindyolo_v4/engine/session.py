@@ -1,36 +1,37 @@
-"""One training put together: schedule, optimizer, averages, train step, checkpoints."""
+"""One training put together: schedule, optimizer, averages, train step, records, checkpoints."""
 
 import logging
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mindspore import Parameter, Tensor, nn
 
-from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint import run_folder as checkpoints
+from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
-from mindyolo_v4.distributed.collectives import take_from_rank_0
-from mindyolo_v4.distributed.heartbeat import WATCH
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
 from mindyolo_v4.engine.progress import Progress
-from mindyolo_v4.engine.recorder import TrainingState
-from mindyolo_v4.engine.records import RunFiles
+from mindyolo_v4.engine.recorder import Recorder
+from mindyolo_v4.engine.records import Records
+from mindyolo_v4.engine.resume import continued_state, saved_state
 from mindyolo_v4.engine.schedule import learning_rates, rate_factor
+from mindyolo_v4.engine.state import FitResult, TrainingState
 from mindyolo_v4.engine.step import StepSettings, TrainStep
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime
 
 logger = logging.getLogger(__name__)
 
 MicroBatch = tuple[Tensor, ...]
+Check = Callable[[], None]  # raises StoppedError where a signal has come
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,12 @@ class TrainingParts:
     """What a task hands to the loop."""
 
     forward: nn.Cell  # construct(*micro-batch) -> (total, (part, ...)); attribute `part_names`
-    network: (
-        nn.Cell
-    )  # inside `forward`: what is saved, averaged and frozen, by its own parameter names
-    batches: Callable[
-        [int, int], Iterator[MicroBatch]
-    ]  # micro-batches start..stop-1, counted over the training
-    steps_per_epoch: int  # micro-batches an epoch on each device
-    evaluate: (
-        Callable[[], Mapping[str, Any]] | None
-    )  # scores the network as it is now; called on every device
-    card: Mapping[str, Any]  # what the checkpoints say of themselves; the loop adds "training"
+    network: nn.Cell  # inside `forward`: what is saved, averaged and frozen
+    batches: Callable[[int, int], Iterator[MicroBatch]]  # number start..stop-1 of the training
+    steps_per_epoch: int  # micro-batches per epoch on each device
+    # Scores the network as it is now, on every device; calls the argument between its batches.
+    evaluate: Callable[[Check], Mapping[str, Any]] | None
+    card: Mapping[str, Any]  # what the checkpoints say of themselves; the session adds "training"
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
 
 
@@ -56,229 +52,251 @@ def check_accumulation(parts: TrainingParts, settings: TrainConfig) -> None:
     """Raise UserError where an epoch has not even one optimizer step."""
     if parts.steps_per_epoch < settings.accumulate:
         expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
-        raise UserError(
-            "train.accumulate", "is longer than an epoch", settings.accumulate, expected
-        )
+        problem = "is longer than an epoch"
+        raise UserError("train.accumulate", problem, settings.accumulate, expected)
 
 
-class Run:
-    """The pieces that one training is made of, and what can be done with all of them together."""
+class Session:
+    """The pieces of one training, its state, and what is done with all of them together."""
 
-    def __init__(self, parts: TrainingParts, config: Config, runtime: Runtime, folder: Path):
+    def __init__(
+        self,
+        parts: TrainingParts,
+        config: Config,
+        runtime: Runtime,
+        folder: Path,
+        resumed: Checkpoint | None = None,
+    ):
         settings = config.train
         check_accumulation(parts, settings)
-        self.parts, self.folder, self.writes = parts, folder, runtime.rank == 0
-        self.accumulate = settings.accumulate
-        self.steps_per_epoch = parts.steps_per_epoch // settings.accumulate
-        rates = learning_rates(
-            config.optimizer, config.schedule, self.steps_per_epoch, settings.epochs
-        )
-        self.rates = rates * rate_factor(config, runtime.world_size)
+        self.parts = parts
         self.settings = settings
+        self.runtime = runtime
+        self.folder = folder
+        self.writes = runtime.ranks.rank == 0
+        self.resumed = resumed
+        self.started_s = time.monotonic()
+
+        steps_per_epoch = parts.steps_per_epoch // settings.accumulate
+        rates = learning_rates(config.optimizer, config.schedule, steps_per_epoch, settings.epochs)
+        self.rates = rates * rate_factor(config, runtime.ranks.size)
+        self.last_step = min(len(self.rates), settings.max_steps or len(self.rates))
+        self.stopped_by = "epochs" if self.last_step == len(self.rates) else "max_steps"
+
         frozen = freeze(parts.network, settings.freeze)
         if frozen:
             logger.info("frozen: %d parameters", len(frozen))
         self.optimizer = build_optimizer(parts.network, config.optimizer)
         self.ema = Ema(parts.network, settings.ema) if settings.ema.decay > 0.0 else None
-        step_settings = _step_settings(settings, runtime)
         self.train_step = TrainStep(
-            parts.forward, parts.network, self.optimizer, self.ema, step_settings
+            parts.forward,
+            parts.network,
+            self.optimizer,
+            self.ema,
+            _step_settings(settings, runtime),
         )
-        self.state = TrainingState(
-            steps_per_epoch=self.steps_per_epoch, world_size=runtime.world_size
+
+        self.state = TrainingState(steps_per_epoch=steps_per_epoch, world_size=runtime.ranks.size)
+        resumed_step = self._resume(resumed) if resumed is not None else 0
+        runtime.ranks.take_from_rank_0(self.tensors().values())
+        self.train_step.update.remember_statistics()
+
+        names = parts.forward.part_names
+        self.records = Records(folder, names, resumed_step, self.writes)
+        self.progress = Progress(names, self.state.step, self.last_step, settings.epochs)
+        self.recorder = Recorder(self.state, settings, self.records, self.progress)
+
+    def micro_batches(self) -> Iterator[list[MicroBatch]]:
+        """Yield the micro-batches of each step that is left; what fills no step of its epoch is
+        passed over."""
+        per_epoch = self.parts.steps_per_epoch
+        per_step = self.settings.accumulate
+        used = self.state.steps_per_epoch * per_step
+        start, stop = (
+            step // self.state.steps_per_epoch * per_epoch
+            + step % self.state.steps_per_epoch * per_step
+            for step in (self.state.step, self.last_step)
         )
-        self.resumed_step = 0  # as the run that wrote the checkpoint counted
-        self.ticked = time.monotonic()
-
-    @property
-    def epoch(self) -> int:
-        """The epoch, from 1, of the last step that was done."""
-        return math.ceil(self.state.step / self.steps_per_epoch)
-
-    def micro_batches(self, first: int, last: int) -> Iterator[list[MicroBatch]]:
-        """Yield the micro-batches of optimizer steps first..last-1; an epoch's left-over ones are passed by."""
-        per_epoch, k = self.parts.steps_per_epoch, self.accumulate
-        used = self.steps_per_epoch * k
-        start = first // self.steps_per_epoch * per_epoch + first % self.steps_per_epoch * k
-        stop = last // self.steps_per_epoch * per_epoch + last % self.steps_per_epoch * k
         group: list[MicroBatch] = []
         if start >= stop:
             return
         for number, batch in enumerate(self.parts.batches(start, stop), start):
             if number % per_epoch < used:
                 group.append(batch)
-            if len(group) == k:
+            if len(group) == per_step:
                 yield group
                 group = []
 
-    def call(
-        self, step: int, micro_batches: list[MicroBatch], progress: Progress
-    ) -> tuple[Tensor, Tensor]:
-        """Run one optimizer step; around the first one say that the graph compiles and how long that took."""
-        if self.train_step.compiled:
-            return self.train_step(self.rates[step], micro_batches)
-        logger.info("compiling the training graph (once; nothing moves until it is done) ...")
-        started = time.monotonic()
-        with WATCH.pause("compiling"):
-            values, finite = self.train_step(self.rates[step], micro_batches)
-            finite.asnumpy()
-        logger.info("compiled, first step included, in %.1f s", time.monotonic() - started)
-        progress.restart_clock()
-        return values, finite
+    def compile(self, micro_batches: list[MicroBatch]) -> None:
+        """Compile the training graph before the first step, and log how long that took."""
+        logger.info("compiling the training graph: this happens once, before the first step ...")
+        started_s = time.monotonic()
+        with self.runtime.heartbeat.pause("compiling"):
+            self.train_step.compile(self.rates[self.state.step], micro_batches[0])
+        logger.info("compiled in %.1f s", time.monotonic() - started_s)
+        self.progress.restart_clock()
+        self.recorder.start_epoch()
 
-    def end_epoch(self, files: RunFiles, last: bool) -> None:
-        """Validate and save what the settings ask for at the end of an epoch or, with `last`, of the training."""
-        ended, every = self.state.step % self.steps_per_epoch == 0, self.settings.val_interval
-        if self.parts.evaluate is not None and (last or (ended and self.epoch % every == 0)):
-            self.validate(files)
-        self.save()
+    def step(self, micro_batches: list[MicroBatch]) -> None:
+        """Do one optimizer step."""
+        rate = self.rates[self.state.step]
+        result = self.train_step(rate, micro_batches)
+        self.recorder.flush()  # the step before, whose values are ready while this one runs
+        self.state.step += 1
+        images = self.runtime.ranks.size * sum(len(batch[0]) for batch in micro_batches)
+        self.recorder.put(result, rate, images)
+        self.runtime.heartbeat.beat()
 
-    def complete(self, files: RunFiles, resumed: Path | None, last_step: int) -> None:
-        """Make up for what a stopped or killed training has left undone behind the step that it resumes from."""
+    def save_inside_epoch(self) -> None:
+        """Save where `train.checkpoint_steps` asks for a checkpoint of this step."""
+        if self._is_due_inside_epoch():
+            self.recorder.flush()
+            with self.recorder.paused():
+                self._save()
+
+    def end_epoch(self, check: Check) -> None:
+        """Log the epoch, validate and save as the settings ask; the training may be over now."""
+        self.recorder.flush()
+        self.recorder.end_epoch()
+        limit_s = 60.0 * (self.settings.max_minutes or float("inf"))
+        if self.runtime.ranks.any(self._train_seconds() > limit_s):
+            self.last_step = self.state.step
+            self.stopped_by = "max_minutes"
+        self._validate_and_save(check)
+        self.recorder.start_epoch()
+
+    def complete(self, check: Check) -> None:
+        """Do what a stopped or killed training has left undone behind the step it resumes from."""
         if self.state.validation_due:
-            self.end_epoch(files, last=True)
-        elif (
-            resumed is not None and resumed.name != checkpoint.LAST and self.state.step >= last_step
-        ):
-            self.save()  # last.ckpt is damaged, and no step will write it again
+            self._validate_and_save(check)
+        elif self.is_over and self.resumed and self.resumed.path.name != checkpoints.LAST:
+            self._save()  # last.ckpt is damaged, and no step will write it again
 
-    def validate(self, files: RunFiles) -> None:
-        """Score the network, with averaged weights where there are any; keep the metrics if they are the best."""
-        assert self.parts.evaluate is not None
-        self.train_step.average_statistics()
-        self.state.validation_due = True  # until it is over: a signal may end it
-        with self.ema.swapped_in() if self.ema else nullcontext(), _inference(self.parts.network):
-            metrics = dict(self.parts.evaluate())
-        self.state.validation_due = False
-        self.tick()
-        state, name = self.state, self.parts.best_metric
-        files.metrics(state.step, self.epoch, state.train_seconds, metrics)
-        measured = metrics.get(name)
-        value = -math.inf if measured is None else measured  # None: no truths to score against
-        logger.info("epoch %d, step %d: %s %.4f", self.epoch, state.step, name, value)
-        if state.best is None or value > state.best.get(name, -math.inf):
-            state.best = metrics | {
-                "epoch": self.epoch,
-                "step": state.step,
-                "train_seconds": state.train_seconds,
-            }
-            files.best(state.best)
-            self._write(self.folder / checkpoint.BEST)
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left."""
+        return self.state.step >= self.last_step
 
-    def save(self) -> None:
-        """Write last.ckpt, and epoch_NNNN.ckpt and step_NNNNNNNN.ckpt where they are due."""
-        self.save_last()
-        step = self.state.step
-        if step % self.steps_per_epoch == 0 and self.epoch % self.settings.checkpoint_interval == 0:
-            self._write(checkpoint.epoch_path(self.folder, self.epoch))
-            self._keep_newest(checkpoint.EPOCH)
-        if self.due_inside_epoch():
-            self._write(checkpoint.step_path(self.folder, step))
-            self._keep_newest(checkpoint.STEP)
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Keep the records and the progress line open while the block runs."""
+        with self.records, self.progress:
+            yield
 
-    def save_last(self) -> None:
-        """Write last.ckpt; called on every device."""
-        self.train_step.average_statistics()
-        self.tick()
-        self._write(self.folder / checkpoint.LAST)
+    @contextmanager
+    def saved_when_stopped(self) -> Iterator[None]:
+        """Where a signal ends the block, write last.ckpt before any device leaves."""
+        try:
+            yield
+        except StoppedError as stop:
+            self.recorder.flush()
+            self._save_last()
+            self.runtime.ranks.wait()  # rank 0 has written
+            where = f"step {self.state.step} of {len(self.rates)}, epoch {self.state.epoch}"
+            logger.warning("stopped by %s at %s; repeat the command with --resume", stop, where)
+            raise
 
-    def due_inside_epoch(self) -> bool:
-        """Tell whether `checkpoint_steps` asks for a checkpoint of this step."""
-        every = self.settings.checkpoint_steps
-        return every is not None and self.state.step % every == 0
-
-    def load(self, path: Path) -> None:
-        """Continue where a checkpoint of the same training stands."""
-        card = checkpoint.load_training_state(path, self.tensors())
-        if "training" not in card:
-            raise UserError(path, "carries no training to resume; give it as --weight instead")
-        fields = TrainingState.__dataclass_fields__
-        saved = TrainingState(
-            **{name: value for name, value in card["training"].items() if name in fields}
+    def result(self) -> FitResult:
+        """Return how the training ended."""
+        state = self.state
+        return FitResult(
+            state.step,
+            state.epoch,
+            state.train_seconds,
+            state.best,
+            state.nonfinite_steps,
+            self.stopped_by,
         )
-        self.resumed_step = saved.step
-        if saved.world_size != self.state.world_size:
-            saved = self._for_these_devices(path, saved, card)
-        there, here = saved.steps_per_epoch, self.state.steps_per_epoch
-        if there != here:
-            raise UserError(
-                "--resume", f"{path} has another steps_per_epoch: other data or batch", here, there
-            )
-        self.state = saved
-        self.train_step.update.remember_statistics()
-        logger.info("resumed from %s at step %d", path, saved.step)
-
-    def share_start(self) -> None:
-        """Start every device from what rank 0 has."""
-        take_from_rank_0(self.tensors().values(), self.state.world_size)
-        self.train_step.update.remember_statistics()
-
-    def _for_these_devices(
-        self, path: Path, saved: TrainingState, card: Mapping[str, Any]
-    ) -> TrainingState:
-        """Return the state of another number of devices with its place in the epoch counted in our steps.
-
-        A step of any number of devices takes the next images of the epoch's one order, so the images done tell the
-        step; what does not fill one of ours is done again.
-        """
-        held = card["config"]["train"]
-        there = held["per_batch_size"] * held["accumulate"] * saved.world_size  # images a step
-        here = self.settings.per_batch_size * self.accumulate * self.state.world_size
-        if abs(saved.steps_per_epoch * there - self.steps_per_epoch * here) >= max(there, here):
-            problem = f"{path} has epochs of another length, besides its {saved.world_size} devices: other data"
-            raise UserError(
-                "--resume", problem, self.steps_per_epoch * here, saved.steps_per_epoch * there
-            )
-        epochs, images = (
-            saved.step // saved.steps_per_epoch,
-            saved.step % saved.steps_per_epoch * there,
-        )
-        place = min(images // here, self.steps_per_epoch)
-        over = 0 < place == self.steps_per_epoch  # what is left of the epoch fills no step of ours
-        step = epochs * self.steps_per_epoch + place
-        logger.warning(
-            "resumed on %d device(s) from %d: step %d of %d images becomes step %d of %d; %d images are repeated",
-            *(self.state.world_size, saved.world_size, saved.step, there, step, here),
-            0 if over else images - place * here,
-        )
-        size = {"steps_per_epoch": self.steps_per_epoch, "world_size": self.state.world_size}
-        if over:
-            saved = replace(saved, validation_due=True, epoch_loss_sum=0.0, epoch_finite_steps=0)
-        return replace(saved, step=step, **size)
 
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""
         network = self.parts.network
         groups = {
             "": named_parameters(network),
-            checkpoint.OPTIMIZER: optimizer_state(network, self.optimizer),
-            checkpoint.SCALER: self.train_step.scaler_state(),
+            OPTIMIZER: optimizer_state(network, self.optimizer),
+            SCALER: self.train_step.scaler_state(),
         }
         if self.ema is not None:
-            groups[checkpoint.EMA] = self.ema.by_name() | {"updates": self.ema.updates}
+            groups[EMA] = self.ema.by_name() | {"updates": self.ema.updates}
         return {
             prefix + name: value
             for prefix, group in groups.items()
             for name, value in group.items()
         }
 
-    def tick(self) -> None:
-        """Add the time since the last call to the training's."""
-        now = time.monotonic()
-        self.state.train_seconds += now - self.ticked
-        self.ticked = now
+    def _resume(self, checkpoint: Checkpoint) -> int:
+        """Take over what a checkpoint holds; return its step, as the run that wrote it counted."""
+        checkpoint.load_training_state(self.tensors())
+        saved = saved_state(checkpoint)
+        self.state = continued_state(checkpoint, saved, self.state, self.settings)
+        logger.info("resumed from %s at step %d", checkpoint.path, self.state.step)
+        return saved.step
+
+    def _validate_and_save(self, check: Check) -> None:
+        state = self.state
+        is_due = state.ends_epoch and state.epoch % self.settings.val_interval == 0
+        if self.parts.evaluate and (is_due or self.is_over or state.validation_due):
+            self._validate(check)
+        self._save()
+
+    def _validate(self, check: Check) -> None:
+        """Score the network, with averaged weights where there are any; keep the best."""
+        assert self.parts.evaluate is not None
+        state = self.state
+        name = self.parts.best_metric
+        self.train_step.average_statistics()
+        state.validation_due = True  # until it is over: a signal may end it
+        with self.ema.swapped_in() if self.ema else nullcontext(), _inference(self.parts.network):
+            metrics = dict(self.parts.evaluate(check))
+        state.validation_due = False
+
+        train_seconds = self._train_seconds()
+        self.records.metrics(state.step, state.epoch, train_seconds, metrics)
+        value = metrics[name]
+        text = f"{name} undefined: no ground truth" if value is None else f"{name} {value:.4f}"
+        logger.info("epoch %d, step %d: %s", state.epoch, state.step, text)
+        if state.improves(name, metrics):
+            when = {"epoch": state.epoch, "step": state.step, "train_seconds": train_seconds}
+            state.best = metrics | when
+            self.records.best(state.best)
+            self._write(self.folder / checkpoints.BEST)
+
+    def _save(self) -> None:
+        """Write last.ckpt, and epoch_NNNN.ckpt and step_NNNNNNNN.ckpt where they are due."""
+        self._save_last()
+        state = self.state
+        if state.ends_epoch and state.epoch % self.settings.checkpoint_interval == 0:
+            self._write(checkpoints.epoch_path(self.folder, state.epoch))
+            self._keep_newest(checkpoints.EPOCH)
+        if self._is_due_inside_epoch():
+            self._write(checkpoints.step_path(self.folder, state.step))
+            self._keep_newest(checkpoints.STEP)
+
+    def _save_last(self) -> None:
+        self.train_step.average_statistics()
+        self._write(self.folder / checkpoints.LAST)
+
+    def _is_due_inside_epoch(self) -> bool:
+        every = self.settings.checkpoint_steps
+        return every is not None and self.state.step % every == 0
+
+    def _train_seconds(self) -> float:
+        """Return the wall clock of the training until now, and note it in the state."""
+        now_s = time.monotonic()
+        self.state.train_seconds += now_s - self.started_s
+        self.started_s = now_s
+        return self.state.train_seconds
 
     def _keep_newest(self, kind: re.Pattern[str]) -> None:
         if self.writes:
-            checkpoint.keep_newest(self.folder, kind, self.settings.keep_checkpoints)
+            checkpoints.keep_newest(self.folder, kind, self.settings.keep_checkpoints)
 
     def _write(self, path: Path) -> None:
-        with WATCH.pause("saving"):
+        self._train_seconds()
+        with self.runtime.heartbeat.pause("saving"):
             if self.writes:
-                card = dict(self.parts.card) | {
-                    "training": asdict(self.state) | {"epoch": self.epoch}
-                }
-                checkpoint.save(path, self.tensors(), card, with_sum=True)
+                card = dict(self.parts.card) | {"training": self.state.to_card()}
+                save(path, self.tensors(), card)
 
 
 @contextmanager
@@ -299,5 +317,5 @@ def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
         settings.clip_norm,
         scale,
         settings.loss_scale_value,
-        world_size=runtime.world_size,
+        world_size=runtime.ranks.size,
     )

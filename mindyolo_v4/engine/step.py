@@ -1,6 +1,5 @@
-"""One optimizer step as compiled graphs: gradients, all-finite check, clipping, update, averages."""
+"""One optimizer step as compiled graphs: gradients, finite check, clipping, update, averages."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,22 +8,24 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
 from mindyolo_v4.checkpoint.parameters import batch_statistics
-from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.cpu_ops.update import copy_operator
+from mindyolo_v4.distributed.collectives import (
+    AnyRank,
+    MeanOverRanks,
+    MeansOverRanks,
+    gradient_averager,
+)
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.mapping import (
     add_each,
     assign_each,
     clear_each,
-    flatten_each,
     half_squared_norm_each,
-    piece_each,
     read_each,
     scale_each,
     updates_at_once,
 )
-from mindyolo_v4.runtime.device import return_freed_memory
 
 SCALE_WINDOW = 2000  # finite steps in a row before the dynamic loss scale doubles
 
@@ -45,19 +46,19 @@ def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
     """Return MindSpore's loss scaler of the kind named; none for "none"."""
     if settings.loss_scale == "dynamic":
         return ms.amp.DynamicLossScaler(settings.loss_scale_value, 2, settings.scale_window)
-    return (
-        ms.amp.StaticLossScaler(settings.loss_scale_value)
-        if settings.loss_scale == "static"
-        else None
-    )
+    if settings.loss_scale == "static":
+        return ms.amp.StaticLossScaler(settings.loss_scale_value)
+    return None
 
 
 class Gradients(nn.Cell):
-    """Differentiate `forward` (construct(*batch) -> (total, parts)) with respect to the optimizer's parameters."""
+    """Differentiate `forward`, construct(*batch) -> (total, parts), by the optimizer's weights."""
 
     def __init__(self, forward: nn.Cell, weights: ParameterTuple, scaler: ms.amp.LossScaler | None):
         super().__init__(auto_prefix=False)
-        self.forward_cell, self.scaler, self.scaled = forward, scaler, scaler is not None
+        self.forward_cell = forward
+        self.scaler = scaler
+        self.scaled = scaler is not None
         self.differentiate = ms.value_and_grad(self.scaled_loss, None, weights, has_aux=True)
 
     def scaled_loss(self, *batch):
@@ -68,32 +69,13 @@ class Gradients(nn.Cell):
     def construct(self, *batch):
         """Return ((1 + parts,) float32 values: total and parts; gradients of the SCALED loss)."""
         (_, total, parts), gradients = self.differentiate(*batch)
-        values = ops.stack((total,) + tuple(parts)).astype(ms.float32)  # noqa: RUF005 - graph mode unpacks no star
+        # Graph mode unpacks no star.
+        values = ops.stack((total,) + tuple(parts)).astype(ms.float32)  # noqa: RUF005
         return values, gradients
 
 
-class AverageOverRanks(nn.Cell):
-    """Average tensors over the devices in one exchange, since on a CPU each takes its time, however small it is.
-
-    Args:
-        models: parameters with the shapes of the tensors.
-    """
-
-    def __init__(self, models: ParameterTuple, world_size: int):
-        super().__init__(auto_prefix=False)
-        self.world_size = world_size
-        self.map = ops.HyperMap()
-        self.starts = tuple(itertools.accumulate((model.size for model in models), initial=0))[:-1]
-        self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
-
-    def construct(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the means, each with the shape and type of its tensor."""
-        total = self.sum_over_ranks(ops.concat(self.map(flatten_each, tensors)))
-        return self.map(ops.partial(piece_each, total / self.world_size), self.starts, tensors)
-
-
 class Update(nn.Cell):
-    """Apply gradients of the scaled loss if everything is finite; otherwise leave every parameter as it was."""
+    """Apply gradients of the scaled loss if everything is finite; otherwise change no parameter."""
 
     def __init__(
         self,
@@ -104,12 +86,14 @@ class Update(nn.Cell):
         settings: StepSettings,
     ):
         super().__init__(auto_prefix=False)
-        self.optimizer, self.ema, self.scaler = optimizer, ema, scaler
-        self.scaled = scaler is not None
+        self.optimizer = optimizer
+        self.ema = ema
         self.averaging = ema is not None
+        self.scaler = scaler
+        self.scaled = scaler is not None
         self.clipping = settings.clip_norm is not None
         self.clip_norm = settings.clip_norm or 0.0
-        # The forward pass has already moved the running statistics when a step turns out not to be finite.
+        # The forward pass of a step that is not finite has already moved the running statistics.
         self.statistics = ParameterTuple(batch_statistics(network).values())
         self.backup = self.statistics.clone(prefix="kept", init="same")
         self.map = ops.HyperMap()
@@ -118,14 +102,10 @@ class Update(nn.Cell):
             self.copy_all = copy_operator(len(self.statistics))
         self.distributed = settings.world_size > 1
         if self.distributed:
-            # Other backends join the exchanges of MindSpore's own reducer themselves.
-            self.average_gradients = (
-                AverageOverRanks(optimizer.parameters, settings.world_size)
-                if on_cpu()
-                else nn.DistributedGradReducer(optimizer.parameters)
-            )
-            self.sum_over_ranks = ops.AllReduce(ops.ReduceOp.SUM)
-        self.world_size = settings.world_size
+            size = settings.world_size
+            self.average_gradients = gradient_averager(optimizer.parameters, size)
+            self.average_values = MeanOverRanks(size)
+            self.any_rank = AnyRank()
 
     def construct(self, rate: Tensor, values: Tensor, gradients: tuple):
         """Return (values averaged over the devices, finite: bool scalar)."""
@@ -138,16 +118,14 @@ class Update(nn.Cell):
         finite = ops.logical_and(ops.isfinite(squared_norm), ops.isfinite(values).all())
         if self.distributed:
             # Ranks see different losses, so they must agree before any of them moves.
-            bad = self.sum_over_ranks(1.0 - finite.astype(ms.float32).reshape((1,)))
-            finite = (bad < 0.5).reshape(())
-            values = self.sum_over_ranks(values) / self.world_size
+            finite = ops.logical_not(self.any_rank(ops.logical_not(finite)))
+            values = self.average_values(values)
         if self.scaled:
             self.scaler.adjust(finite)
         if finite:
             if self.clipping:
-                shrink = ops.minimum(
-                    self.clip_norm / (ops.sqrt(squared_norm) + 1e-6), Tensor(1.0, ms.float32)
-                )
+                ratio = self.clip_norm / (ops.sqrt(squared_norm) + 1e-6)
+                shrink = ops.minimum(ratio, Tensor(1.0, ms.float32))
                 gradients = self.map(ops.partial(scale_each, shrink), gradients)
             ops.assign(self.optimizer.learning_rate, rate)
             self.optimizer(gradients)
@@ -159,16 +137,15 @@ class Update(nn.Cell):
         return values, finite
 
     def _copy(self, values: ParameterTuple, targets: ParameterTuple):
-        return (
-            self.copy_all(*values, *targets)
-            if self.at_once
-            else self.map(assign_each, targets, values)
-        )
+        if self.at_once:
+            return self.copy_all(*values, *targets)
+        return self.map(assign_each, targets, values)
 
     def remember_statistics(self) -> None:
         """Take the running statistics as they are now as the ones to return to.
 
-        They are written into the memory that a compiled graph knows: `set_data` would give the parameters another one.
+        They are written into the memory that a compiled graph knows: `set_data` would give the
+        parameters another one.
         """
         for kept, statistic in zip(self.backup, self.statistics, strict=True):
             ops.assign(kept, Tensor(statistic.asnumpy().copy()))
@@ -179,7 +156,8 @@ class FusedStep(nn.Cell):
 
     def __init__(self, gradients: Gradients, update: Update):
         super().__init__(auto_prefix=False)
-        self.gradients, self.update = gradients, update
+        self.gradients = gradients
+        self.update = update
 
     def construct(self, rate: Tensor, *batch):
         values, gradients = self.gradients(*batch)
@@ -193,7 +171,9 @@ class AddMicroBatch(nn.Cell):
         self, gradients: Gradients, sums: ParameterTuple, values_sum: Parameter, accumulate: int
     ):
         super().__init__(auto_prefix=False)
-        self.gradients, self.sums, self.values_sum = gradients, sums, values_sum
+        self.gradients = gradients
+        self.sums = sums
+        self.values_sum = values_sum
         self.share = 1.0 / accumulate
         self.map = ops.HyperMap()
 
@@ -209,7 +189,9 @@ class ApplySums(nn.Cell):
 
     def __init__(self, update: Update, sums: ParameterTuple, values_sum: Parameter):
         super().__init__(auto_prefix=False)
-        self.update, self.sums, self.values_sum = update, sums, values_sum
+        self.update = update
+        self.sums = sums
+        self.values_sum = values_sum
         self.map = ops.HyperMap()
 
     def construct(self, rate: Tensor):
@@ -225,7 +207,7 @@ class AverageStatistics(nn.Cell):
     def __init__(self, statistics: ParameterTuple, world_size: int):
         super().__init__(auto_prefix=False)
         self.statistics = statistics
-        self.average = AverageOverRanks(statistics, world_size)
+        self.average = MeansOverRanks(statistics, world_size)
         self.map = ops.HyperMap()
 
     def construct(self) -> bool:
@@ -234,7 +216,7 @@ class AverageStatistics(nn.Cell):
 
 
 class TrainStep:
-    """Train on k micro-batches: one fused graph for k = 1, an adding and an applying graph otherwise.
+    """Train on k micro-batches: one graph for k = 1, an adding and an applying graph otherwise.
 
     Args:
         forward: construct(*batch) -> (total, (part, ...)), with the attribute `part_names`.
@@ -252,7 +234,6 @@ class TrainStep:
         settings: StepSettings,
     ):
         self.settings = settings
-        self.compiled = False  # or called, where nothing is to be compiled
         self.scaler = build_scaler(settings)
         self.update = Update(network, optimizer, ema, self.scaler, settings)
         if settings.world_size > 1:
@@ -275,9 +256,13 @@ class TrainStep:
     def __call__(
         self, learning_rate: float, micro_batches: Sequence[tuple[Tensor, ...]]
     ) -> tuple[Tensor, Tensor]:
-        """Return (values float32 (1 + parts,): total and parts, mean over the global batch; finite: bool scalar)."""
+        """Do one optimizer step.
+
+        Returns:
+            values float32 (1 + parts,): total and parts, means over the global batch; and whether
+            all was finite, a bool scalar.
+        """
         rate = Tensor(learning_rate, ms.float32)
-        self._compile(rate, micro_batches[0])
         if self.settings.accumulate == 1:
             (batch,) = micro_batches
             return self.fused(rate, *batch)
@@ -285,26 +270,20 @@ class TrainStep:
             self.add(*batch)
         return self.apply(rate)
 
-    def _compile(self, rate: Tensor, batch: tuple[Tensor, ...]) -> None:
-        """Compile ahead of the first step, so that the memory which that took is free before the step's own."""
-        if self.compiled:
+    def compile(self, learning_rate: float, batch: tuple[Tensor, ...]) -> None:
+        """Compile the graphs for micro-batches like `batch`; nothing to do in PyNative mode."""
+        if ms.get_context("mode") != ms.GRAPH_MODE:
             return
-        if ms.get_context("mode") == ms.GRAPH_MODE:
-            with one_thread_scratchpads():
-                if self.settings.accumulate == 1:
-                    self.fused.compile(rate, *batch)
-                else:
-                    self.add.compile(*batch)
-                    self.apply.compile(rate)
-            return_freed_memory()
-        self.compiled = True
-
-    def graphs(self) -> tuple[nn.Cell, ...]:
-        """Return the cells that a call compiles, in order."""
-        return (self.fused,) if self.settings.accumulate == 1 else (self.add, self.apply)
+        rate = Tensor(learning_rate, ms.float32)
+        with one_thread_scratchpads():
+            if self.settings.accumulate == 1:
+                self.fused.compile(rate, *batch)
+            else:
+                self.add.compile(*batch)
+                self.apply.compile(rate)
 
     def average_statistics(self) -> None:
-        """Make the running statistics, and their averages, the same on every device; nothing to do on one."""
+        """Make the running statistics, and their averages, the same on every device."""
         if self.settings.world_size == 1:
             return
         self.share_statistics()

@@ -1,4 +1,4 @@
-"""Curves of a run as one picture, and metrics as a text table."""
+"""Curves of a run as one image, and metrics as a text table."""
 
 import csv
 import math
@@ -28,7 +28,8 @@ def plot_results(
 ) -> None:
     """Draw loss and its parts, learning rate and validation curves into `png`.
 
-    A missing, empty or half-written file gives an empty panel; non-finite values are left out.
+    A missing, empty or half-written file gives an empty panel. Non-finite losses are left out; an
+    empty cell or non-finite value of another column is a gap in its curve.
 
     Args:
         steps_csv: columns step, loss*, lr.
@@ -39,7 +40,8 @@ def plot_results(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    steps, metrics = read_columns(steps_csv), read_columns(metrics_csv)
+    steps = read_columns(steps_csv)
+    metrics = read_columns(metrics_csv)
     figure = Figure(figsize=(15, 4.2), layout="constrained")
     loss_axes, rate_axes, metric_axes = figure.subplots(1, 3)
     _plot_losses(loss_axes, steps)
@@ -47,36 +49,28 @@ def plot_results(
     _plot_lines(metric_axes, metrics, "epoch", curves, marker="o")
     metric_axes.set_ylim(0, top)
     metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes, title in (
-        (loss_axes, "loss"),
-        (rate_axes, "learning rate"),
-        (metric_axes, "validation"),
-    ):
+    for axes, title in zip(figure.axes, ("loss", "learning rate", "validation"), strict=True):
         axes.set_title(title)
         axes.grid(alpha=0.3)
     FigureCanvasAgg(figure).print_png(str(png))
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read a CSV file of numbers into column name -> values; rows that are not complete are skipped."""
+    """Read a CSV file of numbers into column name -> values; broken rows are skipped."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         lines = [row for row in csv.reader(file) if row]
     if not lines:
         return {}
-    header, rows = (
-        lines[0],
-        [numbers for row in lines[1:] if (numbers := _numbers(row, len(lines[0])))],
-    )
-    table = np.array(rows, np.float64).reshape(-1, len(header))
+    header = lines[0]
+    rows = [_numbers(row) for row in lines[1:] if len(row) == len(header)]
+    table = np.array([row for row in rows if row], np.float64).reshape(-1, len(header))
     return {name.strip(): table[:, k] for k, name in enumerate(header)}
 
 
-def _numbers(row: list[str], columns: int) -> list[float] | None:
-    """Return the row as numbers (an empty cell is NaN), or None where it is cut short or holds text."""
-    if len(row) != columns:
-        return None
+def _numbers(row: list[str]) -> list[float] | None:
+    """Return the row as numbers (an empty cell is NaN), or None where it holds text."""
     try:
         return [float(cell) if cell.strip() not in ("", "None") else math.nan for cell in row]
     except ValueError:
@@ -84,82 +78,76 @@ def _numbers(row: list[str], columns: int) -> list[float] | None:
 
 
 def _plot_losses(axes: "Axes", steps: dict[str, NDArray[np.float64]]) -> None:
-    """Plot every loss column: the steps faintly, their moving average on top."""
+    """Plot every loss column: the steps as a pale line, their moving average on top."""
     axes.set_xlabel("step")
-    values = []
-    for place, name in enumerate(name for name in steps if name.startswith("loss")):
+    lowest = []
+    for index, name in enumerate(name for name in steps if name.startswith("loss")):
         good = np.isfinite(steps[name])
-        step, loss = steps["step"][good], steps[name][good]
-        if not len(loss):
-            continue
-        values.append(loss)
-        axes.plot(step, loss, color=f"C{place}", alpha=0.25, linewidth=0.8)
-        axes.plot(step, _smooth(loss), color=f"C{place}", label=name)
-    if not values:
-        return _say_empty(axes)
-    if min(loss.min() for loss in values) > 0:
+        step = steps["step"][good]
+        loss = steps[name][good]
+        if len(loss):
+            lowest.append(loss.min())
+            axes.plot(step, loss, color=f"C{index}", alpha=0.25, linewidth=0.8)
+            axes.plot(step, _smooth(loss), color=f"C{index}", label=name)
+    if lowest and min(lowest) > 0:
         axes.set_yscale("log")
-    axes.legend()
-    return None
+    _finish(axes)
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the centred moving average over 1/40 of the values; it narrows at both ends."""
     half = len(values) // (2 * _SMOOTH_SHARE)
     total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    index = np.arange(len(values))
+    low = np.maximum(index - half, 0)
+    high = np.minimum(index + half + 1, len(values))
     return (total[high] - total[low]) / (high - low)
 
 
 def _plot_lines(
     axes: "Axes",
     table: dict[str, NDArray[np.float64]],
-    across: str,
+    x_name: str,
     labels: Mapping[str, str],
     marker: str,
 ) -> None:
-    axes.set_xlabel(across)
-    shown = False
+    axes.set_xlabel(x_name)
     for name, label in labels.items():
-        good = np.isfinite(table[name]) if name in table and across in table else np.zeros(0, bool)
-        if good.any():
-            axes.plot(
-                table[across][good], table[name][good], marker=marker, markersize=3, label=label
-            )
-            shown = True
-    if shown:
+        if name in table and x_name in table and np.isfinite(table[name]).any():
+            values = np.where(np.isfinite(table[name]), table[name], np.nan)
+            axes.plot(table[x_name], values, marker=marker, markersize=3, label=label)
+    _finish(axes)
+
+
+def _finish(axes: "Axes") -> None:
+    """Add a legend, or say that there is nothing to see."""
+    if axes.lines:
         axes.legend()
-    else:
-        _say_empty(axes)
-
-
-def _say_empty(axes: "Axes") -> None:
-    axes.text(
-        0.5, 0.5, "no values", ha="center", va="center", transform=axes.transAxes, color="grey"
-    )
+        return
+    where = axes.transAxes
+    axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=where, color="grey")
 
 
 def format_metrics_table(metrics: dict[str, Any]) -> str:
-    """Return the twelve numbers and the classes, best AP first, as aligned text; "-" where there are no truths.
+    """Return the twelve numbers and the classes, best AP first, as aligned text.
+
+    "-" is an undefined number; a last line says so where AP itself is undefined.
 
     Args:
-        metrics: what `CocoEvaluator.metrics` returns; numbers that it does not hold are left out.
+        metrics: the result of `CocoEvaluator.metrics`; numbers that it lacks are left out.
     """
     names = [name for name in METRIC_NAMES if name in metrics]
-    lines = [
-        "  ".join(f"{name:>6}" for name in names),
-        "  ".join(f"{_cell(metrics[name]):>6}" for name in names),
-    ]
+    lines = ["  ".join(f"{name:>6}" for name in names)]
+    lines.append("  ".join(f"{_cell(metrics[name]):>6}" for name in names))
     classes = metrics.get("per_class", [])
     if classes:
         width = max(len("class"), *(len(row["class_name"]) for row in classes))
         lines += ["", f"{'class':<{width}}  {'truths':>7}  {'AP':>6}  {'AP50':>6}"]
-        for row in sorted(
-            classes, key=lambda row: -1.0 if row["AP"] is None else row["AP"], reverse=True
-        ):
+        for row in sorted(classes, key=lambda row: 1.0 if row["AP"] is None else -row["AP"]):
             numbers = f"{row['truths']:>7}  {_cell(row['AP']):>6}  {_cell(row['AP50']):>6}"
             lines.append(f"{row['class_name']:<{width}}  {numbers}")
+    if metrics.get("AP", 0.0) is None:
+        lines.append("AP undefined: no ground truth")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Acc@1 and Acc@5: how often the truth is the best class, and among the five best."""
+"""Acc@1 and Acc@5: how often the true class is the best, and among the five best."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 KS = (1, 5)
 
 
-def truth_ranks(scores: NDArray[np.floating], class_ids: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return for each row of scores (N, C) how many classes come before the true one (N,); ties go to the lower class.
+def true_class_ranks(
+    scores: NDArray[np.floating], class_ids: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """Return how many classes come before the true one in each row of scores (N, C): (N,).
 
-    A truth whose score is not a number has rank C.
+    Ties go to the lower class; a true class whose score is not a number has rank C.
     """
     own = np.take_along_axis(scores, class_ids[:, None].astype(np.int64), axis=1)  # (N, 1)
     earlier = np.arange(scores.shape[1])[None, :] < class_ids[:, None]
@@ -32,19 +34,17 @@ class TopK:
 
     def add(self, scores: NDArray[np.floating], class_ids: NDArray[np.integer]) -> None:
         """Count the rows of scores (N, C) with true classes (N,)."""
-        ranks = truth_ranks(scores, class_ids)
-        hits = [int((ranks < k).sum()) for k in KS]
-        self.counts = [
-            total + more for total, more in zip(self.counts, [len(ranks), *hits], strict=True)
-        ]
+        ranks = true_class_ranks(scores, class_ids)
+        self.counts[0] += len(ranks)
+        for index, k in enumerate(KS, start=1):
+            self.counts[index] += int((ranks < k).sum())
 
 
 def top_k_metrics(counts: Sequence[int]) -> dict[str, float]:
     """Return acc1 and acc5 in percent, and images, from `TopK.counts` or the sum of several."""
     images, *hits = counts
-    return {f"acc{k}": 100.0 * hit / max(images, 1) for k, hit in zip(KS, hits, strict=True)} | {
-        "images": images
-    }
+    accuracies = {f"acc{k}": 100.0 * hit / max(images, 1) for k, hit in zip(KS, hits, strict=True)}
+    return accuracies | {"images": images}
 
 
 def format_top_k(metrics: dict[str, float]) -> str:

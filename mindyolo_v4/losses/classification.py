@@ -1,4 +1,4 @@
-"""The classifier's loss: cross-entropy with smoothed targets, which may be shared between several classes."""
+"""The classifier's loss: cross-entropy with smoothed targets, which several classes may share."""
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -7,20 +7,21 @@ from mindyolo_v4.config.loss import LossConfig
 
 
 class ClassificationLoss(nn.Cell):
-    """Score logits against classes and their shares of the image.
+    """Compare logits with classes and their shares of the image.
 
-    loss = mean over images of -sum_c t_c log softmax(z)_c, with t = y (1 - e - e / (C - 1)) + e / (C - 1) and y the
-    shares: a single class has t = 1 - e and the others e / (C - 1), as in darknet and the MindSpore model zoo. The
-    usual smoothing 1 - e' + e' / C and e' / C (Szegedy et al. 2016, Rethinking the Inception Architecture, section 7)
-    is the same with e' = e C / (C - 1).
+    loss = mean over images of -sum_c t_c log softmax(z)_c, with y the shares and
+    t = y (1 - e - e / (C - 1)) + e / (C - 1): a single class has t = 1 - e and the others
+    e / (C - 1), as in darknet and the MindSpore model zoo. The usual smoothing, 1 - e' + e' / C and
+    e' / C (Szegedy et al. 2016, Rethinking the Inception Architecture, section 7), is the same with
+    e' = e C / (C - 1).
     """
 
-    part_names = ("acc1",)  # percent of the batch whose best class is the one of the largest share
+    part_names = ("acc1",)  # percent of images whose best class is that of the largest share
 
     def __init__(self, num_classes: int, loss: LossConfig) -> None:
         super().__init__()
-        self.spread = loss.label_smoothing / max(num_classes - 1, 1)  # target of every wrong class
-        self.truth = 1.0 - loss.label_smoothing - self.spread
+        self.wrong_target = loss.label_smoothing / max(num_classes - 1, 1)
+        self.true_weight = 1.0 - loss.label_smoothing - self.wrong_target
 
     def construct(
         self, logits: Tensor, class_ids: Tensor, shares: Tensor
@@ -29,15 +30,15 @@ class ClassificationLoss(nn.Cell):
 
         Args:
             logits: (B, C).
-            class_ids: int32 (B, M); shares: float32 (B, M), sum 1 over M.
+            class_ids: int32 (B, M).
+            shares: float32 (B, M), sum 1 over M.
         """
         log_probabilities = ops.log_softmax(logits.astype(ms.float32), 1)
         own = ops.gather_elements(log_probabilities, 1, class_ids)  # (B, M)
-        per_image = self.truth * (own * shares).sum(axis=1) + self.spread * log_probabilities.sum(
-            axis=1
-        )
-        main = ops.gather_elements(
-            class_ids, 1, shares.argmax(axis=1).astype(ms.int32).expand_dims(1)
-        )  # (B, 1)
-        hits = logits.argmax(axis=1).astype(ms.int32) == main.reshape(-1)
+        true_part = self.true_weight * (own * shares).sum(axis=1)
+        per_image = true_part + self.wrong_target * log_probabilities.sum(axis=1)
+
+        largest = shares.argmax(axis=1).astype(ms.int32).expand_dims(1)
+        main_class = ops.gather_elements(class_ids, 1, largest).reshape(-1)
+        hits = logits.argmax(axis=1).astype(ms.int32) == main_class
         return -per_image.mean(), (100.0 * hits.astype(ms.float32).mean(),)

@@ -1,4 +1,4 @@
-"""The graph's decode: logits -> boxes in input pixels, planar (one tensor a coordinate).
+"""The graph's decode: logits -> boxes in input pixels, planar (one tensor per coordinate).
 
 The numpy decode for evaluation is `mindyolo_v4.anchors.decode_boxes`; a test holds the two equal.
 """
@@ -15,59 +15,56 @@ concat_predictions = ops.Concat(2)  # of arrays (B, anything, N)
 
 
 def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray, ...]:
-    """Return what the decode of each prediction needs: offset x, offset y, gain, anchor width, anchor height.
+    """Return what the decode needs: offset x, offset y, gain, anchor width, anchor height.
 
-    Each is float32 (N,), pixels, N predictions in the order of `losses.assign`. b_x = offset + gain sigma(t_x) is
-    (i + s sigma(t_x) - (s - 1) / 2) stride with offset = (i - (s - 1) / 2) stride and gain = s stride.
+    Each is float32 (N,), pixels, for N predictions in the order of `losses.assign`.
+    b_x = offset + gain sigma(t_x) is (i + s sigma(t_x) - (s - 1) / 2) stride, with
+    offset = (i - (s - 1) / 2) stride and gain = s stride.
     """
     blocks = []
     for level in anchors.levels:
         side = img_size // level.stride
-        line, column = np.divmod(np.arange(side * side), side)
+        row, column = np.divmod(np.arange(side * side), side)
         shift = (level.scale_x_y - 1) / 2
         for width, height in level.anchors_wh_px:
             block = np.empty((5, side * side))
-            block[0], block[1] = (column - shift) * level.stride, (line - shift) * level.stride
-            block[2], block[3], block[4] = level.scale_x_y * level.stride, width, height
+            block[0] = (column - shift) * level.stride
+            block[1] = (row - shift) * level.stride
+            block[2] = level.scale_x_y * level.stride
+            block[3] = width
+            block[4] = height
             blocks.append(block)
     return tuple(np.concatenate(blocks, axis=1).astype(np.float32))
 
 
 def decode_planes(logits: Planes, constants: tuple[Tensor, ...], square: bool = False) -> Planes:
-    """Decode t_x, t_y, t_w, t_h to centre and size in pixels; `constants` broadcast against the logits.
+    """Decode t_x, t_y, t_w, t_h to centre and size in pixels; `constants` broadcast against them.
 
-    darknet's `get_yolo_box` with `scale_x_y`; t_w and t_h are held below MAX_SIZE_LOGIT. `square`: the sizes are
-    a (2 sigma(t))^2 as in scaled YOLOv4.
+    Equals darknet's `get_yolo_box` with `scale_x_y`; t_w and t_h are clamped to MAX_SIZE_LOGIT.
+    `square`: sizes are a (2 sigma(t))^2 as in scaled YOLOv4.
     """
     t_x, t_y, t_w, t_h = logits
     offset_x, offset_y, gain, anchor_w, anchor_h = constants
-    centre_x, centre_y = offset_x + gain * ops.sigmoid(t_x), offset_y + gain * ops.sigmoid(t_y)
+    x = offset_x + gain * ops.sigmoid(t_x)
+    y = offset_y + gain * ops.sigmoid(t_y)
     if square:
-        half_w, half_h = ops.sigmoid(t_w), ops.sigmoid(t_h)
-        return (
-            centre_x,
-            centre_y,
-            anchor_w * (4.0 * half_w * half_w),
-            anchor_h * (4.0 * half_h * half_h),
-        )
-    return (
-        centre_x,
-        centre_y,
-        anchor_w * ops.exp(ops.clamp(t_w, max=MAX_SIZE_LOGIT)),
-        anchor_h * ops.exp(ops.clamp(t_h, max=MAX_SIZE_LOGIT)),
-    )
+        half_w = ops.sigmoid(t_w)
+        half_h = ops.sigmoid(t_h)
+        return x, y, anchor_w * (4.0 * half_w * half_w), anchor_h * (4.0 * half_h * half_h)
+    w = anchor_w * ops.exp(ops.clamp(t_w, max=MAX_SIZE_LOGIT))
+    h = anchor_h * ops.exp(ops.clamp(t_h, max=MAX_SIZE_LOGIT))
+    return x, y, w, h
 
 
 def split_anchors(
     raw_maps: tuple[Tensor, ...], anchors_per_level: tuple[int, ...]
 ) -> tuple[Tensor, ...]:
-    """Reshape raw maps (B, A (5 + C), H, W) to float32 (B, A, 5 + C, H W)."""
+    """Reshape raw maps (B, A(5 + C), H, W) to float32 (B, A, 5 + C, H W)."""
     maps = ()
     for raw, count in zip(raw_maps, anchors_per_level):  # noqa: B905 - the graph parser knows no strict=
         batch, channels, height, width = raw.shape
-        maps += (
-            ops.cast(raw, ms.float32).reshape(batch, count, channels // count, height * width),
-        )
+        shape = (batch, count, channels // count, height * width)
+        maps += (ops.cast(raw, ms.float32).reshape(shape),)
     return maps
 
 

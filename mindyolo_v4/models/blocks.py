@@ -8,9 +8,11 @@ from mindspore import Tensor, lazy_inline, nn, ops
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu
-from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, FusedUnavailableError, fused_library
+from mindyolo_v4.cpu_ops.build import BuildError
+from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
+from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.models.sync_norm import batch_norm, device_count
+from mindyolo_v4.models.sync_norm import batch_norm
 
 ANCHORS_PER_LEVEL = 3
 LEAKY_SLOPES = {"leaky": 0.1, "leaky001": 0.01}
@@ -24,50 +26,40 @@ class ConvStyle:
     bn_eps: float
     bn_momentum: float  # weight of the OLD running statistic
     stride2_padding: str  # symmetric, or same: right and bottom only
-    fused: Path | None = (
-        None  # library of the fused normalisation and activation; None: stock operators
-    )
+    fused: Path | None = None  # library of fused normalisation with activation; None: stock ones
     synchronised: bool = False  # batch statistics over all devices
 
 
-def backbone_style(model: ModelConfig) -> ConvStyle:
-    """Return the style of the backbone's blocks."""
-    return _style(model, model.activations[0])
-
-
-def neck_style(model: ModelConfig) -> ConvStyle:
-    """Return the style of the neck's and the head's blocks."""
-    return _style(model, model.activations[1])
-
-
-def _style(model: ModelConfig, activation: str) -> ConvStyle:
-    synchronised = model.sync_bn and device_count() > 1
-    fused, _ = (None, "") if synchronised else choose_fused(model.cpu_fused)
+def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
+    """Return the style of a part of the network; `model.activations` names its activation."""
+    synchronised = model.sync_bn and joined_ranks().size > 1
+    fused = None if synchronised else choose_fused(model.cpu_fused)[0]
     return ConvStyle(
         activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused, synchronised
     )
 
 
 def choose_fused(setting: str) -> tuple[Path | None, str]:
-    """Return the library of the fused operators (None: stock operators), and what is in force in a few words.
+    """Return the library of the fused operators (None: stock ones), and the choice in words.
 
     Raises:
-        UserError: `setting` is "on" and they cannot be had here.
+        UserError: `setting` is "on" and they are not available here.
     """
     if setting == "off":
         return None, "stock operators (model.cpu_fused: off)"
     try:
-        return (library := fused_library()), f"fused operators from {library}"
-    except FusedUnavailableError as error:
+        library = fused_library()
+    except BuildError as error:
         if setting == "on":
             raise UserError("model.cpu_fused", str(error), setting, "auto or off") from error
         return None, f"stock operators ({error})"
+    return library, f"fused operators from {library}"
 
 
 def describe_norm(model: ModelConfig) -> str:
     """Return which operators normalise while training, in a few words."""
-    if model.sync_bn and device_count() > 1:
-        return f"stock operators, statistics of all {device_count()} devices (model.sync_bn)"
+    if model.sync_bn and joined_ranks().size > 1:
+        return f"stock operators, statistics of all {joined_ranks().size} devices (model.sync_bn)"
     return choose_fused(model.cpu_fused)[1]
 
 
@@ -90,16 +82,15 @@ def build_activation(name: str) -> nn.Cell:
 
 
 class ConvNormAct(nn.Cell):
-    """Convolution without bias, batch normalisation, activation: (B, C, H, W) -> (B, C', H/stride, W/stride)."""
+    """Convolution without bias, batch normalisation and activation; the map shrinks by `stride`."""
 
-    @lazy_inline(
-        policy="front"
-    )  # graphs compile faster: blocks alike are parsed and differentiated once, then inlined
+    # Equal blocks are parsed and differentiated once, then inlined: the graph compiles faster.
+    @lazy_inline(policy="front")
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, style: ConvStyle, stride: int = 1
     ):
         super().__init__()
-        # At stride 1 the two padding modes are the same; at stride 2 and even size `same` pads right and bottom only.
+        # The two padding modes differ at stride 2: `same` pads right and bottom only.
         same = stride == 2 and style.stride2_padding == "same"
         self.conv = nn.Conv2d(
             in_channels,
@@ -113,9 +104,13 @@ class ConvNormAct(nn.Cell):
         self.act = build_activation(style.activation)
         self.fused = style.fused is not None
         if style.fused:  # the same parameters, but `bn` activates as well
-            eps, momentum = style.bn_eps, style.bn_momentum
             self.bn = FusedNormAct(
-                out_channels, eps, momentum, style.activation, self.act, style.fused
+                out_channels,
+                style.bn_eps,
+                style.bn_momentum,
+                style.activation,
+                self.act,
+                style.fused,
             )
         else:
             self.bn = batch_norm(out_channels, style.bn_eps, style.bn_momentum, style.synchronised)
@@ -139,7 +134,7 @@ class Residual(nn.Cell):
 
 
 class Prediction(nn.Conv2d):
-    """Linear 1x1 convolution to a raw map (B, A(5 + C), H, W), anchor by anchor: x y w h objectness classes."""
+    """Linear 1x1 convolution to a raw map; per anchor: x, y, w, h, objectness, classes."""
 
     def __init__(self, in_channels: int, num_classes: int):
         out_channels = ANCHORS_PER_LEVEL * (5 + num_classes)
@@ -149,7 +144,7 @@ class Prediction(nn.Conv2d):
 def squeeze_expand(
     in_channels: int, narrow: int, wide: int, length: int, style: ConvStyle
 ) -> nn.SequentialCell:
-    """Return `length` (odd) blocks: 1x1 to `narrow` and 3x3 to `wide` channels in turn, 1x1 first and last."""
+    """Return `length` (odd) blocks: 1x1 to `narrow` and 3x3 to `wide` channels in turn."""
     blocks = [ConvNormAct(in_channels, narrow, 1, style)]
     for _ in range(length // 2):
         blocks += [ConvNormAct(narrow, wide, 3, style), ConvNormAct(wide, narrow, 1, style)]
@@ -159,7 +154,7 @@ def squeeze_expand(
 def upsample_twice(x: Tensor) -> Tensor:
     """Repeat every pixel 2 x 2 times: (B, C, H, W) -> (B, C, 2H, 2W).
 
-    Written as a broadcast because `ops.interpolate` cannot be exported to ONNX; a step takes equally long with either.
+    It is a broadcast because `ops.interpolate` cannot be exported to ONNX; both are equally fast.
     """
     batch, channels, height, width = x.shape
     rows = batch * channels * height

@@ -3,7 +3,7 @@
 from mindspore import Tensor, nn
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.blocks import backbone_style
+from mindyolo_v4.models.blocks import conv_style
 from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
 
 
@@ -15,7 +15,7 @@ class CSPDarknet53Classifier(nn.Cell):
 
     def __init__(self, model: ModelConfig, num_classes: int):
         super().__init__()
-        self.backbone = CSPDarknet53(model, backbone_style(model))
+        self.backbone = CSPDarknet53(model, conv_style(model, model.activations[0]))
         self.fc = nn.Dense(self.backbone.out_channels[-1], num_classes)
 
     def construct(self, images: Tensor) -> Tensor:

@@ -29,14 +29,13 @@ STAGES = (  # each halves the map; the first keeps both branches at full width
 
 
 class CSPStage(nn.Cell):
-    """Halve the map, run residual blocks on one branch and join it with the other, which bypasses them."""
+    """Halve the map, run residual blocks on one branch and join it with the bypass."""
 
     def __init__(self, in_channels: int, stage: Stage, model: ModelConfig, style: ConvStyle):
         super().__init__()
-        channels, branch, hidden = (
-            scale_channels(count, model.width)
-            for count in (stage.channels, stage.branch, stage.hidden)
-        )
+        channels = scale_channels(stage.channels, model.width)
+        branch = scale_channels(stage.branch, model.width)
+        hidden = scale_channels(stage.hidden, model.width)
         blocks = scale_blocks(stage.blocks, model.depth)
         self.down = ConvNormAct(in_channels, channels, 3, style, stride=2)
         self.bypass = ConvNormAct(channels, branch, 1, style)
@@ -52,13 +51,12 @@ class CSPStage(nn.Cell):
 
 
 class CSPDarknet53(nn.Cell):
-    """Turn images (B, 3, H, W) into the maps of stride 8, 16 and 32, with `out_channels` channels."""
+    """Turn images (B, 3, H, W) into maps of stride 8, 16 and 32, with `out_channels` channels."""
 
     def __init__(self, model: ModelConfig, style: ConvStyle):
         super().__init__()
-        stem, *channels = (
-            scale_channels(c, model.width) for c in (STEM_CHANNELS, *(s.channels for s in STAGES))
-        )
+        stem = scale_channels(STEM_CHANNELS, model.width)
+        channels = [scale_channels(stage.channels, model.width) for stage in STAGES]
         self.stem = ConvNormAct(3, stem, 3, style)
         self.stage1 = CSPStage(stem, STAGES[0], model, style)
         self.stage2 = CSPStage(channels[0], STAGES[1], model, style)

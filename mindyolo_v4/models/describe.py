@@ -2,34 +2,46 @@
 
 from mindspore import nn
 
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.cpu_ops.pooling import POOL_SIZES
-from mindyolo_v4.models.blocks import Residual
+from mindyolo_v4.models.blocks import Residual, describe_norm
 from mindyolo_v4.models.panet import SpatialPyramid
 from mindyolo_v4.models.yolov4_tiny import TinyBlock
 
-_PARTS_BY_STRIDE = {  # stride of a part's output -> parts of all networks; `fc` stands behind the global average
+_PARTS_BY_STRIDE = {  # stride of a part's output -> parts of all networks
     1: "backbone.stem",
     2: "backbone.stage1 backbone.stem0",
     4: "backbone.stage2 backbone.stem1 backbone.block1",
     8: "backbone.stage3 backbone.block2 neck.lateral3 neck.topdown3 head.expand3 head.predict3",
-    16: "backbone.stage4 backbone.block3 neck.lateral4 neck.topdown4 neck.reduce4 neck.down3 neck.bottomup4"
-    " head.expand4 head.predict4",
-    32: "backbone.stage5 backbone.final neck.pre_spp neck.spp neck.post_spp neck.reduce5 neck.down4 neck.bottomup5"
-    " neck.reduce neck.lateral head.expand5 head.predict5",
+    16: "backbone.stage4 backbone.block3 neck.lateral4 neck.topdown4 neck.reduce4 neck.down3"
+    " neck.bottomup4 head.expand4 head.predict4",
+    32: "backbone.stage5 backbone.final neck.pre_spp neck.spp neck.post_spp neck.reduce5 neck.down4"
+    " neck.bottomup5 neck.reduce neck.lateral head.expand5 head.predict5",
 }
 _STRIDES = {part: stride for stride, parts in _PARTS_BY_STRIDE.items() for part in parts.split()}
 
 
+def describe_network(config: Config, network: nn.Cell) -> list[str]:
+    """Return what the log says of a network, a line each: operators, size and cost."""
+    model = config.model
+    size = config.data.img_size
+    count = f"{parameter_count(network):,} parameters"
+    return [
+        f"batch normalisation with activation while training: {describe_norm(model)}",
+        f"{model.architecture}: {count}, {giga_flops(network, size):.3f} GFLOPs at {size} px",
+    ]
+
+
 def parameter_count(network: nn.Cell) -> int:
-    """Return the number of trainable values; running statistics are not."""
+    """Return the number of trainable values, without running statistics."""
     return sum(parameter.size for parameter in network.trainable_params())
 
 
 def giga_flops(network: nn.Cell, img_size: int) -> float:
-    """Return the cost of one square image in 10^9 operations, as darknet counts and prints them (BFLOPs).
+    """Return the cost of one square image in 10^9 operations, as darknet prints them (BFLOPs).
 
-    A convolution costs 2 x weights x H x W of its output, a max-pool of k x k k^2 C H W, a residual sum C H W, all
-    else nothing.
+    A convolution costs 2 x weights x H x W of its output, a max-pool of k x k costs k^2 C H W, a
+    residual sum C H W, everything else nothing.
 
     Args:
         network: a detector or the classifier itself, not a cell around it.
@@ -37,20 +49,15 @@ def giga_flops(network: nn.Cell, img_size: int) -> float:
     """
     total = 0
     for name, cell in network.cells_and_names():
-        if isinstance(cell, nn.Dense):
-            total += 2 * cell.weight.size
-        elif isinstance(cell, nn.Conv2d):
-            total += 2 * cell.weight.size * _cells(name, img_size)
+        stride = _STRIDES.get(".".join(name.split(".")[:2]), img_size)  # a dense layer: one cell
+        cells = (img_size // stride) ** 2
+        if isinstance(cell, nn.Conv2d | nn.Dense):
+            total += 2 * cell.weight.size * cells
         elif isinstance(cell, Residual):
-            total += cell.channels * _cells(name, img_size)
+            total += cell.channels * cells
         elif isinstance(cell, SpatialPyramid):
-            total += sum(size**2 for size in POOL_SIZES) * cell.channels * _cells(name, img_size)
+            total += sum(size**2 for size in POOL_SIZES) * cell.channels * cells
         elif isinstance(cell, TinyBlock):
-            # The 2 x 2 pool behind the block: 4 operations for each of a quarter of the cells.
-            total += 2 * cell.channels * _cells(name, img_size)
+            # The 2 x 2 pool after the block: 4 operations for each of a quarter of the cells.
+            total += 2 * cell.channels * cells
     return total / 1e9
-
-
-def _cells(name: str, img_size: int) -> int:
-    part = ".".join(name.split(".")[:2])
-    return (img_size // _STRIDES[part]) ** 2

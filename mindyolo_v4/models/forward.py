@@ -1,12 +1,14 @@
-"""Turns the loader's bytes into network input, inside the graph."""
+"""The compiled forward passes, from the loader's bytes to the loss or to the network's output."""
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from mindyolo_v4.config.data import DataConfig
+
 
 class Normalise(nn.Cell):
-    """Compute (x - mean) / std: uint8 or float images (B, 3, H, W), RGB in 0..255, -> float32 (B, 3, H, W).
+    """Compute (x - mean) / std of uint8 or float images (B, 3, H, W), as float32.
 
     Args:
         mean, std: of R, G and B on the 0..255 scale.
@@ -14,7 +16,7 @@ class Normalise(nn.Cell):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        # One multiplication and one addition a pixel; the coefficients are rounded once, from float64.
+        # One multiplication and one addition per pixel; coefficients rounded once, from float64.
         scale = 1.0 / np.array(std, np.float64).reshape(1, 3, 1, 1)
         offset = -np.array(mean, np.float64).reshape(1, 3, 1, 1) * scale
         self.scale = Tensor(scale, ms.float32)
@@ -22,3 +24,36 @@ class Normalise(nn.Cell):
 
     def construct(self, images: Tensor) -> Tensor:
         return images.astype(ms.float32) * self.scale + self.offset
+
+
+def normaliser(data: DataConfig) -> Normalise:
+    """Return the cell that turns the loader's images into network input."""
+    return Normalise(data.mean, data.std)
+
+
+class TrainingForward(nn.Cell):
+    """Compute the loss of a batch, as the training engine compiles it."""
+
+    def __init__(self, normalise: nn.Cell, network: nn.Cell, loss: nn.Cell):
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+        self.loss = loss
+        self.part_names = loss.part_names
+
+    def construct(self, images: Tensor, *targets: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return (total, parts) of images (B, 3, S, S) uint8 and the loss's targets."""
+        return self.loss(self.network(self.normalise(images)), *targets)
+
+
+class InferenceForward(nn.Cell):
+    """Compute the network's output (raw maps or class logits) of images (B, 3, S, S) uint8."""
+
+    def __init__(self, normalise: nn.Cell, network: nn.Cell):
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+        self.set_train(False)
+
+    def construct(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.network(self.normalise(images))

@@ -13,40 +13,36 @@ PREDICTION_STD = 0.01
 
 
 def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> None:
-    """Set every parameter of `network`; equal seeds give equal values, whatever was drawn before.
+    """Set every parameter of `network`; equal seeds give equal values in every process.
 
-    Convolutions and dense layers: U(-1, 1) sqrt(2 / fan_in), darknet's; biases 0. Batch normalisation: scale 1, shift
-    0, running mean 0, running variance 1. Predictions: weights N(0, 0.01^2), so that the first logits are nearly the
-    biases: log(p / (1 - p)) for objectness and classes, 0 for boxes (Lin et al. 2017, Focal Loss, section 4.1).
+    Convolutions and dense layers: U(-1, 1) sqrt(2 / fan_in), darknet's; biases 0. Batch
+    normalisation: scale 1, shift 0, running mean 0, running variance 1. Predictions: weights
+    N(0, 0.01^2), so that the first logits are nearly the biases: log(p / (1 - p)) for objectness
+    and classes, 0 for boxes (Lin et al. 2017, Focal Loss, section 4.1).
 
     Args:
         seed: not negative.
         objectness_prior: p, the first probability of every objectness and class output.
     """
     for name, cell in network.cells_and_names():
+        rng = np.random.default_rng([seed, crc32(f"{name}.weight".encode())])
         if isinstance(cell, Prediction):
-            rng = _generator(seed, f"{name}.weight")
-            _assign(
-                cell.weight, PREDICTION_STD * rng.standard_normal(cell.weight.shape, np.float32)
-            )
-            _assign(cell.bias, _prediction_bias(cell.out_channels, objectness_prior))
+            weights = PREDICTION_STD * rng.standard_normal(cell.weight.shape, np.float32)
+            cell.weight.set_data(Tensor(weights))
+            cell.bias.set_data(Tensor(_prediction_bias(cell.out_channels, objectness_prior)))
         elif isinstance(cell, nn.Conv2d | nn.Dense):
-            rng = _generator(seed, f"{name}.weight")
-            _assign(cell.weight, _darknet_uniform(cell.weight.shape, rng))
+            cell.weight.set_data(Tensor(_darknet_uniform(cell.weight.shape, rng)))
             if cell.has_bias:
-                _assign(cell.bias, np.zeros(cell.bias.shape, np.float32))
+                _fill(cell.bias, 0.0)
         elif isinstance(cell, nn.BatchNorm2d):
-            for parameter, value in (
-                (cell.gamma, 1.0),
-                (cell.beta, 0.0),
-                (cell.moving_mean, 0.0),
-                (cell.moving_variance, 1.0),
-            ):
-                _assign(parameter, np.full(parameter.shape, value, np.float32))
+            _fill(cell.gamma, 1.0)
+            _fill(cell.beta, 0.0)
+            _fill(cell.moving_mean, 0.0)
+            _fill(cell.moving_variance, 1.0)
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng([seed, crc32(name.encode())])
+def _fill(parameter: Parameter, value: float) -> None:
+    parameter.set_data(Tensor(np.full(parameter.shape, value, np.float32)))
 
 
 def _darknet_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -61,7 +57,3 @@ def _prediction_bias(channels: int, prior: float) -> NDArray[np.float32]:
     bias = np.zeros((ANCHORS_PER_LEVEL, channels // ANCHORS_PER_LEVEL), np.float32)
     bias[:, 4:] = math.log(prior / (1 - prior))
     return bias.reshape(-1)
-
-
-def _assign(parameter: Parameter, values: NDArray[np.float32]) -> None:
-    parameter.set_data(Tensor(values))

@@ -1,4 +1,4 @@
-"""YOLOv4's neck: spatial pyramid pooling and the path aggregation network (idx 105 to 158 of yolov4.cfg)."""
+"""YOLOv4's neck: spatial pyramid pooling and path aggregation (idx 105 to 158 of yolov4.cfg)."""
 
 from mindspore import Tensor, nn, ops
 
@@ -14,7 +14,7 @@ from mindyolo_v4.models.blocks import (
 
 
 class SpatialPyramid(nn.Cell):
-    """Join a map with its max-pools: (B, C, H, W) -> (B, 4C, H, W), windows 13, 9, 5 and 1 in this order."""
+    """Join the max-pools of 13, 9 and 5 with their input: (B, C, H, W) -> (B, 4C, H, W)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -29,11 +29,11 @@ class SpatialPyramid(nn.Cell):
 class PathAggregation(nn.Cell):
     """Mix the backbone's maps of stride 8, 16 and 32, down the pyramid and up again.
 
-    The maps that come out have the strides of those that go in and `out_channels` channels. Numbers 3, 4 and 5 in the
-    names are the powers of two of the strides.
+    The outputs have the strides of the inputs and `out_channels` channels. Numbers 3, 4 and 5 in
+    the names are the strides' powers of two.
     """
 
-    def __init__(self, in_channels: tuple[int, int, int], model: ModelConfig, style: ConvStyle):
+    def __init__(self, in_channels: tuple[int, ...], model: ModelConfig, style: ConvStyle):
         super().__init__()
         in3, in4, in5 = in_channels
         c128, c256, c512, c1024 = (

@@ -1,12 +1,9 @@
 """Batch normalisation whose statistics while training are those of all devices' images."""
 
 import mindspore as ms
-from mindspore import Tensor, communication, nn, ops
+from mindspore import Tensor, nn, ops
 
-
-def device_count() -> int:
-    """Return how many devices train together; 1 before they have met."""
-    return communication.get_group_size() if communication.GlobalComm.INITED else 1
+from mindyolo_v4.distributed.collectives import MeanOverRanks, joined_ranks
 
 
 def batch_norm(channels: int, eps: float, momentum: float, synchronised: bool) -> nn.BatchNorm2d:
@@ -19,31 +16,32 @@ def batch_norm(channels: int, eps: float, momentum: float, synchronised: bool) -
         return nn.BatchNorm2d(channels, eps=eps, momentum=momentum)
     if ms.get_context("device_target") == "Ascend":
         return AscendSyncNorm(channels, eps=eps, momentum=momentum)
-    return ReducedNorm(channels, eps, momentum, device_count())
+    return ReducedNorm(channels, eps, momentum, joined_ranks().size)
 
 
 class AscendSyncNorm(nn.SyncBatchNorm, nn.BatchNorm2d):
-    """MindSpore's own, which it has for Ascend alone; as a BatchNorm2d it keeps float32 in mixed precision."""
+    """MindSpore's own, for Ascend only; as a BatchNorm2d it keeps float32 in mixed precision."""
 
 
 class ReducedNorm(nn.BatchNorm2d):
     """Mean and mean of squares, averaged over the devices: (B, C, H, W) -> (B, C, H, W).
 
-    Every device must hold as many images. The derivative of the sum over devices is the sum of the devices'
-    derivatives, so that gradients averaged over the devices are those of the whole batch.
+    Every device must hold as many images. The derivative of the sum over devices is the sum of the
+    devices' derivatives, so gradients averaged over the devices are those of the whole batch.
     """
 
     def __init__(self, channels: int, eps: float, momentum: float, devices: int):
         super().__init__(channels, eps=eps, momentum=momentum)
-        self.devices, self.new_weight = devices, 1.0 - momentum
-        self.sum_over_devices = ops.AllReduce(ops.ReduceOp.SUM)
+        self.devices = devices
+        self.new_weight = 1.0 - momentum
+        self.mean_over_devices = MeanOverRanks(devices)
 
     def construct(self, x: Tensor) -> Tensor:
         if not self.training or self.use_batch_statistics is not None:
             return super().construct(x)
         wide = x.astype(ms.float32)
         own = ops.stack((wide.mean((0, 2, 3)), (wide * wide).mean((0, 2, 3))))
-        mean, square = ops.unstack(self.sum_over_devices(own) / self.devices)
+        mean, square = ops.unstack(self.mean_over_devices(own))
         variance = ops.relu(square - mean * mean)  # rounding can make a constant channel's negative
         images, _, height, width = x.shape
         count = images * height * width * self.devices

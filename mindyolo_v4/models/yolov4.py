@@ -1,29 +1,18 @@
-"""YOLOv4 (Bochkovskiy, Wang, Liao 2020; darknet's yolov4.cfg), with Mish and leaky ReLU or with SiLU everywhere."""
+"""YOLOv4 (Bochkovskiy, Wang, Liao 2020; darknet's yolov4.cfg); yolov4-silu has SiLU everywhere."""
 
 from mindspore import Tensor, nn
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.blocks import (
-    ConvNormAct,
-    ConvStyle,
-    Prediction,
-    backbone_style,
-    neck_style,
-    scale_channels,
-)
+from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Prediction, conv_style, scale_channels
 from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
 from mindyolo_v4.models.panet import PathAggregation
 
 
 class YoloV4Head(nn.Cell):
-    """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
+    """Predict one raw map per level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
 
     def __init__(
-        self,
-        in_channels: tuple[int, int, int],
-        num_classes: int,
-        model: ModelConfig,
-        style: ConvStyle,
+        self, in_channels: tuple[int, ...], num_classes: int, model: ModelConfig, style: ConvStyle
     ):
         super().__init__()
         c256, c512, c1024 = (scale_channels(count, model.width) for count in (256, 512, 1024))
@@ -45,12 +34,16 @@ class YoloV4Head(nn.Cell):
 
 
 class YoloV4(nn.Cell):
-    """Turn images (B, 3, H, W), sides multiples of 32, into raw maps (B, A(5 + C), H/s, W/s), s = 8, 16, 32."""
+    """Turn images (B, 3, H, W) into raw maps (B, A(5 + C), H/s, W/s), s = 8, 16, 32.
+
+    Sides are multiples of 32.
+    """
 
     def __init__(self, model: ModelConfig, num_classes: int):
         super().__init__()
-        style = neck_style(model)
-        self.backbone = CSPDarknet53(model, backbone_style(model))
+        backbone_activation, activation = model.activations
+        style = conv_style(model, activation)
+        self.backbone = CSPDarknet53(model, conv_style(model, backbone_activation))
         self.neck = PathAggregation(self.backbone.out_channels, model, style)
         self.head = YoloV4Head(self.neck.out_channels, num_classes, model, style)
 

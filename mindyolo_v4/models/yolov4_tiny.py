@@ -7,15 +7,14 @@ from mindyolo_v4.models.blocks import (
     ConvNormAct,
     ConvStyle,
     Prediction,
-    backbone_style,
-    neck_style,
+    conv_style,
     scale_channels,
     upsample_twice,
 )
 
 
 class TinyBlock(nn.Cell):
-    """Split and join channels twice: (B, C, H, W) -> (B, 2C, H, W), and the inner map (B, C, H, W) of the last 1x1."""
+    """Split and join channels twice: (B, C, H, W) -> (B, 2C, H, W), and the map of `merge`."""
 
     def __init__(self, in_channels: int, channels: int, style: ConvStyle):
         super().__init__()
@@ -59,7 +58,7 @@ class TinyBackbone(nn.Cell):
 
 
 class TinyNeck(nn.Cell):
-    """Bring what stride 32 saw to stride 16."""
+    """Add the features of stride 32 to the map of stride 16."""
 
     def __init__(self, in_channels: tuple[int, int], model: ModelConfig, style: ConvStyle):
         super().__init__()
@@ -74,7 +73,7 @@ class TinyNeck(nn.Cell):
 
 
 class TinyHead(nn.Cell):
-    """Predict one raw map a level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
+    """Predict one raw map per level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
 
     def __init__(
         self, in_channels: tuple[int, int], num_classes: int, model: ModelConfig, style: ConvStyle
@@ -91,12 +90,16 @@ class TinyHead(nn.Cell):
 
 
 class YoloV4Tiny(nn.Cell):
-    """Turn images (B, 3, H, W), sides multiples of 32, into raw maps (B, A(5 + C), H/s, W/s), s = 16, 32."""
+    """Turn images (B, 3, H, W) into raw maps (B, A(5 + C), H/s, W/s), s = 16, 32.
+
+    Sides are multiples of 32.
+    """
 
     def __init__(self, model: ModelConfig, num_classes: int):
         super().__init__()
-        style = neck_style(model)
-        self.backbone = TinyBackbone(model, backbone_style(model))
+        backbone_activation, activation = model.activations
+        style = conv_style(model, activation)
+        self.backbone = TinyBackbone(model, conv_style(model, backbone_activation))
         self.neck = TinyNeck(self.backbone.out_channels, model, style)
         self.head = TinyHead(self.neck.out_channels, num_classes, model, style)
 

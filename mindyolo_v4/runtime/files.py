@@ -15,7 +15,7 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextmanager
 def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
-    """Yield the name to write to; when the block ends, the file has the name `path` and is on the disk.
+    """Yield the name to write to; after the block the file is called `path` and is on the disk.
 
     A reader finds the old file or the whole new one, never a part, even if the machine fails.
 
@@ -60,7 +60,7 @@ def remove_unfinished(folder: Path) -> None:
 
 @contextmanager
 def full_disk_as_user_error(folder: Path) -> Iterator[None]:
-    """Raise UserError, which says how to go on, where the block finds the disk of the run folder full."""
+    """Raise UserError, which says how to go on, where the block finds the disk full."""
     try:
         yield
     except OSError as error:

@@ -1,96 +1,122 @@
-"""SIGTERM and SIGINT during a training: every device ends at the same place, with a checkpoint.
+"""SIGTERM and SIGINT during a training: every device stops at the same step, with a checkpoint.
 
-The first signal is noted and obeyed at the next boundary, between two steps or two batches of an evaluation; the second
-one ends the process at once. Signals come from the thread that `environment.listen_for_signals` has started; a process
-without it, a notebook say, does with them what it always does.
+Outside a training a signal ends the process at once. Inside, the first one is noted and obeyed at
+the next boundary, between two steps or two batches of a validation; the second ends the process.
 """
 
 import logging
 import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
-from mindyolo_v4.environment import STOP_SIGNALS, deliver_signals
 from mindyolo_v4.errors import StoppedError
-from mindyolo_v4.runtime.device import sum_over_ranks
 
-ASK_EVERY_S = 1.0  # devices agree about so often,
-ASK_EVERY = 100  # and after so many boundaries at the latest
-Item = TypeVar("Item")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+AGREE_INTERVAL_S = 1.0  # devices agree about so often,
+AGREE_BOUNDARIES = 100  # and after so many boundaries at the latest
 
 logger = logging.getLogger(__name__)
 
 
+class _Ranks(Protocol):
+    size: int
+
+    def sum(self, counts: list[int]) -> list[int]: ...
+
+
 class StopSignals:
-    """Inside the `with`, signals are obeyed at boundaries; one at a time."""
+    """The signals of one process. Without `listen`, in a notebook say, none arrives here."""
 
-    active: "StopSignals | None" = None
-
-    def __init__(self, world_size: int = 1):
-        self.world_size = world_size
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.boundaries = self.asked = 0
-        self.ask_at = 1
-        self.asked_at_s = time.monotonic()
+        self._deferring = False
+        self._ranks: _Ranks | None = None
+        self._boundaries = 0
+        self._agreed_at = 0  # boundary of the last agreement
+        self._agree_at = 1  # boundary of the next one
+        self._agreed_s = time.monotonic()
 
-    def __enter__(self) -> "StopSignals":
-        StopSignals.active = self
-        deliver_signals(self.note)
+    def listen(self) -> "StopSignals":
+        """Let a thread wait for the signals; call it before any library starts threads.
+
+        A handler would not do: MindSpore replaces the one of SIGINT by its own, which sends
+        SIGTERM, whenever a graph runs. So both signals are blocked in this thread and in those that
+        it starts. A forked process receives them again, except for Ctrl-C, which reaches the whole
+        group: the parent ends its processes itself.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        os.register_at_fork(after_in_child=_unblock)
+        threading.Thread(target=self._wait, name="signals", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        deliver_signals(None)
-        StopSignals.active = None
+    @contextmanager
+    def deferred(self, ranks: _Ranks) -> Iterator["StopSignals"]:
+        """Obey signals only where `check` is called while the block runs."""
+        self._ranks = ranks
+        self._deferring = True
+        try:
+            yield self
+        finally:
+            self._deferring = False
 
-    def note(self, number: signal.Signals, own: bool = False) -> None:
-        """Remember the first signal; end the process at the second one, or where a loader process has died.
+    def note(self, number: signal.Signals, is_own: bool = False) -> None:
+        """Handle one signal.
 
-        MindData sends its process SIGTERM in that case, `own`: no batch will ever come.
+        Args:
+            is_own: the process sent it to itself. MindData does that where a loader process has
+                died: no batch will come any more.
         """
-        if own:
-            logger.error(
-                "a loader process has died, for want of memory perhaps; go on with --resume"
-            )
+        if not self._deferring:
+            sys.stderr.write("interrupted\n")
+            sys.stderr.flush()
+            os._exit(128 + number)
+        if is_own:
+            logger.error("a loader process has died, perhaps out of memory; go on with --resume")
             os._exit(1)
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
 
     def check(self) -> None:
-        """Raise StoppedError where any device has been told to stop; called at the same boundaries on every device."""
-        number = self.received if self.world_size == 1 else self._agreed()
+        """Raise StoppedError where any device has received a signal.
+
+        Every device calls it at the same boundaries.
+        """
+        alone = self._ranks is None or self._ranks.size == 1
+        number = self.received if alone else self._agreed()
         if number is not None:
             raise StoppedError(number)
 
     def _agreed(self) -> signal.Signals | None:
-        """Ask the other devices about once a second; every one computes from the same sums when to ask again."""
-        self.boundaries += 1
-        if self.boundaries < self.ask_at:
+        """Ask the other devices about once per second; all compute when from equal sums."""
+        assert self._ranks is not None
+        self._boundaries += 1
+        if self._boundaries < self._agree_at:
             return None
         now = time.monotonic()
-        milliseconds = 1000.0 * (now - self.asked_at_s) / (self.boundaries - self.asked)
+        milliseconds = 1000.0 * (now - self._agreed_s) / (self._boundaries - self._agreed_at)
         own = [int(self.received == number) for number in STOP_SIGNALS]
-        *told, total = sum_over_ranks(
-            [*own, min(round(milliseconds), 10**6 // self.world_size)], self.world_size
-        )
-        mean_s = max(total, 1) / self.world_size / 1000.0
-        self.asked, self.asked_at_s = self.boundaries, now
-        self.ask_at = self.boundaries + max(1, min(ASK_EVERY, int(ASK_EVERY_S / mean_s)))
-        return next(
-            (number for number, count in zip(STOP_SIGNALS, told, strict=True) if count), None
-        )
+        limit = 10**6 // self._ranks.size  # the sum stays exact in float32
+        *counts, total = self._ranks.sum([*own, min(round(milliseconds), limit)])
+        mean_s = max(total, 1) / self._ranks.size / 1000.0
+        self._agreed_at = self._boundaries
+        self._agreed_s = now
+        wait = max(1, min(AGREE_BOUNDARIES, int(AGREE_INTERVAL_S / mean_s)))
+        self._agree_at = self._boundaries + wait
+        pairs = zip(STOP_SIGNALS, counts, strict=True)
+        return next((number for number, count in pairs if count), None)
+
+    def _wait(self) -> None:
+        while True:
+            info = signal.sigwaitinfo(STOP_SIGNALS)
+            self.note(signal.Signals(info.si_signo), info.si_pid == os.getpid())
 
 
-def interruptible(batches: Generator[Item, None, None]) -> Iterator[Item]:
-    """Yield batches of an evaluation; inside a training a signal ends it between two of them with StoppedError.
-
-    Every device must have the same number of batches.
-    """
-    with closing(batches):
-        for batch in batches:
-            if StopSignals.active is not None:
-                StopSignals.active.check()
-            yield batch
+def _unblock() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.boxes import shape_iou
 from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import load_config
@@ -34,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     architecture = config.model.architecture
     has_anchors = architecture != "cspdarknet53"
     require(has_anchors, "model.architecture", "has no anchors", architecture)
-    present = np.array(anchor_set(config.model).anchors_wh_px)
+    present = np.array(config.model.anchor_set.anchors_wh_px)
     clusters = arguments.options["clusters"]
     clusters = len(present) if clusters is None else int(str(clusters))
     sizes = box_sizes(read_split(config.data, "train", check_headers=False), config.data)

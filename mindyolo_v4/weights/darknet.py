@@ -1,27 +1,29 @@
 """darknet's .weights and .conv.N files: python -m convert.darknet SRC DST
 
-A `.cfg` of the same stem beside SRC (net.cfg of net.weights and of net.conv.N) is read too: classes, width, depth,
-anchors, input size. Without one the released network is assumed and the number of classes follows from the length.
-DST gets a `.cfg` beside it.
+A `.cfg` of the same stem beside SRC (net.cfg of net.weights and of net.conv.N) is read too: number
+of classes, width, depth, anchors, input size. Without one the released network is assumed, and the
+length tells the number of classes. DST gets a `.cfg` beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.weights.command import Request, check_complete, convert
+from mindyolo_v4.weights.command import Request, check_complete, convert, require_suffix
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork, read_cfg, write_cfg
 from mindyolo_v4.weights.darknet_file import Header, WeightsFile, open_weights, write_weights
-from mindyolo_v4.weights.files import Converted, Own, check_finite, note, write_whole
+from mindyolo_v4.weights.files import Converted, Own, check_finite, note, output_file
 from mindyolo_v4.weights.mapping import shift_epsilon
-from mindyolo_v4.weights.topology import Layer, layers_of
+from mindyolo_v4.weights.topology import Layer, floats_of, layers_of
 
 BN_EPS = 1e-5
 MOST_CLASSES = {"yolov4": 1000, "yolov4-silu": 1000, "yolov4-tiny": 1000, "cspdarknet53": 22000}
-INPUT = {  # as the released cfg files have it
+INPUT = {  # of the released cfg files
     "yolov4": (Preprocessing("stretch"), 608),
     "yolov4-silu": (Preprocessing("stretch"), 608),
     "yolov4-tiny": (Preprocessing("stretch"), 416),
@@ -31,170 +33,130 @@ INPUT = {  # as the released cfg files have it
 
 def to_ours(request: Request) -> Converted:
     """Convert a .weights file, whole or (where name or `--partial` says so) its first sections."""
-    file = open_weights(request.source)
+    file = open_weights(request.what)
     section = request.partial if request.partial is not None else file.section_in_name
     cfg = read_cfg(file.cfg) if file.cfg.is_file() else None
-    if section is not None:
-        network, layers = _partial_network(request, file, section, cfg)
-    else:
+    origin = {"header": file.header.numbers, "header_bytes": file.header.size}
+    notes = [] if cfg is None else [f"read the network from {file.cfg}"]
+    if section is None:
         network = _whole_network(request, file, cfg)
-        layers = layers_of(network.model, network.classes)
+        layers = network.layers
+    else:
+        network, layers = _partial_network(request, file, section, cfg)
+        origin["partial"] = section
+        held = f"{len(layers)} layers of sections 0 to {section - 1}"
+        notes.append(f"{held}; the others keep their starting values")
     tensors = file.read(layers)
     check_finite(request.source, tensors)
     _check_variances(request.source, tensors)
-    origin = {"header": file.header.numbers, "header_bytes": file.header.size}
-    notes = [] if cfg is None else [f"read the network from {file.cfg}"]
-    if section is not None:
-        origin["partial"] = section
-        notes.append(
-            f"{len(layers)} layers of sections 0 to {section - 1}; the others keep their starting values"
-        )
-    description = "darknet's " + network.model.architecture
     return Converted(
-        tensors, network.model, network.classes, network.preprocessing, network.img_size, "darknet", description,
-        origin, tuple(notes),
-    )  # fmt: skip
+        *(tensors, network.model, network.classes, network.preprocessing, network.img_size),
+        *("darknet", f"darknet's {network.model.architecture}", origin, tuple(notes)),
+    )
 
 
 def to_theirs(request: Request, own: Own) -> Sequence[Path]:
-    """Write a .weights file and the .cfg that it belongs to.
+    """Write a .weights file and its .cfg.
 
     Raises:
-        UserError: darknet cannot compute what the checkpoint's network does; the key is named.
+        UserError: darknet cannot compute what the checkpoint's network does; names the key.
     """
     check_complete(own)
-    if request.target.suffix != ".weights":
-        raise UserError(
-            request.target, "a darknet file must end in .weights", request.target.suffix, ".weights"
-        )
     card, model = own.card, own.card.model
+    target, cfg = request.target, request.target.with_suffix(".cfg")
+    require_suffix(target, ".weights", "a darknet file")
     if model.stride2_padding != "symmetric":
-        raise UserError(
-            own.path, "darknet has no such padding", "model.stride2_padding: same", "symmetric"
-        )
+        got = "model.stride2_padding: same"
+        raise UserError(own.path, "darknet has no such padding", got, "symmetric")
     if "leaky001" in model.activations:
         raise UserError(own.path, "darknet has no leaky ReLU of slope 0.01", model.activations)
-    neutral = replace(
-        Preprocessing(),
-        resize=card.preprocessing.resize,
-        crop_fraction=card.preprocessing.crop_fraction,
-    )
-    if (card.preprocessing.mean, card.preprocessing.std) != (neutral.mean, neutral.std):
-        note(f"darknet feeds RGB / 255; {own.path} was trained with mean {card.preprocessing.mean} and std "
-             f"{card.preprocessing.std}: normalise its input yourself")  # fmt: skip
-    tensors = shift_epsilon(own.tensors, model.bn_eps, BN_EPS)
-    layers = layers_of(model, len(card.class_names))
-    text = write_cfg(
-        model, len(card.class_names), card.img_size, card.preprocessing.resize == "letterbox"
-    )
-    header = Header.of_card(card)
-    cfg = request.target.with_suffix(".cfg")
+    mean, std = card.preprocessing.mean, card.preprocessing.std
+    if (mean, std) != (Preprocessing().mean, Preprocessing().std):
+        trained = f"{own.path} was trained with mean {mean} and std {std}"
+        note(f"darknet feeds RGB / 255; {trained}: normalise its input yourself")
+    classes = len(card.class_names)
+    letterbox = card.preprocessing.resize == "letterbox"
+    text = write_cfg(model, classes, card.img_size, letterbox)
     if cfg.exists() and cfg.read_text(encoding="utf-8", errors="replace") != text:
-        raise UserError(
-            cfg, "is there already and says something else: move it away, or write elsewhere"
-        )
-    write_whole({
-        cfg: lambda path: path.write_text(text, encoding="utf-8"),
-        request.target: lambda path: write_weights(path, header, layers, tensors),
-    })  # fmt: skip
-    return (request.target, cfg)
+        problem = "is there already and says something else: move it away, or write elsewhere"
+        raise UserError(cfg, problem)
+    tensors = shift_epsilon(own.tensors, model.bn_eps, BN_EPS)
+    with output_file(target) as unfinished:
+        write_weights(unfinished, Header.of_card(card), layers_of(model, classes), tensors)
+        with output_file(cfg) as unfinished_cfg:
+            unfinished_cfg.write_text(text, encoding="utf-8")
+    return (target, cfg)
 
 
-def released(architecture: str, classes: int) -> CfgNetwork:
-    """Return the network of a released cfg with another number of classes."""
+def released(architecture: str, classes: int | None = None) -> CfgNetwork:
+    """Return the network of a released cfg, perhaps with another number of classes."""
     preprocessing, img_size = INPUT[architecture]
-    return CfgNetwork(ModelConfig(architecture, bn_eps=BN_EPS), classes, img_size, preprocessing)
+    if classes is None:
+        classes = 1000 if architecture == "cspdarknet53" else 80
+    model = ModelConfig(architecture, bn_eps=BN_EPS)  # type: ignore[arg-type]
+    return CfgNetwork(model, classes, img_size, preprocessing)
 
 
 def classes_of(architecture: str, floats: int) -> int | None:
-    """Return the number of classes with which the released network has so many values, None where none has."""
-    one, two = (
-        sum(layer.floats for layer in layers_of(ModelConfig(architecture), count))
-        for count in (1, 2)
-    )
+    """Return the number of classes with which the released network has so many values."""
+    one, two = (floats_of(released(architecture, count).layers) for count in (1, 2))
     more, rest = divmod(floats - one, two - one)
     return 1 + more if rest == 0 and 0 <= more < MOST_CLASSES[architecture] else None
 
 
 def _whole_network(request: Request, file: WeightsFile, cfg: CfgNetwork | None) -> CfgNetwork:
-    if cfg is not None:
-        asked = request.architecture
-        if asked is not None and asked != cfg.model.architecture:
-            raise UserError(
-                request.source,
-                "its cfg describes another architecture",
-                cfg.model.architecture,
-                asked,
-            )
-        network = cfg
-    else:
-        candidates = (
-            (request.architecture,)
-            if request.architecture
-            else ("yolov4", "yolov4-tiny", "cspdarknet53")
-        )
-        fitting = [
-            (name, count)
-            for name in candidates
-            if (count := classes_of(name, file.floats)) is not None
-        ]
-        if not fitting:
-            raise file.misfit(_nearest(request, candidates), request.names)
-        network = released(*fitting[0])
+    asked = request.architecture
+    if cfg is not None and asked not in (None, cfg.model.architecture):
+        problem = "its cfg describes another architecture"
+        raise UserError(request.source, problem, cfg.model.architecture, asked)
+    network = cfg or _released_network(request, file)
     if request.names is not None and len(request.names) != network.classes:
         raise file.misfit(replace(network, classes=len(request.names)), request.names)
-    if not file.has_length_of(layers_of(network.model, network.classes)):
+    if not file.has_length_of(network.layers):
         raise file.misfit(network, request.names)
     return network
 
 
-def _nearest(request: Request, candidates: Sequence[str]) -> CfgNetwork:
-    """Return the network that a file which fits none was most likely meant to be."""
-    classes = len(request.names) if request.names else None
-    guesses = [
-        released(name, classes or (1000 if name == "cspdarknet53" else 80)) for name in candidates
-    ]
-    size = (request.source.stat().st_size - 20) // 4
-    longer = [
-        g for g in guesses if sum(layer.floats for layer in layers_of(g.model, g.classes)) >= size
-    ]
-    return min(
-        longer or guesses[:1],
-        key=lambda g: sum(layer.floats for layer in layers_of(g.model, g.classes)),
-    )
+def _released_network(request: Request, file: WeightsFile) -> CfgNetwork:
+    """Return the released network that is as long as the file. Raises UserError where none is."""
+    asked = request.architecture
+    candidates = (asked,) if asked else ("yolov4", "yolov4-tiny", "cspdarknet53")
+    for name in candidates:
+        classes = classes_of(name, file.floats)
+        if classes is not None:
+            return released(name, classes)
+    # The error speaks of the network that was most likely meant: the shortest that is long enough.
+    named = len(request.names) if request.names else None
+    guesses = [released(name, named) for name in candidates]
+    longer = [guess for guess in guesses if floats_of(guess.layers) >= (file.bytes - 20) // 4]
+    likely = min(longer or guesses[:1], key=lambda guess: floats_of(guess.layers))
+    raise file.misfit(likely, request.names)
 
 
 def _partial_network(
     request: Request, file: WeightsFile, section: int, cfg: CfgNetwork | None
 ) -> tuple[CfgNetwork, tuple[Layer, ...]]:
     """Return the network whose sections below `section` fill the file, and their layers."""
-    if cfg is not None:
-        networks = [cfg]
-    else:
-        names = (
-            (request.architecture,)
-            if request.architecture
-            else ("cspdarknet53", "yolov4", "yolov4-tiny")
-        )
-        networks = [released(name, 1000 if name == "cspdarknet53" else 80) for name in names]
+    asked = request.architecture
+    names = (asked,) if asked else ("cspdarknet53", "yolov4", "yolov4-tiny")
+    networks = [released(name) for name in names] if cfg is None else [cfg]
     expected = []
     for network in networks:
-        layers = tuple(
-            layer for layer in layers_of(network.model, network.classes) if layer.idx < section
-        )
-        floats = sum(layer.floats for layer in layers)
-        if file.has_length_of(layers) and layers:
+        layers = tuple(layer for layer in network.layers if layer.idx < section)
+        if layers and file.has_length_of(layers):
             has_head = any(layer.kind != "norm" for layer in layers)
             return (network if has_head else replace(network, classes=0)), layers
-        expected.append(f"{file.header.size + 4 * floats} for {network.model.architecture}")
+        size = file.header.size + 4 * floats_of(layers)
+        expected.append(f"{size} for {network.model.architecture}")
     problem = f"its length does not fit the sections below {section}"
-    raise UserError(request.source, problem, f"{file.bytes} bytes", f"{', '.join(expected)}")
+    raise UserError(request.source, problem, f"{file.bytes} bytes", ", ".join(expected))
 
 
-def _check_variances(path: Path, tensors: dict) -> None:
+def _check_variances(path: Path, tensors: Mapping[str, NDArray]) -> None:
     for name, value in tensors.items():
         if name.endswith("moving_variance") and value.min() < 0:
-            problem = f"a running variance ({name}) is negative: the file is of another network or class count"
+            negative = f"a running variance ({name}) is negative"
+            problem = f"{negative}: the file is of another network or class count"
             raise UserError(path, problem, float(value.min()))
 
 

@@ -1,9 +1,9 @@
-"""Files on both sides of a conversion: MindSpore checkpoints in, checkpoints of ours in and out, others out."""
+"""Reading and writing the files on both sides of a conversion."""
 
 import hashlib
-import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,33 +13,15 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.checkpoint.formats import (
-    Entry,
-    FormatError,
-    describe,
-    identify,
-    read_index,
-    safetensors_header,
-)
-from mindyolo_v4.checkpoint.settings import read_card
+from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
+from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_header
+from mindyolo_v4.checkpoint.index import FormatError, MindSporeFile
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.files import whole_file
 from mindyolo_v4.weights.coco_names import COCO_NAMES
-
-_DTYPES = {
-    "Float32": "<f4",
-    "Float16": "<f2",
-    "Float64": "<f8",
-    "BFloat16": "<u2",
-    "Bool": "|b1",
-} | {
-    f"{sign}Int{8 * size}": f"<{sign.lower() or 'i'}{size}"
-    for sign in ("", "U")
-    for size in (1, 2, 4, 8)
-}
 
 
 @dataclass(frozen=True)
@@ -62,126 +44,116 @@ class Converted:
     img_size: int  # pixels
     format: str
     description: str  # of the format
-    origin: dict[str, Any] = field(default_factory=dict)  # what an export back to it needs
-    notes: tuple[str, ...] = ()  # what the user should know, a sentence each
+    origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
+    notes: tuple[str, ...] = ()  # what the user should know, one sentence each
 
 
-def recognise(path: str | Path) -> str:
-    """Return what kind of weights a file holds, as `formats.identify`. Raises UserError where it holds none."""
-    kind = identify(path)
-    if kind in ("empty", "html", "text", "unknown"):
-        size = f"{Path(path).stat().st_size} bytes"
-        raise UserError(
-            path, cut_checkpoint(path) or "holds no weights", f"{describe(path)}, {size}"
-        )
-    return kind
+def recognise(path: Path) -> Identity:
+    """Return what a file of weights is. Raises UserError for any other file."""
+    what = identify(path)
+    if what.kind in ("empty", "html", "text", "unknown"):
+        got = f"{what.description}, {path.stat().st_size} bytes"
+        raise UserError(path, cut_checkpoint(path) or "holds no weights", got)
+    return what
 
 
-def cut_checkpoint(path: str | Path) -> str | None:
-    """Return how a MindSpore checkpoint ends that is cut short inside a tensor; None for any other file."""
-    with Path(path).open("rb") as file:
+def cut_checkpoint(path: Path) -> str | None:
+    """Return where a MindSpore checkpoint is cut short inside a tensor; None for other files."""
+    with path.open("rb") as file:
         is_marked = file.read(1) == b"\n"  # the mark of a protobuf's first field
     try:
-        read_index(path)
+        MindSporeFile.open(path)
     except FormatError as error:
         return str(error) if is_marked and "cut short" in str(error) else None
     return None
 
 
-def read_mindspore(path: str | Path) -> dict[str, NDArray]:
-    """Return the tensors of a MindSpore checkpoint as views of the file. Raises UserError for any other file."""
+def read_mindspore(what: Identity) -> dict[str, NDArray]:
+    """Return a MindSpore checkpoint's tensors as views of the file. Raises UserError."""
     try:
-        index = read_index(path)
-        checkpoint.check_content(path)
+        file = what.file or MindSporeFile.open(what.path)  # which says why it is none
+        file.verify()
+        return file.tensors()
     except FormatError as error:
-        what = f"{Path(path).stat().st_size} bytes, {describe(path)}"
-        raise UserError(path, f"cannot be read as a MindSpore checkpoint: {error}", what) from error
-    content = np.memmap(path, np.uint8, "r")
-    return {
-        name: _view(path, name, entry, content)
-        for name, entry in index.items()
-        if entry.dtype in _DTYPES
-    }
+        problem = f"cannot be read as a MindSpore checkpoint: {error}"
+        got = f"{what.path.stat().st_size} bytes, {what.description}"
+        raise UserError(what.path, problem, got) from error
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     """Return tensors and metadata of a safetensors file. Raises UserError where it is damaged."""
-    size = Path(path).stat().st_size
     try:
-        ends = [
-            entry["data_offsets"][1]
-            for name, entry in safetensors_header(path).items()
-            if name != "__metadata__"
-        ]
-        with Path(path).open("rb") as file:
-            expected = 8 + int.from_bytes(file.read(8), "little") + max(ends, default=0)
-        if size < expected:
-            raise FormatError(f"is cut short: {size} bytes, expected {expected}")
         with safe_open(path, "np") as content:
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
+            names = list(content.keys())
+            tensors = {name: content.get_tensor(name) for name in names}
             metadata = content.metadata() or {}
-    except (FormatError, SafetensorError, KeyError, IndexError, TypeError) as error:
-        raise UserError(
-            path, f"cannot be read as a safetensors file: {error}", f"{size} bytes"
-        ) from error
-    # NumPy has no bfloat16 of its own: where another package brings it, it is turned into what we use.
-    return {
-        name: value if value.dtype.kind in "fiub" else value.astype(np.float32)
-        for name, value in tensors.items()
-    }, metadata
+    except (SafetensorError, TypeError) as error:
+        problem = f"cannot be read as a safetensors file: {_damage(path) or error}"
+        raise UserError(path, problem, f"{path.stat().st_size} bytes") from error
+    for name, value in tensors.items():
+        if value.dtype.kind not in "fiub":  # bfloat16, which NumPy has not of its own
+            tensors[name] = value.astype(np.float32)
+    return tensors, metadata
 
 
-def _view(path: str | Path, name: str, entry: Entry, content: NDArray[np.uint8]) -> NDArray:
-    dtype = np.dtype(_DTYPES[entry.dtype])
-    expected = int(np.prod(entry.shape)) * dtype.itemsize
-    if entry.size != expected:
-        raise UserError(
-            path, f"{name} {entry.shape} is not whole", f"{entry.size} bytes", f"{expected} bytes"
-        )
-    value = content[entry.start : entry.start + entry.size].view(dtype).reshape(entry.shape)
-    if entry.dtype == "BFloat16":
-        return (value.astype(np.uint32) << 16).view(np.float32)
-    return value
+def _damage(path: Path) -> str | None:
+    """Return what is wrong with a safetensors file's header or length, if that is what is wrong."""
+    try:
+        header = safetensors_header(path)
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except FormatError as error:
+        return str(error)
+    except (KeyError, IndexError, TypeError):
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        expected = 8 + int.from_bytes(file.read(8), "little") + end
+    return f"is cut short: {size} bytes, expected {expected}" if size < expected else None
 
 
-def read_own(path: str | Path) -> Own:
-    """Return a checkpoint of ours. Raises UserError for any other file."""
-    card = read_card(path, task=None)
-    model = model_tensors(read_mindspore(path))
-    check_finite(path, model)
-    return Own(
-        Path(path), card, {name: np.asarray(value, np.float32) for name, value in model.items()}
-    )
+def open_checkpoint(what: Identity) -> Checkpoint:
+    """Return a checkpoint of ours. Raises UserError where its card is damaged."""
+    return Checkpoint.of_file(what.path, what.file) if what.file else Checkpoint.open(what.path)
+
+
+def read_own(checkpoint: Checkpoint) -> Own:
+    """Return the weights of a checkpoint of ours. Raises UserError where they are damaged."""
+    model = model_tensors(checkpoint.tensors())
+    check_finite(checkpoint.path, model)
+    tensors = {name: np.asarray(value, np.float32) for name, value in model.items()}
+    return Own(checkpoint.path, checkpoint.card, tensors)
 
 
 def model_tensors(tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Return the model of a checkpoint of ours, the averaged weights where it has them."""
-    aside = (checkpoint.EMA, checkpoint.OPTIMIZER, checkpoint.SCALER)
-    model = {name: value for name, value in tensors.items() if not name.startswith(aside)}
-    return {name: tensors.get(checkpoint.EMA + name, value) for name, value in model.items()}
+    return {
+        name: tensors.get(EMA + name, value)
+        for name, value in tensors.items()
+        if not name.startswith((EMA, OPTIMIZER, SCALER))
+    }
 
 
-def check_finite(path: str | Path, tensors: Mapping[str, NDArray]) -> None:
+def check_finite(path: Path, tensors: Mapping[str, NDArray]) -> None:
     """Raise UserError where a tensor holds NaN or infinity, or is not of floating point."""
     for name, value in tensors.items():
         if value.dtype.kind != "f":
             raise UserError(path, f"{name} is not of floating point", str(value.dtype))
         if not np.isfinite(value).all():
             count = int(value.size - np.isfinite(value).sum())
-            raise UserError(
-                path, f"{name} holds values that are not finite", f"{count} of {value.size}"
-            )
+            problem = f"{name} holds values that are not finite"
+            raise UserError(path, problem, f"{count} of {value.size}")
 
 
 def write_own(
     target: Path, source: Path, converted: Converted, names: tuple[str, ...] | None
 ) -> Card:
-    """Write a converted network as a checkpoint of ours, which appears whole or not at all; return its card."""
+    """Write a converted network as a checkpoint of ours; return its card."""
     model = converted.model
     card = Card(
-        task="classify" if model.architecture == "cspdarknet53" else "detect",
+        task=model.task,
         model=model,
-        class_names=class_names(source, converted.classes, names, model.architecture),
+        class_names=_class_names(source, converted, names),
         img_size=converted.img_size,
         preprocessing=converted.preprocessing,
         source=f"{converted.description}: {source.name}",
@@ -195,53 +167,44 @@ def write_own(
 
 def write_checkpoint(target: Path, tensors: Mapping[str, NDArray], card: Mapping[str, Any]) -> None:
     """Write a checkpoint of ours. Raises UserError where the system refuses."""
+    values = {name: Tensor.from_numpy(value) for name, value in tensors.items()}
+    with _refused_as_user_error(target):
+        save(target, values, card)
+
+
+@contextmanager
+def output_file(target: Path) -> Iterator[Path]:
+    """Do what `whole_file` does. Raises UserError where the system refuses."""
+    with _refused_as_user_error(target), whole_file(target) as unfinished:
+        yield unfinished
+
+
+@contextmanager
+def _refused_as_user_error(target: Path) -> Iterator[None]:
     try:
-        checkpoint.save(
-            target, {name: Tensor.from_numpy(value) for name, value in tensors.items()}, card
-        )
-    except OSError as error:
-        raise UserError(target, f"cannot be written: {error.strerror or error}") from error
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(target, f"cannot be written: {reason}") from error
 
 
-def class_names(
-    path: Path, classes: int, names: tuple[str, ...] | None, architecture: str
+def _class_names(
+    path: Path, converted: Converted, names: tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """Return the names given, or COCO's for a detector of 80 classes, or numbers. Raises UserError on another count."""
+    """Return the names given, COCO's for a detector of 80 classes, or numbers. Raises UserError."""
+    classes = converted.classes
     if names is None:
-        is_coco = classes == len(COCO_NAMES) and architecture != "cspdarknet53"
+        is_coco = classes == len(COCO_NAMES) and converted.model.task == "detect"
         return COCO_NAMES if is_coco else tuple(str(number) for number in range(classes))
     if len(names) != classes:
         raise UserError("--names", f"wrong count for {path}", len(names), f"{classes} classes")
     return names
 
 
-def sha256_of(path: str | Path) -> str:
+def sha256_of(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(targets: Mapping[Path, Callable[[Path], None]]) -> None:
-    """Write files so that each appears whole or not at all, the last one last: name -> function that writes a path."""
-    unfinished = {
-        target: target.with_name(f".{target.stem}.unfinished{target.suffix}") for target in targets
-    }
-    target = next(iter(targets))
-    try:
-        for target, write in targets.items():
-            write(unfinished[target])
-            unfinished[target].chmod(0o644)  # MindSpore makes its files read-only
-            with unfinished[target].open("rb") as file:
-                os.fsync(file.fileno())
-        for target, path in unfinished.items():
-            path.replace(target)
-    except OSError as error:
-        raise UserError(target, f"cannot be written: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise UserError(target, f"cannot be written: {error}") from error
-    finally:
-        for path in unfinished.values():
-            path.unlink(missing_ok=True)
 
 
 def note(text: str) -> None:

@@ -1,6 +1,7 @@
-"""PyTorch weights of Tianxiaomo, WongKinYiu, DeepSpark and timm: python -m convert.pytorch SRC DST"""
+"""PyTorch weights (Tianxiaomo, WongKinYiu, DeepSpark, timm): python -m convert.pytorch SRC DST"""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,88 +9,80 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint.formats import describe, family_of, identify
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import Request, convert
-from mindyolo_v4.weights.files import Converted, Own, read_safetensors, write_whole
+from mindyolo_v4.weights.files import Converted, Own, output_file, read_safetensors
 from mindyolo_v4.weights.scheme_files import export_checked, from_scheme
 from mindyolo_v4.weights.torch_file import plain_names, read_tensors
-from mindyolo_v4.weights.torch_save import write_pth
-from mindyolo_v4.weights.torch_schemes import (
-    DEEPSPARK,
-    TIANXIAOMO,
-    TIANXIAOMO_CFG,
-    TIMM,
-    WONGKINYIU,
-)
+from mindyolo_v4.weights.torch_schemes import SCHEMES, TIANXIAOMO
 
-SCHEMES = {
-    scheme.name: scheme for scheme in (TIANXIAOMO, TIANXIAOMO_CFG, WONGKINYIU, DEEPSPARK, TIMM)
-}
 _COUNTER = "num_batches_tracked"
 
 
 def to_ours(request: Request) -> Converted:
     """Convert a .pth or .safetensors file; the names of its tensors tell whose it is."""
-    if identify(request.source) not in ("pytorch", "safetensors"):
-        raise UserError(
-            request.source, "no PyTorch file", describe(request.source), ".pth, .pt or .safetensors"
-        )
-    tensors = read_torch(
-        request.source
-    )  # before the names are looked at: it says what is damaged or would run code
-    family = family_of(request.source)
-    if family is None or family.name not in SCHEMES:
+    path, what = request.source, request.what
+    if what.kind not in ("pytorch", "safetensors"):
+        raise UserError(path, "no PyTorch file", what.description, ".pth, .pt or .safetensors")
+    # First of all: reading says what is damaged or would run code.
+    tensors = read_torch(path, what.kind)
+    if what.family is None or what.family.name not in SCHEMES:
         known = "one of " + ", ".join(scheme.description for scheme in SCHEMES.values())
-        raise UserError(
-            request.source,
-            "no PyTorch weights that are known here",
-            describe(request.source),
-            known,
-        )
-    scheme = SCHEMES[family.name]
+        raise UserError(path, "no PyTorch weights that are known here", what.description, known)
+    scheme = SCHEMES[what.family.name]
     converted = from_scheme(request, tensors, scheme)
-    counted = {
-        name: int(value)
+    counters = {
+        scheme.usual(name).removesuffix(_COUNTER): int(value)
         for name, value in tensors.items()
         if name.endswith(_COUNTER) and value.size == 1
     }
-    counters = {scheme.usual(name).removesuffix(_COUNTER): value for name, value in counted.items()}
     same = len(set(counters.values())) == 1
-    return replace(
-        converted, origin={_COUNTER: next(iter(counters.values())) if same else counters}
-    )
+    origin = {_COUNTER: next(iter(counters.values())) if same else counters}
+    return replace(converted, origin=origin)
 
 
 def to_theirs(request: Request, own: Own) -> Sequence[Path]:
-    """Write a checkpoint of ours with Tianxiaomo's names, as .safetensors or, where PyTorch is installed, .pth."""
-    if request.target.suffix not in (".safetensors", ".pth"):
-        raise UserError(
-            request.target, "not a PyTorch format", request.target.suffix, ".safetensors or .pth"
-        )
+    """Write a .safetensors or, where PyTorch is installed, .pth file with Tianxiaomo's names."""
+    path = request.target
+    if path.suffix not in (".safetensors", ".pth"):
+        raise UserError(path, "not a PyTorch format", path.suffix, ".safetensors or .pth")
     tensors = export_checked(own, TIANXIAOMO)
     tensors |= _counters(tensors, own)
-    if request.target.suffix == ".pth":
-        write_pth(request.target, tensors)
+    if path.suffix == ".pth":
+        write_pth(path, tensors)
     else:
-        write_whole({request.target: lambda path: safetensors.numpy.save_file(tensors, path)})
-    return (request.target,)
+        with output_file(path) as unfinished:
+            safetensors.numpy.save_file(tensors, unfinished)
+    return (path,)
 
 
-def read_torch(path: Path) -> dict[str, NDArray]:
-    """Return the tensors of a .pth or .safetensors file. Raises UserError where it is damaged."""
-    return (
-        plain_names(path, read_safetensors(path)[0])
-        if identify(path) == "safetensors"
-        else read_tensors(path)
+def read_torch(path: Path, kind: str) -> dict[str, NDArray]:
+    """Return the tensors of a "pytorch" or "safetensors" file. Raises UserError on damage."""
+    if kind == "safetensors":
+        return plain_names(path, read_safetensors(path)[0])
+    return read_tensors(path)
+
+
+def write_pth(path: Path, tensors: Mapping[str, NDArray]) -> None:
+    """Save arrays as a state dict that torch.load(weights_only=True) takes."""
+    try:
+        import torch
+    except ImportError as error:
+        problem = "PyTorch is not installed, which writes this format"
+        raise UserError(path, problem, None, str(path.with_suffix(".safetensors"))) from error
+    # PyTorch warns of tensors over read-only memory, hence the copies.
+    state = OrderedDict(
+        (name, torch.from_numpy(np.array(array, order="C"))) for name, array in tensors.items()
     )
+    # Given a path, PyTorch would put its name into the file.
+    with output_file(path) as unfinished, unfinished.open("wb") as file:
+        torch.save(state, file)
 
 
-def _counters(tensors: dict[str, NDArray], own: Own) -> dict[str, NDArray]:
-    """Return what PyTorch keeps beside running statistics: as the source had it, 0 for a network trained here."""
-    kept = (
-        own.card.origin.get(_COUNTER, 0) if own.card.source_format.startswith("tianxiaomo") else 0
-    )
+def _counters(tensors: Mapping[str, NDArray], own: Own) -> dict[str, NDArray]:
+    """Return the counters of batches: as the source had them, 0 for a network trained here."""
+    is_theirs = own.card.source_format.startswith("tianxiaomo")
+    kept = own.card.origin.get(_COUNTER, 0) if is_theirs else 0
     norms = [name.removesuffix("running_mean") for name in tensors if name.endswith("running_mean")]
     if isinstance(kept, dict):  # they differ, or the file is of a PyTorch that did not count
         values = {norm: kept[norm] for norm in norms if norm in kept}

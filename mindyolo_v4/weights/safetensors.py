@@ -1,26 +1,24 @@
-"""Our own checkpoints as .safetensors and back, everything in them kept: python -m convert.safetensors SRC DST"""
+"""Our checkpoints as .safetensors and back, without loss: python -m convert.safetensors SRC DST"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.checkpoint.formats import CARD, describe
-from mindyolo_v4.checkpoint.settings import build_card
+from mindyolo_v4.checkpoint.card import build_card, parse_card
+from mindyolo_v4.checkpoint.formats import Identity
+from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.weights.command import parse_request, refuse_options
+from mindyolo_v4.weights.command import parse_request, refuse_options, require_suffix
 from mindyolo_v4.weights.files import (
     check_finite,
     model_tensors,
-    read_mindspore,
+    open_checkpoint,
+    output_file,
     read_safetensors,
-    recognise,
     write_checkpoint,
-    write_whole,
 )
 
 
@@ -28,50 +26,38 @@ def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
     request = parse_request(argv, "safetensors", __doc__)
     refuse_options(request, "the card says it")
-    kind = recognise(request.source)
-    if kind == "mindyolo_v4":
-        _to_safetensors(request.source, request.target)
-    elif kind == "safetensors":
-        _to_checkpoint(request.source, request.target)
+    what = request.what
+    if what.kind == "mindyolo_v4":
+        _to_safetensors(what, request.target)
+    elif what.kind == "safetensors":
+        _to_checkpoint(what, request.target)
     else:
-        raise UserError(
-            request.source,
-            "neither a checkpoint of ours nor a safetensors file",
-            describe(request.source),
-        )
+        problem = "neither a checkpoint of ours nor a safetensors file"
+        raise UserError(what.path, problem, what.description)
     print(f"{request.source} -> {request.target}")
     return 0
 
 
-def _to_safetensors(source: Path, target: Path) -> None:
-    if target.suffix != ".safetensors":
-        raise UserError(target, "must end in .safetensors", target.suffix, ".safetensors")
-    card = checkpoint.load_card(source)
-    tensors = read_mindspore(source)
-    check_finite(source, model_tensors(tensors))
-    metadata = {CARD: json.dumps(card), "format": "np"}
-    write_whole({target: lambda path: _save(tensors, path, metadata)})
-
-
-def _save(tensors: Mapping[str, NDArray], path: Path, metadata: dict[str, str]) -> None:
+def _to_safetensors(what: Identity, target: Path) -> None:
+    require_suffix(target, ".safetensors")
+    checkpoint = open_checkpoint(what)
+    tensors = checkpoint.tensors()
+    check_finite(what.path, model_tensors(tensors))
     # Not ascontiguousarray: it gives a single number an axis.
-    safetensors.numpy.save_file(
-        {name: np.asarray(value, order="C") for name, value in tensors.items()}, path, metadata
-    )
+    values = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    metadata = {CARD: json.dumps(checkpoint.tree), "format": "np"}
+    with output_file(target) as unfinished:
+        safetensors.numpy.save_file(values, unfinished, metadata)
 
 
-def _to_checkpoint(source: Path, target: Path) -> None:
-    if target.suffix != ".ckpt":
-        raise UserError(target, "a checkpoint of ours must end in .ckpt", target.suffix, ".ckpt")
+def _to_checkpoint(what: Identity, target: Path) -> None:
+    source = what.path
+    require_suffix(target, ".ckpt", "a checkpoint of ours")
     tensors, metadata = read_safetensors(source)
     if CARD not in metadata:
-        raise UserError(
-            source,
-            "holds no card of ours",
-            describe(source),
-            "others' files: python -m convert.pytorch",
-        )
-    card = checkpoint.parse_card(source, metadata[CARD])
+        hint = "others' files: python -m convert.pytorch"
+        raise UserError(source, "holds no card of ours", what.description, hint)
+    card = parse_card(source, metadata[CARD])
     build_card(source, card)  # raises where it is damaged
     check_finite(source, model_tensors(tensors))
     write_checkpoint(target, tensors, card)

@@ -1,87 +1,76 @@
-"""How a foreign format names what we have: the language that each format's table is written in."""
+"""How a foreign format names our parameters: what each format's table is made of."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.weights.topology import Layer
 
-IMAGENET_MEAN, IMAGENET_STD = (
-    (123.675, 116.28, 103.53),
-    (58.395, 57.12, 57.375),
-)  # RGB, 0..255 scale
+# Mean and standard deviation, RGB, 0..255 scale.
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+MINDSPORE_NORM = (".gamma", ".beta", ".moving_mean", ".moving_variance")
+TORCH_NORM = (".weight", ".bias", ".running_mean", ".running_var")
+
+_BLOCK = re.compile(r"backbone\.stage(\d)\.blocks\.(\d+)\.conv([12])")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a format keeps one of our layers, and how it differs there."""
+class Slot:
+    """The name under which a format keeps one of our layers, and how its weight differs there."""
 
     prefix: str
-    swapped: bool = (
-        False  # its input is joined [B, A] where ours is [A, B]: the input halves change places
-    )
-    rows: Literal["all", "first", "second"] = (
-        "all"  # ours is a half of the output rows of its convolution
-    )
-    kernel: int | None = (
-        None  # its kernel where it differs from ours: ours lies in the middle of zeros
-    )
-    number: int = 0  # what stands for "#" in the suffixes
+    swapped: bool = False  # its input is [B, A] where ours is [A, B]: the halves are exchanged
+    rows: Literal["all", "first", "second"] = "all"  # of its output rows, those that are ours
+    kernel: int | None = None  # a larger kernel, with ours in the middle and zeros around it
+    number: int = 0  # replaces "#" in the suffixes
 
 
 @dataclass(frozen=True)
 class Suffixes:
     """What follows a layer's prefix in the name of each of its tensors."""
 
-    norm_weight: str
-    gamma: str
-    beta: str
-    mean: str
-    variance: str
-    biased_weight: str  # of a convolution without batch normalisation
-    bias: str
+    norm_weight: str  # of a convolution with batch normalisation
+    norm: str  # before each of `norm_parts`
+    norm_parts: tuple[str, str, str, str]  # MINDSPORE_NORM or TORCH_NORM
+    biased_weight: str = ""  # of a convolution without batch normalisation
+    bias: str = ""
     dense_weight: str = ".weight"
     dense_bias: str = ".bias"
 
-    def names(self, layer: Layer, place: Place) -> dict[str, str]:
-        """Return the format's name of each parameter of a layer, by ours, in the order of `Layer.shapes`."""
+    def names(self, layer: Layer, slot: Slot) -> dict[str, str]:
+        """Return the format's names of a layer's parameters by ours, in their order."""
+        gamma, beta, mean, variance = (self.norm + part for part in self.norm_parts)
         suffixes = {
             "dense": (self.dense_bias, self.dense_weight),
             "biased": (self.bias, self.biased_weight),
-            "norm": (self.beta, self.gamma, self.mean, self.variance, self.norm_weight),
+            "norm": (beta, gamma, mean, variance, self.norm_weight),
         }[layer.kind]
-        theirs = (place.prefix + suffix.replace("#", str(place.number)) for suffix in suffixes)
+        theirs = (slot.prefix + suffix.replace("#", str(slot.number)) for suffix in suffixes)
         return dict(zip(layer.shapes(), theirs, strict=True))
-
-
-MINDSPORE_NORM = (".gamma", ".beta", ".moving_mean", ".moving_variance")
-TORCH_NORM = (".weight", ".bias", ".running_mean", ".running_var")
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One foreign format: its names, and what its weights want of the network that runs them."""
+    """One foreign format: its names, and what its weights need of the network that runs them."""
 
     name: str
     description: str
     suffixes: Suffixes
-    place: Callable[
-        [str], Place | None
-    ]  # our layer -> where the format keeps it; None: it has no such layer
+    slot: Callable[[str], Slot | None]  # by our layer; None: the format has no such layer
     bn_eps: float
     preprocessing: Preprocessing
     img_size: int  # pixels
     architectures: tuple[str, ...]  # that names and shapes do not tell apart, the usual one first
-    leading: str = ""  # pattern of what may stand before a name and is dropped
-    aliases: tuple[tuple[str, str], ...] = ()  # (how a name may begin instead, how it begins)
+    leading: str = ""  # pattern of a name's beginning that is dropped
+    aliases: tuple[tuple[str, str], ...] = ()  # (another beginning of a name, the usual one)
     ignored: str = ""  # pattern of tensors that are no part of the network
-    exported_prefix: str = ""  # put before every name that we write
+    exported_prefix: str = ""  # of every name that we write
     variants: dict[str, object] = field(default_factory=dict)  # model options that its weights need
 
     def bare(self, name: str) -> str | None:
-        """Return a tensor's name without what may stand before it; None where it is no part of the network."""
+        """Return a tensor's usual name; None where it is no part of the network."""
         name = self.usual(name)
         return None if self.ignored and re.search(self.ignored, name) else name
 
@@ -92,3 +81,28 @@ class Scheme:
             if name.startswith(other):
                 name = usual + name.removeprefix(other)
         return name
+
+
+def lookup(
+    slots: dict[str, Slot], block: Callable[[int, int, int], str | None]
+) -> Callable[[str], Slot | None]:
+    """Return `Scheme.slot`.
+
+    Args:
+        slots: of all layers but the residual blocks, by our layer.
+        block: prefix of a residual block's convolution, by stage, block and convolution (1 or 2).
+    """
+
+    def slot(name: str) -> Slot | None:
+        if match := _BLOCK.fullmatch(name):
+            prefix = block(*(int(number) for number in match.groups()))
+            return Slot(prefix) if prefix else None
+        return slots.get(name)
+
+    return slot
+
+
+def plain(prefixes: dict[str, str], swapped: Iterable[str] = ()) -> dict[str, Slot]:
+    """Return the slots of layers by prefix; those in `swapped` have exchanged input halves."""
+    swapped = set(swapped)
+    return {name: Slot(prefix, swapped=name in swapped) for name, prefix in prefixes.items()}

@@ -1,21 +1,20 @@
-"""Our networks section by section as darknet's cfg files have them, each convolution with its name in our code.
+"""Our networks as the sections of darknet's cfg files, each convolution with its name in our code.
 
-One walk serves three purposes: the order of a `.weights` payload, the `.cfg` that belongs to it, and the name and shape
-of every parameter of ours, without building the network.
+The sections give the order of the values in a `.weights` file, the `.cfg` that belongs to it, and
+name and shape of every parameter, without building the network.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ANCHORS_PER_LEVEL, scale_blocks, scale_channels
 from mindyolo_v4.models.cspdarknet53 import STAGES, STEM_CHANNELS
 
 DARKNET_ACTIVATIONS = {"mish": "mish", "silu": "swish", "leaky": "leaky", "leaky001": "leaky001"}
-Kind = Literal[
-    "norm", "biased", "dense"
-]  # with batch normalisation; prediction; the classifier's last layer
+# With batch normalisation; a prediction; the classifier's last layer.
+Kind = Literal["norm", "biased", "dense"]
+_NORM = ("beta", "gamma", "moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True)
@@ -30,25 +29,18 @@ class Layer:
     kernel: int
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each of its parameters by our name, in the order of a `.weights` payload."""
-        out, weight = (
-            (self.out_channels,),
-            (self.out_channels, self.in_channels, self.kernel, self.kernel),
-        )
+        """Return its parameters' shapes by our names, in the order of a `.weights` file."""
+        out = (self.out_channels,)
+        weight = (self.out_channels, self.in_channels, self.kernel, self.kernel)
         if self.kind == "norm":
-            norm = {
-                f"{self.name}.bn.{part}": out
-                for part in ("beta", "gamma", "moving_mean", "moving_variance")
-            }
+            norm = {f"{self.name}.bn.{part}": out for part in _NORM}
             return norm | {f"{self.name}.conv.weight": weight}
-        return {
-            f"{self.name}.bias": out,
-            f"{self.name}.weight": weight[:2] if self.kind == "dense" else weight,
-        }
+        is_dense = self.kind == "dense"
+        return {f"{self.name}.bias": out, f"{self.name}.weight": weight[: 2 if is_dense else 4]}
 
     @property
     def floats(self) -> int:
-        """Return the number of values that a `.weights` file stores for it."""
+        """The number of values that a `.weights` file stores for it."""
         per_filter = 4 if self.kind == "norm" else 1
         return self.out_channels * (per_filter + self.in_channels * self.kernel**2)
 
@@ -80,21 +72,19 @@ class _Walk:
     def scaled(self, channels: int) -> int:
         return scale_channels(channels, self.model.width)
 
-    def conv(
-        self,
-        name: str,
-        filters: int,
-        kernel: int,
-        activation: str,
-        stride: int = 1,
-        kind: Kind = "norm",
+    def conv(self, name: str, filters: int, kernel: int, act: str, stride: int = 1) -> int:
+        return self._layer(name, "norm", filters, kernel, act, stride)
+
+    def output(self, name: str, kind: Kind, filters: int, act: str) -> int:
+        return self._layer(name, kind, filters, 1, act, 1)
+
+    def _layer(
+        self, name: str, kind: Kind, filters: int, kernel: int, act: str, stride: int
     ) -> int:
         layer = Layer(self.last + 1, name, kind, filters, self.channels(self.last), kernel)
-        norm = {"batch_normalize": "1"} if kind == "norm" else {}
+        options = {"batch_normalize": "1"} if kind == "norm" else {}
         sizes = {"filters": filters, "size": kernel, "stride": stride, "pad": 1}
-        options = (
-            norm | {key: str(value) for key, value in sizes.items()} | {"activation": activation}
-        )
+        options |= {key: str(value) for key, value in sizes.items()} | {"activation": act}
         return self.add("convolutional", options, filters, layer)
 
     def route(self, *sources: int, half: bool = False) -> int:
@@ -105,14 +95,15 @@ class _Walk:
         return self.add("route", options, channels // 2 if half else channels)
 
     def shortcut(self, source: int) -> int:
-        return self.add(
-            "shortcut", {"from": str(source), "activation": "linear"}, self.channels(self.last)
-        )
+        options = {"from": str(source), "activation": "linear"}
+        return self.add("shortcut", options, self.channels(self.last))
 
     def maxpool(self, size: int, stride: int) -> int:
-        return self.add(
-            "maxpool", {"size": str(size), "stride": str(stride)}, self.channels(self.last)
-        )
+        options = {"size": str(size), "stride": str(stride)}
+        return self.add("maxpool", options, self.channels(self.last))
+
+    def upsample(self) -> int:
+        return self.add("upsample", {"stride": "2"}, self.channels(self.last))
 
     def add(
         self, kind: str, options: dict[str, str], channels: int, layer: Layer | None = None
@@ -124,22 +115,25 @@ class _Walk:
 def sections_of(model: ModelConfig, classes: int) -> list[Section]:
     """Return the network's cfg sections, `[net]` left out."""
     walk = _Walk(model)
-    {"yolov4": _yolov4, "yolov4-silu": _yolov4, "yolov4-tiny": _tiny, "cspdarknet53": _classifier}[
-        model.architecture
-    ](walk, classes)
+    append = {"cspdarknet53": _classifier, "yolov4-tiny": _tiny}.get(model.architecture, _yolov4)
+    append(walk, classes)
     return walk.sections
 
 
 def layers_of(model: ModelConfig, classes: int) -> tuple[Layer, ...]:
-    """Return the network's layers that have parameters, in the order of a `.weights` payload."""
+    """Return the network's layers that have parameters, in the order of a `.weights` file."""
     return tuple(section.layer for section in sections_of(model, classes) if section.layer)
+
+
+def floats_of(layers: tuple[Layer, ...]) -> int:
+    """Return the number of values that a `.weights` file stores for layers."""
+    return sum(layer.floats for layer in layers)
 
 
 def parameter_shapes(model: ModelConfig, classes: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter of our network by name."""
-    return {
-        name: shape for layer in layers_of(model, classes) for name, shape in layer.shapes().items()
-    }
+    layers = layers_of(model, classes)
+    return {name: shape for layer in layers for name, shape in layer.shapes().items()}
 
 
 def _backbone(walk: _Walk) -> tuple[int, int, int]:
@@ -149,9 +143,9 @@ def _backbone(walk: _Walk) -> tuple[int, int, int]:
     ends = []
     for number, stage in enumerate(STAGES, start=1):
         name = f"backbone.stage{number}"
-        channels, branch, hidden = (
-            walk.scaled(count) for count in (stage.channels, stage.branch, stage.hidden)
-        )
+        channels = walk.scaled(stage.channels)
+        branch = walk.scaled(stage.branch)
+        hidden = walk.scaled(stage.hidden)
         down = walk.conv(f"{name}.down", channels, 3, act, stride=2)
         bypass = walk.conv(f"{name}.bypass", branch, 1, act)
         walk.route(down)
@@ -170,7 +164,7 @@ def _backbone(walk: _Walk) -> tuple[int, int, int]:
 def _classifier(walk: _Walk, classes: int) -> None:
     _backbone(walk)
     walk.add("avgpool", {}, walk.channels(walk.last))
-    walk.conv("fc", classes, 1, "linear", kind="dense")
+    walk.output("fc", "dense", classes, "linear")
     walk.add("softmax", {"groups": "1"}, classes)
 
 
@@ -185,12 +179,12 @@ def _head(walk: _Walk, level: int, filters: int, classes: int, act: str) -> None
     walk.conv(f"head.expand{level}", walk.scaled(filters), 3, act)
     # With (2 sigma)^2 sizes, darknet's `new_coords`, the convolution itself ends in the logistic.
     end = "logistic" if walk.model.box_decode == "square" else "linear"
-    walk.conv(f"head.predict{level}", ANCHORS_PER_LEVEL * (5 + classes), 1, end, kind="biased")
+    walk.output(f"head.predict{level}", "biased", ANCHORS_PER_LEVEL * (5 + classes), end)
     walk.add("yolo", _yolo_options(walk.model, 2**level, classes), 0)
 
 
 def _yolo_options(model: ModelConfig, stride: int, classes: int) -> dict[str, str]:
-    anchors = anchor_set(model)
+    anchors = model.anchor_set
     level = next(level for level in anchors.levels if level.stride == stride)
     square = {"new_coords": "1"} if model.box_decode == "square" else {}
     return square | {
@@ -220,7 +214,7 @@ def _yolov4(walk: _Walk, classes: int) -> None:
     for level, source, kernel in ((4, map16, 1), (3, map8, walk.model.topdown_kernel)):
         narrow = 16 * 2**level
         walk.conv(f"neck.reduce{level + 1}", walk.scaled(narrow), kernel, act)
-        upsampled = walk.add("upsample", {"stride": "2"}, walk.channels(walk.last))
+        upsampled = walk.upsample()
         walk.route(source)
         lateral = walk.conv(f"neck.lateral{level}", walk.scaled(narrow), 1, act)
         walk.route(lateral, upsampled)
@@ -257,6 +251,6 @@ def _tiny(walk: _Walk, classes: int) -> None:
     _head(walk, 5, 512, classes, act)
     walk.route(reduced)
     walk.conv("neck.lateral", walk.scaled(128), 1, act)
-    upsampled = walk.add("upsample", {"stride": "2"}, walk.channels(walk.last))
+    upsampled = walk.upsample()
     walk.route(upsampled, inner)
     _head(walk, 4, 256, classes, act)

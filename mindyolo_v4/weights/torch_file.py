@@ -1,4 +1,4 @@
-"""Read the state dict of a PyTorch file without PyTorch, and without running anything that the file holds."""
+"""Read the state dict of a PyTorch file without PyTorch, running nothing that the file holds."""
 
 import math
 import mmap
@@ -22,25 +22,26 @@ from mindyolo_v4.weights.torch_pickle import (
     read_pickle,
 )
 
-# Where a checkpoint keeps its state dict, best first: averaged weights are those that were evaluated. WongKinYiu keeps
-# averaged ones under `model`, timm under `state_dict_ema`, torchvision under `model_ema`.
+# Where a checkpoint keeps its state dict, best first: averaged weights are the evaluated ones.
+# WongKinYiu keeps them under `model`, timm under `state_dict_ema`, torchvision under `model_ema`.
 STATE_KEYS = (
     *("ema", "state_dict_ema", "ema_state_dict", "model_ema"),
     *("state_dict", "model", "model_state_dict", "net", "module"),
 )
-PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+PREFIXES = ("module.", "_orig_mod.")  # of every name under DataParallel and torch.compile
 MAX_DEPTH = 3  # of state dicts inside of dicts
 
-_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
 _MAX_READ = 16 << 20
 _CHUNK = 1 << 24
 
 Value = TypeVar("Value")
-Places = dict[str, int]  # storage key -> the first byte of its content in the file
+Starts = dict[str, int]  # storage key -> the first byte of its content in the file
 
 
 class _Mapped(mmap.mmap):
-    """A file in memory that hands out no large pieces as bytes: zipfile reads a directory, pickletools a string."""
+    """A file in memory that refuses to read large pieces: a zip directory, a pickle's string."""
 
     def read(self, size: int | None = None) -> bytes:
         rest = len(self) - self.tell()
@@ -56,33 +57,33 @@ class _Mapped(mmap.mmap):
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the state dict of a PyTorch file (.pth, .pt, .tar), names without the prefixes of wrappers.
+    """Return the state dict of a PyTorch file, by names without the prefixes of wrappers.
 
-    float16, bfloat16 and float64 come as float32, other types as they are. Where type and layout allow, an array is a
-    read-only view of the mapped file. Raises UserError for every file that holds no whole state dict.
+    float16, bfloat16 and float64 become float32. Where type and layout allow, an array is a
+    read-only view of the mapped file.
+
+    Raises:
+        UserError: the file holds no whole state dict.
     """
     path = Path(path)
     data = _map(path)
     if data[:4] == b"PK\x03\x04":
-        content, places = _read_zip(path, data)
+        content, starts = _read_zip(path, data)
     elif data[257:262] == b"ustar":
-        raise UserError(
-            path,
-            "is in PyTorch's tar layout of 2016",
-            expected="a file saved again by a PyTorch of 0.4 to 1.5",
-        )
+        expected = "a file saved again by a PyTorch of 0.4 to 1.5"
+        raise UserError(path, "is in PyTorch's tar layout of 2016", None, expected)
     elif data[:1] == b"\x80":
-        content, places = _read_legacy(path, data)
+        content, starts = _read_legacy(path, data)
     else:
-        raise UserError(
-            path,
-            "is no PyTorch file",
-            f"{bytes(data[:16])!r} at its start",
-            "a zip archive or a pickle",
-        )
+        got = f"{bytes(data[:16])!r} at its start"
+        raise UserError(path, "is no PyTorch file", got, "a zip archive or a pickle")
     state = plain_names(path, _find_state(path, content))
-    _check_copies(path, state, len(data))
-    return {name: _to_array(path, name, tensor, data, places) for name, tensor in state.items()}
+    # Many tensors over one storage could, as copies, take any amount of memory.
+    needed = sum(4 * math.prod(tensor.shape) for tensor in state.values())
+    if needed > 4 * len(data):
+        problem = "its tensors take more memory than its size explains"
+        raise UserError(path, problem, needed, f"at most {4 * len(data)} bytes")
+    return {name: _to_array(path, name, tensor, data, starts) for name, tensor in state.items()}
 
 
 def _map(path: Path) -> _Mapped:
@@ -95,72 +96,52 @@ def _map(path: Path) -> _Mapped:
         raise UserError(path, "cannot be read", error.strerror) from error
 
 
-def _read_zip(path: Path, data: _Mapped) -> tuple[object, Places]:
+def _read_zip(path: Path, data: _Mapped) -> tuple[object, Starts]:
     try:
         with zipfile.ZipFile(data) as archive:  # type: ignore[call-overload]
             entries = {info.filename: info for info in archive.infolist()}
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         _refuse_cut_zip(path, data, error)
-    roots = [
-        name.removesuffix("data.pkl")
-        for name in entries
-        if name.count("/") == 1 and name.endswith("/data.pkl")
-    ]
-    if len(roots) != 1:
+    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
         some = printable(", ".join(list(entries)[:3]))
-        raise UserError(
-            path, "is a zip archive but no PyTorch file", some, "one folder that holds data.pkl"
-        )
-    root = roots[0]
+        problem = "is a zip archive but no PyTorch file"
+        raise UserError(path, problem, some, "one folder that holds data.pkl")
+    root = pickles[0].removesuffix("data.pkl")
     if f"{root}byteorder" in entries:
         info = entries[f"{root}byteorder"]
-        place = _entry_place(path, data, info)
-        order = bytes(data[place : place + min(info.file_size, 16)])
+        start = _entry_start(path, data, info)
+        order = bytes(data[start : start + min(info.file_size, 16)])
         if order != b"little":
-            raise UserError(
-                path,
-                "was written on a machine of another byte order",
-                printable(str(order)),
-                "little",
-            )
-    info = entries[f"{root}data.pkl"]
+            _refuse_byte_order(path, printable(str(order)))
+    info = entries[pickles[0]]
     if info.file_size > MAX_PICKLE_BYTES:
-        raise UserError(
-            path, "data.pkl is too long", info.file_size, f"at most {MAX_PICKLE_BYTES} bytes"
-        )
-    start = _entry_place(path, data, info)
+        limit = f"at most {MAX_PICKLE_BYTES} bytes"
+        raise UserError(path, "data.pkl is too long", info.file_size, limit)
+    start = _entry_start(path, data, info)
     content, storages, _ = read_pickle(path, data, start, start + info.file_size)
-    places = {}
+    starts = {}
     for key, storage in storages.items():
-        info = entries.get(f"{root}data/{key}")
-        if info is None or info.file_size < storage.size:
-            found = "nothing" if info is None else f"{info.file_size} bytes"
-            raise UserError(
-                path, f"storage {printable(key)} is not whole", found, f"{storage.size} bytes"
-            )
-        places[key] = _entry_place(path, data, info)
-    return content, places
+        entry = entries.get(f"{root}data/{key}")
+        if entry is None or entry.file_size < storage.size:
+            got = "nothing" if entry is None else f"{entry.file_size} bytes"
+            problem = f"storage {printable(key)} is not whole"
+            raise UserError(path, problem, got, f"{storage.size} bytes")
+        starts[key] = _entry_start(path, data, entry)
+    return content, starts
 
 
-def _entry_place(path: Path, data: _Mapped, info: zipfile.ZipInfo) -> int:
-    """Return where the content of a zip entry begins, after checking that it is stored, whole and undamaged."""
+def _entry_start(path: Path, data: _Mapped, info: zipfile.ZipInfo) -> int:
+    """Return where a zip entry's content begins, after checking that it is stored and undamaged."""
     name = printable(info.filename)
-    if (
-        info.compress_type != zipfile.ZIP_STORED
-        or info.compress_size != info.file_size
-        or info.flag_bits & 1
-    ):
-        raise UserError(
-            path,
-            f"{name} is compressed or encrypted, which PyTorch does not do",
-            info.compress_size,
-            info.file_size,
-        )
+    is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+    if not is_stored or info.flag_bits & 1:
+        problem = f"{name} is compressed or encrypted, which PyTorch does not do"
+        raise UserError(path, problem, info.compress_size, info.file_size)
     header = data[info.header_offset : info.header_offset + 30] if info.header_offset >= 0 else b""
     if len(header) != 30 or header[:4] != b"PK\x03\x04":
-        raise UserError(
-            path, f"{name} is not where the directory of the archive says", info.header_offset
-        )
+        problem = f"{name} is not where the directory of the archive says"
+        raise UserError(path, problem, info.header_offset)
     name_length, extra_length = struct.unpack_from("<HH", header, 26)
     start = info.header_offset + 30 + name_length + extra_length
     stop = start + info.file_size
@@ -170,95 +151,80 @@ def _entry_place(path: Path, data: _Mapped, info: zipfile.ZipInfo) -> int:
         )
     checksum = 0
     with memoryview(data) as view:
-        for place in range(start, stop, _CHUNK):
-            checksum = zlib.crc32(view[place : min(place + _CHUNK, stop)], checksum)
+        for first in range(start, stop, _CHUNK):
+            checksum = zlib.crc32(view[first : min(first + _CHUNK, stop)], checksum)
     if info.CRC not in (checksum, 0):  # 0: PyTorch can be told to compute none
         raise UserError(path, f"{name} is damaged", f"checksum {checksum:08x}", f"{info.CRC:08x}")
     return start
 
 
 def _refuse_cut_zip(path: Path, data: _Mapped, error: Exception) -> NoReturn:
-    """Say how many bytes are missing: data.pkl comes first in the file, and tells the sizes of all that follows."""
+    """Say how many bytes are missing: data.pkl comes first in the file, and names all storages."""
     expected = "a zip archive with its directory at the end"
     if len(data) > 30:
         name_length, extra_length = struct.unpack_from("<HH", data, 26)
-        start = 30 + name_length + extra_length
         if data[30 : 30 + name_length].endswith(b"/data.pkl"):
             try:
+                start = 30 + name_length + extra_length
                 _, storages, stop = read_pickle(path, data, start, len(data))
             except UserError:  # cut inside of data.pkl: nothing more is known
                 storages, stop = {}, 0
-            around = (
-                30 + 46 + 2 * (name_length - 2)
-            )  # headers of an entry: before its content and in the directory
+            # Headers of an entry, before its content and in the directory.
+            around = 30 + 46 + 2 * (name_length - 2)
             whole = stop + sum(storage.size + around for storage in storages.values())
             expected = f"more than {whole} bytes" if whole > len(data) else expected
-    raise UserError(
-        path, f"is cut short or damaged: {printable(str(error))}", f"{len(data)} bytes", expected
-    )
+    problem = f"is cut short or damaged: {printable(str(error))}"
+    raise UserError(path, problem, f"{len(data)} bytes", expected)
 
 
-def _read_legacy(path: Path, data: _Mapped) -> tuple[object, Places]:
-    """Read the layout from before PyTorch 1.6: five pickles, then each storage as its length and raw content."""
-    magic, _, place = read_pickle(path, data, 0, len(data))
+def _refuse_byte_order(path: Path, order: str) -> NoReturn:
+    raise UserError(path, "was written on a machine of another byte order", order, "little")
+
+
+def _read_legacy(path: Path, data: _Mapped) -> tuple[object, Starts]:
+    """Read the layout before PyTorch 1.6: five pickles, then each storage's length and content."""
+    magic, _, stop = read_pickle(path, data, 0, len(data))
     if magic != _LEGACY_MAGIC:
-        raise UserError(
-            path, "is a pickle but no PyTorch file", type(magic).__name__, "PyTorch's magic number"
-        )
-    protocol, _, place = read_pickle(path, data, place, len(data))
+        problem = "is a pickle but no PyTorch file"
+        raise UserError(path, problem, type(magic).__name__, "PyTorch's magic number")
+    protocol, _, stop = read_pickle(path, data, stop, len(data))
     if protocol != _LEGACY_PROTOCOL:
-        raise UserError(
-            path, "is of an unknown protocol of PyTorch", type(protocol).__name__, _LEGACY_PROTOCOL
-        )
-    system, _, place = read_pickle(path, data, place, len(data))
+        problem = "is of an unknown protocol of PyTorch"
+        raise UserError(path, problem, type(protocol).__name__, _LEGACY_PROTOCOL)
+    system, _, stop = read_pickle(path, data, stop, len(data))
     if isinstance(system, dict) and system.get("little_endian") is False:
-        raise UserError(path, "was written on a machine of another byte order", "big", "little")
-    content, storages, place = read_pickle(path, data, place, len(data))
-    keys, _, place = read_pickle(path, data, place, len(data))
-    if (
-        not isinstance(keys, list)
-        or not all(isinstance(key, str) for key in keys)
-        or set(keys) != set(storages)
-    ):
-        raise UserError(
-            path,
-            "is damaged: its list of storages does not fit its tensors",
-            None,
-            f"{len(storages)} keys",
-        )
-    whole = place + sum(8 + storages[key].size for key in keys)
+        _refuse_byte_order(path, "big")
+    content, storages, stop = read_pickle(path, data, stop, len(data))
+    keys, _, stop = read_pickle(path, data, stop, len(data))
+    names = keys if isinstance(keys, list) else []
+    are_texts = all(isinstance(name, str) for name in names)
+    if names != keys or not are_texts or set(names) != set(storages):
+        problem = "is damaged: its list of storages does not fit its tensors"
+        raise UserError(path, problem, None, f"{len(storages)} keys")
+    whole = stop + sum(8 + storages[key].size for key in names)
     if whole > len(data):
         raise UserError(path, "is cut short", f"{len(data)} bytes", f"{whole} bytes")
-    places = {}
-    for key in keys:
-        (count,) = struct.unpack_from("<q", data, place)
-        if count != storages[key].count:
-            raise UserError(
-                path, f"storage {printable(key)} is damaged: its length", count, storages[key].count
-            )
-        places[key] = place + 8
-        place += 8 + storages[key].size
-    return content, places
+    starts = {}
+    for key in names:
+        (count,) = struct.unpack_from("<q", data, stop)
+        if count != storages[key].length:
+            problem = f"storage {printable(key)} is damaged: its length"
+            raise UserError(path, problem, count, storages[key].length)
+        starts[key] = stop + 8
+        stop += 8 + storages[key].size
+    return content, starts
 
 
 def _find_state(path: Path, content: object) -> Mapping[str, Tensor]:
     state = _search(content, MAX_DEPTH)
-    if state is None:
-        found = type(content).__name__
-        if isinstance(content, dict):
-            found = (
-                printable(
-                    ", ".join(str(key) for key in list(content)[:12] if isinstance(key, str | int))
-                )
-                or "{}"
-            )
-        raise UserError(
-            path,
-            "holds no state dict",
-            found,
-            f"names to tensors, or one of {', '.join(STATE_KEYS)}",
-        )
-    return state
+    if state is not None:
+        return state
+    got = type(content).__name__
+    if isinstance(content, dict):
+        keys = [str(key) for key in list(content)[:12] if isinstance(key, str | int)]
+        got = printable(", ".join(keys)) or "{}"
+    expected = f"names to tensors, or one of {', '.join(STATE_KEYS)}"
+    raise UserError(path, "holds no state dict", got, expected)
 
 
 def _search(content: object, depth: int) -> Mapping[str, Tensor] | None:
@@ -283,49 +249,25 @@ def plain_names(path: Path, state: Mapping[str, Value]) -> dict[str, Value]:
     return plain
 
 
-def _check_copies(path: Path, state: Mapping[str, Tensor], file_size: int) -> None:
-    """Refuse many tensors over one storage: as copies they could take any amount of memory."""
-    needed, limit = sum(4 * math.prod(tensor.shape) for tensor in state.values()), 4 * file_size
-    if needed > limit:
-        raise UserError(
-            path,
-            "its tensors take more memory than its size explains",
-            needed,
-            f"at most {limit} bytes",
-        )
-
-
-def _to_array(path: Path, name: str, tensor: Tensor, data: _Mapped, places: Places) -> np.ndarray:
+def _to_array(path: Path, name: str, tensor: Tensor, data: _Mapped, starts: Starts) -> np.ndarray:
     storage, shape = tensor.storage, tensor.shape
     short = STORAGE_TYPES[storage.kind] == BFLOAT16
-    kind = np.dtype("<u2" if short else STORAGE_TYPES[storage.kind])
+    dtype = np.dtype("<u2" if short else STORAGE_TYPES[storage.kind])
     count = math.prod(shape)
-    # One row of a broadcast tensor may be stored; nobody saves weights so, and its copy could be of any size.
-    reach = (
-        tensor.offset
-        + sum((size - 1) * stride for size, stride in zip(shape, tensor.strides, strict=True))
-        + 1
-    )
-    if count and (reach > storage.count or count > storage.count):
-        raise UserError(
-            path,
-            f"tensor {printable(name)} reaches behind its storage",
-            max(reach, count),
-            f"<= {storage.count}",
-        )
+    axes = list(zip(shape, tensor.strides, strict=True))
+    # A broadcast tensor with one stored row is refused: its copy could be of any size.
+    reach = tensor.offset + sum((size - 1) * stride for size, stride in axes) + 1
+    if count and (reach > storage.length or count > storage.length):
+        problem = f"tensor {printable(name)} reaches behind its storage"
+        raise UserError(path, problem, max(reach, count), f"<= {storage.length}")
     if count == 0:
         if math.prod(size for size in shape if size) > 1 << 40:  # more than NumPy can address
-            raise UserError(
-                path, f"tensor {printable(name)} is empty, yet of an impossible shape", str(shape)
-            )
-        return _as_float32(np.zeros(shape, kind), storage)
-    strides = [
-        stride * kind.itemsize if size > 1 else 0
-        for size, stride in zip(shape, tensor.strides, strict=True)
-    ]
-    start = places[storage.key] + tensor.offset * kind.itemsize
-    stored: np.ndarray = np.ndarray(shape, kind, buffer=data, offset=start, strides=strides)
-    return _as_float32(stored, storage)
+            problem = f"tensor {printable(name)} is empty, yet of an impossible shape"
+            raise UserError(path, problem, str(shape))
+        return _as_float32(np.zeros(shape, dtype), storage)
+    strides = [stride * dtype.itemsize if size > 1 else 0 for size, stride in axes]
+    start = starts[storage.key] + tensor.offset * dtype.itemsize
+    return _as_float32(np.ndarray(shape, dtype, data, start, strides), storage)
 
 
 def _as_float32(stored: np.ndarray, storage: Storage) -> np.ndarray:

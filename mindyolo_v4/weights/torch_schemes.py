@@ -1,55 +1,38 @@
-"""Names of PyTorch projects: Tianxiaomo, WongKinYiu (detectors), DeepSpark and timm (classifiers)."""
+"""Names of PyTorch projects: Tianxiaomo and WongKinYiu; DeepSpark and timm (classifiers)."""
 
 from dataclasses import replace
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.weights.names import STAGE_PARTS, lookup, neck_and_head, plain
-from mindyolo_v4.weights.schemes import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    TORCH_NORM,
-    Place,
-    Scheme,
-    Suffixes,
-)
+from mindyolo_v4.weights.schemes import IMAGENET, TORCH_NORM, Scheme, Slot, Suffixes, lookup, plain
 from mindyolo_v4.weights.topology import layers_of
 
 _COUNTERS = r"\.num_batches_tracked$|^n_averaged$"
-_IMAGENET_CROP = Preprocessing(
-    "crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=224 / 256
-)
+_CROP = Preprocessing("crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256)
 
-# Tianxiaomo: the first down-sample counts all its convolutions, the others keep residual blocks in a list.
+# Section in darknet's cfg, and number among its convolutions, of every layer of YOLOv4.
+_SECTIONS = {layer.name: layer.idx for layer in layers_of(ModelConfig(), 80)}
+_NUMBERS = {name: number for number, name in enumerate(_SECTIONS, start=1)}
+
+# Tianxiaomo: the first stage counts its residual block too, the others have theirs in a list.
 _TX_FIRST = (
-    "down",
-    "bypass",
-    "main_in",
-    "blocks.0.conv1",
-    "blocks.0.conv2",
-    "main_out",
-    "transition",
+    *("down", "bypass", "main_in", "blocks.0.conv1", "blocks.0.conv2"),
+    *("main_out", "transition"),
 )
-_TX_PLACES = {
+_TX_STAGE = ("down", "bypass", "main_in", "main_out", "transition")
+_TX_NECK = [name for name in _SECTIONS if name.startswith(("neck.p", "neck.r", "neck.l", "neck.t"))]
+_TX_HEAD = [name for name in _SECTIONS if not name.startswith(("backbone.", *_TX_NECK))]
+_TX_PREFIXES = {
     "backbone.stem": "down1.conv1",
+    **{f"backbone.stage1.{part}": f"down1.conv{2 + i}" for i, part in enumerate(_TX_FIRST)},
     **{
-        f"backbone.stage1.{part}": f"down1.conv{number}"
-        for number, part in enumerate(_TX_FIRST, start=2)
-    },
-    **{
-        f"backbone.stage{stage}.{part}": f"down{stage}.conv{number}"
+        f"backbone.stage{stage}.{part}": f"down{stage}.conv{1 + i}"
         for stage in range(2, 6)
-        for number, part in enumerate(STAGE_PARTS, start=1)
+        for i, part in enumerate(_TX_STAGE)
     },
+    **{name: f"neck.conv{1 + i}" for i, name in enumerate(_TX_NECK)},
+    **{name: f"head.conv{1 + i}" for i, name in enumerate(_TX_HEAD)},
 }
-_TX_NECK = [
-    name
-    for name in neck_and_head()
-    if name.startswith("neck.") and not name.startswith(("neck.down", "neck.b"))
-]
-_TX_HEAD = [name for name in neck_and_head() if name not in _TX_NECK]
-_TX_PLACES |= {name: f"neck.conv{number}" for number, name in enumerate(_TX_NECK, start=1)}
-_TX_PLACES |= {name: f"head.conv{number}" for number, name in enumerate(_TX_HEAD, start=1)}
 
 
 def _tx_block(stage: int, block: int, conv: int) -> str | None:
@@ -61,13 +44,8 @@ def _tx_block(stage: int, block: int, conv: int) -> str | None:
 TIANXIAOMO = Scheme(
     name="tianxiaomo",
     description="Tianxiaomo's pytorch-YOLOv4",
-    suffixes=Suffixes(
-        ".conv.0.weight",
-        *(f".conv.1{part}" for part in TORCH_NORM),
-        ".conv.0.weight",
-        ".conv.0.bias",
-    ),
-    place=lookup(plain(_TX_PLACES), _tx_block),
+    suffixes=Suffixes(".conv.0.weight", ".conv.1", TORCH_NORM, ".conv.0.weight", ".conv.0.bias"),
+    slot=lookup(plain(_TX_PREFIXES), _tx_block),
     bn_eps=1e-5,
     preprocessing=Preprocessing("stretch"),
     img_size=608,
@@ -76,32 +54,28 @@ TIANXIAOMO = Scheme(
     ignored=_COUNTERS,
 )
 
-_DARKNET_IDX = {layer.name: layer.idx for layer in layers_of(ModelConfig(), 80)}
-_DARKNET_NUMBER = {name: number for number, name in enumerate(_DARKNET_IDX, start=1)}
-# What its other loader makes of a darknet cfg: sections and convolutions counted.
+
+def _cfg_slot(name: str) -> Slot | None:
+    """Return the slot in Tianxiaomo's other loader, which counts sections and convolutions."""
+    if name not in _SECTIONS:
+        return None
+    return Slot(f"models.{_SECTIONS[name]}", number=_NUMBERS[name])
+
+
 TIANXIAOMO_CFG = replace(
     TIANXIAOMO,
     name="tianxiaomo_cfg",
-    suffixes=Suffixes(
-        ".conv#.weight", *(f".bn#{part}" for part in TORCH_NORM), ".conv#.weight", ".conv#.bias"
-    ),
-    place=lambda name: (
-        Place(f"models.{_DARKNET_IDX[name]}", number=_DARKNET_NUMBER[name])
-        if name in _DARKNET_IDX
-        else None
-    ),
+    suffixes=Suffixes(".conv#.weight", ".bn#", TORCH_NORM, ".conv#.weight", ".conv#.bias"),
+    slot=_cfg_slot,
     aliases=(),
 )
 WONGKINYIU = Scheme(
     name="wongkinyiu",
     description="WongKinYiu's PyTorch_YOLOv4",
     suffixes=Suffixes(
-        ".Conv2d.weight",
-        *(f".BatchNorm2d{part}" for part in TORCH_NORM),
-        ".Conv2d.weight",
-        ".Conv2d.bias",
+        ".Conv2d.weight", ".BatchNorm2d", TORCH_NORM, ".Conv2d.weight", ".Conv2d.bias"
     ),
-    place=lambda name: Place(f"module_list.{_DARKNET_IDX[name]}") if name in _DARKNET_IDX else None,
+    slot=plain({name: f"module_list.{idx}" for name, idx in _SECTIONS.items()}).get,
     bn_eps=1e-4,
     preprocessing=Preprocessing("letterbox"),
     img_size=640,
@@ -110,20 +84,23 @@ WONGKINYIU = Scheme(
     variants={"box_decode": "square", "scale_x_y": (2.0, 2.0, 2.0)},
 )
 
-_DSH_PLACES = {"backbone.stem": "stage1", "backbone.stage5.transition": "conv", "fc": "fc"}
-for _stage in range(1, 6):
-    _name, _theirs = f"backbone.stage{_stage}", f"stage{_stage + 1}"
-    _DSH_PLACES |= {
-        f"{_name}.down": f"{_theirs}.{'conv1' if _stage == 1 else 'conv2'}",
-        f"{_name}.bypass": f"{_theirs}.split0",
-        f"{_name}.main_in": f"{_theirs}.split1",
-        f"{_name}.main_out": f"{_theirs}.{'conv3' if _stage == 2 else 'conv4'}",
-    }
-    if _stage > 1:  # a stage begins with the transition of the one before
-        _DSH_PLACES[f"backbone.stage{_stage - 1}.transition"] = f"{_theirs}.conv1"
+
+def _deepspark_prefixes() -> dict[str, str]:
+    prefixes = {"backbone.stem": "stage1", "backbone.stage5.transition": "conv", "fc": "fc"}
+    for stage in range(1, 6):
+        ours, theirs = f"backbone.stage{stage}", f"stage{stage + 1}"
+        prefixes |= {
+            f"{ours}.down": f"{theirs}.{'conv1' if stage == 1 else 'conv2'}",
+            f"{ours}.bypass": f"{theirs}.split0",
+            f"{ours}.main_in": f"{theirs}.split1",
+            f"{ours}.main_out": f"{theirs}.{'conv3' if stage == 2 else 'conv4'}",
+        }
+        if stage > 1:  # a stage begins with the transition of the one before
+            prefixes[f"backbone.stage{stage - 1}.transition"] = f"{theirs}.conv1"
+    return prefixes
 
 
-def _dsh_block(stage: int, block: int, conv: int) -> str | None:
+def _deepspark_block(stage: int, block: int, conv: int) -> str | None:
     if stage == 1:
         return f"stage2.conv{1 + conv}" if block == 0 else None
     if stage == 2:
@@ -135,38 +112,42 @@ _TRANSITIONS = tuple(f"backbone.stage{stage}.transition" for stage in range(1, 6
 DEEPSPARK = Scheme(
     name="deepspark",
     description="DeepSpark's CSPDarknet53",
-    suffixes=Suffixes(".layers.0.weight", *(f".layers.1{part}" for part in TORCH_NORM), "", ""),
-    place=lookup(plain(_DSH_PLACES, _TRANSITIONS), _dsh_block),
+    suffixes=Suffixes(".layers.0.weight", ".layers.1", TORCH_NORM),
+    slot=lookup(plain(_deepspark_prefixes(), _TRANSITIONS), _deepspark_block),
     bn_eps=1e-5,
-    preprocessing=_IMAGENET_CROP,
+    preprocessing=_CROP,
     img_size=224,
     architectures=("cspdarknet53",),
     ignored=_COUNTERS,
 )
 
-_TIMM_PLACES = {"backbone.stem": Place("stem.conv1"), "fc": Place("head.fc")}
-for _stage in range(1, 6):
-    _name, _theirs = f"backbone.stage{_stage}", f"stages.{_stage - 1}"
-    _TIMM_PLACES |= {
-        f"{_name}.down": Place(f"{_theirs}.conv_down"),
-        f"{_name}.bypass": Place(f"{_theirs}.conv_exp", rows="first"),
-        f"{_name}.main_in": Place(f"{_theirs}.conv_exp", rows="second"),
-        f"{_name}.main_out": Place(f"{_theirs}.conv_transition_b"),
-        f"{_name}.transition": Place(f"{_theirs}.conv_transition", swapped=True),
-    }
-TIMM = Scheme(
+
+def _timm_slots() -> dict[str, Slot]:
+    slots = {"backbone.stem": Slot("stem.conv1"), "fc": Slot("head.fc")}
+    for stage in range(1, 6):
+        ours, theirs = f"backbone.stage{stage}", f"stages.{stage - 1}"
+        slots |= {
+            f"{ours}.down": Slot(f"{theirs}.conv_down"),
+            f"{ours}.bypass": Slot(f"{theirs}.conv_exp", rows="first"),
+            f"{ours}.main_in": Slot(f"{theirs}.conv_exp", rows="second"),
+            f"{ours}.main_out": Slot(f"{theirs}.conv_transition_b"),
+            f"{ours}.transition": Slot(f"{theirs}.conv_transition", swapped=True),
+        }
+    return slots
+
+
+TIMM = replace(
+    DEEPSPARK,
     name="timm",
     description="timm's cspdarknet53",
-    suffixes=Suffixes(".conv.weight", *(f".bn{part}" for part in TORCH_NORM), "", ""),
-    place=lookup(
-        _TIMM_PLACES, lambda stage, block, conv: f"stages.{stage - 1}.blocks.{block}.conv{conv}"
+    suffixes=Suffixes(".conv.weight", ".bn", TORCH_NORM),
+    slot=lookup(
+        _timm_slots(), lambda stage, block, conv: f"stages.{stage - 1}.blocks.{block}.conv{conv}"
     ),
-    bn_eps=1e-5,
-    preprocessing=Preprocessing(
-        "crop", 114, "rgb", IMAGENET_MEAN, IMAGENET_STD, crop_fraction=0.887
-    ),
+    preprocessing=replace(_CROP, crop_fraction=0.887),
     img_size=256,
-    architectures=("cspdarknet53",),
-    ignored=_COUNTERS,
     variants={"backbone_activation": "leaky001"},
 )
+SCHEMES = {
+    scheme.name: scheme for scheme in (TIANXIAOMO, TIANXIAOMO_CFG, WONGKINYIU, DEEPSPARK, TIMM)
+}

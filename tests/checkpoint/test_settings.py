@@ -1,12 +1,15 @@
 """What a checkpoint fixes and what the user may choose."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mindyolo_v4.anchors import YOLOV4_ANCHORS_WH_PX
-from mindyolo_v4.checkpoint import settings as cards
-from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint import settings
+from mindyolo_v4.checkpoint.card import Card, build_card, make_card
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.index import MindSporeFile
 from mindyolo_v4.config.recipe import build_config, load_config, read_tree, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
@@ -27,33 +30,29 @@ def card() -> Card:
             ("evaluate.iou_thres", "0.5"),
         ],
     )
-    return cards.make_card(config, ("a", "b"), "test")
+    return make_card(config, ("a", "b"), "test")
 
 
 def tree_of(**sections: dict[str, object]) -> dict[str, object]:
     return dict(sections)
 
 
-def test_card_survives_its_way_through_a_checkpoint(
-    card: Card, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored = record_to_tree(card) | {"training": {"step": 3}}
-    monkeypatch.setattr(cards.checkpoint, "load_card", lambda path: stored)
-    assert cards.read_card("x.ckpt") == card
-    assert card.architecture == "yolov4"
+def checkpoint_of(card: Card) -> Checkpoint:
+    file = MindSporeFile(b"", {})  # type: ignore[arg-type]
+    return Checkpoint(Path("x.ckpt"), file, record_to_tree(card), card)
 
 
-def test_a_classifier_is_refused(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        cards.checkpoint, "load_card", lambda path: record_to_tree(replace(card, task="classify"))
-    )
-    with pytest.raises(UserError, match=r"x\.ckpt: holds no detector"):
-        cards.read_card("x.ckpt", "detect")
+def test_a_card_with_a_removed_key_loads_and_differs_in_nothing(card: Card) -> None:
+    stored = record_to_tree(card)
+    stored["config"] |= {"compile_cache": "off"}
+    old = checkpoint_of(build_card("x.ckpt", stored))
+    assert settings.changed_settings(old, build_config(card.config)) == []
+    assert settings.config_for_checkpoint(old, {}, {}).model == card.model
 
 
 def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:
-    config = cards.config_for_checkpoint(
-        "x.ckpt", card, {}, read_tree(None, [("evaluate.split", "test")])
+    config = settings.config_for_checkpoint(
+        checkpoint_of(card), {}, read_tree(None, [("evaluate.split", "test")])
     )
     assert (config.data.format, config.data.root, config.data.img_size) == ("voc", "/data", 64)
     assert (config.evaluate.iou_thres, config.evaluate.split) == (0.5, "test")
@@ -63,10 +62,10 @@ def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:
 
 def test_the_command_line_beats_the_card_and_the_card_beats_the_recipe(card: Card) -> None:
     recipe = tree_of(data={"img_size": 608, "resize": "letterbox", "root": "/other"})
-    config = cards.config_for_checkpoint("x.ckpt", card, recipe, {})
+    config = settings.config_for_checkpoint(checkpoint_of(card), recipe, {})
     assert (config.data.img_size, config.data.resize, config.data.root) == (64, "stretch", "/other")
-    config = cards.config_for_checkpoint(
-        "x.ckpt", card, recipe, read_tree(None, [("data.img_size", "96")])
+    config = settings.config_for_checkpoint(
+        checkpoint_of(card), recipe, read_tree(None, [("data.img_size", "96")])
     )
     assert config.data.img_size == 96
 
@@ -78,10 +77,10 @@ def test_a_written_architecture_key_that_contradicts_is_an_error_with_both_value
         UserError,
         match=r"model\.width: contradicts the checkpoint x\.ckpt \(got 1\.0, expected 0\.25\)",
     ):
-        cards.config_for_checkpoint("x.ckpt", card, tree_of(model={"width": 1.0}), {})
+        settings.config_for_checkpoint(checkpoint_of(card), tree_of(model={"width": 1.0}), {})
     with pytest.raises(UserError, match="got yolov4-tiny, expected yolov4"):
-        cards.config_for_checkpoint(
-            "x.ckpt", card, {}, read_tree(None, [("model.architecture", "yolov4-tiny")])
+        settings.config_for_checkpoint(
+            checkpoint_of(card), {}, read_tree(None, [("model.architecture", "yolov4-tiny")])
         )
 
 
@@ -92,26 +91,27 @@ def test_keys_that_agree_or_do_not_matter_pass(card: Card) -> None:
         "bn_momentum": 0.5,
     }
     spelled_out["cpu_fused"] = "off"
-    config = cards.config_for_checkpoint("x.ckpt", card, tree_of(model=spelled_out), {})
+    config = settings.config_for_checkpoint(checkpoint_of(card), tree_of(model=spelled_out), {})
     assert config.model == card.model
 
 
 def test_training_takes_over_the_variants_of_its_start_weights(card: Card) -> None:
-    config, taken = cards.take_over_variants(Config(), {}, card)
+    config, taken = settings.take_over_variants(Config(), {}, checkpoint_of(card))
     assert config.model.topdown_kernel == 3
-    assert taken == ["model.topdown_kernel: 3"]
+    assert taken == ["taken over from x.ckpt: model.topdown_kernel: 3"]
     tree = read_tree(None, [("model.topdown_kernel", "1")])
-    config, taken = cards.take_over_variants(build_config(tree), tree, card)
+    config, taken = settings.take_over_variants(build_config(tree), tree, checkpoint_of(card))
     assert (config.model.topdown_kernel, taken) == (1, [])
 
 
-def test_a_resume_names_what_was_changed() -> None:
+def test_a_resume_names_what_was_changed(card: Card) -> None:
     before = build_config(
         {"optimizer": {"lr": 0.01}, "train": {"epochs": 3}, "data": {"augment": {"flip_prob": 0.5}}}
     )
     after = build_config(
         {"optimizer": {"lr": 0.02}, "train": {"epochs": 3}, "save_dir": "elsewhere"}
     )
-    changed = cards.changed_settings(record_to_tree(before), after)
+    checkpoint = checkpoint_of(replace(card, config=record_to_tree(before)))
+    changed = settings.changed_settings(checkpoint, after)
     assert changed == ["data.augment.flip_prob: 0.5 -> 0.0", "optimizer.lr: 0.01 -> 0.02"]
-    assert cards.changed_settings(record_to_tree(before), before) == []
+    assert settings.changed_settings(checkpoint, before) == []

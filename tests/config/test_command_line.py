@@ -6,6 +6,7 @@ import pytest
 
 from mindyolo_v4.config.command_line import Arguments, build_parser, parse
 from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 
@@ -19,7 +20,8 @@ def parse_train(line: str) -> Arguments:
 
 def test_flat_names_with_dash_and_underscore() -> None:
     arguments = parse_train(
-        "--config c.yaml --device-target CPU --epochs=3 --batch-size 4 --data-path /d --img-size 64 --is_parallel True"
+        "--config c.yaml --device-target CPU --epochs=3 --batch-size 4 --data-path /d "
+        "--img-size 64 --is_parallel True"
     )
     assert arguments.config == "c.yaml"
     config = load_config(None, arguments.overrides)
@@ -82,6 +84,23 @@ def test_wrong_options_are_named(line: str, parts: list[str]) -> None:
         parse_train(line)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["--compile_cache off", "--compile-cache=off", "compile_cache=off"]
+)
+def test_the_removed_compile_cache_is_accepted_as_off(line: str) -> None:
+    assert load_config(None, parse_train(line).overrides) == Config()
+
+
+@pytest.mark.parametrize("line", ["--compile_cache on", "--compile-cache=on", "compile_cache=on"])
+def test_the_removed_compile_cache_is_refused_as_on(line: str) -> None:
+    with pytest.raises(UserError, match=r"compile_cache: was removed .*can be deleted"):
+        load_config(None, parse_train(line).overrides)
+
+
+def test_help_does_not_name_what_was_removed() -> None:
+    assert "compile_cache" not in build_parser("train.py", "Train.").format_help()
 
 
 def test_run_command_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,7 @@ def test_resolved_file_reloads_equal(tmp_path: Path) -> None:
         ([("train.epochs", "0")], ["train.epochs", "out of range", ">= 1"]),
         ([("train.ema.decay", "nan")], ["train.ema.decay", "not a number"]),
         ([("model.topdown_kernel", "2")], ["model.topdown_kernel", "1 | 3"]),
+        ([("train.epochs", "1" + "0" * 400)], ["train.epochs", "whole number"]),
         ([("data.img_size", "100")], ["data.img_size", "multiple of 32"]),
         ([("data.names", "[a, a]")], ["data.names", "twice"]),
         ([("optimizer.nesterov", "1")], ["optimizer.nesterov", "true or false"]),
@@ -137,3 +138,56 @@ def test_adamw_refuses_what_belongs_to_sgd() -> None:
         load_config(None, [("optimizer.kind", "adamw"), ("optimizer.nesterov", "true")])
     with pytest.raises(UserError, match=r"optimizer\.momentum: must be > 0"):
         load_config(None, [("optimizer.kind", "adamw"), ("optimizer.momentum", "0")])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("on", "on"), ("off", "off"), ("yes", "on"), ("no", "off"), ("On", "on")]
+)
+def test_yaml_booleans_are_the_choices_of_that_name(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    recipe = write(tmp_path / "a.yaml", f"model: {{cpu_fused: {text}}}\nis_parallel: {text}\n")
+    config = load_config(recipe)
+    assert config.model.cpu_fused == expected
+    assert config.is_parallel == {"on": "True", "off": "False"}[expected]
+    assert load_config(write(tmp_path / "b.yaml", dump_config(config))) == config
+
+
+def test_choices_called_on_and_off_on_the_command_line() -> None:
+    assert load_config(None, [("model.cpu_fused", "on")]).model.cpu_fused == "on"
+    assert load_config(None, [("model.cpu_fused", "OFF")]).model.cpu_fused == "off"
+
+
+def test_a_boolean_is_no_other_choice(tmp_path: Path) -> None:
+    recipe = write(tmp_path / "a.yaml", "data: {augment: {mosaic: on}}\n")
+    with pytest.raises(UserError, match=r"data\.augment\.mosaic: .*none \| canvas \| darknet"):
+        load_config(recipe)
+    with pytest.raises(UserError, match=r"model\.topdown_kernel.*1 \| 3"):
+        load_config(write(tmp_path / "b.yaml", "model: {topdown_kernel: yes}\n"))
+
+
+def test_base_null_names_no_file(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path / "a.yaml", "__BASE__: null\nseed: 5\n")).seed == 5
+    assert load_config(write(tmp_path / "b.yaml", "__BASE__: []\nseed: 6\n")).seed == 6
+
+
+@pytest.mark.parametrize("value", ["3", "[1]", "[null]", "{a: b}", "on"])
+def test_a_base_that_is_no_file_name_is_named(tmp_path: Path, value: str) -> None:
+    recipe = write(tmp_path / "wrong.yaml", f"__BASE__: {value}\n")
+    with pytest.raises(UserError, match=r"wrong\.yaml: __BASE__ does not name files") as caught:
+        load_config(recipe)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["off", "'off'", "false"])
+def test_the_removed_compile_cache_is_accepted_as_off(tmp_path: Path, text: str) -> None:
+    base = write(tmp_path / "base.yaml", f"compile_cache: {text}\nseed: 5\n")
+    recipe = write(tmp_path / "a.yaml", f"__BASE__: {base.name}\ncompile_cache: {text}\n")
+    assert load_config(recipe, [("compile_cache", "off")]) == Config(seed=5)
+    assert read_tree(recipe) == {"seed": 5}
+
+
+def test_the_removed_compile_cache_is_refused_as_on(tmp_path: Path) -> None:
+    recipe = write(tmp_path / "a.yaml", "compile_cache: on\n")
+    with pytest.raises(UserError, match=r"compile_cache: was removed .*in .*a\.yaml"):
+        load_config(recipe)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.cpu_ops.norm_act import FusedUnavailableError, fused_library
+from mindyolo_v4.cpu_ops.build import BuildError
+from mindyolo_v4.cpu_ops.norm_act import fused_library
 
 
 @pytest.fixture
@@ -12,5 +13,5 @@ def library(graph_mode: None) -> Path:
     """Return the compiled operators; skip where there is no compiler."""
     try:
         return fused_library()
-    except FusedUnavailableError as error:
+    except BuildError as error:
         pytest.skip(str(error))

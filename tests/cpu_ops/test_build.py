@@ -1,4 +1,4 @@
-"""Compiling an operator: what the cache keys on, what happens without a compiler, and several processes at once."""
+"""Compiling an operator: the key of the cache, no compiler, and several processes at once."""
 
 import ctypes
 import os
@@ -125,12 +125,12 @@ def test_without_a_compiler(cache: Path, bin_folder: Path) -> None:
     [
         ("exit 3", "exit status 3"),
         (
-            '[ "$1" = --version ] && exit 0; echo note >&2; echo "a.cc:1: error: no way" >&2; exit 1',
+            '[ "$1" = --version ] && exit 0; echo note >&2; echo "a: error: no way" >&2; exit 1',
             "no way",
         ),
         ("exit 0", "cannot open|No such file"),  # says that it compiled, and wrote nothing
         (
-            '[ "$1" = --version ] && exit 0; while [ "$1" != -o ]; do shift; done; echo junk > "$2"',
+            '[ "$1" = --version ] && exit 0; while [ "$1" != -o ]; do shift; done; echo bad > "$2"',
             "file too short",
         ),
     ],

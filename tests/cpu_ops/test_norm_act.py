@@ -1,4 +1,4 @@
-"""Fused batch normalisation and activation: against numpy in float64, against stock operators, and in a train step."""
+"""Fused batch normalisation and activation against numpy, stock operators, and in a train step."""
 
 import hashlib
 import os
@@ -118,7 +118,7 @@ def run(cell: FusedNormAct, x: NDArray, weights: NDArray) -> dict[str, NDArray[n
 
 
 def batch(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
-    """Return x far from zero mean, weights, gamma and beta that reach both tails of the activations."""
+    """Return x of large mean, weights, gamma and beta that reach both tails of the activations."""
     x, weights = rng.normal(5, 3, size=shape), rng.normal(size=shape)
     gamma, beta = rng.uniform(-6, 6, size=shape[1]), rng.normal(scale=3, size=shape[1])
     return tuple(array.astype(np.float32) for array in (x, weights, gamma, beta))
@@ -297,7 +297,7 @@ print(training_hash())
 
 
 def training_hash() -> str:
-    """Train two fused blocks large enough for several threads; return a hash of all that came out."""
+    """Train two fused blocks large enough for several threads; return a hash of all results."""
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(0)
     rng, style = (

@@ -32,7 +32,7 @@ def windows(x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def expected_gradient(x: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Send each output's weight to the one pixel of its window that is largest; values must differ."""
+    """Send each output's weight to the largest pixel of its window; values must differ."""
     gradient = np.zeros(x.shape, np.float64)
     for size, weight in zip(POOL_SIZES, weights, strict=True):
         for index, maximum in np.ndenumerate(windows(x, size).max(axis=(-1, -2))):

@@ -1,4 +1,4 @@
-"""Convolutions compiled with the scratchpads of one thread: what they compute, and where the block changes nothing."""
+"""Convolutions compiled with the scratchpads of one thread."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +12,7 @@ from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 
 
 class Convolutions(nn.Cell):
-    """Kernels, strides and sizes for which oneDNN splits the work over threads in different ways."""
+    """Kernels, strides and sizes for which oneDNN splits the work in different ways."""
 
     def __init__(self) -> None:
         super().__init__()

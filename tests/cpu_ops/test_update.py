@@ -1,4 +1,4 @@
-"""One operator for all parameters: equal to the bit to MindSpore's own operators, one a parameter."""
+"""One operator for all parameters is bit-equal to MindSpore's own operators, one per parameter."""
 
 from pathlib import Path
 

@@ -5,8 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.launch import free_port, variables
-from benchmarks.measure import REPOSITORY
+from tests.support.launch import REPOSITORY, free_port, variables
 
 LIMIT_S = 170  # of one launch
 

@@ -1,25 +1,27 @@
-"""The guard of one process of several: what it concludes from what it sees, and that it ends its process."""
+"""The guard of one process of several: what it concludes from what it sees, and that it ends its
+process.
+"""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mindyolo_v4.distributed import guard
 from mindyolo_v4.distributed.guard import Guard, Record
-from mindyolo_v4.distributed.heartbeat import Watch
 
-OTHER = Record(process=1, place="another host", rank=1, beats=7, doing="training", allowed_s=60.0)
+OTHER = Record(process=1, host="another host", rank=1, beats=7, doing="training", allowed_s=60.0)
 
 
 def listening(folder: Path, **facts: object) -> Guard:
-    """Return the guard of rank 0 of two, which has just done its seventh piece of work at time 100."""
+    """Return the guard of rank 0 of two, which has just done its seventh piece of work at time
+    100.
+    """
     found = Guard(os.getpid(), os.getppid(), 60.0)
     told = {
         "rank": 0,
@@ -29,7 +31,7 @@ def listening(folder: Path, **facts: object) -> Guard:
         "doing": "training",
         "allowed_s": 60.0,
     }
-    found.hear(json.dumps(told | facts).encode(), 100.0)
+    found.handle(json.dumps(told | facts).encode(), 100.0)
     return found
 
 
@@ -83,7 +85,7 @@ def test_the_error_of_another_rank_is_a_reason_at_once(tmp_path: Path) -> None:
 
 def test_own_error_ends_the_log_and_is_told(tmp_path: Path) -> None:
     one = listening(tmp_path)
-    one.hear(b'{"error": "ValueError: bad"}', 101.0)
+    one.handle(b'{"error": "ValueError: bad"}', 101.0)
     assert (tmp_path / "rank_0.log").read_text().splitlines()[-1].endswith(" ERROR ValueError: bad")
     record = guard.read_record(one.path(0))
     assert record is not None
@@ -94,15 +96,15 @@ def test_own_error_ends_the_log_and_is_told(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_rank_that_is_through(tmp_path: Path) -> None:
     one = listening(tmp_path)
     assert one.path(0).exists()
-    one.hear(b'{"done": true}', 101.0)
-    one.lost()
+    one.handle(b'{"done": true}', 101.0)
+    one.report_loss()
     assert list(tmp_path.iterdir()) == []
     assert one.reason(1000.0) == ""
 
 
 def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
     one = listening(tmp_path)
-    one.lost()
+    one.report_loss()
     assert "has died without a word" in (tmp_path / "rank_0.log").read_text()
     record = guard.read_record(one.path(0))
     assert record is not None
@@ -112,7 +114,8 @@ def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
 def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
     one = listening(tmp_path)
     variables = os.environ | {"MS_ROLE": "MS_SCHED"}
-    # `cat` by the time that it answers: a process that is just being started has no environment to read.
+    # `cat` by the time that it answers: a process that is just being started has no environment to
+    # read.
     with subprocess.Popen(
         ["cat"], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as scheduler:
@@ -123,12 +126,12 @@ def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
         assert guard.is_scheduler(scheduler.pid)
         assert not guard.is_scheduler(os.getpid())
         one.scheduler = scheduler.pid
-        one.lost()
+        one.report_loss()
         assert "the scheduler" not in (tmp_path / "rank_0.log").read_text()
         scheduler.kill()
         scheduler.stdout.close()
     one.own = replace(one.own, error="")
-    one.lost()
+    one.report_loss()
     assert (
         f"since the scheduler (process {scheduler.pid}; scheduler.log) has died"
         in (tmp_path / "rank_0.log").read_text()
@@ -149,83 +152,11 @@ def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
 )
 def test_which_launchers_are_followed(words: list[str], expected: bool) -> None:
     code = "import time; print(flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE)
-    try:
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert guard.waits_for_workers(process.pid) is False  # its third word is the program
-        program = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[3:]
-        assert guard.is_waiting_msrun([word.decode() for word in program]) is expected
-    finally:
+        line = guard.ask(process.pid, psutil.Process.cmdline, [])
         process.kill()
-        process.wait()
-
-
-RANK = """
-import sys, time
-from pathlib import Path
-from mindyolo_v4.distributed.heartbeat import Watch
-watch = Watch()
-watch.start(hang_s=1.0, pause_s=1.0)
-watch.join(0, 2)
-watch.share(Path(sys.argv[1]))
-watch.beat()
-print(flush=True)
-{then}
-"""
-
-
-def run_rank(folder: Path, then: str) -> subprocess.Popen[bytes]:
-    repository = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", RANK.format(then=then), str(folder)]
-    process = subprocess.Popen(
-        command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
-
-
-def test_a_rank_that_hangs_with_its_loader_is_ended(tmp_path: Path) -> None:
-    then = "import subprocess\nprint(subprocess.Popen(['sleep', '300']).pid, flush=True)\ntime.sleep(300)"
-    process = run_rank(tmp_path, then)
-    assert process.stdout is not None
-    loader = int(process.stdout.readline())
-    assert process.wait(60) == -signal.SIGKILL
-    assert "no progress for" in (tmp_path / "rank_0.log").read_text()
-    assert guard.process_state(loader) in guard.GONE
-
-
-def test_a_stopped_rank_is_named_and_ended(tmp_path: Path) -> None:
-    process = run_rank(tmp_path, "time.sleep(300)")
-    os.kill(process.pid, signal.SIGSTOP)
-    assert process.wait(60) == -signal.SIGKILL
-    assert (
-        f"ERROR process {process.pid} is stopped (SIGSTOP)" in (tmp_path / "rank_0.log").read_text()
-    )
-
-
-def test_a_killed_rank_leaves_a_line(tmp_path: Path) -> None:
-    process = run_rank(tmp_path, "time.sleep(300)")
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "rank_0.log").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert f"process {process.pid} has died without a word" in (tmp_path / "rank_0.log").read_text()
-
-
-def test_a_rank_that_is_through_may_take_its_time(tmp_path: Path) -> None:
-    process = run_rank(tmp_path, "watch.done()\ntime.sleep(2.5)")
-    assert process.wait(60) == 0
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_a_guard_nothing_happens(tmp_path: Path) -> None:
-    watch = Watch()
-    watch.share(tmp_path)
-    watch.beat()
-    with watch.pause("compiling"):
-        watch.failed("nothing is told")
-    watch.done()
-    assert list(tmp_path.iterdir()) == []
+    assert line[3:] == words
+    assert guard.is_waiting_msrun(line) is False  # its third word is the program
+    assert guard.is_waiting_msrun(words) is expected

@@ -1,4 +1,6 @@
-"""Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who writes what."""
+"""Two workers of msrun on CPU, started by the scripts: the same numbers as of one process, and who
+writes what.
+"""
 
 import json
 import os
@@ -21,9 +23,12 @@ from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
 from tests.support.class_folders import write_imagenet
 from tests.support.runs import rows
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = REPOSITORY / "scripts"
 RECIPE = """
-model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, cpu_fused: "off", sync_bn: true}}
+model:
+  {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, cpu_fused: off, sync_bn: true}}
 data:
   format: yolo
   root: {root}
@@ -40,7 +45,8 @@ evaluate: {{per_batch_size: 2}}
 """
 CLASSIFIER = """
 model: {{architecture: cspdarknet53, width: 0.05, depth: 0.1, cpu_fused: "off"}}
-data: {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop, num_workers: 1}}
+data:
+  {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop, num_workers: 1}}
 optimizer: {{lr: 0.01, scale_lr: true}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 2, global_batch: 16}}
 """
@@ -48,7 +54,8 @@ LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value,
 OF_GRADIENTS = (
     1e-2  # the same; in the first layers they magnify a pooled maximum that rounding has moved
 )
-SMALL = 2e-3  # or of this: what starts at 0 has moved by less than the rounding of the gradients of deep layers
+# or of this: what starts at 0 has moved by less than the rounding of the gradients of deep layers
+SMALL = 2e-3
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "AR1", "AR10", "AR100")
 
 
@@ -130,7 +137,7 @@ def test_rank_0_writes_the_run_and_every_rank_its_log(runs: Runs) -> None:
     assert all(("this worker keeps to" in log) == several_cores for log in (train_log, other))
     assert "statistics of all 2 devices" in train_log
     assert (
-        "hint: 2 x 2 x 1 = 4 images a step, but the recipe's learning rate 2e-05 is for 8"
+        "hint: 2 x 2 x 1 = 4 images per step, but the recipe's learning rate 2e-05 is for 8"
         in train_log
     )
     assert "epoch 2, step 8: AP" in other
@@ -192,7 +199,7 @@ def test_a_classifier_by_the_script_for_several_nodes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["images"] == 3
     log = (tmp_path / "run" / "rank_1.log").read_text()
-    assert "2 x 2 x 1 = 4 images a step: the peak learning rate is 0.01 x 4 / 16 = 0.0025" in log
+    assert "2 x 2 x 1 = 4 images per step: the peak learning rate is 0.01 x 4 / 16 = 0.0025" in log
     assert float(rows(tmp_path / "run" / "steps.csv")[0]["lr"]) == pytest.approx(0.0025)
 
 
@@ -216,6 +223,8 @@ def test_norm_collectives_and_start(tmp_path: Path) -> None:
         assert found["count"].tolist() == 7
         assert found["rows"].tolist() == [[101.0, 101.0]] * 3
         assert found["nothing"].shape == (0, 2)
+        assert str(found["text"]) == "a folder"
+        assert bool(found["any"])
 
 
 def test_ascends_norm_counts_as_a_batch_norm() -> None:

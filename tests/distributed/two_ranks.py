@@ -1,17 +1,15 @@
-"""What two workers of msrun compute for test_collectives.py: python -m tests.distributed.two_ranks <folder>."""
+"""What two workers of msrun compute for test_collectives.py: python -m tests.distributed.two_ranks
+<folder>.
+"""
 
 import sys
 from pathlib import Path
 
-from mindyolo_v4 import environment  # noqa: F401
-
-# isort: split
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.distributed.collectives import gather_rows, leave_together, take_from_rank_0
 from mindyolo_v4.models.sync_norm import ReducedNorm, batch_norm
 from mindyolo_v4.runtime.device import start
 
@@ -39,7 +37,9 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def norm_results(norm: nn.Cell, x: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """Return output, gradients (of a step: to be averaged over the devices) and running statistics."""
+    """Return output, gradients (of a step: to be averaged over the devices) and running
+    statistics.
+    """
     rng = np.random.default_rng(1)
     norm.gamma.set_data(Tensor(rng.uniform(0.5, 1.5, SHAPE[1]).astype(np.float32)))
     norm.beta.set_data(Tensor(rng.uniform(-1, 1, SHAPE[1]).astype(np.float32)))
@@ -54,22 +54,26 @@ def norm_results(norm: nn.Cell, x: np.ndarray, weight: np.ndarray) -> dict[str, 
 
 def main(folder: Path) -> None:
     runtime = start(Config())
-    rank, devices = runtime.rank, runtime.world_size
+    ranks = runtime.ranks
+    rank = ranks.rank
     norm = batch_norm(SHAPE[1], 1e-5, 0.9, True)
     assert isinstance(norm, ReducedNorm)
-    x, weight = (part[rank::devices] for part in batch())
+    x, weight = (part[rank :: ranks.size] for part in batch())
     results = norm_results(norm, np.ascontiguousarray(x), np.ascontiguousarray(weight))
 
     values = Parameter(Tensor(np.arange(3, dtype=np.float32) + 10 * rank), name="values")
     count = Parameter(Tensor(7 + rank, ms.int32), name="count")
-    take_from_rank_0([values, count], devices)
+    ranks.take_from_rank_0([values, count])
     results |= {"values": values.asnumpy(), "count": count.asnumpy()}
 
     rows = np.full((3 * rank, 2), 100 + rank, np.float32)  # rank 0 has none
-    results["rows"] = gather_rows(rows, rank, devices)
-    results["nothing"] = gather_rows(rows[:0], rank, devices)
+    results["text"] = np.array(ranks.text_of_rank_0("a folder" if rank == 0 else ""))
+    results["any"] = np.array(ranks.any(rank == 1))
+    results["rows"] = ranks.gather_rows(rows)
+    results["nothing"] = ranks.gather_rows(rows[:0])
     np.savez(folder / f"{rank}.npz", **results)
-    leave_together(devices)
+    ranks.wait()
+    runtime.heartbeat.done()
 
 
 if __name__ == "__main__":

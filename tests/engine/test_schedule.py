@@ -165,11 +165,11 @@ def test_what_is_said_of_the_global_batch():
     assert describe_batch(batches(False, 64), 16) == describe_batch(batches(False, None), 3) == ""
     scaled = describe_batch(batches(True, 64), 8)
     assert (
-        scaled
-        == "8 x 4 x 1 = 32 images a step: the peak learning rate is 0.1 x 32 / 64 = 0.05 (optimizer.scale_lr)"
+        scaled == "8 x 4 x 1 = 32 images per step: "
+        "the peak learning rate is 0.1 x 32 / 64 = 0.05 (optimizer.scale_lr)"
     )
     hint = describe_batch(batches(False, 64), 8)
     assert hint.startswith(
-        "hint: 8 x 4 x 1 = 32 images a step, but the recipe's learning rate 0.1 is for 64;"
+        "hint: 8 x 4 x 1 = 32 images per step, but the recipe's learning rate 0.1 is for 64;"
     )
     assert "0.1 x 32 / 64 = 0.05" in hint

@@ -246,7 +246,7 @@ def test_equals_pycocotools_over_the_written_files(tmp_path, rng):
 
 @pytest.mark.parametrize("name", ["instances_train2017.json", "val2017_from_yolo_boxes.json"])
 def test_equals_pycocotools_over_a_real_annotation_file(data_root, tmp_path, rng, name):
-    """Our truths come from records, the oracle's from the file itself (with 10 crowds in the first)."""
+    # Ours come from records, the oracle's from the file itself (with 10 crowds in the first).
     annotation_file = data_root / "coco128" / "annotations" / name
     content = json.loads(annotation_file.read_text())
     category_ids = tuple(sorted(one["id"] for one in content["categories"]))

@@ -1,4 +1,4 @@
-"""hotcoco, the evaluator preferred where it is installed, gives what pycocotools gives, to the last class."""
+"""hotcoco, the preferred evaluator, gives the numbers of pycocotools, to the last class."""
 
 import logging
 from pathlib import Path
@@ -43,7 +43,7 @@ def made_record(image_id, rng, grid_px: float) -> ImageRecord:
 
 
 def found_in(record: ImageRecord, rng, decimals: int, extra: int) -> Detections:
-    """Each truth found up to three times, some exactly, some as another class; and `extra` boxes of nothing."""
+    """Return each target up to three times, some exactly, some as another class; and noise."""
     again = np.repeat(np.arange(len(record.class_ids)), rng.integers(0, 4, len(record.class_ids)))
     near = record.boxes_xyxy_px[again] + rng.choice([0, 4, 8], (len(again), 4))
     corner = rng.uniform(0, 500, (extra, 2))
@@ -120,7 +120,7 @@ def test_an_evaluation_without_detections_or_truths():
 
 
 def said(caplog, evaluator: CocoEvaluator) -> list[str]:
-    coco_metrics._say_once.cache_clear()
+    coco_metrics._log_once.cache_clear()
     caplog.clear()
     with caplog.at_level(logging.INFO, "mindyolo_v4"):
         evaluator.metrics()

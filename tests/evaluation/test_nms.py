@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mindyolo_v4.anchors import AnchorSet, anchor_set, decode_boxes, sigmoid
+from mindyolo_v4.anchors import AnchorSet, decode_boxes, sigmoid
 from mindyolo_v4.boxes import cxcywh_to_xyxy, letterbox_geometry
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.model import ModelConfig
@@ -43,7 +43,7 @@ def plain_greedy(boxes, scores, class_ids, settings):
 
 @pytest.fixture
 def anchors() -> AnchorSet:
-    return anchor_set(ModelConfig())
+    return ModelConfig().anchor_set
 
 
 def random_maps(rng, anchors, size=SIZE, classes=CLASSES, shift=-1.0):
@@ -58,7 +58,10 @@ def random_maps(rng, anchors, size=SIZE, classes=CLASSES, shift=-1.0):
 
 
 def plain_candidates(maps, anchors, settings):
-    """Every (cell, class) by loops: corners, score, class; ordered by level, anchor, class, row, column."""
+    """Return corners, score and class of every (cell, class) by loops.
+
+    The order is level, anchor, class, row, column.
+    """
     rows = []
     for raw_map, level in zip(maps, anchors.levels, strict=True):
         fields = raw_map.reshape(len(level.anchor_ids), -1, *raw_map.shape[1:])
@@ -110,9 +113,9 @@ def test_darknet_survivors(kind, threshold, survivors):
 @pytest.mark.parametrize("kind", ["iou", "diou"])
 @pytest.mark.parametrize("max_det", [7, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("first_look", [32, 4096])
-def test_equals_plain_greedy(rng, monkeypatch, kind, max_det, dtype, first_look):
-    monkeypatch.setattr(nms, "_FIRST_LOOK", first_look)
+@pytest.mark.parametrize("first_boxes", [32, 4096])
+def test_equals_plain_greedy(rng, monkeypatch, kind, max_det, dtype, first_boxes):
+    monkeypatch.setattr(nms, "_FIRST_BOXES", first_boxes)
     low = rng.integers(0, 40, (400, 2))
     boxes = np.concatenate([low, low + rng.integers(4, 30, (400, 2))], axis=1).astype(dtype)
     scores = np.round(rng.random(400), 2).astype(dtype)  # many equal scores

@@ -86,3 +86,25 @@ def test_table():
         "cat           10  0.2500  0.5000",
         "nothing        0       -       -",
     ]
+
+
+def test_an_undefined_ap_is_said():
+    lines = format_metrics_table({"AP": None, "AP50": None, "per_class": []}).splitlines()
+    assert lines == ["    AP    AP50", "     -       -", "AP undefined: no ground truth"]
+    assert "undefined" not in format_metrics_table({"AP": 0.0})
+
+
+def test_an_empty_cell_is_a_gap(tmp_path):
+    steps, metrics, png = write_run(tmp_path)
+    header = "epoch,step,train_seconds,AP,AP50\n"
+    whole = "".join(f"{k},{k},1,0.5,0.5\n" for k in range(1, 12))
+    metrics.write_text(header + whole)
+    plot_results(steps, metrics, png)
+    without_gap = panel_colours(png)[2]
+    metrics.write_text(header + whole.replace("6,6,1,0.5,0.5", "6,6,1,,"))
+    plot_results(steps, metrics, png)
+    with_gap = panel_colours(png)[2]
+    assert 0.7 * without_gap < with_gap < 0.9 * without_gap
+    metrics.write_text(header + "1,1,1,,\n2,2,1,,\n")
+    plot_results(steps, metrics, png)
+    assert panel_colours(png)[2] == 0

@@ -8,7 +8,7 @@ from mindyolo_v4.evaluation.top_k import (
     best_classes,
     format_top_k,
     top_k_metrics,
-    truth_ranks,
+    true_class_ranks,
 )
 
 
@@ -16,7 +16,7 @@ def test_ranks():
     scores = np.array(
         [[0.1, 0.7, 0.2], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [np.nan, 1.0, 2.0]], np.float32
     )
-    assert truth_ranks(scores, np.array([2, 0, 1, 0])).tolist() == [1, 0, 1, 3]
+    assert true_class_ranks(scores, np.array([2, 0, 1, 0])).tolist() == [1, 0, 1, 3]
 
 
 def test_counts_do_not_depend_on_the_batches(rng):

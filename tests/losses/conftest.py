@@ -1,4 +1,4 @@
-"""The detector loss in float64 NumPy, prediction by prediction, written apart from the package's own."""
+"""The detector loss in float64 NumPy, prediction by prediction, apart from the package's own."""
 
 import numpy as np
 import pytest

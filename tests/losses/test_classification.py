@@ -50,11 +50,14 @@ def test_smoothing_as_darknet_has_it():
 
 
 def test_a_thousand_classes_have_the_targets_of_the_cfg():
-    """0.1 / 999 = 1.001e-4 for a wrong class; the usual form 1 - e + e / C is the same with e = 0.1 x 1000 / 999."""
+    # 0.1 / 999 = 1.001e-4 for a wrong class; the usual form 1 - e + e / C is the same with
+    # e = 0.1 x 1000 / 999.
     loss = ClassificationLoss(1000, LossConfig(label_smoothing=0.1))
-    assert loss.spread == pytest.approx(1.001e-4, rel=1e-3)
+    assert loss.wrong_target == pytest.approx(1.001e-4, rel=1e-3)
     usual = 0.1 * 1000 / 999
-    assert loss.truth + loss.spread == pytest.approx(1 - usual + usual / 1000, rel=1e-12)
+    assert loss.true_weight + loss.wrong_target == pytest.approx(
+        1 - usual + usual / 1000, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindyolo_v4.anchors import anchor_set, decode_boxes
+from mindyolo_v4.anchors import decode_boxes
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.decode import (
     decode_planes,
@@ -34,7 +34,7 @@ def run(logits, constants, graph, square=False):
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("box_decode", ["exp", "square"])
 def test_equals_the_numpy_decode(graph, box_decode, rng):
-    anchors = anchor_set(ModelConfig(box_decode=box_decode))
+    anchors = ModelConfig(box_decode=box_decode).anchor_set
     constants = prediction_constants(anchors, 64)
     logits = rng.normal(0, 3, (4, constants[0].size)).astype(np.float32)
     logits[2, :5] = 50.0  # held by the clamp
@@ -74,7 +74,7 @@ def test_equals_the_numpy_decode(graph, box_decode, rng):
 def test_vectors(size, prediction, logits, expected):
     constants = [
         plane[prediction : prediction + 1]
-        for plane in prediction_constants(anchor_set(ModelConfig()), size)
+        for plane in prediction_constants(ModelConfig().anchor_set, size)
     ]
     boxes = run(np.array(logits, np.float32).reshape(4, 1), constants, graph=True)
     np.testing.assert_allclose(boxes, [expected], rtol=1e-5)

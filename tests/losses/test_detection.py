@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindyolo_v4.anchors import anchor_set
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.assign import WEIGHT_BOX, Assigner
@@ -77,7 +76,7 @@ class Case:
     """One configuration of assigner and loss."""
 
     def __init__(self, config, size=608, classes=3, anchors=None, max_truths=4):
-        self.anchors = anchor_set(ModelConfig(anchors_wh_px=anchors))
+        self.anchors = ModelConfig(anchors_wh_px=anchors).anchor_set
         self.size, self.classes, self.config = size, classes, config
         self.assign = Assigner(self.anchors, size, classes, max_truths, config.anchor_threshold)
         self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config))
@@ -170,8 +169,9 @@ def test_t3_t4_shared_prediction_and_ignored_neighbour(graph, darknet):
             delta(different, 2, anchor, 11, 5), [0.5, 0.5, -0.5, 0.5], atol=1e-6
         )
         np.testing.assert_allclose(delta(same, 2, anchor, 11, 5), [0.5, -0.5, -0.5, 0.5], atol=1e-6)
-        np.testing.assert_allclose(same[2][0, anchor * 8 : anchor * 8 + 4, 11, 5],
-                                   2 * different[2][0, anchor * 8 : anchor * 8 + 4, 11, 5], rtol=1e-4)  # fmt: skip
+        box = slice(anchor * 8, anchor * 8 + 4)
+        averaged = different[2][0, box, 11, 5]
+        np.testing.assert_allclose(same[2][0, box, 11, 5], 2 * averaged, rtol=1e-4)
     assert delta(different, 2, 1, 12, 5)[0] == 0
 
 
@@ -213,11 +213,12 @@ TRUTHS = [
 
 def random_maps(case, rng, images=3):
     maps = [rng.normal(0, 0.4, level.shape).astype(np.float32) for level in case.empty_maps(images)]
-    # A neighbour of the first truth's cell (row 2, column 1) whose box fits it: anchor 1 of stride 8.
+    # A neighbour of the first target's cell (row 2, column 1) overlaps it: anchor 1, stride 8.
     maps[0][0, 8:12, 2, 0] = [3.0, 0.0, 0.62, 0.47]
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ciou", "diou", "giou", "iou"])
 def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_oracle):
     config = LossConfig(

@@ -13,7 +13,8 @@ PAIRS = [
      (3.909167, 0.234283, 0.153055, -0.815653)),
     ((0.2, 0.2, 0.1, 0.1), (0.7, 0.8, 0.2, 0.1), 0, -0.934066, -0.668493, -0.670183,
      (0.143517, 0.289435, 0.528695, 0.460308)),
-    ((0.5, 0.5, 0.6, 0.2), (0.5, 0.5, 0.2, 0.6), 0.2, -0.244444, 0.2, 0.094254, (0, 0, -0.314037, 0.942110)),
+    ((0.5, 0.5, 0.6, 0.2), (0.5, 0.5, 0.2, 0.6), 0.2, -0.244444, 0.2, 0.094254,
+     (0, 0, -0.314037, 0.942110)),
     ((0.5, 0.5, 0.8, 0.8), (0.55, 0.45, 0.4, 0.5), 0.3125, 0.3125, 0.308594, 0.308558,
      (0.078125, -0.078125, -0.386144, -0.385340)),
     ((0.45, 0.52, 0.3, 0.1), (0.5, 0.5, 0.35, 0.15), 0.5, 0.477778, 0.482222, 0.482207,
@@ -23,7 +24,7 @@ KINDS = ("iou", "giou", "diou", "ciou")
 
 
 def planes(boxes):
-    # mutable: a plain tuple of tensors would be a constant of the graph, folded when it is compiled.
+    # mutable: a plain tuple of tensors would be a constant of the graph, folded at compilation.
     return ms.mutable(
         tuple(Tensor(np.ascontiguousarray(plane, np.float32)) for plane in np.array(boxes).T)
     )

@@ -1,6 +1,6 @@
-"""Golden networks, whose outputs darknet computed: a number generator that fills weights in darknet's file order.
+"""Golden networks, whose outputs darknet computed.
 
-Importable from tests as `tests.models.golden`.
+A number generator fills the weights in darknet's file order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -146,7 +146,7 @@ def golden_image(height: int, width: int) -> Tensor:
 
 
 def statistics(feature_map: Tensor) -> NDArray[np.float64]:
-    """Return mean, std, largest absolute value, the first three values and the last of a map (1, C, H, W)."""
+    """Return mean, std, largest absolute, first three and last value of a map (1, C, H, W)."""
     values = feature_map.asnumpy().astype(np.float64).reshape(-1)
     return np.array([values.mean(), values.std(), np.abs(values).max(), *values[:3], values[-1]])
 

@@ -39,7 +39,7 @@ MISH = {  # x: Mish(x), Mish'(x); float64
 
 
 class WeightedSum(nn.Cell):
-    """Reduce a cell's output to a scalar with fixed weights, so that its gradient can be asked for."""
+    """Reduce a cell's output to a scalar with fixed weights, so that it has a gradient."""
 
     def __init__(self, cell: nn.Cell):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the golden networks cannot see of the neck: their deepest map is smaller than the smallest pool."""
+"""The neck's pools: the golden networks' deepest map is smaller than the smallest pool."""
 
 import numpy as np
 from mindspore import Tensor

@@ -67,6 +67,7 @@ def test_number_generator_matches_the_published_values() -> None:
     )
 
 
+@pytest.mark.slow
 def test_golden_raw_maps_in_graph_mode(golden: YoloV4, graph_mode: None) -> None:
     maps = golden(golden_image(64, 96))
     assert [raw_map.shape for raw_map in maps] == [(1, 255, 8, 12), (1, 255, 4, 6), (1, 255, 2, 3)]
@@ -170,6 +171,7 @@ def test_topdown_kernel_changes_one_layer_only() -> None:
     assert shapes[1]["neck.reduce4.conv.weight"] == (32, 64, 3, 3)
 
 
+@pytest.mark.slow
 def test_training_and_testing_return_maps_of_the_same_form(graph_mode: None) -> None:
     network = YoloV4(NARROW, num_classes=3)
     image = golden_image(64, 64)
@@ -177,6 +179,7 @@ def test_training_and_testing_return_maps_of_the_same_form(graph_mode: None) -> 
     assert shapes[0] == shapes[1] == [(1, 24, 8, 8), (1, 24, 4, 4), (1, 24, 2, 2)]
 
 
+@pytest.mark.slow
 def test_training_gradient_reaches_every_parameter(graph_mode: None) -> None:
     network = YoloV4(NARROW, num_classes=3).set_train()
     fill_narrow(network)
@@ -190,8 +193,9 @@ def test_training_gradient_reaches_every_parameter(graph_mode: None) -> None:
     assert np.all(moved != 1.0)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_same_in_both_modes() -> None:
-    # Inference statistics: batch normalisation over the 2 x 2 x 2 values of the deepest maps is ill-conditioned.
+    # Inference statistics: those of the 2 x 2 x 2 values of the deepest maps are ill-conditioned.
     network = YoloV4(NARROW, num_classes=3).set_train(False)
     fill_narrow(network)
     weights = ms.ParameterTuple(network.trainable_params())

@@ -1,6 +1,5 @@
 """Device, parallel start, fall-backs, run folder and logger."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -19,13 +18,13 @@ from mindyolo_v4.runtime import device as runtime
 
 @pytest.fixture
 def cpu_only(monkeypatch):
-    monkeypatch.setattr(runtime, "_is_there", lambda target: target == "CPU")
+    monkeypatch.setattr(runtime, "_is_available", lambda target: target == "CPU")
 
 
 def test_start_on_cpu(cpu_only):
     found = runtime.start(Config(seed=5))
     assert (found.device_target, found.ms_mode, found.amp_level) == ("CPU", "graph", "O0")
-    assert (found.rank, found.world_size) == (0, 1)
+    assert (found.ranks.rank, found.ranks.size) == (0, 1)
     assert ms.get_context("device_target") == "CPU"
     assert ms.get_context("mode") == ms.GRAPH_MODE
     assert any("jit_level O2" in note and "CPU" in note for note in found.notes)
@@ -51,16 +50,18 @@ def test_absent_device_is_one_line_that_names_the_remedy(cpu_only, target):
 def test_absent_device_comes_before_joining_the_others(cpu_only, monkeypatch):
     monkeypatch.setenv("MS_ROLE", "MS_WORKER")
     monkeypatch.setenv("MS_WORKER_NUM", "8")
-    monkeypatch.setattr(runtime, "_join_workers", lambda: pytest.fail("joined"))
+    monkeypatch.setattr(runtime, "_join_workers", lambda *_: pytest.fail("joined"))
     with pytest.raises(UserError, match="--device_target CPU"):
         runtime.start(replace(Config(), device_target="Ascend"))
 
 
 def test_real_detection_is_quiet_and_does_not_fail():
     code = (
-        "import mindyolo_v4.environment\n"
-        "from mindyolo_v4 import runtime\n"
-        "print(runtime.choose_device('auto') in ('CPU', 'GPU', 'Ascend'), runtime.choose_device('CPU'))"
+        "from mindyolo_v4 import environment\n"
+        "environment.prepare()\n"
+        "from mindyolo_v4.runtime import device as runtime\n"
+        "choose = runtime.choose_device\n"
+        "print(choose('auto') in ('CPU', 'GPU', 'Ascend'), choose('CPU'))"
     )
     variables = {name: value for name, value in os.environ.items() if name != "GLOG_v"}
     done = subprocess.run(
@@ -143,88 +144,7 @@ def test_mixed_precision_keeps_names_and_float32_outputs():
     assert {value.dtype for value in named_parameters(mixed).values()} == {ms.float32}
 
 
-def test_default_run_folder_counts_on(tmp_path):
-    root = tmp_path / "runs"
-    make = lambda allow=False: runtime.make_run_folder(None, "yolov4", allow, runs_root=root)  # noqa: E731
-    assert [make().name, make().name] == ["yolov4-1", "yolov4-2"]
-    (root / "yolov4-10").mkdir()
-    (root / "yolov4-tiny-40").mkdir()
-    assert make().name == "yolov4-11"
-    assert make(True).name == "yolov4-11"
-
-
-def test_given_run_folder(tmp_path):
-    folder = tmp_path / "a" / "b"
-    assert runtime.make_run_folder(folder, "x", False) == folder
-    (folder / "last.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"--save_dir: is not empty.*--resume"):
-        runtime.make_run_folder(folder, "x", False)
-    with pytest.raises(UserError, match="--exist_ok"):
-        runtime.make_run_folder(folder, "x", False, permission="--exist_ok")
-    assert runtime.make_run_folder(folder, "x", True) == folder
-    with pytest.raises(UserError, match="is a file"):
-        runtime.make_run_folder(folder / "last.ckpt", "x", True)
-
-
-def test_logger_writes_file_and_console(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runtime.environment, "notes", lambda: ())
-    kept = list(runtime.PACKAGE_LOGGER.handlers), runtime.PACKAGE_LOGGER.propagate
-    try:
-        runtime.setup_logger(tmp_path, 0)
-        runtime.setup_logger(tmp_path, 0)  # a second time doubles nothing
-        logging.getLogger("mindyolo_v4.engine.loop").info("hello")
-        assert capsys.readouterr().err == "hello\n"
-        assert (tmp_path / "train.log").read_text().count("INFO hello") == 1
-        runtime.setup_logger(tmp_path, 1)
-        logging.getLogger("mindyolo_v4.engine.loop").info("hidden")
-        logging.getLogger("mindyolo_v4.engine.loop").warning("seen")
-        assert "hidden" not in (captured := capsys.readouterr().err)
-        assert "seen" in captured
-        monkeypatch.setattr(runtime.environment, "notes", lambda: ("AVX2 was set",))
-        runtime.setup_logger(tmp_path, 0)
-        assert capsys.readouterr().err == "AVX2 was set\n"
-        runtime.setup_logger(tmp_path, 1)  # the first worker has said it
-        assert capsys.readouterr().err == ""
-    finally:
-        for handler in list(runtime.PACKAGE_LOGGER.handlers):
-            runtime.PACKAGE_LOGGER.removeHandler(handler)
-            handler.close()
-        runtime.PACKAGE_LOGGER.propagate = kept[1]
-        runtime.PACKAGE_LOGGER.setLevel(logging.NOTSET)
-
-
-def test_each_of_several_ranks_has_its_log(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runtime.environment, "notes", lambda: ())
-    propagate = runtime.PACKAGE_LOGGER.propagate
-    try:
-        for rank in (0, 1):
-            runtime.setup_logger(tmp_path / "run", rank, world_size=2)
-            logging.getLogger("mindyolo_v4.engine.loop").info("step of %d", rank)
-        names = {path.name: path.read_text() for path in (tmp_path / "run").iterdir()}
-        assert sorted(names) == ["rank_0.log", "rank_1.log", "train.log"]
-        assert names["train.log"] == names["rank_0.log"]
-        assert names["rank_1.log"].endswith("INFO step of 1\n")
-        assert capsys.readouterr().err == "step of 0\n"
-    finally:
-        for handler in list(runtime.PACKAGE_LOGGER.handlers):
-            runtime.PACKAGE_LOGGER.removeHandler(handler)
-            handler.close()
-        runtime.PACKAGE_LOGGER.propagate = propagate
-        runtime.PACKAGE_LOGGER.setLevel(logging.NOTSET)
-
-
 def test_peak_memory_is_the_kernels_own_count():
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     kilobytes = int(status["VmHWM"].split()[0])
     assert runtime.peak_memory_gb() == pytest.approx(kilobytes * 1024 / 1e9, rel=0.02)
-
-
-def test_counts_of_one_device_are_their_own_sums():
-    assert runtime.sum_over_ranks([3, 0, 50000], 1) == [3, 0, 50000]
-
-
-def test_counts_are_summed_exactly(monkeypatch):
-    monkeypatch.setattr(
-        runtime.ops, "AllReduce", lambda operation: lambda own: Tensor(own.asnumpy() * 8)
-    )
-    assert runtime.sum_over_ranks([1281167, 7], 8) == [8 * 1281167, 56]  # below 2^24

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
 
-# From the second epoch on a file may grow to the size of a checkpoint and some bytes; the limit stays with its process.
+# From the second epoch on a file may grow to the size of a checkpoint and some bytes; the limit
+# stays with its process.
 SCRIPT = """
 import resource, sys
 from pathlib import Path
@@ -25,11 +26,11 @@ from mindyolo_v4.runtime.files import full_disk_as_user_error
 from mindyolo_v4.engine.loop import fit
 
 class Full(Task):
-    def evaluate(self):
+    def evaluate(self, check):
         if self.scored:
             limit = (Path(sys.argv[1]) / "last.ckpt").stat().st_size + int(sys.argv[2])
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        return super().evaluate()
+        return super().evaluate(check)
 
 def main(_):
     folder = Path(sys.argv[1])
@@ -41,9 +42,12 @@ sys.exit(run_command(main))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "stands"), [(-200, range(4, 5)), (3000, range(8, 160, 4))])
 def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
-    """With less room than a checkpoint needs the second one fails; with more, tables grow until they do."""
+    """With less room than a checkpoint needs the second one fails; with more, tables grow until
+    they do.
+    """
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(more)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
@@ -52,14 +56,13 @@ def test_a_training_ends_with_one_line_and_status_2(tmp_path, more, stands):
     assert line.startswith(f"error: {tmp_path}: the disk is full (File too large)")
     assert "--resume" in line
     assert not list(tmp_path.glob(".*"))
-    newest = checkpoint.newest_valid(tmp_path)
-    assert checkpoint.load_card(newest)["training"]["step"] in stands
+    assert newest_valid(tmp_path).tree["training"]["step"] in stands
 
 
 def test_no_room_is_seen_before_anything_is_written(tmp_path):
-    with pytest.raises(OSError, match=r"No space|too large") as error:
-        with whole_file(tmp_path / "a.ckpt", 1 << 60) as unfinished:
-            raise AssertionError(f"{unfinished} must not be written")
+    refused = pytest.raises(OSError, match=r"No space|too large")
+    with refused as error, whole_file(tmp_path / "a.ckpt", 1 << 60) as unfinished:
+        raise AssertionError(f"{unfinished} must not be written")
     assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,44 +7,50 @@ import sys
 
 import pytest
 
-from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.config.train import EmaConfig
+from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.errors import StoppedError
 from mindyolo_v4.runtime import signals as stopping
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.runtime.signals import StopSignals, interruptible
+from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config
+
+pytestmark = pytest.mark.slow
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {"epochs": 3, "accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic"}
 
 
-def numbers(count: int):
-    yield from range(count)
-
-
 class Told(Task):
-    """A task that is told to stop while a micro-batch is made, or before a batch of a validation."""
+    """A task that is told to stop while a micro-batch is made, or before a batch of a
+    validation.
+    """
 
     def __init__(
         self, number: int, at: int | None = None, in_validation: int | None = None, **options
     ):
         super().__init__(**options)
-        self.number, self.at, self.in_validation = number, at, in_validation
+        self.number = number
+        self.at = at
+        self.in_validation = in_validation
+        self.signals = StopSignals()
 
     def batches(self, start: int, stop: int):
         for number, batch in enumerate(super().batches(start, stop), start):
             if number == self.at:
-                StopSignals.active.note(self.number)
+                self.signals.note(self.number)
             yield batch
 
-    def evaluate(self):
-        for number in interruptible(numbers(3)):
+    def evaluate(self, check):
+        for number in range(3):
+            check()
             if number == 1 and len(self.scored) == self.in_validation:
-                StopSignals.active.note(self.number)
-        return super().evaluate()
+                self.signals.note(self.number)
+        return super().evaluate(check)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -55,16 +61,14 @@ def test_stops_at_the_next_step_and_goes_on_bit_for_bit(tmp_path, caplog, number
         folder.mkdir()
     fit(Task(steps_per_epoch=8).parts(), config(**SETTINGS), RUNTIME, whole)
     with pytest.raises(StoppedError) as stop:
-        fit(Told(number, at=11, steps_per_epoch=8).parts(), config(**SETTINGS), RUNTIME, halves)
+        task = Told(number, at=11, steps_per_epoch=8)
+        fit(task.parts(), config(**SETTINGS), RUNTIME, halves, None, task.signals)
     assert stop.value.exit_status == status
-    assert (
-        f"stopped by {signal.Signals(number).name} at step 6 of 12, epoch 2; go on"
-        in caplog.messages[-1]
-    )
-    assert StopSignals.active is None
-    newest = checkpoint.newest_valid(halves)
-    assert newest.name == "last.ckpt"
-    assert checkpoint.load_card(newest)["training"]["step"] == 6
+    name = signal.Signals(number).name
+    assert f"stopped by {name} at step 6 of 12, epoch 2; repeat" in caplog.messages[-1]
+    newest = newest_valid(halves)
+    assert newest.path.name == "last.ckpt"
+    assert newest.tree["training"]["step"] == 6
     task = Task(steps_per_epoch=8, scores=(2.0, 3.0))
     fit(task.parts(), config(**SETTINGS), RUNTIME, halves, newest)
     assert task.asked[0] == 12
@@ -77,11 +81,11 @@ def test_stops_at_the_next_step_and_goes_on_bit_for_bit(tmp_path, caplog, number
 def test_a_validation_is_abandoned_and_made_up_for(tmp_path):
     task = Told(signal.SIGTERM, in_validation=1, scores=(0.5, 0.25, 0.125))
     with pytest.raises(StoppedError):
-        fit(task.parts(), config(epochs=3), RUNTIME, tmp_path)
+        fit(task.parts(), config(epochs=3), RUNTIME, tmp_path, None, task.signals)
     assert len(task.scored) == 1
     assert task.network.training
-    newest = checkpoint.newest_valid(tmp_path)
-    assert checkpoint.load_card(newest)["training"]["validation_due"]
+    newest = newest_valid(tmp_path)
+    assert newest.tree["training"]["validation_due"]
     again = Task(scores=(0.25, 0.125))
     fit(again.parts(), config(epochs=3), RUNTIME, tmp_path, newest)
     assert again.asked == [8, 9, 10, 11]
@@ -91,7 +95,7 @@ def test_a_validation_is_abandoned_and_made_up_for(tmp_path):
         ("12", "0.125"),
     ]
     assert (tmp_path / "epoch_0002.ckpt").exists()
-    assert not checkpoint.load_card(tmp_path / "last.ckpt")["training"]["validation_due"]
+    assert not Checkpoint.open(tmp_path / "last.ckpt").tree["training"]["validation_due"]
 
 
 def test_a_command_that_was_stopped_ends_with_the_signals_status(capsys):
@@ -103,12 +107,12 @@ def test_a_command_that_was_stopped_ends_with_the_signals_status(capsys):
 
 
 SCRIPT = """
-from mindyolo_v4 import environment
-environment.listen_for_signals()
+from mindyolo_v4.runtime.signals import StopSignals
+stop = StopSignals().listen()
 import os, signal, sys, time
 import mindspore as ms
 import numpy as np
-from mindyolo_v4.runtime.signals import StopSignals
+from mindyolo_v4.distributed.collectives import Ranks
 ms.set_device("CPU")
 ms.set_context(mode=ms.GRAPH_MODE)
 mode = sys.argv[1]
@@ -124,9 +128,10 @@ if mode == "child":
 if mode == "early":
     print("ready", flush=True)
     time.sleep(60)
-with StopSignals() as stop:
+with stop.deferred(Ranks()):
     network = ms.nn.Dense(3, 4)
-    network(ms.Tensor(np.ones((2, 3), np.float32))).asnumpy()  # MindSpore sets its own handler of SIGINT
+    # MindSpore sets its own handler of SIGINT here.
+    network(ms.Tensor(np.ones((2, 3), np.float32))).asnumpy()
     if mode == "own":
         os.kill(os.getpid(), signal.SIGTERM)
     print("ready", flush=True)
@@ -138,7 +143,9 @@ with StopSignals() as stop:
 
 
 def ended(mode: str, *signals: int) -> tuple[int, list[str], str]:
-    """Send signals to a process, each after a line that it prints; return its status, lines and errors."""
+    """Send signals to a process, each after a line that it prints; return its status, lines and
+    errors.
+    """
     lines = []
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, mode],
@@ -178,11 +185,17 @@ def test_a_loader_process_dies_of_sigterm_and_not_of_ctrl_c():
 
 
 def test_devices_agree_about_once_a_second_at_the_same_boundary(monkeypatch):
-    """Boundaries 0.1 s apart: they ask at the first one, then every 10; the signal of the other device counts."""
+    """Boundaries 0.1 s apart: they ask at the first one, then every 10; the signal of the other
+    device counts.
+    """
     now, asked = [0.0], []
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
 
-    def summed(counts, world_size):
+    class Two(Ranks):
+        def sum(self, counts):
+            return summed(counts)
+
+    def summed(counts):
         asked.append(round(now[0], 1))
         other = [
             int(now[0] > 1.5),
@@ -191,14 +204,9 @@ def test_devices_agree_about_once_a_second_at_the_same_boundary(monkeypatch):
         ]  # a device of the same speed, told to stop after 1.5 s
         return [own + more for own, more in zip(counts, other, strict=True)]
 
-    monkeypatch.setattr(stopping, "sum_over_ranks", summed)
-    stop = StopSignals(world_size=2)
-    with pytest.raises(StoppedError, match="SIGTERM"):
+    stop = StopSignals()
+    with stop.deferred(Two(0, 2)), pytest.raises(StoppedError, match="SIGTERM"):
         for _ in range(100):
             now[0] += 0.1
             stop.check()
     assert asked == [0.1, 1.1, 2.1]
-
-
-def test_outside_a_training_nothing_is_interrupted():
-    assert list(interruptible(numbers(3))) == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""A small classification set in ImageNet's layout, told apart by colour; for the tests of classifiers."""
+"""A small classification set in ImageNet's layout, whose classes differ by colour."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the documents hold, and the surroundings that their commands run in; for test_documents.py."""
+"""What the documents hold, and the folder that their commands run in; for test_documents.py."""
 
 import contextlib
 import json
@@ -15,7 +15,6 @@ import numpy as np
 import predict as predict_command
 import test as test_command
 import train as train_command
-from benchmarks.launch import variables
 from mindyolo_v4.boxes import cxcywh_to_xyxy
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecord
@@ -30,9 +29,9 @@ from mindyolo_v4.weights import (
     verify,
 )
 from tests.support.class_folders import write_imagenet
+from tests.support.launch import REPOSITORY, variables
 from tests.weights.documented import write_documented
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCUMENTS += [
@@ -42,20 +41,10 @@ DOCUMENTS += [
 SIZE = 160  # pixels, of the drawn pictures
 
 # What makes a command small; nothing else is appended to it.
-SHRINK_TRAINING = [
-    *(
-        "--model.width",
-        "0.1",
-        "--model.depth",
-        "0.1",
-        "--img_size",
-        "64",
-        "--data.max_truths",
-        "20",
-    ),
-    *("--epochs", "1", "--batch_size", "4", "--train.max_steps", "2", "--train.accumulate", "1"),
-    *("--data.num_workers", "1", "--device_target", "CPU"),
-]
+SHRINK_TRAINING = shlex.split(
+    "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
+    "--epochs 1 --batch_size 4 --train.max_steps 2 --train.accumulate 1 --device_target CPU"
+)
 SHRINK_INFERENCE = ["--device_target", "CPU"]
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
 
@@ -81,7 +70,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
     **{
-        ("python", "-m", module.__name__): (module.main, [])
+        ("python", "-m", f"convert.{module.__name__.rpartition('.')[2]}"): (module.main, [])
         for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
     },
 }
@@ -93,7 +82,8 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
     "runs/mine-two": TRAIN_TWO,
     "runs/mine": TRAIN_MINE,
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
-    "runs/tinyimagenet10-1": f"python train.py --config configs/cspdarknet53/tinyimagenet10.yaml --data_path {TINY}",
+    "runs/tinyimagenet10-1": "python train.py --config configs/cspdarknet53/tinyimagenet10.yaml"
+    f" --data_path {TINY}",
     "datasets/packed": "python -m mindyolo_v4.tools.to_mindrecord"
     f" --data_path {TINY} --split train --output datasets/packed",
 }
@@ -121,7 +111,7 @@ def documented_commands() -> list[str]:
 
 
 def is_of_classifier(line: str) -> bool:
-    """Tell whether a command trains a classifier or reads a checkpoint of one."""
+    """Return whether a command trains a classifier or reads a checkpoint of one."""
     return ("train.py" in line and "configs/cspdarknet53" in line) or (
         "train.py" not in line and "runs/tinyimagenet10-1" in line
     )
@@ -191,8 +181,10 @@ def write_voc(root: Path, scenes: Path, splits: dict[str, str], names: Sequence[
             for box, class_id in zip(boxes, ids, strict=True):
                 sides = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
                 edges = "".join(f"<{side}>{value:.2f}</{side}>" for side, value in sides)
-                objects += f"<object><name>{names[class_id % len(names)]}</name><bndbox>{edges}</bndbox></object>"
-            text = f"<annotation><size><width>{SIZE}</width><height>{SIZE}</height></size>{objects}</annotation>"
+                name = f"<name>{names[class_id % len(names)]}</name>"
+                objects += f"<object>{name}<bndbox>{edges}</bndbox></object>"
+            size = f"<size><width>{SIZE}</width><height>{SIZE}</height></size>"
+            text = f"<annotation>{size}{objects}</annotation>"
             (root / "Annotations" / f"{stems[-1]}.xml").write_text(text)
         (root / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(stems) + "\n")
 
@@ -227,8 +219,9 @@ def write_yolo_and_coco(root: Path, scenes: Path, names: Sequence[str]) -> None:
 
 
 def write_coco128(root: Path) -> None:
-    """Lay the drawn COCO set out as the documents' subset of COCO 2017, and list its first images."""
-    source, target = root / "datasets/mine", root / "datasets/coco128"
+    """Lay the drawn COCO set out as the documents' subset of COCO 2017; list its first images."""
+    source = root / "datasets/mine"
+    target = root / "datasets/coco128"
     files = {"train": "instances_train2017.json", "val": "val2017_from_yolo_boxes.json"}
     (target / "annotations").mkdir(parents=True)
     for split, annotations in files.items():
@@ -244,7 +237,7 @@ def own_data_recipes() -> list[str]:
 
 
 def build_world(root: Path, scenes: Path) -> World:
-    """Lay out what the documents speak of, with few and small pictures; `scenes` is where they are drawn first."""
+    """Lay out what the documents name, with few small pictures, drawn into `scenes` first."""
     write_scenes(scenes, SceneSet(train=8, val=4, img_size=SIZE, seed=0))
     shutil.copytree(REPOSITORY / "configs", root / "configs")
     (root / "runs").mkdir()

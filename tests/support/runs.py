@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mindyolo_v4.checkpoint.formats import CARD
 from mindyolo_v4.runtime.command import run_command
 
 
@@ -19,11 +18,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def tensor_bytes(path: Path) -> dict[str, bytes]:
     """Return every tensor of a checkpoint that is undamaged."""
-    from mindyolo_v4.checkpoint.file import checked_index  # loads MindSpore
+    from mindyolo_v4.checkpoint.file import Checkpoint  # loads MindSpore
 
-    content, index = path.read_bytes(), checked_index(path)
-    return {
-        name: content[one.start : one.start + one.size]
-        for name, one in index.items()
-        if name != CARD
-    }
+    tensors = Checkpoint.open(path).tensors()
+    return {name: value.tobytes() for name, value in tensors.items()}

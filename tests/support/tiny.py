@@ -32,7 +32,8 @@ class TinyForward(nn.Cell):
 
     def construct(self, x, target):
         y = self.network(x)
-        box, obj = ((y - target) ** 2).mean(), ops.abs(y).mean()
+        box = ((y - target) ** 2).mean()
+        obj = ops.abs(y).mean()
         cls = (y * 0.125).mean()
         return box + obj + cls, (box, obj, cls)
 

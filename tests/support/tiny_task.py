@@ -11,7 +11,7 @@ from mindyolo_v4.engine.session import TrainingParts
 from mindyolo_v4.runtime.device import Runtime
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
 
-RUNTIME = Runtime("CPU", "graph", "O0", "O0", 0, 1, ())
+RUNTIME = Runtime("CPU", "graph", "O0", "O0")
 
 
 def config(**train) -> Config:
@@ -23,7 +23,7 @@ def config(**train) -> Config:
 
 
 class Task:
-    """A tiny network, its numbered batches, and scores that tell how often and on what they were asked."""
+    """A tiny network, its numbered batches, and a record of what was asked for."""
 
     def __init__(
         self,
@@ -32,7 +32,9 @@ class Task:
         scores: tuple[float, ...] = (),
     ):
         self.network = TinyNet()
-        self.steps_per_epoch, self.spoiled, self.scores = steps_per_epoch, spoiled, list(scores)
+        self.steps_per_epoch = steps_per_epoch
+        self.spoiled = spoiled
+        self.scores = list(scores)
         self.asked: list[int] = []
         self.scored: list[np.ndarray] = []
 
@@ -40,12 +42,11 @@ class Task:
         for number in range(start, stop):
             self.asked.append(number)
             x, target = tiny_batch(number)
-            yield (
-                (Tensor(np.full_like(x.asnumpy(), np.nan)) if number in self.spoiled else x),
-                target,
-            )
+            if number in self.spoiled:
+                x = Tensor(np.full_like(x.asnumpy(), np.nan))
+            yield x, target
 
-    def evaluate(self):
+    def evaluate(self, check):
         assert not self.network.training
         self.scored.append(self.network.head.bias.asnumpy().copy())
         value = self.scores.pop(0) if self.scores else float(len(self.scored))
@@ -58,6 +59,6 @@ class Task:
             self.batches,
             self.steps_per_epoch,
             self.evaluate,
-            {"task": "tiny"},
+            {"task": "detect"},
         )
         return replace(forward, **changes)

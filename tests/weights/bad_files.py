@@ -11,10 +11,10 @@ import safetensors.numpy
 
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
-from mindyolo_v4.weights.mindyolo_names import SCHEME as MINDYOLO
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
+from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
 from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import TIANXIAOMO
-from mindyolo_v4.weights.zoo_names import CLASSIFIER as ZOO
 from tests.weights import torch_files
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, DETECTOR, TINY, Tensors, random_tensors, run, write_own
@@ -118,7 +118,7 @@ def good_file(case: Case, folder: Path) -> Path:
 def refused(
     case: Case, source: Path, capfd: pytest.CaptureFixture[str], *options: object, target: str = ""
 ) -> str:
-    """Run the command; check that it ends with one line and leaves nothing; return the line without `error: `."""
+    """Check that the command ends with one line and leaves nothing; return the line."""
     before = {path: path.read_bytes() for path in source.parent.rglob("*") if path.is_file()}
     capfd.readouterr()
     destination = source.parent / (target or case.target)

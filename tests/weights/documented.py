@@ -11,11 +11,11 @@ from mindyolo_v4.weights.coco_names import COCO_NAMES
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.darknet_file import Header, write_weights
 from mindyolo_v4.weights.mapping import export_tensors
-from mindyolo_v4.weights.mindyolo_names import SCHEME as MINDYOLO
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
+from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
 from mindyolo_v4.weights.schemes import Scheme
 from mindyolo_v4.weights.topology import layers_of
 from mindyolo_v4.weights.torch_schemes import TIANXIAOMO, TIMM
-from mindyolo_v4.weights.zoo_names import CLASSIFIER as ZOO
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import Tensors, random_tensors
 from tests.weights.torch_files import write_zip

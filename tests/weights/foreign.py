@@ -1,7 +1,7 @@
-"""Files in other people's formats, made from the golden weights with rules that are written down here once more.
+"""Files in other people's formats, made from the golden weights with rules of their own.
 
-Nothing here comes from `convert`: the names are those of `convolution_names.csv` (each checked against the model that
-its project builds), and the special operations are done in another way than there.
+Nothing here comes from `mindyolo_v4.weights`: the names are those of `convolution_names.csv` (each
+checked against the model that its project builds), and the special operations are written anew.
 """
 
 import csv
@@ -25,7 +25,8 @@ EPSILON = {
 }  # of batch normalisation, where it is not darknet's 1e-5
 MINDSPORE = ("gamma", "beta", "moving_mean", "moving_variance")
 TORCH = ("weight", "bias", "running_mean", "running_var")
-FORMS = {  # weight and norm of a convolution, then weight and bias of a prediction, behind the prefix
+# Behind the prefix: weight and norm of a convolution, then weight and bias of a prediction.
+FORMS = {
     "mindspore_zoo": (".0.weight", ".1.", MINDSPORE, ".weight", ".bias"),
     "mindyolo": (".conv.weight", ".bn.", MINDSPORE, ".weight", ".bias"),
     "tianxiaomo": (".conv.0.weight", ".conv.1.", TORCH, ".conv.0.weight", ".conv.0.bias"),
@@ -37,7 +38,7 @@ FORMS = {  # weight and norm of a convolution, then weight and bias of a predict
 
 
 def golden_convolutions(classifier: bool) -> Iterator[tuple[dict[str, str], Tensors]]:
-    """Yield each convolution's row of the table with its golden values, in the order of a `.weights` payload."""
+    """Yield each convolution's row of the table with its golden values, in a `.weights` order."""
     start = 0
     rows = [row for row in ROWS if not classifier or int(row["idx"]) <= 104]
     if classifier:

@@ -1,6 +1,5 @@
-"""Small networks in our format, the conversion commands in this process, and outputs in graph mode, for tests."""
+"""Small networks in our format, conversion commands in this process, outputs in graph mode."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +8,11 @@ import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.checkpoint.settings import build_card
+from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.weights import (
     darknet,
@@ -25,17 +23,13 @@ from mindyolo_v4.weights import (
     safetensors,
     verify,
 )
-from mindyolo_v4.weights.command import convert
 from mindyolo_v4.weights.topology import parameter_shapes
 
 Tensors = dict[str, NDArray]
-BOTH_WAYS = {
-    "darknet": darknet,
-    "mindspore_zoo": mindspore_zoo,
-    "mindyolo": mindyolo,
-    "pytorch": pytorch,
+MODULES = {
+    module.__name__.rsplit(".", 1)[1]: module
+    for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
 }
-OTHERS = {"safetensors": safetensors.main, "inspect": inspect.main, "verify": verify.main}
 DETECTOR = ModelConfig("yolov4", width=0.05, depth=0.1)
 TINY = ModelConfig("yolov4-tiny", width=0.125)
 CLASSIFIER = ModelConfig("cspdarknet53", width=0.05, depth=0.1)
@@ -43,11 +37,7 @@ CLASSIFIER = ModelConfig("cspdarknet53", width=0.05, depth=0.1)
 
 def run(command: str, *arguments: object) -> int:
     """Run a command of `convert` in this process; return its exit status."""
-    argv = [str(argument) for argument in arguments]
-    if command in OTHERS:
-        return run_command(OTHERS[command], argv)
-    module = BOTH_WAYS[command]
-    return convert(argv, command, "", module.to_ours, module.to_theirs)
+    return run_command(MODULES[command].main, [str(argument) for argument in arguments])
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Tensors:
@@ -84,7 +74,7 @@ def write_own(
     )
     values = random_tensors(parameter_shapes(model, classes)) if tensors is None else tensors
     rows = {name: Tensor.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
-    checkpoint.save(path, rows, record_to_tree(replace(made, **card)))  # type: ignore[arg-type]
+    save(path, rows, record_to_tree(replace(made, **card)))  # type: ignore[arg-type]
     return path
 
 
@@ -99,15 +89,15 @@ def read_tensors(path: Path) -> Tensors:
 
 def card_of(path: Path) -> Card:
     """Return the card of a checkpoint of ours."""
-    return build_card(path, checkpoint.load_card(path))
+    return Checkpoint.open(path).card
 
 
 def build(path: Path) -> nn.Cell:
     """Return the network that a checkpoint's card describes, with its weights."""
-    card = card_of(path)
-    make: Callable = build_classifier if card.task == "classify" else build_detector
-    network = make(replace(card.model, cpu_fused="off"), len(card.class_names))
-    checkpoint.load_weights(path, network)
+    checkpoint = Checkpoint.open(path)
+    card = checkpoint.card
+    network = build_network(replace(card.model, cpu_fused="off"), len(card.class_names))
+    checkpoint.load_weights(network)
     return network.set_train(False)
 
 

@@ -191,7 +191,7 @@ def test_damaged_safetensors(
 def test_any_damaged_byte_is_one_line_or_harmless(
     case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No traceback, whichever of the first bytes are other ones: tables of contents and pickles come first."""
+    """No traceback, whichever of the first bytes change: tables of contents and pickles."""
     source = good_file(case, tmp_path)
     content = source.read_bytes()
     rng = np.random.default_rng(0)

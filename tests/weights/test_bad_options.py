@@ -1,4 +1,4 @@
-"""Destinations, options and disks that are wrong: one line, exit status 2, and nothing left behind."""
+"""Wrong destinations, options and disks: one line, exit status 2, and nothing left behind."""
 
 import subprocess
 import sys
@@ -139,9 +139,10 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     good_file(CASES["darknet"], tmp_path)
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "from convert import darknet; from mindyolo_v4.weights.command import convert;"
+        "from mindyolo_v4.weights.darknet import main;"
+        "from mindyolo_v4.runtime.command import run_command;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "sys.exit(convert(None, 'darknet', '', darknet.to_ours, darknet.to_theirs))"
+        "sys.exit(run_command(main))"
     )
     command = [sys.executable, "-c", code, "in.weights", "out.ckpt"]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}

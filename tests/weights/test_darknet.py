@@ -204,13 +204,13 @@ def test_a_part_of_another_length_is_refused(
     assert run("darknet", source, tmp_path / "ours.ckpt") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        f"error: {source}: its length does not fit the sections below 8 (got {size + change} bytes, "
-        f"expected {size} for yolov4)"
+        f"error: {source}: its length does not fit the sections below 8 "
+        f"(got {size + change} bytes, expected {size} for yolov4)"
     )
 
 
 def test_epsilon_is_shifted_into_the_variances(tmp_path: Path) -> None:
-    """darknet adds 1e-5 inside the root: v' = v + eps - 1e-5 keeps sqrt(v + eps), v = 0.25 and eps = 1e-3 by hand."""
+    """darknet adds 1e-5 in the root: v' = v + eps - 1e-5 keeps it (v 0.25, eps 1e-3 by hand)."""
     model = replace(DETECTOR, bn_eps=1e-3)
     tensors = random_tensors(parameter_shapes(model, 3))
     tensors["backbone.stem.bn.moving_variance"][:] = 0.25

@@ -36,7 +36,7 @@ def test_a_cfg_says_all_of_the_network(name: str, tmp_path: Path) -> None:
 
 
 def as_released(text: str) -> str:
-    """Return a cfg of ours in the style of the released ones: relative sections, spaces, comments, training options."""
+    """Return a cfg of ours in the released style: relative sections, spaces, comments, options."""
     sections = text.split("[")[1:]
     for idx, section in enumerate(sections[1:]):
 
@@ -68,7 +68,7 @@ def test_a_cfg_in_the_style_of_the_released_ones(name: str, tmp_path: Path) -> N
 
 
 def test_the_released_cfg_files_say_what_the_table_says() -> None:
-    """Sections of yolov4.cfg whose numbers are published: three routes, a shortcut, the pools, the anchors' use."""
+    """Published sections of yolov4.cfg: three routes, a shortcut, the pools, the anchors' use."""
     text = write_cfg(ModelConfig(), 80, 608, letterbox=False).split("\n\n")[1:]
     assert len(text) == 162
     assert text[3] == "[route]\nlayers=1"

@@ -1,6 +1,5 @@
 """Each format's file of the golden weights, converted, gives the outputs that darknet computed."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import pytest
 import safetensors.numpy
 from mindspore import Tensor
 
-from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.checkpoint.card import Card
-from mindyolo_v4.checkpoint.settings import build_card
-from mindyolo_v4.models.build import build_classifier, build_detector
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.models.build import build_network
 from mindyolo_v4.weights import darknet, mindspore_zoo, mindyolo, pytorch
 from mindyolo_v4.weights.command import convert
 from tests.models.golden import assert_golden, golden_image
@@ -38,7 +35,7 @@ def run_convert(module: str, source: Path, target: Path, *options: str) -> int:
 
 
 def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
-    """Write a format's file of the golden weights; return the conversion command's name and the file."""
+    """Write a format's file of the golden weights; return its conversion command and the file."""
     if form.startswith("darknet"):
         path = folder / "golden.weights"
         path.write_bytes(foreign.darknet_bytes(classifier, short_header=form == "darknet_short"))
@@ -61,11 +58,13 @@ def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
     return "pytorch", path
 
 
-def outputs(card: Card, path: Path, image: Tensor) -> tuple[Tensor, ...]:
+def outputs(checkpoint: Checkpoint, image: Tensor) -> tuple[Tensor, ...]:
     """Run a converted network with darknet's padding and activation."""
-    build: Callable = build_classifier if card.task == "classify" else build_detector
-    network = build(replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names))
-    checkpoint.load_weights(path, network)
+    card = checkpoint.card
+    network = build_network(
+        replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names)
+    )
+    checkpoint.load_weights(network)
     found = network.set_train(False)(image)
     return found if isinstance(found, tuple) else (found,)
 
@@ -85,14 +84,15 @@ def test_detector(form: str, variants: dict, tmp_path: Path, graph_mode: None) -
     module, source = write_source(form, False, tmp_path)
     target = tmp_path / "ours.ckpt"
     assert run_convert(module, source, target) == 0
-    card = build_card(target, checkpoint.load_card(target))
+    checkpoint = Checkpoint.open(target)
+    card = checkpoint.card
     assert (card.architecture, len(card.class_names), card.class_names[:2]) == (
         "yolov4",
         80,
         ("person", "bicycle"),
     )
     assert {name: getattr(card.model, name) for name in variants} == variants
-    maps = outputs(card, target, golden_image(64, 96))
+    maps = outputs(checkpoint, golden_image(64, 96))
     assert_golden(dict(zip((138, 149, 160), maps, strict=True)), DETECTOR)
 
 
@@ -111,7 +111,8 @@ def test_classifier(
     module, source = write_source(form, True, tmp_path)
     target = tmp_path / "ours.ckpt"
     assert run_convert(module, source, target) == 0
-    card = build_card(target, checkpoint.load_card(target))
+    checkpoint = Checkpoint.open(target)
+    card = checkpoint.card
     assert (card.architecture, card.task, len(card.class_names)) == (
         "cspdarknet53",
         "classify",
@@ -119,5 +120,5 @@ def test_classifier(
     )
     assert {name: getattr(card.model, name) for name in variants} == variants
     assert (card.preprocessing.resize, card.preprocessing.crop_fraction) == crop
-    (logits,) = outputs(card, target, golden_image(64, 64))
+    (logits,) = outputs(checkpoint, golden_image(64, 64))
     assert_golden({106: logits}, CLASSIFIER)

@@ -13,10 +13,10 @@ import safetensors.numpy
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
-from mindyolo_v4.weights.mindyolo_names import SCHEME as MINDYOLO
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
+from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
 from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import DEEPSPARK, TIANXIAOMO, TIMM, WONGKINYIU
-from mindyolo_v4.weights.zoo_names import CLASSIFIER as ZOO
 from tests.weights import torch_files
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, DETECTOR, TINY, random_tensors, run, write_own

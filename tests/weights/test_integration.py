@@ -1,4 +1,4 @@
-"""From somebody's file to a prediction, a score and a training, with the commands that a user types."""
+"""From a foreign file to a prediction, a score and a training, with the user's commands."""
 
 import json
 import os
@@ -15,15 +15,15 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.checkpoint import file as checkpoint
-from mindyolo_v4.checkpoint.settings import read_card, take_over_variants
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import build_config, load_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.topology import layers_of, parameter_shapes
-from mindyolo_v4.weights.zoo_names import CLASSIFIER as ZOO
 from tests.support.runs import command
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, TINY, random_tensors, read_tensors, run, write_own
@@ -32,8 +32,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = "circle\nsquare\ntriangle\nstar\n"
 RECIPE = """
 model: {{architecture: yolov4, width: 0.05, depth: 0.1, cpu_fused: "off"}}
-data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_workers: 1, max_truths: 20,
-       augment: {{mosaic: none}}}}
+data: {{format: yolo, root: {root}, train: images/train, img_size: 64, num_workers: 1,
+       max_truths: 20, augment: {{mosaic: none}}}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 1}}
 """
 
@@ -98,7 +98,7 @@ def test_the_printed_command_works_when_pasted(
         ["/bin/sh", "-c", printed], cwd=REPOSITORY, env={**os.environ, "PATH": path}, check=True
     )
     converted = weights.with_suffix(".ckpt")
-    assert checkpoint.load_card(converted)["source_format"] == "darknet"
+    assert Checkpoint.open(converted).card.source_format == "darknet"
     # A second time, what is there already is left alone.
     assert command(predict_command.main, "--weight", weights, "--source", weights.parent) == 2
     assert f"{weights.stem}_converted.ckpt" in capfd.readouterr().err
@@ -152,7 +152,7 @@ def test_classes_of_another_data_set_are_one_line(
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a converted classifier of the zoo: padding `same`, ImageNet's input, another epsilon by hand."""
+    """Return a converted classifier of the zoo: padding `same`, ImageNet's input, own epsilon."""
     folder = tmp_path_factory.mktemp("backbone")
     tensors = random_tensors(parameter_shapes(CLASSIFIER, 5))
     write_mindspore(folder / "zoo.ckpt", export_tensors(tensors, ZOO, layers_of(CLASSIFIER, 5), ""))
@@ -192,14 +192,14 @@ def test_training_takes_over_what_the_backbone_was_trained_with(
 
 def taken_over(weight: Path, recipe: Path, *overrides: tuple[str, str]) -> tuple[Config, list[str]]:
     tree = read_tree(recipe, overrides)
-    return take_over_variants(build_config(tree), tree, read_card(weight, task=None))
+    return take_over_variants(build_config(tree), tree, Checkpoint.open(weight))
 
 
 def test_a_configuration_that_names_them_wins(backbone: Path, recipe: Path) -> None:
     named = (("model.stride2_padding", "symmetric"), ("data.mean", "[0, 0, 0]"))
     config, told = taken_over(backbone, recipe, *named)
     assert (config.model.stride2_padding, config.data.mean) == ("symmetric", (0.0, 0.0, 0.0))
-    assert told == ["data.std: [58.395, 57.12, 57.375]"]
+    assert told == [f"taken over from {backbone}: data.std: [58.395, 57.12, 57.375]"]
 
 
 def test_epsilon_and_activation_are_taken_over(recipe: Path, tmp_path: Path) -> None:
@@ -210,7 +210,8 @@ def test_epsilon_and_activation_are_taken_over(recipe: Path, tmp_path: Path) -> 
     start = write_own(tmp_path / "start.ckpt", model, tensors=part, class_names=())
     config, told = taken_over(start, recipe)
     assert (config.model.bn_eps, config.model.backbone_activation) == (1e-3, "leaky001")
-    assert told == ["model.bn_eps: 0.001", "model.backbone_activation: leaky001"]
+    values = ["model.bn_eps: 0.001", "model.backbone_activation: leaky001"]
+    assert told == [f"taken over from {start}: {value}" for value in values]
 
 
 @pytest.mark.parametrize("main", [predict_command.main, test_command.main])

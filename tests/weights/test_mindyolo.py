@@ -10,7 +10,7 @@ import pytest
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from mindyolo_v4.anchors import anchor_set, decode_boxes, sigmoid
+from mindyolo_v4.anchors import decode_boxes, sigmoid
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.weights.topology import parameter_shapes
@@ -35,8 +35,8 @@ SWAPPED = ("neck.topdown4.0", "neck.topdown3.0")  # mindyolo joins [upsampled, l
 
 
 def decoded(raw: NDArray, card: Card, level: int) -> NDArray:
-    """Decode a raw map (1, A(5+C), H, W) to (1, H, W, A, 5+C): centre, size in pixels, and scores."""
-    anchors = anchor_set(card.model).levels[level]
+    """Decode a raw map (1, A(5+C), H, W) to (1, H, W, A, 5+C): centre, size in pixels, scores."""
+    anchors = card.model.anchor_set.levels[level]
     _, channels, height, width = raw.shape
     cells = raw.reshape(1, 3, channels // 3, height, width).transpose(0, 3, 4, 1, 2)
     rows, columns, places = (axis.ravel() for axis in np.indices((height, width, 3)))
@@ -113,7 +113,7 @@ def test_their_file_there_and_back(narrow_file: Path, tmp_path: Path) -> None:
 
 
 def test_our_network_there_and_back(tmp_path: Path, graph_mode: None) -> None:
-    """A 1x1 kernel comes back in the middle of zeros, and variances lower by 1e-3 - 1e-5, some below zero."""
+    """A 1x1 kernel comes back amid zeros, and variances lower by 1e-3 - 1e-5, some below zero."""
     tensors = random_tensors(parameter_shapes(DETECTOR, 3))
     for name, value in tensors.items():
         if name.endswith("moving_variance"):

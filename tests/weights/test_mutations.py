@@ -1,6 +1,7 @@
 """Mistakes that no shape check sees, each put into the rules once: the outputs must tell.
 
-A narrow network stands for the truth, is written as mindyolo, the zoo or timm would hold it, and converted back.
+A narrow network is written as mindyolo, the zoo or timm would hold it, and converted back; its
+outputs are the expected ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.weights import mindspore_zoo, mindyolo, pytorch
 from mindyolo_v4.weights.mapping import export_tensors, shift_epsilon
-from mindyolo_v4.weights.mindyolo_names import SCHEME as MINDYOLO
-from mindyolo_v4.weights.schemes import Place, Scheme
+from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER, DETECTOR
+from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
+from mindyolo_v4.weights.schemes import Scheme, Slot
 from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import TIMM
-from mindyolo_v4.weights.zoo_names import CLASSIFIER, DETECTOR
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import DETECTOR as NARROW
 from tests.weights.narrow import build, random_tensors, run, write_own
@@ -88,19 +89,19 @@ def difference(form: str, source: Path, truth: list[NDArray], folder: Path) -> f
 
 
 def changed(
-    scheme: Scheme, change: Callable[[str, Callable[[str], Place | None]], Place | None]
+    scheme: Scheme, change: Callable[[str, Callable[[str], Slot | None]], Slot | None]
 ) -> Scheme:
-    return replace(scheme, place=lambda name: change(name, scheme.place))
+    return replace(scheme, slot=lambda name: change(name, scheme.slot))
 
 
 def unswapped(which: str) -> Callable:
-    return lambda name, place: replace(place(name), swapped=False) if name == which else place(name)
+    return lambda name, slot: replace(slot(name), swapped=False) if name == which else slot(name)
 
 
 def exchanged(stage: int) -> Callable:
     pair = {f"backbone.stage{stage}.bypass": f"backbone.stage{stage}.main_in"}
     pair |= {other: name for name, other in pair.items()}
-    return lambda name, place: place(pair.get(name, name))
+    return lambda name, slot: slot(pair.get(name, name))
 
 
 MUTANTS = {
@@ -153,7 +154,7 @@ def test_a_mistake_in_the_rules_is_seen(
 
 
 def test_a_forgotten_shift_of_epsilon_is_seen(tmp_path: Path, pynative_mode: None) -> None:
-    """Exports shift the variances; without it, a network of epsilon 1e-3 computes something else at 1e-5."""
+    """Conversions shift the variances; else a network of epsilon 1e-3 is another at 1e-5."""
     model = replace(NARROW, bn_eps=1e-3)
     values = random_tensors(parameter_shapes(model, 3))
     truth = outputs(write_own(tmp_path / "truth.ckpt", model, tensors=values))

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from mindspore import Tensor
 
-from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.weights.topology import parameter_shapes
 from tests.weights.narrow import (
@@ -33,7 +33,7 @@ def test_there_and_back(model, tmp_path: Path) -> None:
     assert run("safetensors", tmp_path / "ours.safetensors", tmp_path / "back.ckpt") == 0
     assert_same(read_tensors(tmp_path / "back.ckpt"), read_tensors(source))
     assert card_of(tmp_path / "back.ckpt") == card_of(source)
-    assert checkpoint.load_card(tmp_path / "back.ckpt") == checkpoint.load_card(source)
+    assert Checkpoint.open(tmp_path / "back.ckpt").tree == Checkpoint.open(source).tree
 
 
 def test_a_training_checkpoint_keeps_averages_optimizer_and_single_numbers(tmp_path: Path) -> None:
@@ -49,9 +49,7 @@ def test_a_training_checkpoint_keeps_averages_optimizer_and_single_numbers(tmp_p
         "training": {"step": 7, "rng": [1, 2]}
     }
     source = tmp_path / "last.ckpt"
-    checkpoint.save(
-        source, {name: Tensor.from_numpy(np.array(v)) for name, v in (model | more).items()}, card
-    )
+    save(source, {name: Tensor.from_numpy(np.array(v)) for name, v in (model | more).items()}, card)
     assert run("safetensors", source, tmp_path / "last.safetensors") == 0
     assert run("safetensors", tmp_path / "last.safetensors", tmp_path / "back.ckpt") == 0
     before, after = (ms.load_checkpoint(str(path)) for path in (source, tmp_path / "back.ckpt"))
@@ -60,7 +58,7 @@ def test_a_training_checkpoint_keeps_averages_optimizer_and_single_numbers(tmp_p
         if name != "card":
             assert (after[name].shape, after[name].dtype) == (value.shape, value.dtype), name
             np.testing.assert_array_equal(after[name].asnumpy(), value.asnumpy(), err_msg=name)
-    assert checkpoint.load_card(tmp_path / "back.ckpt") == card
+    assert Checkpoint.open(tmp_path / "back.ckpt").tree == card
     # What is exported from it to another format are the averages.
     assert run("darknet", source, tmp_path / "net.weights") == 0
     stored = np.frombuffer((tmp_path / "net.weights").read_bytes(), "<f4", offset=20)

@@ -36,7 +36,7 @@ FULL_DEPTH = ModelConfig(width=0.02)
 def theirs(
     scheme: Scheme, model: ModelConfig, counter: int | None = 1234, classes: int = 3
 ) -> Tensors:
-    """Return a network of ours with another project's names, counters included where `counter` is given."""
+    """Return a network of ours with another project's names, and counters if `counter` is given."""
     values = random_tensors(parameter_shapes(model, classes))
     found = export_tensors(values, scheme, layers_of(model, classes), "")
     norms = [name.removesuffix("running_mean") for name in found if name.endswith("running_mean")]
@@ -203,9 +203,13 @@ def test_half_precision_becomes_single(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_written(
-    model: ModelConfig, name: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    model: ModelConfig,
+    name: str,
+    complaint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     known = builtins.__import__
 
     def without_torch(module: str, *rest: object, **named: object) -> object:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.weights.pytorch import write_pth
 from mindyolo_v4.weights.torch_file import read_tensors
-from mindyolo_v4.weights.torch_save import write_pth
 from tests.weights.torch_files import Call, Name, Part, pickled, state_dict, write_legacy, write_zip
 
 WRITERS = pytest.mark.parametrize("write", [write_zip, write_legacy])
@@ -303,7 +303,8 @@ def test_legacy_headers(tmp_path):
 def test_no_mindspore_and_no_torch_is_loaded(tmp_path):
     path = write_zip(tmp_path / "a.pth", {"w": WEIGHT})
     code = (
-        "import sys; from mindyolo_v4.weights.torch_file import read_tensors; read_tensors(sys.argv[1])\n"
+        "import sys; from mindyolo_v4.weights.torch_file import read_tensors\n"
+        "read_tensors(sys.argv[1])\n"
         "assert not {'torch', 'mindspore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)

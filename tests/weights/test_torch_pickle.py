@@ -1,6 +1,7 @@
 """Pickles that attack: nothing runs, nothing is changed, memory stays bounded, one line is said."""
 
 import copyreg
+import mmap
 import os
 import pickle
 import struct
@@ -116,9 +117,11 @@ def test_states_change_nothing_of_ours(tmp_path, build, target):
         owners = (
             torch_pickle,
             torch_pickle.Inert,
-            torch_pickle._Name,
             torch_pickle.Mapping,
+            torch_pickle.Storage,
             torch_pickle.Tensor,
+            torch_pickle._Function,
+            torch_pickle._StorageType,
         )
         functions = torch_pickle._FUNCTIONS.values()
         return {str(owner): dict(vars(owner)) for owner in (*owners, *functions)}
@@ -162,6 +165,23 @@ def test_broken_pickles(tmp_path, content):
 @pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
 def test_the_memo_stays_small(tmp_path, put):
     assert "memo entry 2147483647" in refusal(zipped(tmp_path, b"N" + put))  # it would take 34 GB
+
+
+def test_a_list_is_copied_once(tmp_path):
+    """A million instructions could otherwise make 300 000 copies of one long list of pairs."""
+    pair = b"X\x01\x00\x00\x00aN\x86"
+    twice = (
+        b"]q\x00" + pair + b"a0ccollections\nOrderedDict\nq\x010(h\x01h\x00\x85Rh\x01h\x00\x85Rl"
+    )
+    message = refusal(zipped(tmp_path, twice))
+    assert "holds no state dict (got list" in message
+    with (
+        (tmp_path / "a.pth").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        start = data.find(b"\x80\x02]")
+        copies, _, _ = torch_pickle.read_pickle(tmp_path / "a.pth", data, start, len(data))
+    assert copies == [{"a": None}, {}]
 
 
 def test_deep_lists_are_no_trouble(tmp_path):

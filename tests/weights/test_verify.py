@@ -85,8 +85,8 @@ def test_one_altered_weight_is_seen(tmp_path: Path, capsys: pytest.CaptureFixtur
         ({"--img_size": "x"}, "argument --img_size: invalid int value: 'x'"),
         ({"--tolerance": "-1"}, "--tolerance: must be positive (got -1.0)"),
         ({"--tolerance": "nan"}, "--tolerance: must be positive (got nan)"),
-        ({"--image": "net.cfg"}, "net.cfg: no readable picture"),
-        ({"--image": "no.png"}, "no.png: no readable picture"),
+        ({"--image": "net.cfg"}, "net.cfg: no readable image"),
+        ({"--image": "no.png"}, "no.png: no readable image"),
     ],
 )
 def test_wrong_input_is_one_line(

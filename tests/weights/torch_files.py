@@ -37,7 +37,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Call:
-    """What the reader is told to call: `function(*arguments)`, then perhaps to give the result a state."""
+    """A call that the pickle asks for: `function(*arguments)`, perhaps a state for its result."""
 
     function: Name
     arguments: tuple = ()
@@ -53,9 +53,10 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A tensor over a storage: `storage` holds its numbers in file order, parts of one array share one storage.
+    """A tensor over a storage with numbers in file order; parts of one array share one storage.
 
-    `kind` is PyTorch's storage class (bfloat16 comes as uint16 with "BFloat16Storage"); `count` a length to lie about.
+    `kind` is PyTorch's storage class (bfloat16 comes as uint16 with "BFloat16Storage"); `count` a
+    wrong length.
     """
 
     storage: np.ndarray
@@ -133,7 +134,7 @@ def write_zip(
     compression: int = zipfile.ZIP_STORED,
     protocol: int = 2,
 ) -> Path:
-    """Write the layout of torch.save since 1.6, of `checkpoint(state dict)`; `records` replaces or removes entries."""
+    """Write torch.save's layout since 1.6; `records` replaces or removes entries."""
     content, storages = pickled(checkpoint(state_dict(tensors)), protocol)
     entries: dict[str, bytes | None] = {"data.pkl": content, "byteorder": b"little"}
     entries |= {f"data/{key}": storage.tobytes() for key, storage in storages.items()}

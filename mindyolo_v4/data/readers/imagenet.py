@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,18 @@ def holds_synsets(root: str | Path) -> bool:
     return train.is_dir() and any(
         _SYNSET.fullmatch(path.name) and path.is_dir() for path in train.iterdir()
     )
+
+
+def suggest_recipe(overrides: Iterable[tuple[str, str]], configs: Path) -> Path:
+    """Return the recipe for a command without --config, by the data set that it names."""
+    root = dict(overrides).get("data.root")
+    reason = ""
+    recipe = configs / "yolov4/yolov4.yaml"
+    if root is not None and holds_synsets(root):
+        reason = f", since {root} holds train/<wnid>/"
+        recipe = configs / "cspdarknet53/imagenet.yaml"
+    print(f"no --config given: using {recipe}{reason}", flush=True)
+    return recipe
 
 
 def read_imagenet(data: DataConfig, split: str) -> ClassImages:

@@ -1,0 +1,1 @@
+"""What the figures share: clock, measurements in turns, networks on a made batch, trainings."""

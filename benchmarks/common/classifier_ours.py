@@ -1,0 +1,75 @@
+"""Training steps of CSPDarknet53 as a classifier in MindSpore, in this process.
+
+benchmarks.classifier_step starts it and reads the JSON object that it prints.
+"""
+
+import argparse
+import json
+import sys
+
+import mindspore as ms
+import numpy as np
+
+from benchmarks.common.clock import time_calls
+from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.train import OptimizerConfig
+from mindyolo_v4.engine.optimizer import build_optimizer
+from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.losses.classification import ClassificationLoss
+from mindyolo_v4.models.blocks import choose_fused
+from mindyolo_v4.models.build import build_network
+from mindyolo_v4.models.describe import parameter_count
+from mindyolo_v4.models.forward import Normalise, TrainingForward
+from mindyolo_v4.runtime.device import peak_memory_gb
+
+
+def main() -> int:
+    """Time the step and print the result as JSON."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.common.classifier_ours", description=__doc__
+    )
+    parser.add_argument("--cpu_fused", choices=("auto", "on", "off"), default="auto")
+    for name in ("img_size", "batch", "classes", "steps"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    options = parser.parse_args()
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    model = ModelConfig(architecture="cspdarknet53", bn_momentum=0.9, cpu_fused=options.cpu_fused)
+    network = build_network(model, options.classes).set_train(True)
+    loss = ClassificationLoss(options.classes, LossConfig())
+    forward = TrainingForward(Normalise((0.0,) * 3, (255.0,) * 3), network, loss).set_train(True)
+    optimizer = build_optimizer(
+        network, OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=1e-4, decay_on="all")
+    )
+    step = TrainStep(forward, network, optimizer, None, StepSettings())
+    rng = np.random.default_rng(0)
+    images = ms.Tensor(
+        rng.integers(0, 256, (options.batch, 3, options.img_size, options.img_size), np.uint8)
+    )
+    labels = ms.Tensor(rng.integers(0, options.classes, (options.batch, 1)), ms.int32)
+    shares = ms.Tensor(np.ones((options.batch, 1)), ms.float32)
+
+    batch = (images, labels, shares)
+    losses: list[float] = []
+
+    def call() -> None:
+        if not losses:
+            step.compile(1e-3, batch)
+        losses.append(float(step(1e-3, [batch])[0].asnumpy()[0]))
+
+    timed = time_calls(call, options.steps)
+    result = {
+        **timed,
+        "parameters": parameter_count(network),
+        "version": ms.__version__,
+        "peak_gb": peak_memory_gb(),
+        "compile_s": timed["first_s"] - timed["step_s"],
+        "cpu_fused": choose_fused(model.cpu_fused)[1],
+    }
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

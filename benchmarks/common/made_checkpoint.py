@@ -1,0 +1,43 @@
+"""A checkpoint of random weights.
+
+python -m benchmarks.common.made_checkpoint FILE ARCHITECTURE CLASSES IMG_SIZE
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common.random_values import random_values
+from mindyolo_v4.checkpoint import file as checkpoint
+from mindyolo_v4.checkpoint.card import Card, Preprocessing
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.recipe import record_to_tree
+from mindyolo_v4.weights.topology import layers_of
+
+
+def write_checkpoint(path: Path, architecture: str, classes: int, img_size: int) -> None:
+    """Write a checkpoint of random weights; equal arguments give equal weights."""
+    from mindspore import Tensor
+
+    rng = np.random.default_rng(0)
+    model = ModelConfig(architecture)
+    tensors = {
+        name: Tensor(random_values(rng, name, shape))
+        for layer in layers_of(model, classes)
+        for name, shape in layer.shapes().items()
+    }
+    is_detector = model.task == "detect"
+    card = Card(
+        task=model.task,
+        model=model,
+        class_names=tuple(str(number) for number in range(classes)),
+        img_size=img_size,
+        preprocessing=Preprocessing("stretch" if is_detector else "crop"),
+        source="random weights",
+    )
+    checkpoint.save(path, tensors, record_to_tree(card))
+
+
+if __name__ == "__main__":
+    write_checkpoint(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,1 @@
+"""What we are compared with; these modules run in environments of their own."""

@@ -1,0 +1,172 @@
+"""The MindSpore .ckpt format: what a file holds, by name, read without MindSpore.
+
+A file is a protobuf message: repeated Value {1: name, 2: {1: dimension, 2: type, 3: bytes}}.
+A checksum of ten bytes may follow.
+"""
+
+import mmap
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+CARD = "card"  # the text entry that makes a MindSpore checkpoint one of ours
+
+_CRC_MARK = b"crc_num"  # before the crc32 of all that precedes it
+_CRC_LENGTH = len(_CRC_MARK) + 10
+_CHUNK = 1 << 24  # bytes per call of crc32
+_BFLOAT16 = "BFloat16"
+_NUMPY_TYPES = {
+    **{"Bool": "|b1", "Float16": "<f2", "Float32": "<f4", "Float64": "<f8", _BFLOAT16: "<u2"},
+    **{f"Int{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"UInt{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+}
+
+
+class FormatError(ValueError):
+    """The bytes are not what the format demands."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor or text of a MindSpore checkpoint."""
+
+    shape: tuple[int, ...]
+    dtype: str  # MindSpore's name (Float32, Int32 ...); "str" for text
+    start: int  # where its bytes begin in the file (first slice)
+    size: int  # bytes (first slice)
+
+
+@dataclass(frozen=True, eq=False)
+class MindSporeFile:
+    """A MindSpore .ckpt file, mapped into memory.
+
+    The map stays what it is when a training replaces the file.
+    """
+
+    content: mmap.mmap
+    index: dict[str, Entry]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "MindSporeFile":
+        """Read a file's index. Raises FormatError where the file is cut short or something else."""
+        with Path(path).open("rb") as file:
+            try:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError as error:
+                raise FormatError("is empty") from error
+        index: dict[str, Entry] = {}
+        try:
+            for number, start, stop in _fields(content, 0, _payload_end(content)):
+                if number != 1:
+                    raise FormatError("not a MindSpore checkpoint")
+                name, entry = _read_value(content, start, stop)
+                index.setdefault(name, entry)
+        except UnicodeDecodeError as error:
+            raise FormatError("not a MindSpore checkpoint") from error
+        if not index:
+            raise FormatError("holds nothing")
+        return cls(content, index)
+
+    def text(self, name: str) -> str | None:
+        """Return a text entry, None where there is none. Raises FormatError where it is damaged."""
+        entry = self.index.get(name)
+        if entry is None or entry.dtype != "str":
+            return None
+        try:
+            return self.content[entry.start : entry.start + entry.size].decode("utf-32-le")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"its text {name} is damaged") from error
+
+    def tensor(self, name: str) -> NDArray:
+        """Return a tensor as a view of the file; bfloat16 becomes float32. Raises FormatError."""
+        entry = self.index[name]
+        if entry.dtype not in _NUMPY_TYPES:
+            raise FormatError(f"{name} is of type {entry.dtype}, which is no tensor's")
+        dtype = np.dtype(_NUMPY_TYPES[entry.dtype])
+        count = int(np.prod(entry.shape))
+        if entry.size != count * dtype.itemsize:
+            whole = count * dtype.itemsize
+            raise FormatError(f"{name} {entry.shape} has {entry.size} bytes, expected {whole}")
+        values = np.frombuffer(self.content, dtype, count, entry.start).reshape(entry.shape)
+        if entry.dtype == _BFLOAT16:
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values
+
+    def tensors(self) -> dict[str, NDArray]:
+        """Return every tensor, by name. Raises FormatError."""
+        return {
+            name: self.tensor(name)
+            for name, entry in self.index.items()
+            if entry.dtype in _NUMPY_TYPES
+        }
+
+    def verify(self) -> None:
+        """Raise FormatError where MindSpore's checksum does not match; files without one pass."""
+        end = _payload_end(self.content)
+        if end == len(self.content):
+            return
+        checksum = 0
+        for start in range(0, end, _CHUNK):
+            checksum = zlib.crc32(self.content[start : min(start + _CHUNK, end)], checksum)
+        if checksum != int.from_bytes(self.content[end + len(_CRC_MARK) :], "big"):
+            raise FormatError("its checksum does not match: the file is damaged")
+
+
+def _payload_end(data: mmap.mmap) -> int:
+    end = len(data) - _CRC_LENGTH
+    return end if end > 0 and data[end : end + len(_CRC_MARK)] == _CRC_MARK else len(data)
+
+
+def _read_value(data: mmap.mmap, start: int, stop: int) -> tuple[str, Entry]:
+    name, shape, dtype, content = "", [], "", (0, 0)
+    for number, first, last in _fields(data, start, stop):
+        if number == 1:
+            name = data[first:last].decode("utf-8")
+        elif number == 2:
+            for inner, begin, finish in _fields(data, first, last):
+                if inner == 1:
+                    shape.append(_varint(data, begin, finish)[0])
+                elif inner == 2:
+                    dtype = data[begin:finish].decode("utf-8")
+                elif inner == 3:
+                    content = (begin, finish - begin)
+    if not name:
+        raise FormatError("not a MindSpore checkpoint")
+    return name, Entry(tuple(shape), dtype, *content)
+
+
+def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (field number, first byte, byte behind it) of a protobuf message's fields.
+
+    Only varint and length-delimited fields are accepted.
+    """
+    position = start
+    while position < stop:
+        key, position = _varint(data, position, stop)
+        if key & 7 == 0:
+            _, after = _varint(data, position, stop)
+        elif key & 7 == 2:
+            length, position = _varint(data, position, stop)
+            after = position + length
+            if after > stop:
+                raise FormatError(f"is cut short: {len(data)} bytes, expected {after} or more")
+        else:
+            raise FormatError("not a MindSpore checkpoint")
+        yield key >> 3, position, after
+        position = after
+
+
+def _varint(data: mmap.mmap, position: int, stop: int) -> tuple[int, int]:
+    """Return a number of variable length, and the position behind it."""
+    value, shift = 0, 0
+    while position < stop and shift < 64:
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
+    raise FormatError("is cut short")

@@ -1,0 +1,65 @@
+"""What a training remembers between its steps, and how it ended."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint's card carries of the training itself."""
+
+    step: int = 0  # optimizer steps done
+    train_seconds: float = 0.0  # wall clock, compilation and validation included
+    nonfinite_steps: int = 0
+    nonfinite_in_a_row: int = 0
+    best: dict[str, Any] | None = None  # metrics of best.ckpt, with epoch, step, train_seconds
+    epoch_loss_sum: float = 0.0  # over the finite steps of the current epoch
+    epoch_finite_steps: int = 0
+    validation_due: bool = False  # a signal has ended the validation of this step
+    steps_per_epoch: int = 0  # optimizer steps
+    world_size: int = 1
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 1, of the last step that was done."""
+        return math.ceil(self.step / self.steps_per_epoch)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step that was done is the last one of its epoch."""
+        return self.step % self.steps_per_epoch == 0
+
+    def to_card(self) -> dict[str, Any]:
+        """Return what the card says under "training"."""
+        return asdict(self) | {"epoch": self.epoch}
+
+    def improves(self, metric: str, metrics: dict[str, Any]) -> bool:
+        """Tell whether a metric is larger than the best so far; one that is undefined never is."""
+        value = metrics[metric]
+        best = None if self.best is None else self.best.get(metric)
+        return value is not None and (best is None or value > best)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training ended."""
+
+    step: int
+    epoch: int
+    train_seconds: float
+    best: dict[str, Any] | None
+    nonfinite_steps: int
+    stopped_by: str  # epochs, max_steps or max_minutes
+
+    def lines(self, metric: str) -> list[str]:
+        """Return what the log says at the end."""
+        minutes = self.train_seconds / 60
+        lines = [
+            f"training ended by train.{self.stopped_by} at step {self.step}, epoch {self.epoch}, "
+            f"after {minutes:.1f} minutes; steps that were not finite: {self.nonfinite_steps}"
+        ]
+        if self.best is not None:
+            where = f"epoch {self.best['epoch']}, step {self.best['step']}"
+            lines.append(f"best {metric}: {self.best[metric]:.4f} ({where})")
+        return lines

@@ -1,0 +1,86 @@
+"""What a task, detection or classification, brings to training and testing."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mindspore import Tensor, nn
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.runtime.device import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+class Split(Protocol):
+    """One split of a data set, read and checked."""
+
+    class_names: tuple[str, ...]
+    source: str
+    warnings: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def summary(self) -> str: ...
+
+
+class Stream(Protocol):
+    """The micro-batches of a training, numbered from its start."""
+
+    steps_per_epoch: int
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]: ...
+
+    def report(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one pass over a split has found."""
+
+    metrics: dict[str, Any]
+    table: str  # the metrics as text
+    files: dict[str, Any]  # what test.py writes besides metrics.json: file name -> JSON content
+
+
+class Scorer(Protocol):
+    """Scores a network as it is now; calls `check` between two batches."""
+
+    def __call__(self, check: Callable[[], None], for_test: bool) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """The functions that a task puts in, in the order in which training calls them."""
+
+    name: str  # detect or classify
+    best_metric: str  # the largest value of this one makes best.ckpt
+    read: Callable[[DataConfig, str], Split]  # configuration, split -> data set
+    build: Callable[[ModelConfig, int, int], nn.Cell]  # model, classes, seed -> network
+    describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
+    stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
+    forward: Callable[[Config, nn.Cell, int], nn.Cell]  # network, classes -> cell with the loss
+    scorer: Callable[[Config, nn.Cell, Split, Runtime], Scorer]
+    draw_curves: Callable[[Path], None]  # run folder -> results.png in it
+
+
+def log_warnings(split: Split, limit: int = 10) -> None:
+    """Log the first warnings of a split, and how many more there are."""
+    for line in split.warnings[:limit]:
+        logger.warning("%s", line)
+    if len(split.warnings) > limit:
+        logger.warning("... and %d more warnings of %s", len(split.warnings) - limit, split.source)
+
+
+def log_unreadable(report: dict[str, Any]) -> None:
+    """Name the images that a stream could not read, and the boxes that it left out."""
+    for path, count in report["unreadable"].items():
+        logger.warning("%s: could not be decoded (%d times)", path, count)
+    if report.get("truths_dropped"):
+        count = report["truths_dropped"]
+        logger.warning("%d boxes exceeded data.max_truths and were not trained", count)

@@ -1,0 +1,144 @@
+"""Training of any task: from a configuration to a run folder."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mindspore import nn
+
+from mindyolo_v4 import __version__
+from mindyolo_v4.checkpoint import run_folder as checkpoints
+from mindyolo_v4.checkpoint.card import make_card
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.settings import changed_settings, take_over_variants
+from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.loop import fit
+from mindyolo_v4.engine.optimizer import freeze
+from mindyolo_v4.engine.schedule import describe_batch
+from mindyolo_v4.engine.session import Check, TrainingParts, check_accumulation
+from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
+from mindyolo_v4.runtime.device import Runtime, peak_memory_gb, to_mixed_precision
+from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
+from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
+from mindyolo_v4.runtime.signals import StopSignals
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    task: Task,
+    config: Config,
+    tree: Tree,
+    runtime: Runtime,
+    default_name: str,
+    resume: str | None = None,
+    signals: StopSignals | None = None,
+) -> int:
+    """Train as a configuration says; everything is written to the run folder. Return the status.
+
+    Args:
+        tree: the keys that the user wrote; the starting weights decide on some of the others.
+        default_name: of the run folder, where the configuration names none.
+        resume: None, a checkpoint, or "auto": the newest one of the folder.
+    """
+    start_weights = Checkpoint.open(config.weight) if config.weight else None
+    lines: list[str] = []
+    if start_weights is not None:
+        config, lines = take_over_variants(config, tree, start_weights)
+
+    # The data set and the network.
+    train_set = task.read(config.data, "train")
+    val_set = task.read(config.data, "val") if config.data.val is not None else None
+    class_names = train_set.class_names
+    config = replace(config, data=replace(config.data, names=list(class_names)))
+    network = task.build(config.model, len(class_names), config.seed)
+    if start_weights is not None:
+        lines.append(str(start_weights.load_weights(network, partial=True)))
+    freeze(network, config.train.freeze)
+    stream = task.stream(config, train_set, runtime.ranks)
+    parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
+
+    # The run folder, which nothing is written to before all of the above is right.
+    check_accumulation(parts, config.train)
+    resumed = _require_resumable(resume, config.save_dir, default_name)
+    folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
+    with locked(folder, runtime) as notes, full_disk_as_user_error(folder):
+        setup_logger(folder, "train.log", runtime.ranks)
+        start = [*_describe(task, config, runtime, network), train_set.summary()]
+        for line in [*notes, *start, *lines]:
+            logger.info("%s", line)
+        for split in filter(None, (train_set, val_set)):
+            log_warnings(split)
+        if resume == "auto":
+            resumed = checkpoints.newest_valid(folder)
+        if resumed is not None:
+            for line in changed_settings(resumed, config):
+                logger.warning("resumed with another value than the checkpoint's: %s", line)
+        if runtime.ranks.rank == 0:
+            write_text(folder / checkpoints.CONFIG, dump_config(config))
+        result = fit(parts, config, runtime, folder, resumed, signals)
+
+    if runtime.ranks.rank == 0:
+        log_unreadable(stream.report())
+        task.draw_curves(folder)
+    for line in result.lines(task.best_metric):
+        logger.info("%s", line)
+    logger.info("peak memory %.2f GB; run folder: %s", peak_memory_gb(), folder)
+    runtime.ranks.wait()  # one that left early would fail the others
+    return 0
+
+
+def _training_parts(
+    task: Task,
+    config: Config,
+    runtime: Runtime,
+    network: nn.Cell,
+    stream: Stream,
+    class_names: tuple[str, ...],
+    val_set: Split | None,
+) -> TrainingParts:
+    network = to_mixed_precision(network, runtime.amp_level)
+    forward = task.forward(config, network, len(class_names))
+    card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
+    evaluate = None
+    if val_set is not None:
+        score = task.scorer(config, network, val_set, runtime)
+
+        def evaluate(check: Check) -> Mapping[str, Any]:
+            return score(check, for_test=False).metrics
+
+    return TrainingParts(
+        forward,
+        network,
+        stream.batches,
+        stream.steps_per_epoch,
+        evaluate,
+        record_to_tree(card),
+        task.best_metric,
+    )
+
+
+def _require_resumable(
+    resume: str | None, save_dir: str | None, default_name: str
+) -> Checkpoint | None:
+    """Return the checkpoint named. Raises UserError, before anything is written, without one."""
+    if resume == "auto":
+        require_run_folder(save_dir, default_name)
+    return Checkpoint.open(resume) if resume not in (None, "auto") else None
+
+
+def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:
+    """Return what is in force, a line each: device, network, batch."""
+    train = config.train
+    lines = [
+        *runtime.notes,
+        f"{runtime.device_target}, {runtime.ms_mode} mode, jit level {runtime.jit_level}, mixed "
+        f"precision {runtime.amp_level}, {runtime.ranks.size} device(s) x {train.per_batch_size} "
+        f"images x {train.accumulate} accumulated",
+        *task.describe(config, network),
+    ]
+    batch = describe_batch(config, runtime.ranks.size)
+    return [*lines, batch] if batch else lines

@@ -1,0 +1,144 @@
+"""The folder that a command writes into: its name, and the lock that keeps others out."""
+
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import SoftFileLock, Timeout
+
+from mindyolo_v4.distributed.guard import RECORDS
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.device import Runtime
+from mindyolo_v4.runtime.files import remove_unfinished
+
+LOCK = "run.lock"
+RUNS = Path("runs")
+
+
+def make_run_folder(
+    save_dir: str | None, default_name: str, runtime: Runtime, reuse_option: str, reuse: bool
+) -> Path:
+    """Return the run folder, made if need be: `save_dir`, or the next free runs/<default_name>-<n>.
+
+    Args:
+        reuse: take a folder that holds files already: `save_dir`, or else the latest of that name.
+        reuse_option: what the user types for that.
+
+    Raises:
+        UserError: `save_dir` holds files and `reuse` is False.
+    """
+    ranks = runtime.ranks
+    folder = ""
+    try:
+        if ranks.rank == 0:
+            made = _make_folder(save_dir, default_name, reuse_option, reuse)
+            shutil.rmtree(made / RECORDS, ignore_errors=True)  # of a run that was killed
+            folder = str(made)
+    finally:
+        folder = ranks.text_of_rank_0(folder)
+    if not folder:
+        raise UserError("--save_dir", "could not be made by rank 0")
+    runtime.heartbeat.share(Path(folder))
+    return Path(folder)
+
+
+def require_run_folder(save_dir: str | None, default_name: str) -> None:
+    """Raise UserError where there is no run to continue."""
+    latest = _latest(default_name)
+    folder = latest if save_dir is None else Path(save_dir)
+    if folder is None or not folder.is_dir():
+        wanted = folder or RUNS / f"{default_name}-<n>"
+        raise UserError("--resume", f"there is no run folder {wanted} to continue")
+
+
+@contextmanager
+def locked(folder: Path, runtime: Runtime) -> Iterator[list[str]]:
+    """Hold the run folder for one training, all its devices; yield what to log of that.
+
+    The lock is a file that names process and host of its owner, since locks of the operating system
+    do nothing on some network file systems. An owner of this host that has ended is replaced.
+
+    Raises:
+        UserError: another training writes into the folder, or may do so, on every device.
+    """
+    path = folder / LOCK
+    lock = SoftFileLock(path, timeout=0, thread_local=False)
+    notes: list[str] = []
+    refusal: UserError | None = None
+    if runtime.ranks.rank == 0:
+        former = _owner(path)
+        try:
+            lock.acquire()
+        except Timeout:
+            refusal = _refusal(path, *_owner(path))
+        else:
+            remove_unfinished(folder)
+            if former[0]:
+                notes.append(f"process {former[0]} left this run folder and has ended: taken over")
+    if runtime.ranks.any(refusal is not None):
+        raise refusal or UserError(folder, "rank 0 could not take it; its log says why")
+    try:
+        yield notes
+    finally:
+        if lock.is_locked:
+            lock.release()
+
+
+def _owner(path: Path) -> tuple[str, str]:
+    """Return process and host in a lock file, empty where it names none."""
+    try:
+        words = path.read_text("utf-8", errors="replace").split()
+    except FileNotFoundError:
+        return "", ""
+    return (words[0], words[1]) if len(words) > 1 and words[0].isdigit() else ("", "")
+
+
+def _refusal(path: Path, process: str, host: str) -> UserError:
+    if host and host != socket.gethostname():
+        owner = f"process {process} on host {host} writes into this folder"
+        return UserError(path, f"{owner}; if it is no longer there, delete this file")
+    if host:
+        return UserError(path, f"process {process} on this host ({host}) writes into this folder")
+    return UserError(path, "is damaged; delete it if no training writes into its folder")
+
+
+def _make_folder(save_dir: str | None, default_name: str, reuse_option: str, reuse: bool) -> Path:
+    if save_dir is None:
+        latest = _latest(default_name)
+        if reuse and latest is not None:
+            return latest
+        return _make_next(default_name)
+    folder = Path(save_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError("--save_dir", "is a file", str(folder), "a folder")
+    if folder.is_dir() and not reuse and next(folder.iterdir(), None) is not None:
+        expected = f"an empty or new folder, or {reuse_option}"
+        raise UserError("--save_dir", "is not empty", str(folder), expected)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _latest(name: str) -> Path | None:
+    numbers = _numbers(name)
+    return RUNS / f"{name}-{numbers[-1]}" if numbers else None
+
+
+def _numbers(name: str) -> list[int]:
+    pattern = re.compile(re.escape(name) + r"-(\d+)$")
+    matches = (pattern.match(path.name) for path in RUNS.glob("*"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _make_next(name: str) -> Path:
+    number = max(_numbers(name), default=0)
+    while True:  # several commands may start at once
+        number += 1
+        folder = RUNS / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder

@@ -1,0 +1,121 @@
+"""The checkpoints of a run folder: the newest valid one, and a process killed while saving."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.checkpoint import run_folder
+from mindyolo_v4.checkpoint.file import Checkpoint, save
+from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.errors import UserError
+from tests.support.tiny import TinyNet
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+def tensors(seed: int) -> dict:
+    return dict(named_parameters(TinyNet(seed=seed)))
+
+
+def test_newest_valid_skips_damaged_ones(tmp_path, caplog):
+    weights = {"stem.weight": TinyNet().stem.weight}
+    for epoch in (2, 9, 10):
+        save(run_folder.epoch_path(tmp_path, epoch), weights, {"training": {"step": epoch * 5}})
+    save(tmp_path / "last.ckpt", weights, {"training": {"step": 52}})
+    assert run_folder.newest_valid(tmp_path).path.name == "last.ckpt"
+    data = bytearray((tmp_path / "last.ckpt").read_bytes())
+    data[40] ^= 255
+    (tmp_path / "last.ckpt").write_bytes(data)
+    assert run_folder.newest_valid(tmp_path).path.name == "epoch_0010.ckpt"
+    assert "checksum" in caplog.text
+    (tmp_path / "epoch_0010.ckpt").write_bytes(b"")
+    assert run_folder.newest_valid(tmp_path).path.name == "epoch_0009.ckpt"
+
+
+def test_newest_valid_of_an_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="--resume"):
+        run_folder.newest_valid(tmp_path)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(tmp_path, caplog):
+    (tmp_path / run_folder.CONFIG).write_text("seed: 1\n")
+    assert run_folder.newest_valid(tmp_path) is None
+    assert "no checkpoint yet: starting from the beginning" in caplog.text
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="no valid checkpoint"):
+        run_folder.newest_valid(tmp_path)
+
+
+def test_keep_newest_of_each_kind(tmp_path):
+    for number in (1, 2, 10, 9):
+        for path in (
+            run_folder.epoch_path(tmp_path, number),
+            run_folder.step_path(tmp_path, number * 100),
+        ):
+            path.write_bytes(b"")
+    run_folder.keep_newest(tmp_path, run_folder.EPOCH, 2)
+    run_folder.keep_newest(tmp_path, run_folder.STEP, 1)
+    kept = ["epoch_0009.ckpt", "epoch_0010.ckpt", "step_00001000.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+
+
+def test_newest_valid_compares_steps_of_all_kinds(tmp_path, caplog):
+    weights = {"stem.weight": TinyNet().stem.weight}
+    saved = {
+        tmp_path / "last.ckpt": 40,
+        run_folder.epoch_path(tmp_path, 5): 40,
+        run_folder.step_path(tmp_path, 44): 44,
+    }
+    for path, step in saved.items():
+        save(path, weights, {"training": {"step": step}})
+    newest = run_folder.step_path(tmp_path, 44)
+    assert run_folder.newest_valid(tmp_path).path == newest
+    data = bytearray(newest.read_bytes())
+    data[-30] ^= 255
+    newest.write_bytes(data)
+    assert run_folder.newest_valid(tmp_path).path.name == "last.ckpt"
+    (line,) = caplog.messages
+    assert str(newest) in line
+    assert line.endswith("; going on from last.ckpt, step 40")
+
+
+class KilledError(BaseException):
+    """Stands for a process that ends at this point."""
+
+
+CUTS = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]
+
+
+@pytest.mark.parametrize(("owner", "name"), CUTS)
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_kill_anywhere_in_a_save_leaves_a_whole_checkpoint(
+    tmp_path, monkeypatch, owner, name, after, call
+):
+    """The disk holds what the process did up to the cut: always the state of step 3 or 4."""
+    path = tmp_path / "last.ckpt"
+    save(path, tensors(1), {"training": {"step": 3}})
+    original, calls = getattr(owner, name), []
+
+    def killed(*arguments, **options):
+        calls.append(name)
+        dead = len(calls) > call or (len(calls) == call and not after)
+        if dead:  # nothing that a `finally` does reaches the disk either
+            raise KilledError
+        result = original(*arguments, **options)
+        if len(calls) == call:
+            raise KilledError
+        return result
+
+    monkeypatch.setattr(owner, name, killed)
+    with suppress(KilledError):
+        save(path, tensors(2), {"training": {"step": 4}})
+    monkeypatch.undo()
+    newest = run_folder.newest_valid(tmp_path)
+    assert newest.path == path
+    assert newest.tree["training"]["step"] in (3, 4)
+    save(path, tensors(2), {"training": {"step": 4}})
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    Checkpoint.open(path).verify()

@@ -1,0 +1,71 @@
+"""The tables of a run folder: whole rows, fixed columns, what a resume keeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindyolo_v4.engine.records import Records
+from tests.support.runs import rows
+
+VALUES = np.array([1.5, 1.0, 0.5], np.float32)
+
+
+def write_steps(folder: Path, steps: range, resumed_step: int = 0) -> None:
+    with Records(folder, ("loss_box", "loss_obj"), resumed_step) as records:
+        for step in steps:
+            records.step(step, 1, VALUES * step, 0.1, 10.0)
+
+
+def test_a_half_written_last_number_is_not_kept(tmp_path):
+    write_steps(tmp_path, range(1, 4))
+    path = tmp_path / "steps.csv"
+    whole = path.read_text()
+    path.write_text(whole.removesuffix("0\n"))  # 10.000 images per second became 10.00
+    write_steps(tmp_path, range(3, 4), resumed_step=3)
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize("rest", ["4,1,6.0\n", "4,1", "\n", "4,1,6.0,4.0,2.0,0.1,10.000,9\n"])
+def test_a_row_of_another_length_is_not_kept(tmp_path, rest):
+    write_steps(tmp_path, range(1, 4))
+    path = tmp_path / "steps.csv"
+    whole = path.read_text()
+    path.write_text(whole + rest)
+    write_steps(tmp_path, range(0), resumed_step=9)
+    assert path.read_text() == whole
+
+
+def test_rows_behind_the_resumed_step_are_dropped(tmp_path):
+    write_steps(tmp_path, range(1, 6))
+    write_steps(tmp_path, range(3, 4), resumed_step=2)
+    assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["1", "2", "3"]
+
+
+def test_losses_read_back_bit_for_bit(tmp_path):
+    values = np.array([0.1, 1 / 3, 1e-30], np.float32)
+    with Records(tmp_path, ("loss_box", "loss_obj")) as records:
+        records.step(1, 1, values, 1 / 3, 10.0)
+    (row,) = rows(tmp_path / "steps.csv")
+    read = [np.float32(row[name]) for name in ("loss", "loss_box", "loss_obj")]
+    assert read == values.tolist()
+    assert float(row["lr"]) == 1 / 3
+
+
+def test_metrics_keep_their_columns_when_others_come(tmp_path):
+    with Records(tmp_path, ()) as records:
+        records.metrics(4, 1, 2.0, {"AP": None, "images": 3, "per_class": []})
+    with Records(tmp_path, (), resumed_step=4) as records:
+        records.metrics(8, 2, 4.0, {"AP": 0.5, "AP50": 0.75, "images": 3})
+    first, second = rows(tmp_path / "metrics.csv")
+    assert list(first) == ["epoch", "step", "train_seconds", "AP", "images", "AP50"]
+    assert (first["AP"], first["AP50"]) == ("", "")
+    assert (second["AP"], second["AP50"], second["images"]) == ("0.5", "0.75", "3.0")
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    with Records(tmp_path, (), writes=False) as records:
+        records.step(1, 1, VALUES[:1], 0.1, 1.0)
+        records.metrics(1, 1, 1.0, {"AP": 0.5})
+        records.best({"AP": 0.5})
+    assert list(tmp_path.iterdir()) == []
