@@ -45,19 +45,21 @@ def train(
         resume: None, a checkpoint, or "auto": the newest one of the folder.
     """
     start_weights = Checkpoint.open(config.weight) if config.weight else None
-    lines: list[str] = []
+    taken_over: list[str] = []
     if start_weights is not None:
-        config, lines = take_over_variants(config, tree, start_weights)
+        config, taken_over = take_over_variants(config, tree, start_weights)
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
     class_names = train_set.class_names
+    lines = [train_set.summary(), *taken_over]
     config = replace(config, data=replace(config.data, names=list(class_names)))
     network = task.build(config.model, len(class_names), config.seed)
     if start_weights is not None:
         lines.append(str(start_weights.load_weights(network, partial=True)))
-    freeze(network, config.train.freeze)
+    if frozen := freeze(network, config.train.freeze):
+        lines.append(f"frozen: {len(frozen)} parameters")
     stream = task.stream(config, train_set, runtime.ranks)
     parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
 
@@ -67,8 +69,7 @@ def train(
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder):
         setup_logger(folder, "train.log", runtime.ranks)
-        start = [*_describe(task, config, runtime, network), train_set.summary()]
-        for line in [*notes, *start, *lines]:
+        for line in [*notes, *_describe(task, config, runtime, network), *lines]:
             logger.info("%s", line)
         for split in filter(None, (train_set, val_set)):
             log_warnings(split)

@@ -161,7 +161,8 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
             width_of(widest.number("filters", "1"), full_width),
             depth or 1.0,
             backbone_activation=None if first == usual[0] else first,  # type: ignore[arg-type]
-            neck_activation=None if last == usual[1] or not heads else last,  # type: ignore[arg-type]
+            # The backbone alone has no neck.
+            neck_activation=last if heads and last != usual[1] else None,  # type: ignore[arg-type]
         )
     except UserError as error:
         raise UserError(widest.where, f"[convolutional] filters: {error}") from error
