@@ -46,7 +46,7 @@ def train(
     """
     start_weights = Checkpoint.open(config.weight) if config.weight else None
     taken_over: list[str] = []
-    if start_weights is not None:
+    if start_weights:
         config, taken_over = take_over_variants(config, tree, start_weights)
 
     # The data set and the network.
@@ -71,13 +71,13 @@ def train(
         setup_logger(folder, "train.log", runtime.ranks)
         for line in [*notes, *_describe(task, config, runtime, network), *lines]:
             logger.info("%s", line)
-        for split in filter(None, (train_set, val_set)):
-            log_warnings(split)
+        log_warnings(train_set)
+        if val_set is not None:
+            log_warnings(val_set)
         if resume == "auto":
             resumed = checkpoints.newest_valid(folder)
-        if resumed is not None:
-            for line in changed_settings(resumed, config):
-                logger.warning("resumed with another value than the checkpoint's: %s", line)
+        for line in changed_settings(resumed, config) if resumed else ():
+            logger.warning("resumed with another value than the checkpoint's: %s", line)
         if runtime.ranks.rank == 0:
             write_text(folder / checkpoints.CONFIG, dump_config(config))
         result = fit(parts, config, runtime, folder, resumed, signals)
@@ -85,9 +85,8 @@ def train(
     if runtime.ranks.rank == 0:
         log_unreadable(stream.report())
         task.draw_curves(folder)
-    for line in result.lines(task.best_metric):
-        logger.info("%s", line)
-    logger.info("peak memory %.2f GB; run folder: %s", peak_memory_gb(), folder)
+    memory = f"peak memory {peak_memory_gb():.2f} GB; run folder: {folder}"
+    logger.info("%s", "\n".join([*result.lines(task.best_metric), memory]))
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
 
