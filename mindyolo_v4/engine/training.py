@@ -71,9 +71,8 @@ def train(
         setup_logger(folder, "train.log", runtime.ranks)
         for line in [*notes, *_describe(task, config, runtime, network), *lines]:
             logger.info("%s", line)
-        log_warnings(train_set)
-        if val_set is not None:
-            log_warnings(val_set)
+        for split in (train_set, val_set):
+            log_warnings(split)
         if resume == "auto":
             resumed = checkpoints.newest_valid(folder)
         for line in changed_settings(resumed, config) if resumed else ():
