@@ -30,8 +30,9 @@ def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree)
     command line wins over both. Where no recipe is given, the run's own configuration is used.
 
     Raises:
-        UserError: a written `model.*` key contradicts the checkpoint.
+        UserError: the checkpoint holds no whole network, or a written `model.*` key contradicts it.
     """
+    checkpoint.require(None, whole=True)
     card, source = checkpoint.card, str(checkpoint.path)
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
