@@ -1,0 +1,82 @@
+"""Training of a made-up task: the run folder, what the log says first and last, what is refused."""
+
+import json
+import logging
+
+import pytest
+
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.config.recipe import build_config, load_config
+from mindyolo_v4.engine.training import train
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.log import PACKAGE_LOGGER
+from tests.support.fake_task import FAKE_TASK
+from tests.support.tiny_task import RUNTIME
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+@pytest.fixture(autouse=True)
+def package_logger():
+    """Close the log files of a training."""
+    propagates = PACKAGE_LOGGER.propagate
+    yield
+    for handler in list(PACKAGE_LOGGER.handlers):
+        PACKAGE_LOGGER.removeHandler(handler)
+        handler.close()
+    PACKAGE_LOGGER.propagate = propagates
+    PACKAGE_LOGGER.setLevel(logging.NOTSET)
+
+
+def run(folder, resume=None, **settings) -> int:
+    tree = {
+        "save_dir": str(folder),
+        "data": {"val": "val"},
+        "train": {"epochs": 2, "per_batch_size": 2} | settings,
+    }
+    return train(FAKE_TASK, build_config(tree), tree, RUNTIME, "fake", resume)
+
+
+def test_a_run_folder_and_its_log(tmp_path):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "train.log", "results.png", "best.ckpt", "last.ckpt"} <= names
+    assert "run.lock" not in names
+    assert load_config(folder / "config.yaml").data.names == ["cat", "dog"]
+    assert json.loads((folder / "metrics.json").read_text())["AP"] == 0.5
+    assert Checkpoint.open(folder / "best.ckpt").card.class_names == ("cat", "dog")
+
+    log = (folder / "train.log").read_text()
+    for line in (
+        "fake set: 8 images",
+        "a tiny network",
+        "warning 9",
+        "and 2 more warnings of fake",
+    ):
+        assert line in log
+    assert "warning 10" not in log
+    assert log.count("WARNING warning 0") == 2  # of the training and of the validation split
+    last = log.index("training ended by train.epochs at step 8, epoch 2")
+    assert last < log.index("best AP: 0.5000 (epoch 1, step 4)") < log.index("peak memory")
+    assert "a.jpg: could not be decoded (2 times)" in log
+    assert "3 boxes exceeded data.max_truths" in log
+
+
+def test_a_run_is_continued_and_changed_settings_are_named(tmp_path):
+    folder = tmp_path / "run"
+    run(folder, max_steps=4)
+    with pytest.raises(UserError, match=r"--save_dir: is not empty.*--resume"):
+        run(folder)
+    assert run(folder, resume="auto", clip_norm=10.0) == 0
+    log = (folder / "train.log").read_text()
+    assert "train.clip_norm: None -> 10.0" in log
+    assert "resumed from" in log
+    assert Checkpoint.open(folder / "last.ckpt").tree["training"]["step"] == 8
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 9}, {"freeze": ["nothing."]}])
+def test_nothing_is_written_before_all_is_right(tmp_path, settings):
+    with pytest.raises(UserError, match=r"train\."):
+        run(tmp_path / "run", **settings)
+    assert list(tmp_path.iterdir()) == []
