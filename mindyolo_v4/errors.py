@@ -61,7 +61,7 @@ def is_of_the_system(error: BaseException) -> TypeGuard[OSError]:
 
 
 def require(
-    condition: bool, key: str, problem: str, got: object = None, expected: object = None
+    condition: bool, key: object, problem: str, got: object = None, expected: object = None
 ) -> None:
     """Raise UserError unless `condition` holds."""
     if not condition:

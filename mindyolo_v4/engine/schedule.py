@@ -33,8 +33,9 @@ def describe_batch(config: Config, world_size: int) -> str:
     if config.optimizer.scale_lr:
         return f"{product}: the peak learning rate is {scaled} (optimizer.scale_lr)"
     return (
-        f"hint: {product}, but the recipe's learning rate {lr:g} is for {meant}; --optimizer.scale_lr True makes it "
-        f"{scaled}, another train.accumulate changes the images per step"
+        f"hint: {product}, but the recipe's learning rate {lr:g} is for {meant}; "
+        f"--optimizer.scale_lr True makes it {scaled}, another train.accumulate changes the images "
+        "per step"
     )
 
 

@@ -53,7 +53,7 @@ class ReducedNorm(nn.BatchNorm2d):
         return (wide * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)).astype(x.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics; like the stock operator's, the variance is the unbiased one."""
+        """Move the running statistics; like the stock operator's, the variance is unbiased."""
         ops.assign(self.moving_mean, self.moving_mean + self.new_weight * (mean - self.moving_mean))
         ops.assign(
             self.moving_variance,

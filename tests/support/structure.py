@@ -17,7 +17,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "mindyolo_v4"
-ENTRY_POINTS = ("train", "test", "predict", "export")
+ENTRY_POINTS = ("train", "test", "predict")
 MAX_FILE_LINES = 330
 MAX_FUNCTION_LINES = 60
 MAX_ENTRY_LINES = 40
