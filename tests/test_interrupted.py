@@ -7,12 +7,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from mindyolo_v4.distributed.guard import GONE, status_fields
+from mindyolo_v4.distributed.guard import is_running
 from tests.support.recipes import draw_scenes, write_tiny_recipe
 from tests.support.runs import rows, tensor_bytes
 
@@ -57,10 +58,10 @@ def wait_for_rows(process: subprocess.Popen, folder: Path, count: int) -> None:
 def members(group: int) -> list[int]:
     """Return the processes of a group that still run."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        fields = status_fields(int(path.parent.name))
-        if fields and fields[0] not in GONE and int(fields[2]) == group:
-            found.append(int(path.parent.name))
+    for process in psutil.pids():
+        with suppress(ProcessLookupError):
+            if os.getpgid(process) == group and is_running(process):
+                found.append(process)
     return found
 
 

@@ -145,7 +145,9 @@ class Checkpoint:
         parameters = named_parameters(network)
         wanted = {name: value for name, value in parameters.items() if name.startswith(prefix)}
         targets: dict[str, Parameter] = {}
-        loaded, missing, misshapen = [], [], []
+        loaded = []
+        missing = []
+        misshapen = []
         for name, parameter in wanted.items():
             source = EMA + name if use_ema and EMA + name in self.index else name
             entry = self.index.get(source)

@@ -122,7 +122,10 @@ def _payload_end(data: mmap.mmap) -> int:
 
 
 def _read_value(data: mmap.mmap, start: int, stop: int) -> tuple[str, Entry]:
-    name, shape, dtype, content = "", [], "", (0, 0)
+    name = ""
+    shape = []
+    dtype = ""
+    content = (0, 0)
     for number, first, last in _fields(data, start, stop):
         if number == 1:
             name = data[first:last].decode("utf-8")
@@ -162,11 +165,13 @@ def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, 
 
 def _varint(data: mmap.mmap, position: int, stop: int) -> tuple[int, int]:
     """Return a number of variable length, and the position behind it."""
-    value, shift = 0, 0
+    value = 0
+    shift = 0
     while position < stop and shift < 64:
         byte = data[position]
         value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
+        position = position + 1
+        shift = shift + 7
         if byte < 128:
             return value, position
     raise FormatError("is cut short")

@@ -30,9 +30,11 @@ def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree)
     command line wins over both. Where no recipe is given, the run's own configuration is used.
 
     Raises:
-        UserError: a written `model.*` key contradicts the checkpoint.
+        UserError: the checkpoint holds no whole network, or a written `model.*` key contradicts it.
     """
-    card, source = checkpoint.card, str(checkpoint.path)
+    checkpoint.require(None, whole=True)
+    card = checkpoint.card
+    source = str(checkpoint.path)
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
     base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
@@ -71,8 +73,10 @@ def take_over_variants(
     Returns:
         The configuration, and one line for each value that changed.
     """
-    card, taken = checkpoint.card, []
-    model, data = config.model, config.data
+    card = checkpoint.card
+    taken = []
+    model = config.model
+    data = config.data
     variants = _VARIANTS + (_HEAD_VARIANTS if card.task == "detect" else ())
     given = {name: getattr(card.model, name) for name in variants}
     if card.model.activations[0] != model.activations[0]:
@@ -93,7 +97,8 @@ def take_over_variants(
 def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
     """Raise UserError where a data set's classes are not the checkpoint's."""
     if class_names != card.class_names:
-        given, held = list(class_names), list(card.class_names)
+        given = list(class_names)
+        held = list(card.class_names)
         raise UserError("data.names", "not the classes of the checkpoint", given, held)
 
 

@@ -69,12 +69,13 @@ class Task:
     draw_curves: Callable[[Path], None]  # run folder -> results.png in it
 
 
-def log_warnings(split: Split, limit: int = 10) -> None:
-    """Log the first warnings of a split, and how many more there are."""
-    for line in split.warnings[:limit]:
+def log_warnings(split: Split | None, limit: int = 10) -> None:
+    """Log the first warnings of a split, if there is one, and how many more there are."""
+    warnings = () if split is None else split.warnings
+    for line in warnings[:limit]:
         logger.warning("%s", line)
-    if len(split.warnings) > limit:
-        logger.warning("... and %d more warnings of %s", len(split.warnings) - limit, split.source)
+    if split is not None and len(warnings) > limit:
+        logger.warning("... and %d more warnings of %s", len(warnings) - limit, split.source)
 
 
 def log_unreadable(report: dict[str, Any]) -> None:

@@ -60,7 +60,8 @@ def convert(
     card = write_own(request.target, request.source, converted, request.names)
     for text in converted.notes:
         note(text)
-    tensors, model = converted.tensors, card.model
+    tensors = converted.tensors
+    model = card.model
     count = sum(value.size for name, value in tensors.items() if "moving_" not in name)
     print(
         f"{request.source} ({converted.description}) -> {request.target}: {card.architecture}, "
@@ -84,7 +85,8 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     partial_help = "darknet: the file holds the sections below N alone"
     parser.add_argument("--partial", type=int, metavar="N", help=partial_help)
     options = parser.parse_args(list(argv))
-    source, target = Path(options.source), Path(options.target)
+    source = Path(options.source)
+    target = Path(options.target)
     if not source.is_file():
         raise UserError(source, "a folder, not a file" if source.is_dir() else "no such file")
     if target.is_dir():

@@ -62,8 +62,10 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
         UserError: darknet cannot compute what the checkpoint's network does; names the key.
     """
     check_complete(own)
-    card, model = own.card, own.card.model
-    target, cfg = request.target, request.target.with_suffix(".cfg")
+    card = own.card
+    model = own.card.model
+    target = request.target
+    cfg = request.target.with_suffix(".cfg")
     require_suffix(target, ".weights", "a darknet file")
     if model.stride2_padding != "symmetric":
         got = "model.stride2_padding: same"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
@@ -153,6 +154,7 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
     if architecture == "yolov4" and first == last == "silu":
         architecture = "yolov4-silu"
     usual = ModelConfig(architecture).activations  # type: ignore[arg-type]
+    neck: Any = None if last == usual[1] or not heads else last
     widest = max(norms, key=lambda conv: conv.number("filters", "1"))
     depth = None if architecture == "yolov4-tiny" else depth_of(_blocks(sections))
     try:
@@ -161,7 +163,7 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
             width_of(widest.number("filters", "1"), full_width),
             depth or 1.0,
             backbone_activation=None if first == usual[0] else first,  # type: ignore[arg-type]
-            neck_activation=None if last == usual[1] or not heads else last,  # type: ignore[arg-type]
+            neck_activation=neck,
         )
     except UserError as error:
         raise UserError(widest.where, f"[convolutional] filters: {error}") from error
@@ -210,7 +212,8 @@ def _with_heads(model: ModelConfig, heads: Sequence[CfgSection]) -> ModelConfig:
 def _compare(path: str | Path, sections: Sequence[CfgSection], expected: Sequence[Section]) -> None:
     compared = [section for section in sections if section.kind != "cost"]
     for idx, (section, ours) in enumerate(zip(compared, expected, strict=False)):
-        where, kind = section.where, f"[{section.kind}]"
+        where = section.where
+        kind = f"[{section.kind}]"
         if section.kind != ours.kind:
             problem = f"section {idx} is none of our network's"
             raise UserError(where, problem, kind, f"[{ours.kind}]")

@@ -101,7 +101,8 @@ class WeightsFile:
 
     def cut(self, layers: tuple[Layer, ...]) -> tuple[int, bool]:
         """Return the section that the file ends in or before, and whether it ends inside."""
-        left, border = self.bytes - self.header.size, 0
+        left = self.bytes - self.header.size
+        border = 0
         for layer in layers:
             if left < 4 * layer.floats:
                 return (layer.idx, True) if left else (border, False)

@@ -80,7 +80,8 @@ def inspect(path: Path) -> dict[str, Any]:
 
 def _details(what: Identity) -> dict[str, Any]:
     """Return the keys of `inspect` that need more than the file's beginning or index."""
-    path, kind = what.path, what.kind
+    path = what.path
+    kind = what.kind
     if kind == "darknet":
         return _darknet(what)
     if kind == "mindyolo_v4":

@@ -36,7 +36,9 @@ def import_tensors(
     """
     given = bare_tensors(source, scheme)
     ours: dict[str, NDArray] = {}
-    missing, misshapen, used = [], [], set()
+    missing = []
+    misshapen = []
+    used = set()
     for layer in layers:
         slot = _slot(scheme, layer, path)
         shapes = layer.shapes()
@@ -45,7 +47,8 @@ def import_tensors(
             if theirs not in given:
                 missing.append(theirs)
                 continue
-            value, expected = given[theirs], _foreign_shape(shapes[name], slot)
+            value = given[theirs]
+            expected = _foreign_shape(shapes[name], slot)
             if value.shape != expected:
                 misshapen.append(f"{theirs} {value.shape}, expected {expected}")
                 continue

@@ -21,7 +21,8 @@ _COUNTER = "num_batches_tracked"
 
 def to_ours(request: Request) -> Converted:
     """Convert a .pth or .safetensors file; the names of its tensors tell whose it is."""
-    path, what = request.source, request.what
+    path = request.source
+    what = request.what
     if what.kind not in ("pytorch", "safetensors"):
         raise UserError(path, "no PyTorch file", what.description, ".pth, .pt or .safetensors")
     # First of all: reading says what is damaged or would run code.

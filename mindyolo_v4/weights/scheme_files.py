@@ -57,7 +57,8 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
     Raises:
         UserError: the format's network differs from ours and cannot be made equal; names the key.
     """
-    card, model = own.card, own.card.model
+    card = own.card
+    model = own.card.model
     if model.architecture not in scheme.architectures:
         held = " or ".join(scheme.architectures)
         problem = f"is no network of {scheme.description}"

@@ -237,7 +237,8 @@ def _tiny(walk: _Walk, classes: int) -> None:
     walk.conv("backbone.stem1", walk.scaled(64), 3, backbone_act, stride=2)
     inner = 0
     for number, channels in enumerate((64, 128, 256), start=1):
-        name, wide = f"backbone.block{number}", walk.scaled(channels)
+        name = f"backbone.block{number}"
+        wide = walk.scaled(channels)
         entry = walk.conv(f"{name}.entry", wide, 3, backbone_act)
         walk.route(entry, half=True)
         part1 = walk.conv(f"{name}.part1", wide // 2, 3, backbone_act)

@@ -168,7 +168,8 @@ def _refuse_cut_zip(path: Path, data: _Mapped, error: Exception) -> NoReturn:
                 start = 30 + name_length + extra_length
                 _, storages, stop = read_pickle(path, data, start, len(data))
             except UserError:  # cut inside of data.pkl: nothing more is known
-                storages, stop = {}, 0
+                storages = {}
+                stop = 0
             # Headers of an entry, before its content and in the directory.
             around = 30 + 46 + 2 * (name_length - 2)
             whole = stop + sum(storage.size + around for storage in storages.values())
@@ -250,7 +251,8 @@ def plain_names(path: Path, state: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _to_array(path: Path, name: str, tensor: Tensor, data: _Mapped, starts: Starts) -> np.ndarray:
-    storage, shape = tensor.storage, tensor.shape
+    storage = tensor.storage
+    shape = tensor.shape
     short = STORAGE_TYPES[storage.kind] == BFLOAT16
     dtype = np.dtype("<u2" if short else STORAGE_TYPES[storage.kind])
     count = math.prod(shape)

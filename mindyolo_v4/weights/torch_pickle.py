@@ -155,7 +155,8 @@ def _scan(data: mmap.mmap, start: int) -> tuple[int, bool]:
     data.seek(start)
     tuples = 0
     whole_model = False
-    for count, (instruction, argument, position) in enumerate(pickletools.genops(data)):  # type: ignore[arg-type]
+    instructions = pickletools.genops(data)  # type: ignore[arg-type]
+    for count, (instruction, argument, position) in enumerate(instructions):
         name = instruction.name
         tuples += name.startswith("TUPLE")
         if (position or 0) - start > MAX_PICKLE_BYTES:

@@ -88,7 +88,8 @@ WONGKINYIU = Scheme(
 def _deepspark_prefixes() -> dict[str, str]:
     prefixes = {"backbone.stem": "stage1", "backbone.stage5.transition": "conv", "fc": "fc"}
     for stage in range(1, 6):
-        ours, theirs = f"backbone.stage{stage}", f"stage{stage + 1}"
+        ours = f"backbone.stage{stage}"
+        theirs = f"stage{stage + 1}"
         prefixes |= {
             f"{ours}.down": f"{theirs}.{'conv1' if stage == 1 else 'conv2'}",
             f"{ours}.bypass": f"{theirs}.split0",
@@ -125,7 +126,8 @@ DEEPSPARK = Scheme(
 def _timm_slots() -> dict[str, Slot]:
     slots = {"backbone.stem": Slot("stem.conv1"), "fc": Slot("head.fc")}
     for stage in range(1, 6):
-        ours, theirs = f"backbone.stage{stage}", f"stages.{stage - 1}"
+        ours = f"backbone.stage{stage}"
+        theirs = f"stages.{stage - 1}"
         slots |= {
             f"{ours}.down": Slot(f"{theirs}.conv_down"),
             f"{ours}.bypass": Slot(f"{theirs}.conv_exp", rows="first"),

@@ -99,8 +99,10 @@ def run_opencv(
     for path in (cfg, weights):
         if not path.is_file():
             raise UserError(path, "no such file")
-    described, file = read_cfg(cfg), open_weights(identify(weights))
-    model, classes = described.model, len(card.class_names)
+    described = read_cfg(cfg)
+    file = open_weights(identify(weights))
+    model = described.model
+    classes = len(card.class_names)
     if parameter_shapes(model, described.classes) != parameter_shapes(card.model, classes):
         theirs = f"{model.architecture}, {described.classes} classes, width {model.width:g}"
         held = f"{card.architecture}, {classes} classes, width {card.model.width:g}"
