@@ -76,7 +76,7 @@ def plain(samples: TrainSamples, config: Config, options: argparse.Namespace) ->
 
     def one_pass(epoch: int) -> None:
         for index in range(len(samples)):
-            sample = samples.sample(epoch, index)
+            sample = samples.sample_with_notes(epoch, index)[0]
             channels_first(sample.image)
             assign(*sample.targets())
 

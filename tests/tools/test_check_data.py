@@ -62,7 +62,7 @@ def test_report(data: DataConfig) -> None:
     assert [warning.split(",")[0] for warning in warnings] == [
         "1 images are in train and in val",
         "1 classes have no box to train on: bee",
-        "an image has 2 truths",
+        "an image has 2 boxes",
     ]
 
 

@@ -1,7 +1,7 @@
-"""COCO JSON (https://cocodataset.org/#format-data): one file per split, images by their names.
+"""COCO JSON: one file per split, images found by their names.
 
-Only `images`, `categories` and, of `annotations`, bbox, category_id, image_id, iscrowd and area are
-read.
+https://cocodataset.org/#format-data; only `images`, `categories` and, of `annotations`, bbox,
+category_id, image_id, iscrowd and area are read.
 """
 
 import json
@@ -63,11 +63,11 @@ def _load(source: Path) -> dict[str, Any]:
         expected = "an object with images and categories"
         raise UserError(source, "not a COCO file", type(content).__name__, expected)
     for key in ("images", "categories"):
-        require(key in content, source, f"not a COCO file: no {key!r}")
+        require(key in content, str(source), f"not a COCO file: no {key!r}")
     for key in ("images", "categories", "annotations"):
         entries = content.get(key, [])
         are_objects = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
-        require(are_objects, source, f"{key!r} is not a list of objects")
+        require(are_objects, str(source), f"{key!r} is not a list of objects")
     return content
 
 
@@ -89,7 +89,7 @@ def _classes(
         if name in id_of or category_id in id_of.values():
             raise UserError(source, f"category {category_id}: its id or name occurs twice", name)
         id_of[name] = category_id
-    require(bool(id_of), source, "has no categories")
+    require(bool(id_of), str(source), "has no categories")
     names = given or tuple(sorted(id_of, key=id_of.__getitem__))
     if set(names) != set(id_of):
         only_given = sorted(set(names) - set(id_of))
@@ -130,7 +130,7 @@ def _images(
         id_of[name] = image_id
         index_of[image_id] = number
         images.append((image_id, name, size))
-    require(bool(images), source, "has no images")
+    require(bool(images), str(source), "has no images")
     return images, index_of
 
 

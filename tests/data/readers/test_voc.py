@@ -1,6 +1,4 @@
-"""Pascal VOC reader: lists, difficult objects, names over all splits, and every error with its
-line.
-"""
+"""Pascal VOC reader: lists, difficult objects, names over all splits, errors with their lines."""
 
 from pathlib import Path
 
@@ -19,8 +17,8 @@ def _object(
     sides = "\n".join(
         f"<{tag}>{v}</{tag}>" for tag, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     )
-    box = f"<bndbox>\n{sides}\n</bndbox>"
-    return f"<object>\n<name>{name}</name>\n<difficult>{difficult}</difficult>\n{box}\n</object>\n"
+    head = f"<object>\n<name>{name}</name>\n<difficult>{difficult}</difficult>\n"
+    return f"{head}<bndbox>\n{sides}\n</bndbox>\n</object>\n"
 
 
 def _annotation(*objects: str, size: tuple[int, int] = (40, 30)) -> str:
