@@ -1,7 +1,7 @@
-"""Boxes as numpy arrays: formats, clipping, IoU, and the fit of an image into the network's square input.
+"""Boxes as numpy arrays: formats, clipping, IoU, and the fit of an image into the square input.
 
-A name tells format and unit: `boxes_xyxy_px` holds left, top, right, bottom in pixels (edges, not pixel indices, so
-the width is right - left); `cxcywh` is centre and size.
+A name tells format and unit: `boxes_xyxy_px` holds left, top, right, bottom in pixels (edges, not
+pixel indices, so the width is right - left); `cxcywh` is centre and size.
 """
 
 from dataclasses import dataclass
@@ -14,26 +14,20 @@ FloatArray = NDArray[np.floating]
 
 def xyxy_to_cxcywh(boxes_xyxy: FloatArray) -> FloatArray:
     """Convert corners (..., 4) to centre and size (..., 4), in the same unit."""
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    low, high = np.split(boxes_xyxy, 2, axis=-1)
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: FloatArray) -> FloatArray:
     """Convert centre and size (..., 4) to corners (..., 4), in the same unit."""
-    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
-    return np.concatenate([centre - half, centre + half], axis=-1)
+    centre, size = np.split(boxes_cxcywh, 2, axis=-1)
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
 def xyxy_to_xywh(boxes_xyxy: FloatArray) -> FloatArray:
     """Convert corners (..., 4) to COCO's left, top, width, height (..., 4), in the same unit."""
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    low, high = np.split(boxes_xyxy, 2, axis=-1)
     return np.concatenate([low, high - low], axis=-1)
-
-
-def xywh_to_xyxy(boxes_xywh: FloatArray) -> FloatArray:
-    """Convert COCO's left, top, width, height (..., 4) to corners (..., 4), in the same unit."""
-    low, size = boxes_xywh[..., :2], boxes_xywh[..., 2:]
-    return np.concatenate([low, low + size], axis=-1)
 
 
 def clip_xyxy(boxes_xyxy: FloatArray, width: float, height: float) -> FloatArray:
@@ -49,7 +43,7 @@ def area_xyxy(boxes_xyxy: FloatArray) -> FloatArray:
 
 
 def pairwise_iou(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
-    """Return the IoU (N, M) of every box of `first_xyxy` (N, 4) with every one of `second_xyxy` (M, 4).
+    """Return the IoU (N, M) of every first box (N, 4) with every second box (M, 4).
 
     Two boxes without area have IoU 0.
     """
@@ -62,7 +56,7 @@ def pairwise_iou(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
 
 
 def shape_iou(sizes_wh: FloatArray, anchors_wh: FloatArray) -> FloatArray:
-    """Return the IoU (N, A) of boxes (N, 2) and anchors (A, 2) that share their centre; same unit for both."""
+    """Return the IoU (N, A) of boxes (N, 2) and anchors (A, 2) that share their centre."""
     overlap = np.minimum(sizes_wh[:, None, :], anchors_wh[None, :, :]).prod(axis=-1)
     union = sizes_wh.prod(axis=-1)[:, None] + anchors_wh.prod(axis=-1)[None, :] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
@@ -70,17 +64,14 @@ def shape_iou(sizes_wh: FloatArray, anchors_wh: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class ResizeGeometry:
-    """How an image of `width` x `height` pixels lies in a square input of `size` pixels.
-
-    The image is resized to `resized_width` x `resized_height` and placed at (`pad_left`, `pad_top`).
-    """
+    """How an image of `width` x `height` pixels lies in a square input of `size` pixels."""
 
     width: int
     height: int
     size: int
-    resized_width: int
+    resized_width: int  # pixels of the image in the input
     resized_height: int
-    pad_left: int
+    pad_left: int  # its position there
     pad_top: int
 
     def to_input(self, boxes_xyxy_px: FloatArray) -> FloatArray:
@@ -89,9 +80,8 @@ class ResizeGeometry:
 
     def to_original(self, boxes_xyxy_px: FloatArray) -> FloatArray:
         """Move boxes (N, 4) from input pixels to original pixels, clipped to the image."""
-        moved = (boxes_xyxy_px - self._offset(boxes_xyxy_px.dtype)) / self._scale(
-            boxes_xyxy_px.dtype
-        )
+        dtype = boxes_xyxy_px.dtype
+        moved = (boxes_xyxy_px - self._offset(dtype)) / self._scale(dtype)
         return clip_xyxy(moved, self.width, self.height)
 
     def _scale(self, dtype: np.dtype) -> FloatArray:
@@ -103,21 +93,17 @@ class ResizeGeometry:
 
 
 def letterbox_geometry(width: int, height: int, size: int) -> ResizeGeometry:
-    """Fit the image into the square with its aspect kept, centred; an odd border has its extra pixel at the end."""
+    """Fit the image into the square with its aspect kept, centred; an odd pixel goes to the end."""
     scale = size / max(width, height)
     resized_width = min(size, max(1, round(width * scale)))
     resized_height = min(size, max(1, round(height * scale)))
-    pad_left, pad_top = (size - resized_width) // 2, (size - resized_height) // 2
+    pad_left = (size - resized_width) // 2
+    pad_top = (size - resized_height) // 2
     return ResizeGeometry(width, height, size, resized_width, resized_height, pad_left, pad_top)
 
 
-def stretch_geometry(width: int, height: int, size: int) -> ResizeGeometry:
-    """Fill the square; the aspect changes (darknet's `letter_box=0`)."""
-    return ResizeGeometry(width, height, size, size, size, 0, 0)
-
-
 def resize_geometry(resize: str, width: int, height: int, size: int) -> ResizeGeometry:
-    """Return the geometry for `resize` = "letterbox" or "stretch"."""
-    return {"letterbox": letterbox_geometry, "stretch": stretch_geometry}[resize](
-        width, height, size
-    )
+    """Return the geometry for `resize`: "letterbox", or "stretch" (darknet's `letter_box=0`)."""
+    if resize == "letterbox":
+        return letterbox_geometry(width, height, size)
+    return ResizeGeometry(width, height, size, size, size, 0, 0)

@@ -179,7 +179,8 @@ def list_images(source: str) -> list[str]:
             str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES
         ]
     else:
-        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  pathlib has no absolute patterns
+        # pathlib has no absolute patterns.
+        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207
         found = [file for file in matches if Path(file).is_file()]
     if not found:
         raise UserError(

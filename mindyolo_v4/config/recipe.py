@@ -100,7 +100,8 @@ def build_record(cls: type[Record], tree: Tree, prefix: str = "") -> Record:
     values = {}
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
-            values[name] = build_record(hint, tree.get(name, {}), f"{prefix}{name}.")  # type: ignore[arg-type]
+            section = tree.get(name, {})
+            values[name] = build_record(hint, section, f"{prefix}{name}.")  # type: ignore[arg-type]
         elif name in tree:
             values[name] = _convert(tree[name], hint, f"{prefix}{name}")
     return cls(**values)

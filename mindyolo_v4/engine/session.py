@@ -17,7 +17,7 @@ from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.ema import Ema
-from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
+from mindyolo_v4.engine.optimizer import build_optimizer, optimizer_state
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
@@ -83,9 +83,6 @@ class Session:
         self.last_step = min(len(self.rates), settings.max_steps or len(self.rates))
         self.stopped_by = "epochs" if self.last_step == len(self.rates) else "max_steps"
 
-        frozen = freeze(parts.network, settings.freeze)
-        if frozen:
-            logger.info("frozen: %d parameters", len(frozen))
         self.optimizer = build_optimizer(parts.network, config.optimizer)
         self.ema = Ema(parts.network, settings.ema) if settings.ema.decay > 0.0 else None
         self.train_step = TrainStep(

@@ -45,19 +45,21 @@ def train(
         resume: None, a checkpoint, or "auto": the newest one of the folder.
     """
     start_weights = Checkpoint.open(config.weight) if config.weight else None
-    lines: list[str] = []
-    if start_weights is not None:
-        config, lines = take_over_variants(config, tree, start_weights)
+    taken_over: list[str] = []
+    if start_weights:
+        config, taken_over = take_over_variants(config, tree, start_weights)
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
     class_names = train_set.class_names
+    lines = [train_set.summary(), *taken_over]
     config = replace(config, data=replace(config.data, names=list(class_names)))
     network = task.build(config.model, len(class_names), config.seed)
     if start_weights is not None:
         lines.append(str(start_weights.load_weights(network, partial=True)))
-    freeze(network, config.train.freeze)
+    if frozen := freeze(network, config.train.freeze):
+        lines.append(f"frozen: {len(frozen)} parameters")
     stream = task.stream(config, train_set, runtime.ranks)
     parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
 
@@ -67,16 +69,15 @@ def train(
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder):
         setup_logger(folder, "train.log", runtime.ranks)
-        start = [*_describe(task, config, runtime, network), train_set.summary()]
-        for line in [*notes, *start, *lines]:
+        for line in [*notes, *_describe(task, config, runtime, network), *lines]:
             logger.info("%s", line)
-        for split in filter(None, (train_set, val_set)):
-            log_warnings(split)
+        log_warnings(train_set)
+        if val_set is not None:
+            log_warnings(val_set)
         if resume == "auto":
             resumed = checkpoints.newest_valid(folder)
-        if resumed is not None:
-            for line in changed_settings(resumed, config):
-                logger.warning("resumed with another value than the checkpoint's: %s", line)
+        for line in changed_settings(resumed, config) if resumed else ():
+            logger.warning("resumed with another value than the checkpoint's: %s", line)
         if runtime.ranks.rank == 0:
             write_text(folder / checkpoints.CONFIG, dump_config(config))
         result = fit(parts, config, runtime, folder, resumed, signals)
@@ -84,9 +85,8 @@ def train(
     if runtime.ranks.rank == 0:
         log_unreadable(stream.report())
         task.draw_curves(folder)
-    for line in result.lines(task.best_metric):
-        logger.info("%s", line)
-    logger.info("peak memory %.2f GB; run folder: %s", peak_memory_gb(), folder)
+    memory = f"peak memory {peak_memory_gb():.2f} GB; run folder: {folder}"
+    logger.info("%s", "\n".join([*result.lines(task.best_metric), memory]))
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
 

@@ -61,7 +61,8 @@ def split_anchors(
 ) -> tuple[Tensor, ...]:
     """Reshape raw maps (B, A(5 + C), H, W) to float32 (B, A, 5 + C, H W)."""
     maps = ()
-    for raw, count in zip(raw_maps, anchors_per_level):  # noqa: B905 - the graph parser knows no strict=
+    # The graph parser knows no strict=.
+    for raw, count in zip(raw_maps, anchors_per_level):  # noqa: B905
         batch, channels, height, width = raw.shape
         shape = (batch, count, channels // count, height * width)
         maps += (ops.cast(raw, ms.float32).reshape(shape),)

@@ -1,9 +1,10 @@
 """Command that reads a data set as training would, and tells what is in it.
 
 python -m mindyolo_v4.tools.check_data --config configs/yolov4/bccd.yaml --data_dir DIR
-python -m mindyolo_v4.tools.check_data --data.format voc --data.root DIR --data.train train --data.val val
+python -m mindyolo_v4.tools.check_data --data.format voc --data.root DIR --data.train train
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -16,28 +17,23 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.readers.split import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset, ImageRecord
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.command import run_command
 
 _PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-_SPLITS = ("train", "val", "test")
 
 
 def main(argv: Sequence[str]) -> int:
     """Print what every configured split holds; return the exit status."""
-    parser = build_parser(
-        "check_data", "Read a data set as training would and tell what is in it.", ("data_dir",)
-    )
+    description = "Read a data set as training would and tell what is in it."
+    parser = build_parser("check_data", description, ("data_dir",))
     arguments = parse(parser, argv)
     data = load_config(arguments.config, arguments.overrides).data
     locations = {"train": data.train, "val": data.val, "test": data.test}
-    splits = [split for split in _SPLITS if locations[split] is not None]
-    if not splits:
-        raise UserError(
-            "data.train", "missing", expected="at least one of data.train, data.val, data.test"
-        )
-    datasets = {split: read_split(data, split) for split in splits}
-    print(describe_datasets(datasets, data))
+    splits = [split for split, location in locations.items() if location is not None]
+    expected = "at least one of data.train, data.val, data.test"
+    require(bool(splits), "data.train", "missing", expected=expected)
+    print(describe_datasets({split: read_split(data, split) for split in splits}, data))
     return 0
 
 
@@ -52,25 +48,24 @@ def describe_datasets(datasets: dict[str, Dataset], data: DataConfig) -> str:
     ]
     for split, dataset in datasets.items():
         lines += ["", *_size_table(split, dataset, data)]
-    notes = [
-        *set_warnings(datasets, data),
-        *(line for d in datasets.values() for line in warning_lines(d)),
-    ]
-    lines += ["", "warnings", *(f"  {note}" for note in notes)] if notes else ["", "no warnings"]
+    warnings = set_warnings(datasets, data)
+    for dataset in datasets.values():
+        warnings += warning_lines(dataset)
+    title = "warnings" if warnings else "no warnings"
+    lines += ["", title, *(f"  {warning}" for warning in warnings)]
     return "\n".join(lines)
 
 
 def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
     """Return what is doubtful about the splits together; the readers warn about single files."""
     warnings = []
-    names = list(datasets)
-    for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-        shared = {r.path for r in datasets[first].records} & {
-            r.path for r in datasets[second].records
-        }
+    for first, second in itertools.combinations(datasets, 2):
+        paths = [{record.path for record in datasets[name].records} for name in (first, second)]
+        shared = paths[0] & paths[1]
         if shared:
+            example = min(shared)
             warnings.append(
-                f"{len(shared)} images are in {first} and in {second}, such as {min(shared)}"
+                f"{len(shared)} images are in {first} and in {second}, such as {example}"
             )
         if datasets[first].class_names != datasets[second].class_names:
             warnings.append(f"classes of {first} and {second} differ")
@@ -79,14 +74,12 @@ def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
         counts = class_counts(train)
         absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
         if absent:
-            warnings.append(
-                f"{len(absent)} classes have no box to train on: {', '.join(absent[:10])}"
-            )
+            names = ", ".join(absent[:10])
+            warnings.append(f"{len(absent)} classes have no box to train on: {names}")
         most = max(_trained(record) for record in train.records)
-        if most > data.max_truths:
-            warnings.append(
-                f"an image has {most} truths, more than data.max_truths {data.max_truths}"
-            )
+        limit = data.max_truths
+        if most > limit:
+            warnings.append(f"an image has {most} boxes, more than data.max_truths {limit}")
     return warnings
 
 
@@ -98,14 +91,12 @@ def class_counts(dataset: Dataset) -> NDArray[np.int64]:
 
 def box_sizes(dataset: Dataset, data: DataConfig) -> NDArray[np.float64]:
     """Return width and height (N, 2) of the trainable boxes in pixels of the network's input."""
-    sizes = [_input_sizes(record, data) for record in dataset.records]
-    return np.concatenate([np.zeros((0, 2)), *sizes])
-
-
-def _input_sizes(record: ImageRecord, data: DataConfig) -> NDArray[np.float64]:
-    geometry = resize_geometry(data.resize, record.width, record.height, data.img_size)
-    boxes = geometry.to_input(record.boxes_xyxy_px[~record.ignore].astype(np.float64))
-    return boxes[:, 2:] - boxes[:, :2]
+    sizes = [np.zeros((0, 2))]
+    for record in dataset.records:
+        geometry = resize_geometry(data.resize, record.width, record.height, data.img_size)
+        boxes = geometry.to_input(record.boxes_xyxy_px[~record.ignore].astype(np.float64))
+        sizes.append(boxes[:, 2:] - boxes[:, :2])
+    return np.concatenate(sizes)
 
 
 def _trained(record: ImageRecord) -> int:
@@ -113,9 +104,8 @@ def _trained(record: ImageRecord) -> int:
 
 
 def _split_table(datasets: dict[str, Dataset]) -> list[str]:
-    lines = [
-        f"{'split':<6}{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most an image':>15}  source"
-    ]
+    numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most per image':>15}"
+    lines = [f"{'split':<6}{numbers}  source"]
     for split, dataset in datasets.items():
         trained = [_trained(record) for record in dataset.records]
         ignored = sum(int(record.ignore.sum()) for record in dataset.records)
@@ -144,10 +134,8 @@ def _size_table(split: str, dataset: Dataset, data: DataConfig) -> list[str]:
     lines = [title, f"{'':<10}" + "".join(f"{p:>8}%" for p in _PERCENTILES)]
     rows = {"width": sizes[:, 0], "height": sizes[:, 1], "root area": np.sqrt(sizes.prod(axis=1))}
     for name, values in rows.items():
-        lines.append(
-            f"{name:<10}"
-            + "".join(f"{value:>9.1f}" for value in np.percentile(values, _PERCENTILES))
-        )
+        cells = "".join(f"{value:>9.1f}" for value in np.percentile(values, _PERCENTILES))
+        lines.append(f"{name:<10}{cells}")
     return lines
 
 

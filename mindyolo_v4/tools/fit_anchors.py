@@ -1,6 +1,6 @@
 """Command that fits anchors to the boxes of a training split.
 
-python -m mindyolo_v4.tools.fit_anchors --config configs/yolov4/bccd.yaml --data_dir DIR [--clusters 9] [--seed 2]
+python -m mindyolo_v4.tools.fit_anchors --config configs/yolov4/bccd.yaml --data_dir DIR
 """
 
 import sys
@@ -13,7 +13,7 @@ from mindyolo_v4.boxes import shape_iou
 from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.check_data import box_sizes
 
@@ -23,43 +23,31 @@ _SAMPLE = 50_000  # boxes; more change no anchor by a pixel and only cost time
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the fitted anchors as a line for the recipe, beside the present ones; return the exit status."""
-    parser = build_parser(
-        "fit_anchors", "Fit anchors to the training boxes.", ("data_dir", "img_size", "seed")
-    )
-    parser.add_argument(
-        "--clusters", type=int, help="number of anchors; default: as many as the network has"
-    )
+    """Print the fitted anchors as a line for the recipe; return the exit status."""
+    options = ("data_dir", "img_size", "seed")
+    parser = build_parser("fit_anchors", "Fit anchors to the training boxes.", options)
+    text = "number of anchors; default: as many as the network has"
+    parser.add_argument("--clusters", type=int, help=text)
     arguments = parse(parser, argv)
     config = load_config(arguments.config, arguments.overrides)
-    require(
-        config.model.architecture != "cspdarknet53",
-        "model.architecture",
-        "has no anchors",
-        "cspdarknet53",
-    )
+    architecture = config.model.architecture
+    has_anchors = architecture != "cspdarknet53"
+    require(has_anchors, "model.architecture", "has no anchors", architecture)
     present = np.array(config.model.anchor_set.anchors_wh_px)
     clusters = arguments.options["clusters"]
     clusters = len(present) if clusters is None else int(str(clusters))
     sizes = box_sizes(read_split(config.data, "train", check_headers=False), config.data)
     distinct = len(np.unique(sizes, axis=0))
-    if not 1 <= clusters <= distinct:
-        raise UserError(
-            "--clusters",
-            "out of range",
-            clusters,
-            f"1 to {distinct}, the number of different box sizes",
-        )
-    fitted = np.maximum(
-        np.rint(fit_anchors(sizes, clusters, np.random.default_rng(config.seed))), 1
-    )
+    expected = f"1 to {distinct}, the number of different box sizes"
+    require(1 <= clusters <= distinct, "--clusters", "out of range", clusters, expected)
+    centres = fit_anchors(sizes, clusters, np.random.default_rng(config.seed))
+    fitted = np.maximum(np.rint(centres), 1)
     threshold = config.loss.anchor_threshold
     print(f"{len(sizes)} boxes of data.train, {config.data.resize} to {config.data.img_size} px")
     for name, anchors in (("present", present), ("fitted", fitted)):
         mean, share = anchor_quality(sizes, anchors, threshold)
-        print(
-            f"{name:<8} mean best IoU {mean:.4f}, best IoU > {threshold:g} for {share:.2%} of the boxes"
-        )
+        above = f"best IoU > {threshold:g} for {share:.2%} of the boxes"
+        print(f"{name:<8} mean best IoU {mean:.4f}, {above}")
     pairs = ", ".join(f"[{width:.0f}, {height:.0f}]" for width, height in fitted)
     print(f"model: {{anchors_wh_px: [{pairs}]}}")
     return 0
@@ -68,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 def anchor_quality(
     sizes_wh_px: NDArray[np.floating], anchors_wh_px: NDArray[np.floating], threshold: float
 ) -> tuple[float, float]:
-    """Return the mean over boxes (N, 2) of the best shape IoU with anchors (A, 2), and the share above a threshold."""
+    """Return the mean best shape IoU of boxes (N, 2) with anchors (A, 2), and the share above."""
     best = np.zeros(len(sizes_wh_px))
     for anchor in anchors_wh_px:  # one anchor at a time: N x A x 2 would be large for COCO
         best = np.maximum(best, shape_iou(sizes_wh_px, anchor[None])[:, 0])
@@ -78,15 +66,13 @@ def anchor_quality(
 def fit_anchors(
     sizes_wh_px: NDArray[np.floating], clusters: int, rng: np.random.Generator
 ) -> NDArray[np.floating]:
-    """Cluster box sizes (N, 2) by k-means with distance 1 - shape IoU; return centres (clusters, 2) by ascending area.
+    """Cluster box sizes (N, 2) by k-means with distance 1 - shape IoU.
 
     YOLO9000 (arXiv:1612.08242), section 2; started as k-means++ (Arthur and Vassilvitskii, 2007).
 
-    Raises:
-        ValueError: there are fewer different sizes than clusters.
+    Returns:
+        The centres (clusters, 2) by ascending area.
     """
-    if len(np.unique(sizes_wh_px, axis=0)) < clusters:
-        raise ValueError(f"{clusters} clusters need as many different sizes")
     sample = sizes_wh_px
     if len(sample) > _SAMPLE:
         sample = sample[rng.choice(len(sample), _SAMPLE, replace=False)]
@@ -98,14 +84,13 @@ def fit_anchors(
 def _first_centres(
     sizes: NDArray[np.floating], clusters: int, rng: np.random.Generator
 ) -> NDArray[np.floating]:
-    """Draw centres among the sizes, each with probability proportional to the squared distance to those drawn."""
+    """Draw centres among the sizes, by the squared distance to those drawn before."""
     centres = [sizes[rng.integers(len(sizes))]]
     distance = 1 - shape_iou(sizes, centres[0][None])[:, 0]
     while len(centres) < clusters:
         weight = np.maximum(distance, 0) ** 2
-        chances = (
-            weight / weight.sum() if weight.any() else None
-        )  # None: every size is a centre already
+        # no weight: every size is a centre already
+        chances = weight / weight.sum() if weight.any() else None
         centres.append(sizes[rng.choice(len(sizes), p=chances)])
         distance = np.minimum(distance, 1 - shape_iou(sizes, centres[-1][None])[:, 0])
     return np.array(centres)
@@ -129,10 +114,9 @@ def _improve(
             break
         owners = new_owners
         members = np.bincount(owners, minlength=len(centres))
-        sums = np.stack(
-            [np.bincount(owners, sizes[:, side], minlength=len(centres)) for side in (0, 1)], axis=1
-        )
-        # A centre that lost all its members stays where it is.
+        sums = np.zeros_like(centres)
+        np.add.at(sums, owners, sizes)
+        # a centre that lost all its members stays where it is
         centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
     return best
 

@@ -1,8 +1,8 @@
 """Generate pictures of shapes with boxes: data to try the whole package on, nothing to download.
 
-`python -m mindyolo_v4.tools.make_scenes --output DIR` writes a YOLO txt data set. The classes differ by shape alone:
-size, proportions, turn, colour and shading are drawn alike for all. Backgrounds, distractors, overlaps and noise keep
-colour and contrast from giving the answer.
+`python -m mindyolo_v4.tools.make_scenes --output DIR` writes a YOLO txt data set. The classes
+differ by shape alone: size, proportions, angle, colour and shading are drawn alike for all.
+Backgrounds, distractors, overlaps and noise keep colour and contrast from giving the answer.
 """
 
 import json
@@ -30,13 +30,17 @@ from mindyolo_v4.tools.scene_shapes import CLASS_NAMES, shape_outline
 
 Image = NDArray[np.uint8]
 
-MIN_OBJECTS, MAX_OBJECTS = 3, 12
-MIN_SIDE_PX, MAX_SIDE_PX = 12, 120
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+MIN_OBJECTS = 3
+MAX_OBJECTS = 12
+MIN_SIDE_PX = 12
+MAX_SIDE_PX = 120
 MAX_IOU = 0.5
 MIN_VISIBLE = 0.6  # no object ends up with less of its pixels uncovered
 _DRAWN = 64  # coverage (0 to 255) from which a pixel counts as the object's
 _SUPERSAMPLING = 4
-_TRIES = 40  # places tried for one object
+_TRIES = 40  # positions tried for one object
 _FORMAT = 2  # goes up when the same seed gives other pictures
 _CARD = "scenes.json"  # written last: what a complete scene set was made from
 _JPEG_QUALITY = 95
@@ -64,11 +68,13 @@ def draw_scene(
 ) -> tuple[Image, NDArray[np.float32], NDArray[np.int64]]:
     """Draw one picture of 3 to 12 objects.
 
-    A box holds exactly the pixels that its object was drawn on. Smaller objects are drawn over larger ones; no two
-    boxes have an IoU above 0.5, and at least 60 % of every object's pixels stay uncovered.
+    A box holds exactly the pixels that its object was drawn on. Smaller objects are drawn over
+    larger ones; no two boxes have an IoU above 0.5, and at least 60 % of every object's pixels stay
+    uncovered.
 
     Args:
-        size: side of the picture, pixels, at least 128; objects are at most 120 and at most 3/8 of it.
+        size: side of the picture, pixels, at least 128; objects are at most 120 and at most 3/8 of
+            it.
 
     Returns:
         RGB picture (size, size, 3); boxes_xyxy_px (N, 4); class ids (N,), see CLASS_NAMES.
@@ -88,99 +94,95 @@ def draw_scene(
 
 
 class _Scene:
-    """A picture under way, and which object each pixel shows."""
+    """An unfinished picture, and which object each pixel shows."""
 
     def __init__(self, image: Image):
         self.image = image
         self.owner = np.zeros(image.shape[:2], np.int64)  # 0 = background, k = k-th object
-        self.drawn_px = [0]  # pixels of each object when drawn; 0 is the background
-        self.visible_px = [0]
-        self.boxes: list[tuple[int, int, int, int]] = []
+        self.boxes: list[Box] = []
         self.class_ids: list[int] = []
+        # pixels of each object (N,): when drawn, and still visible
+        self.drawn_px = np.zeros(0, np.int64)
+        self.visible_px = np.zeros(0, np.int64)
 
-    def has_room(self, box: tuple[int, int, int, int], drawn: NDArray[np.bool_]) -> bool:
-        """Say whether an object there leaves all others visible and its box distinct."""
-        if (
-            self.boxes
-            and pairwise_iou(np.array([box], float), np.array(self.boxes, float)).max() > MAX_IOU
-        ):
+    def hidden_px(self, box: Box, drawn: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Count the pixels of each object (N,) that an object drawn there would hide."""
+        covered = _region(self.owner, box)[drawn]
+        return np.bincount(covered, minlength=len(self.boxes) + 1)[1:]
+
+    def has_room(self, box: Box, drawn: NDArray[np.bool_]) -> bool:
+        """Tell whether an object there leaves all others visible and its box distinct."""
+        others = np.array(self.boxes, float).reshape(-1, 4)
+        if (pairwise_iou(np.array([box], float), others) > MAX_IOU).any():
             return False
-        hidden = np.bincount(self._region(self.owner, box)[drawn], minlength=len(self.drawn_px))
-        return all(
-            self.visible_px[k] - hidden[k] >= MIN_VISIBLE * self.drawn_px[k]
-            for k in range(1, len(self.drawn_px))
-        )
+        visible = self.visible_px - self.hidden_px(box, drawn)
+        return bool((visible >= MIN_VISIBLE * self.drawn_px).all())
 
-    def draw(
-        self,
-        box: tuple[int, int, int, int],
-        class_id: int,
-        coverage: Image,
-        paint: NDArray[np.float32],
-    ) -> None:
-        """Blend `paint` (h, w, 3) into the box by `coverage` (h, w) and book the object."""
-        region, owner = self._region(self.image, box), self._region(self.owner, box)
+    def draw(self, box: Box, class_id: int, coverage: Image, paint: NDArray[np.float32]) -> None:
+        """Blend `paint` (h, w, 3) into the box by `coverage` (h, w) and note the object."""
+        region = _region(self.image, box)
         share = coverage[:, :, None].astype(np.float32) / 255
         region[:] = np.rint(region + share * (paint - region)).astype(np.uint8)
         drawn = coverage >= _DRAWN
-        hidden = np.bincount(owner[drawn], minlength=len(self.drawn_px))
-        self.visible_px = [
-            seen - int(lost) for seen, lost in zip(self.visible_px, hidden, strict=True)
-        ]
-        owner[drawn] = len(self.drawn_px)
-        self.drawn_px.append(int(drawn.sum()))
-        self.visible_px.append(int(drawn.sum()))
+        self.visible_px = np.append(self.visible_px - self.hidden_px(box, drawn), drawn.sum())
+        self.drawn_px = np.append(self.drawn_px, drawn.sum())
         self.boxes.append(box)
         self.class_ids.append(class_id)
+        _region(self.owner, box)[drawn] = len(self.boxes)
 
-    @staticmethod
-    def _region(array: NDArray, box: tuple[int, int, int, int]) -> NDArray:
-        return array[box[1] : box[3], box[0] : box[2]]
+
+def _region(array: NDArray, box: Box) -> NDArray:
+    left, top, right, bottom = box
+    return array[top:bottom, left:right]
 
 
 def _place(rng: np.random.Generator, scene: _Scene, side: float, largest: int) -> None:
-    """Draw one object with a longer side of about `side` pixels where there is room; give up after some tries."""
+    """Draw one object with a longer side of about `side` pixels if there is room for it."""
     class_id = int(rng.integers(len(CLASS_NAMES)))
     coverage = _coverage(shape_outline(rng, CLASS_NAMES[class_id]), side, largest)
+    drawn = coverage >= _DRAWN
     height, width = coverage.shape
     size = scene.image.shape[0]
     for _ in range(_TRIES):
-        left, top = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
+        left = int(rng.integers(0, size - width + 1))
+        top = int(rng.integers(0, size - height + 1))
         box = (left, top, left + width, top + height)
-        if scene.has_room(box, coverage >= _DRAWN):
-            under = scene.image[top : top + height, left : left + width][coverage >= _DRAWN]
-            color = pick_color(rng, under.mean(axis=0))
+        if scene.has_room(box, drawn):
+            color = pick_color(rng, _region(scene.image, box)[drawn].mean(axis=0))
             scene.draw(box, class_id, coverage, shade(rng, color, coverage))
             return
 
 
 def _coverage(outline: NDArray[np.float64], side: float, largest: int) -> Image:
-    """Return how much of each pixel the shape covers, 0 to 255, cut to the pixels that count as drawn.
+    """Return how much of each pixel a shape covers, 0 to 255, cut to the pixels that count.
 
     Args:
         outline: corners (N, 2) in any unit.
-        side: wanted longer side of the box, pixels; raised where the shorter one would fall below 12.
+        side: wanted longer side, pixels; raised where the shorter one would fall below 12.
         largest: limit of the longer side, pixels.
     """
     extent = np.ptp(outline, axis=0)
-    scale = side / extent.max()
-    scale = min(max(scale, (MIN_SIDE_PX + 1.5) / extent.min()), (largest - 1.5) / extent.max())
+    scale = max(side / extent.max(), (MIN_SIDE_PX + 1.5) / extent.min())
+    scale = min(scale, (largest - 1.5) / extent.max())
     corners = (outline - outline.min(axis=0)) * scale + 1
-    width, height = (np.ceil(np.ptp(corners, axis=0)) + 3).astype(int)
+    width, height = (np.ceil(np.ptp(corners, axis=0)) + 3).astype(int).tolist()
+
+    # draw it large and average
     fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
     cv2.fillPoly(fine, [np.rint(corners * _SUPERSAMPLING).astype(np.int32)], (255,))
-    coverage = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(
-        np.uint8
-    )
+    averaged = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
+    coverage = averaged.astype(np.uint8)
+
     rows = np.flatnonzero((coverage >= _DRAWN).any(axis=1))
     columns = np.flatnonzero((coverage >= _DRAWN).any(axis=0))
     return coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def write_scenes(output: Path, scenes: SceneSet) -> bool:
-    """Write the data set into `output`, complete or not at all; return False where it is there already.
+    """Write the data set into `output`, all or nothing; return False where it is there already.
 
-    Layout: images/{train,val}/NNNNN.jpg, labels/{train,val}/NNNNN.txt (class cx cy w h, relative), classes.txt.
+    Layout: images/{train,val}/NNNNN.jpg, labels/{train,val}/NNNNN.txt (class cx cy w h, relative),
+    classes.txt.
 
     Raises:
         UserError: `output` holds something else.
@@ -194,14 +196,11 @@ def write_scenes(output: Path, scenes: SceneSet) -> bool:
     unfinished = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        for split_number, (split, count) in enumerate(
-            (("train", scenes.train), ("val", scenes.val))
-        ):
-            _write_split(unfinished, split, count, (scenes.seed, split_number), scenes.img_size)
+        _write_split(unfinished, "train", scenes.train, (scenes.seed, 0), scenes.img_size)
+        _write_split(unfinished, "val", scenes.val, (scenes.seed, 1), scenes.img_size)
         (unfinished / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n", encoding="utf-8")
-        (unfinished / _CARD).write_text(
-            json.dumps(asdict(scenes), indent=2) + "\n", encoding="utf-8"
-        )
+        card = json.dumps(asdict(scenes), indent=2) + "\n"
+        (unfinished / _CARD).write_text(card, encoding="utf-8")
         if output.is_dir():
             output.rmdir()
         unfinished.rename(output)
@@ -211,7 +210,8 @@ def write_scenes(output: Path, scenes: SceneSet) -> bool:
 
 
 def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], size: int) -> None:
-    images, labels = folder / "images" / split, folder / "labels" / split
+    images = folder / "images" / split
+    labels = folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     for index in range(count):
@@ -233,22 +233,18 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
     if not card.is_file():
         raise UserError(output, "not empty", expected=advice)
     try:
-        found = json.loads(card.read_text(encoding="utf-8"))
+        content = json.loads(card.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(card, "not a JSON file", expected=advice) from None
-    if found != asdict(scenes):
-        raise UserError(
-            output, "holds another scene set", json.dumps(found), json.dumps(asdict(scenes))
-        )
+    if content != asdict(scenes):
+        expected = json.dumps(asdict(scenes))
+        raise UserError(output, "holds another scene set", json.dumps(content), expected)
     for split, count in (("train", scenes.train), ("val", scenes.val)):
         for index in range(count):
             for name in (f"images/{split}/{index:05d}.jpg", f"labels/{split}/{index:05d}.txt"):
                 if not (output / name).is_file():
-                    raise UserError(
-                        output / name,
-                        "missing from the scene set",
-                        expected="all its files, or a new folder",
-                    )
+                    problem = "missing from the scene set"
+                    raise UserError(output / name, problem, None, "all its files, or a new folder")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -257,37 +253,17 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m mindyolo_v4.tools.make_scenes",
         description="Generate pictures of shapes with boxes.",
     )
-    parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder of the data set; new or empty",
+    text = "folder of the data set; new or empty"
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help=text)
+    options = (
+        ("--train", 1200, "N", "training pictures"),
+        ("--val", 100, "N", "validation pictures"),
+        ("--img_size", 320, "PX", "side in pixels"),
+        ("--seed", 0, None, "another seed, other pictures"),
     )
-    parser.add_argument(
-        "--train",
-        type=int,
-        default=1200,
-        metavar="N",
-        help="training pictures (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--val",
-        type=int,
-        default=100,
-        metavar="N",
-        help="validation pictures (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--img_size",
-        type=int,
-        default=320,
-        metavar="PX",
-        help="side in pixels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)"
-    )
+    for name, default, metavar, text in options:
+        text = f"{text} (default: %(default)s)"
+        parser.add_argument(name, type=int, default=default, metavar=metavar, help=text)
     values = parser.parse_args(argv)
     scenes = SceneSet(values.train, values.val, values.img_size, values.seed)
     written = write_scenes(values.output, scenes)

@@ -1,4 +1,4 @@
-"""Everything in a generated scene but the shapes themselves: backgrounds, distractors, colours, noise."""
+"""What a generated scene shows besides its shapes: backgrounds, distractors, colours, noise."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ _MIN_CONTRAST = 70.0  # distance in RGB between an object and the mean of what i
 
 
 def draw_background(rng: np.random.Generator, size: int) -> Image:
-    """Return a straight or round gradient of two or three colours under soft or striped texture (size, size, 3)."""
+    """Return a straight or round gradient of two or three colours with texture (size, size, 3)."""
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)
@@ -20,20 +20,22 @@ def draw_background(rng: np.random.Generator, size: int) -> Image:
     along = (along - along.min()) / np.ptp(along)
     colors = rng.uniform(20, 235, (int(rng.integers(2, 4)), 3))
     stops = np.linspace(0, 1, len(colors))
-    canvas = np.stack([np.interp(along, stops, colors[:, k]) for k in range(3)], axis=-1).astype(
-        np.float32
-    )
+    channels = [np.interp(along, stops, colors[:, k]) for k in range(3)]
+    canvas = np.stack(channels, axis=-1).astype(np.float32)
+
+    # soft texture, and stripes now and then
     coarse = rng.normal(0, rng.uniform(0, 22), (int(rng.integers(4, 24)),) * 2).astype(np.float32)
     canvas += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)[:, :, None]
     if rng.random() < 0.3:
-        angle, waves = rng.uniform(0, np.pi), rng.uniform(8, 40)
+        angle = rng.uniform(0, np.pi)
+        waves = rng.uniform(8, 40)
         phase = 2 * np.pi * waves * (rows * np.sin(angle) + columns * np.cos(angle))
         canvas += rng.uniform(4, 14) * np.sin(phase)[:, :, None]
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
 def draw_distractors(rng: np.random.Generator, image: Image) -> None:
-    """Draw lines, parts of outlines, soft blobs and speckle into the picture: things that are no objects."""
+    """Draw lines, parts of outlines, soft blobs and speckle, which are no objects."""
     for _ in range(int(rng.integers(0, 4))):
         _draw_blob(rng, image)
     for _ in range(int(rng.integers(0, 3))):
@@ -48,28 +50,29 @@ def _draw_blob(rng: np.random.Generator, image: Image) -> None:
     spread = rng.uniform(0.04, 0.15, 2) * size
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
     centre = rng.uniform(0, size, 2)
-    cloud = np.exp(
-        -(((rows - centre[0]) / spread[0]) ** 2) - ((columns - centre[1]) / spread[1]) ** 2
-    )
+    down = ((rows - centre[0]) / spread[0]) ** 2
+    across = ((columns - centre[1]) / spread[1]) ** 2
+    cloud = np.exp(-down - across)
     share = (cloud * rng.uniform(0.3, 0.8))[:, :, None]
     image[:] = np.clip(image + share * (rng.uniform(0, 255, 3) - image), 0, 255).astype(np.uint8)
 
 
 def _draw_speckle(rng: np.random.Generator, image: Image) -> None:
-    """Scatter dots of one colour, far smaller than any object, around a place."""
+    """Scatter dots of one colour, far smaller than any object, around a point."""
     size = image.shape[0]
-    places = rng.normal(
-        rng.uniform(0, size, 2), rng.uniform(0.03, 0.12) * size, (int(rng.integers(15, 60)), 2)
-    )
+    centre = rng.uniform(0, size, 2)
+    spread = rng.uniform(0.03, 0.12) * size
+    points = rng.normal(centre, spread, (int(rng.integers(15, 60)), 2))
     color = _random_color(rng)
-    for x, y in places.astype(int).tolist():
+    for x, y in points.astype(int).tolist():
         cv2.circle(image, (x, y), int(rng.integers(1, 3)), color, cv2.FILLED, cv2.LINE_AA)
 
 
 def _draw_stroke(rng: np.random.Generator, image: Image) -> None:
     """Draw a straight line, an open arc or an open zigzag."""
     size = image.shape[0]
-    color, width = _random_color(rng), int(rng.integers(1, 4))
+    color = _random_color(rng)
+    width = int(rng.integers(1, 4))
     kind = int(rng.integers(3))
     if kind == 0:
         (x1, y1), (x2, y2) = rng.integers(0, size, (2, 2)).tolist()
@@ -77,18 +80,10 @@ def _draw_stroke(rng: np.random.Generator, image: Image) -> None:
     elif kind == 1:
         x, y = rng.integers(0, size, 2).tolist()
         axes = rng.integers(8, max(9, size // 6), 2).tolist()
-        start, sweep = rng.uniform(0, 360), rng.uniform(50, 200)
-        cv2.ellipse(
-            image,
-            (x, y),
-            axes,
-            rng.uniform(0, 180),
-            start,
-            start + sweep,
-            color,
-            width,
-            cv2.LINE_AA,
-        )
+        start = rng.uniform(0, 360)
+        end = start + rng.uniform(50, 200)
+        turn = rng.uniform(0, 180)
+        cv2.ellipse(image, (x, y), axes, turn, start, end, color, width, cv2.LINE_AA)
     else:
         corners = int(rng.integers(3, 6))
         steps = rng.uniform(-0.12, 0.12, (corners, 2)) * size
@@ -97,7 +92,7 @@ def _draw_stroke(rng: np.random.Generator, image: Image) -> None:
 
 
 def pick_color(rng: np.random.Generator, under: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return a random colour (3,) that stands out from `under` (3,), the mean of what it will cover."""
+    """Return a random colour (3,) that stands out from `under` (3,), the mean below it."""
     while True:
         color = rng.uniform(0, 255, 3)
         if np.linalg.norm(color - under) >= _MIN_CONTRAST:
@@ -107,22 +102,21 @@ def pick_color(rng: np.random.Generator, under: NDArray[np.floating]) -> NDArray
 def shade(
     rng: np.random.Generator, color: NDArray[np.float64], coverage: Image
 ) -> NDArray[np.float32]:
-    """Return the paint (h, w, 3) of one object: its colour, brighter to one side, now and then with a rim."""
+    """Return the paint (h, w, 3) of one object: brighter to one side, now and then with a rim."""
     height, width = coverage.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     tilt = rng.uniform(-25, 25, 2)
     light = tilt[0] * (rows / height - 0.5) + tilt[1] * (columns / width - 0.5)
     paint = (color + light[:, :, None]).astype(np.float32)
     if rng.random() < 0.3:
-        inside = cv2.erode(
-            coverage, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=(0,)
-        )
+        kernel = np.ones((3, 3), np.uint8)
+        inside = cv2.erode(coverage, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
         paint[inside < 128] *= 0.6
     return np.clip(paint, 0, 255)
 
 
 def add_noise(rng: np.random.Generator, image: Image) -> Image:
-    """Return the picture with a thin line or two across everything, slight blur or none, and sensor noise."""
+    """Return the picture with up to two thin lines over everything, slight blur, sensor noise."""
     noisy = image.copy()
     size = image.shape[0]
     for _ in range(int(rng.integers(0, 3))):

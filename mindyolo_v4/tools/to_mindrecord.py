@@ -1,4 +1,4 @@
-"""Command that packs a split of a classification set into MindRecord files, and an index that finds each image in them.
+"""Command that packs a split of a classification set into MindRecord files with an index.
 
 python -m mindyolo_v4.tools.to_mindrecord --data_path DIR --split train --output PACKED
 """
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -23,43 +24,38 @@ from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.data.readers.mindrecord import INDEX_VERSION, index_path
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.files import whole_file
 
 IMAGES_PER_SHARD = 10_000
 WRITE_AT_ONCE = 64  # images handed to MindRecord in one call
+_COLUMNS = ("offsets", "lengths", "crc32")  # of the index: where each image lies, its checksum
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "string"}}
 
 
 def main(argv: Sequence[str]) -> int:
     """Pack a split, or go on where an interrupted command stopped; return the exit status."""
-    parser = build_parser(
-        "to_mindrecord", "Pack a split into MindRecord files.", ("data_dir", "data_path", "split")
-    )
-    parser.add_argument(
-        "--output", help="folder for the files; the value of data.mindrecord afterwards"
-    )
-    parser.add_argument(
-        "--shards", help=f"number of files; default: one for {IMAGES_PER_SHARD} images"
-    )
+    options = ("data_dir", "data_path", "split")
+    parser = build_parser("to_mindrecord", "Pack a split into MindRecord files.", options)
+    text = "folder for the files; the value of data.mindrecord afterwards"
+    parser.add_argument("--output", help=text)
+    text = f"number of files; default: one per {IMAGES_PER_SHARD} images"
+    parser.add_argument("--shards", help=text)
     arguments = parse(parser, argv)
     if arguments.config is None:
-        for key, text in (
-            ("data.format", "imagenet"),
-            ("data.train", "train"),
-            ("data.val", "val"),
-        ):
+        defaults = {"data.format": "imagenet", "data.train": "train", "data.val": "val"}
+        for key, text in defaults.items():
             arguments = arguments.with_default(key, text)
-    if arguments.options["output"] is None:
-        raise UserError("--output", "missing", expected="a folder")
+    output = arguments.options["output"]
+    require(output is not None, "--output", "missing", expected="a folder")
     config = load_config(arguments.config, arguments.overrides)
-    dataset = read_imagenet(config.data, config.evaluate.split)
+    split = config.evaluate.split
+    dataset = read_imagenet(config.data, split)
     count = _shard_count(arguments.options["shards"], len(dataset))
-    packing = Packing(dataset, config.evaluate.split, Path(str(arguments.options["output"])), count)
-    packing.run()
-    print(
-        f"{len(dataset)} images of {dataset.source} in {count} files, every checksum right: {packing.folder}"
-    )
+    Packing(dataset, split, Path(str(output)), count).run()
+    packed = f"{len(dataset)} images of {dataset.source} in {count} files"
+    print(f"{packed}, every checksum right: {output}")
     return 0
 
 
@@ -73,7 +69,7 @@ def _shard_count(text: Any, images: int) -> int:
 
 @dataclass(frozen=True)
 class Packing:
-    """One split on its way into its files; each finished file has a piece of the index beside it."""
+    """One split that is being packed; each finished file has its part of the index beside it."""
 
     dataset: ClassImages
     split: str
@@ -81,20 +77,17 @@ class Packing:
     shards: int
 
     def run(self) -> None:
-        """Write what is not there yet, verify everything, and write the index."""
+        """Write what is missing, verify everything, and write the index."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        bounds = np.linspace(0, len(self.dataset), self.shards + 1).astype(np.int64)
+        images = len(self.dataset)
+        bounds = np.linspace(0, images, self.shards + 1).astype(np.int64).tolist()
         pieces = []
-        with tqdm(
-            total=len(self.dataset), unit="image", desc=f"packing {self.split}", disable=None
-        ) as bar:
-            for number in range(self.shards):
-                images = range(int(bounds[number]), int(bounds[number + 1]))
-                piece = self._finished(number, images)
-                if piece is None:
-                    piece = self._write(number, images)
-                pieces.append(piece)
-                bar.update(len(images))
+        bar = tqdm(total=images, unit="image", desc=f"packing {self.split}", disable=None)
+        with bar:
+            for number, (start, stop) in enumerate(pairwise(bounds)):
+                piece = self._finished(number, range(start, stop))
+                pieces.append(piece or self._write(number, range(start, stop)))
+                bar.update(stop - start)
         self._write_index(pieces)
 
     def path(self, number: int) -> Path:
@@ -105,10 +98,10 @@ class Packing:
         return self.path(number).with_suffix(".piece.npz")
 
     def _finished(self, number: int, images: range) -> dict[str, np.ndarray] | None:
-        """Return the piece of a file that an earlier command finished, where it is whole and holds these images."""
-        piece_path, path = self._piece_path(number), self.path(number)
+        """Return the index part of a file that an earlier command finished and that is whole."""
+        path = self.path(number)
         try:
-            with np.load(piece_path, allow_pickle=False) as file:
+            with np.load(self._piece_path(number), allow_pickle=False) as file:
                 piece = {name: file[name] for name in file.files}
         except (OSError, ValueError, BadZipFile):
             return None
@@ -120,20 +113,16 @@ class Packing:
         path = self.path(number)
         writer = FileWriter(str(path), shard_num=1, overwrite=True)
         writer.add_schema(_SCHEMA, "images as they are, classes and file names")
-        sums, lengths = [], []
-        for start in range(images.start, images.stop, WRITE_AT_ONCE):
-            rows = [
-                self._row(image) for image in range(start, min(start + WRITE_AT_ONCE, images.stop))
-            ]
+        sums = []
+        lengths = []
+        for start in range(0, len(images), WRITE_AT_ONCE):
+            rows = [self._row(image) for image in images[start : start + WRITE_AT_ONCE]]
             writer.write_raw_data(rows)
             sums += [crc32(row["image"]) for row in rows]
             lengths += [len(row["image"]) for row in rows]
         writer.commit()
-        for written in (
-            path,
-            path.with_name(f"{path.name}.db"),
-        ):  # the index that MindRecord keeps beside a file
-            written.chmod(0o644)
+        path.chmod(0o644)
+        path.with_name(f"{path.name}.db").chmod(0o644)  # MindRecord's own index
         piece = {
             "names": self.dataset.names[images.start : images.stop],
             "offsets": self._locate(path, images),
@@ -142,12 +131,11 @@ class Packing:
             "size": np.array(path.stat().st_size, np.int64),
         }
         reader = FileReader(str(path), num_consumer=1)
-        held = reader.len()
+        count = reader.len()
         reader.close()
-        if held != len(images) or not self._is_right(path, piece):
-            raise UserError(
-                path, "does not hold what was written to it", held, f"{len(images)} images"
-            )
+        is_right = count == len(images) and self._is_right(path, piece)
+        expected = f"{len(images)} images"
+        require(is_right, str(path), "does not hold what was written to it", count, expected)
         _save(self._piece_path(number), piece)
         return piece
 
@@ -157,43 +145,32 @@ class Packing:
         return {"image": self.dataset.encoded(image).tobytes(), "label": label, "name": name}
 
     def _locate(self, path: Path, images: range) -> np.ndarray:
-        """Find each image's bytes in the file: in their order, as MindRecord writes them, else anywhere."""
-        offsets, cursor = [], 0
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
+        """Find each image's bytes in the file, most likely after those of the image before."""
+        offsets = []
+        end = 0
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with content:
             for image in images:
                 encoded = self.dataset.encoded(image).tobytes()
-                place = content.find(encoded, cursor)
-                place = content.find(encoded) if place < 0 else place
-                if place < 0:
-                    raise UserError(
-                        path, "does not hold the bytes of an image", str(self.dataset.path(image))
-                    )
-                offsets.append(place)
-                cursor = place + len(encoded)
+                offset = content.find(encoded, end)
+                if offset < 0:
+                    offset = content.find(encoded)
+                if offset < 0:
+                    problem = "does not hold the bytes of an image"
+                    raise UserError(path, problem, str(self.dataset.path(image)))
+                offsets.append(offset)
+                end = offset + len(encoded)
         return np.array(offsets, np.int64)
 
     def _is_right(self, path: Path, piece: dict[str, np.ndarray]) -> bool:
         """Tell whether every image read back from the file has its checksum."""
-        rows = zip(
-            piece["offsets"].tolist(),
-            piece["lengths"].tolist(),
-            piece["crc32"].tolist(),
-            strict=True,
-        )
-        return all(
-            crc32(read_encoded(path, offset, length)) == expected
-            for offset, length, expected in rows
-        )
+        rows = zip(*(piece[name].tolist() for name in _COLUMNS), strict=True)
+        return all(crc32(read_encoded(path, start, size)) == right for start, size, right in rows)
 
     def _write_index(self, pieces: list[dict[str, np.ndarray]]) -> None:
         counts = [len(piece["names"]) for piece in pieces]
-        joined = {
-            name: np.concatenate([piece[name] for piece in pieces])
-            for name in ("offsets", "lengths", "crc32")
-        }
+        joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in _COLUMNS}
         index = {
             "version": np.array(INDEX_VERSION),
             "files": np.array([self.path(number).name for number in range(self.shards)]),
@@ -208,10 +185,8 @@ class Packing:
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays so that a reader finds the old file or the whole new one."""
-    unfinished = path.with_name(f".{path.name}.unfinished.npz")
-    np.savez(unfinished, **arrays)  # type: ignore[arg-type]
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        np.savez(unfinished, **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -321,6 +321,7 @@ def training_hash() -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_runs_are_bit_identical_with_one_or_several_threads(library: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     hashes = []

@@ -84,6 +84,7 @@ def test_momentum_and_average_are_those_of_one_operator_a_parameter(
     assert not np.array_equal(found[0][0], start[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_training_is_the_same_to_the_bit(library, rng, monkeypatch, accumulate) -> None:
     batches = rng.normal(size=(8, 2, 3, 6, 6)).astype(np.float32)

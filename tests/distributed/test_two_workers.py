@@ -46,7 +46,8 @@ evaluate: {{per_batch_size: 2}}
 CLASSIFIER = """
 model: {{architecture: cspdarknet53, width: 0.05, depth: 0.1, cpu_fused: "off"}}
 data:
-  {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop, num_workers: 1}}
+  {{format: imagenet, root: {root}, train: train, val: val, img_size: 32, resize: crop,
+  num_workers: 1}}
 optimizer: {{lr: 0.01, scale_lr: true}}
 train: {{epochs: 1, per_batch_size: 2, max_steps: 2, global_batch: 16}}
 """

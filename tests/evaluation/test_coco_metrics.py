@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindyolo_v4.boxes import xywh_to_xyxy
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from mindyolo_v4.evaluation.nms import Detections
@@ -255,7 +254,8 @@ def test_equals_pycocotools_over_a_real_annotation_file(data_root, tmp_path, rng
     records = []
     for image in content["images"]:
         mine = [one for one in content["annotations"] if one["image_id"] == image["id"]]
-        boxes = xywh_to_xyxy(np.array([one["bbox"] for one in mine], float).reshape(-1, 4))
+        boxes = np.array([one["bbox"] for one in mine], float).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
         classes = [category_ids.index(one["category_id"]) for one in mine]
         crowd = np.array([bool(one["iscrowd"]) for one in mine], bool)
         records.append(

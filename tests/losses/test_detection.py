@@ -240,6 +240,7 @@ def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_or
         np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_pynative_equals_graph(rng):
     results = []
     before = ms.get_context("mode")
@@ -303,6 +304,7 @@ def test_finite_without_truths_and_with_huge_logits(graph, rng, small):
         assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
+@pytest.mark.slow
 def test_half_precision_maps_give_a_float32_loss(graph, rng, small):
     case = small
     maps = [level.astype(np.float16) for level in random_maps(case, rng)]

@@ -1,4 +1,6 @@
-"""Generated scenes: boxes against the drawn pixels, classes against the drawn shapes, files, errors."""
+"""Generated scenes: boxes against the drawn pixels, classes against the drawn shapes, files,
+errors.
+"""
 
 import json
 
@@ -36,7 +38,9 @@ def bare_scenes(monkeypatch):
 
 
 def lonely_objects(scenes, margin=3):
-    """Yield (mask with a margin around the box, box, class id) of the objects that touch no other."""
+    """Yield (mask with a margin around the box, box, class id) of the objects that touch no
+    other.
+    """
     for image, boxes, class_ids in scenes:
         wide = boxes + np.array([-margin, -margin, margin, margin], np.float32)
         alone = (pairwise_iou(wide, wide) > 0).sum(axis=1) == 1
@@ -132,8 +136,12 @@ def test_files(tmp_path):
     assert write_scenes(output, SceneSet(train=3, val=2, img_size=128, seed=5))
     files = files_of(output)
     splits = {"train": 3, "val": 2}
-    pairs = {f"{kind[0]}/{split}/{k:05d}.{kind[1]}" for split, n in splits.items() for k in range(n) for kind in
-             (("images", "jpg"), ("labels", "txt"))}  # fmt: skip
+    pairs = {
+        f"{folder}/{split}/{number:05d}.{suffix}"
+        for split, count in splits.items()
+        for number in range(count)
+        for folder, suffix in (("images", "jpg"), ("labels", "txt"))
+    }
     assert set(files) == pairs | {"classes.txt", "scenes.json"}
     assert files["classes.txt"].decode().split() == list(CLASS_NAMES)
     assert files["images/train/00000.jpg"] != files["images/val/00000.jpg"]

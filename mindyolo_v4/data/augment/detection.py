@@ -70,7 +70,9 @@ def compose(
             bases.append(_mosaic(sources[start : start + plan.images_per_base], rng, data))
         else:
             bases.append(_single(sources[start], rng, data))
-    sample = mixup(*bases, rng, augment.mixup_beta) if plan.is_mixup else bases[0]
+    sample = bases[0]
+    if plan.is_mixup:
+        sample = mixup(sample, bases[1], rng, augment.mixup_beta)
     sample = pixel_transforms(sample, rng)
     if not (plan.is_mosaic and augment.mosaic == "darknet"):
         # darknet's mosaic has mirrored and recoloured each tile by itself

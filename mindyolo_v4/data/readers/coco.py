@@ -1,4 +1,4 @@
-"""COCO JSON: one file per split, images found by their names (https://cocodataset.org/#format-data).
+"""COCO JSON (https://cocodataset.org/#format-data): one file per split, images by their names.
 
 Only `images`, `categories` and, of `annotations`, bbox, category_id, image_id, iscrowd and area are
 read.

@@ -44,7 +44,7 @@ def flat(level, size=10):
     return np.full((size, size, 3), level, np.uint8)
 
 
-# ------------------------------------------------------------------------------------------------ test images
+# ---------------------------------------------------------------- test images
 
 
 def test_centre_crop_takes_the_middle():
@@ -59,7 +59,7 @@ def test_centre_crop_takes_the_middle():
 
 
 def test_a_fraction_scales_the_short_side_beyond_the_cut():
-    """64 of 64 / 0.5 = 128 pixels: a cut from 32 on. A horizontal ramp of 256 columns shrunk by 2 averages pairs."""
+    """64 of 64 / 0.5 = 128 pixels: a cut from 32 on. A ramp of 256 columns averages pairs."""
     image = np.zeros((256, 256, 3), np.uint8)
     image[..., 1] = np.arange(256)
     cut = centre_crop(image, 64, 0.5, keep_aspect=True)
@@ -68,7 +68,7 @@ def test_a_fraction_scales_the_short_side_beyond_the_cut():
 
 
 def test_odd_remainders_are_cut_as_torchvision_cuts():
-    """A rest of 7 begins at round(3.5) = 4, one of 5 at round(2.5) = 2; the long side is rounded down."""
+    """A rest of 7 begins at round(3.5) = 4, one of 5 at round(2.5) = 2."""
     image = np.zeros((10, 17, 3), np.uint8)
     image[..., 0] = np.arange(17)
     assert centre_crop(image, 10, 1.0, keep_aspect=True)[0, 0, 0] == 4
@@ -92,11 +92,11 @@ def test_the_model_zoo_does_not_keep_the_shape():
     assert fit_image(image, DataConfig(img_size=32, resize="crop")).max() == 0
 
 
-# ------------------------------------------------------------------------------------------------ random parts
+# ---------------------------------------------------------------- random parts
 
 
 def test_a_part_has_the_area_and_ratio_that_were_drawn():
-    """A quarter of 100 x 100 at ratio 4: sqrt(2500 * 4) = 100 wide, 25 high; then top 60 and left 0."""
+    """A quarter of 100 x 100 at ratio 4: sqrt(2500 * 4) = 100 wide, 25 high; top 60, left 0."""
     rng = Script(0.25, math.log(4.0), 60, 0)
     assert draw_crop(rng, 100, 100, ClassifyConfig(ratio=(0.25, 4.0))) == (0, 60, 100, 25)
 
@@ -114,7 +114,7 @@ def test_parts_stay_in_the_image_and_in_their_ranges(rng):
 
 
 def test_a_picture_too_long_falls_back_to_its_middle(rng):
-    """300 x 10 cannot hold 0.9 of its area at ratio 4/3: 13 columns from (300 - 13) // 2 = 143 on."""
+    """300 x 10 cannot hold 0.9 of its area at ratio 4/3: 13 columns from (300 - 13) // 2 on."""
     assert draw_crop(rng, 300, 10, ClassifyConfig(area=(0.9, 1.0))) == (143, 0, 13, 10)
     assert draw_crop(rng, 10, 300, ClassifyConfig(area=(0.9, 1.0))) == (0, 143, 10, 13)
 
@@ -126,7 +126,7 @@ def test_a_part_is_cut_out_and_scaled():
 
 
 def test_darknets_crop_without_turn_or_shift_is_a_centred_zoom():
-    """Short side 40 of an 80 x 40 image to 20: zoom 0.5; the centre (40, 20) stands at (8, 8) of 16 x 16."""
+    """Short side 40 of 80 x 40 to 20: zoom 0.5; the centre (40, 20) is at (8, 8) of 16 x 16."""
     matrix = draw_darknet_crop(
         Script(1.0, 0.9, 20, 0.0, 0.0, 0.0), 80, 40, 16, 7.0, ClassifyConfig(crop="darknet")
     )
@@ -136,7 +136,7 @@ def test_darknets_crop_without_turn_or_shift_is_a_centred_zoom():
 
 
 def test_darknets_shift_and_aspect():
-    """Aspect 1.25: 40 / min(40, 80 * 1.25) = 1 in y, 0.8 in x; a shift of 3 and 2 moves the view, so the image back."""
+    """Aspect 1.25: 40 / min(40, 80 * 1.25) = 1 in y, 0.8 in x; the shift moves the view."""
     matrix = draw_darknet_crop(
         Script(1.25, 0.1, 40, 0.0, 3.0, 2.0),
         80,
@@ -159,13 +159,14 @@ def test_outside_the_image_is_black_and_the_size_is_in_its_range(rng):
     assert abs((turned == 200).all(axis=2).sum() - 64) <= 8
 
 
-# ------------------------------------------------------------------------------------------------ colour, mixes
+# ---------------------------------------------------------------- colour, mixes
 
 
 def test_jitter_in_numbers():
     """One pixel (100, 50, 0): brightness 1.2 gives (120, 60, 0), grey level 71.
 
-    Contrast 0.5 around it gives (95.5, 65.5, 35.5), that is (96, 66, 36), of grey 72; saturation 0.5 the mean with 72.
+    Contrast 0.5 around it gives (95.5, 65.5, 35.5), that is (96, 66, 36), of grey 72; saturation
+    0.5 the mean with 72.
     """
     image = np.full((1, 1, 3), (100, 50, 0), np.uint8)
     changed = color_jitter(image, Script(0.5, -1.0, -1.0), (0.4, 0.5, 0.5))

@@ -44,7 +44,8 @@ def affine(fractions, size=100, canvas=100, **strengths):
     return draw_affine(Draws(*fractions), AugmentConfig(**strengths), canvas, size)
 
 
-# fractions in drawing order: perspective x, y; angle; zoom; shear x, y; shift x, y (0.5 = none, 1 = full strength)
+# fractions in drawing order (0.5 = none, 1 = full strength): perspective x, y; angle; zoom;
+# shear x, y; shift x, y
 def test_rotation_by_90_degrees_about_the_centre():
     matrix = affine([0.5, 0.5, 1, 0.5, 0.5, 0.5, 0.5, 0.5], degrees=90.0)
     np.testing.assert_allclose(
@@ -104,7 +105,7 @@ def test_strengths_at_zero_are_no_move(rng):
 
 
 def test_jitter_crop_moves_a_box_as_darknet_does():
-    # image 200 x 100; crop takes 20 off the left, adds 40 at the right, takes 10 off the top: 220 x 90
+    # image 200 x 100; the crop takes 20 off the left and 10 off the top, adds 40 at the right
     matrix = crop_matrix(Pads(left=20, right=-40, top=10), 200, 100, 99)
     # left' = (left - p_left) * S / sw
     np.testing.assert_allclose(warp_boxes(BOX, matrix), [[-4.5, 11, 4.5, 55]], atol=1e-4)

@@ -1,4 +1,4 @@
-"""Both mosaics: darknet's own label vectors, hand-computed tiles, and boxes found again by their paint."""
+"""Both mosaics: darknet's own label vectors, hand-computed tiles, boxes found by their paint."""
 
 import colorsys
 
@@ -99,7 +99,7 @@ def test_label_vectors(bound, shifted):
             np.testing.assert_allclose(box, expected, atol=1.5e-6)
 
 
-# ---------------------------------------------------------------- darknet's pads and shifts, by hand
+# ---------------------------------------------------------------- darknet's pads and shifts
 def test_pads_move_to_the_hidden_side():
     pads = Pads(left=-5, top=-3, right=7, bottom=-4)
     assert move_pads(pads, 0, False) == Pads(left=0, top=0, right=2, bottom=-7)

@@ -1,5 +1,7 @@
 """Colour and flips: hand-computed boxes and pixels, bounds of the draws, purity."""
 
+import subprocess
+import sys
 import warnings
 
 import albumentations
@@ -171,3 +173,20 @@ def test_argument_that_albumentations_rejects_is_an_error(monkeypatch):
         UserError, match=r"pixel_transforms.Blur: albumentations .* rejects .*not valid"
     ):
         PixelTransforms({"Blur": 0.1})
+
+
+def test_albumentations_is_loaded_only_where_a_transform_is_named():
+    script = """
+import sys
+import numpy as np
+from mindyolo_v4.data.augment.transforms import PixelTransforms
+from mindyolo_v4.data.loader import stream
+from mindyolo_v4.data.sample import Sample
+
+sample = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+assert PixelTransforms({})(sample, np.random.default_rng(0)) is sample
+assert "albumentations" not in sys.modules
+PixelTransforms({"Blur": 0.5})
+assert "albumentations" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)

@@ -1,4 +1,4 @@
-"""A classifier's samples: what they are made of, and that nothing but seed, epoch and index decides."""
+"""A classifier's samples: what they are made of; seed, epoch and index decide alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +143,7 @@ def test_decoded_images_that_are_kept_do_not_change_the_samples(
     )  # single images are not needed again
 
 
-# ------------------------------------------------------------------------------------------------ streams
+# ---------------------------------------------------------------- streams
 
 
 def hand_on(class_ids: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, ...]:

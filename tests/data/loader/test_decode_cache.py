@@ -1,4 +1,4 @@
-"""The cache of decoded images: what is read is right whatever other processes do, and the memory is bounded."""
+"""The cache of decoded images: right whatever other processes do, with bounded memory."""
 
 import multiprocessing
 

@@ -1,4 +1,4 @@
-"""Training images from file to sample: reduced decoding changes no box and few pixels, the cache changes nothing."""
+"""Training images from file to sample: reduced decoding changes few pixels, the cache nothing."""
 
 import os
 from dataclasses import replace
@@ -156,7 +156,7 @@ ODD = [
     "augment", [MOSAIC, DARKNET, SINGLE, PLAIN], ids=["canvas", "darknet", "single", "plain"]
 )
 def test_reduced_decoding_keeps_boxes_and_pixels(tmp_path, monkeypatch, augment, sizes, bound):
-    # grey levels, mean of a sample; odd sides are rounded up, which shifts the far border by less than a pixel
+    # grey levels, mean of a sample; odd sides are rounded up, which shifts the far border
     dataset = make_dataset(tmp_path, sizes, orientations=(1, 6, 3, 8, 1, 2))
     data = config(augment)
     reduced, full = (
@@ -252,8 +252,8 @@ def test_every_image_is_decoded_about_once_an_epoch(tmp_path):
     )
     for epoch in range(3):
         for index in range(40):
-            samples.sample_with_notes(epoch, index)[0]
-        # not fewer, for the slots are not the whole set; images at the same place in both orders stay
+            samples.sample_with_notes(epoch, index)
+        # not fewer, for the slots are not the whole set; images at the same position stay
         assert 38 * (epoch + 1) <= samples.images.cache.decodes <= 40 * (epoch + 1)
 
 

@@ -1,4 +1,4 @@
-"""The MindData pipelines: same batches for any workers and start, notes, errors, no process left behind."""
+"""The MindData pipelines: same batches for any workers and start, notes, errors, processes."""
 
 import multiprocessing
 import os

@@ -250,7 +250,7 @@ def test_size_annotated_without_exif_orientation(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "train2017" / "first one.jpg", exif=exif)
     dataset = read_split(data, "train")
     assert (dataset.records[0].width, dataset.records[0].height) == (30, 40)
-    # Stored (30, 20, 40, 30) = lower right corner, which a clockwise quarter turn puts at the lower left.
+    # (30, 20, 40, 30) is the lower right corner, which a clockwise quarter turn puts lower left
     np.testing.assert_array_equal(
         dataset.records[0].boxes_xyxy_px, np.array([[0, 30, 10, 40]], np.float32)
     )

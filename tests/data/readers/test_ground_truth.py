@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
+from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
 from mindyolo_v4.data.readers.split import read_split, warning_lines
 from mindyolo_v4.data.records import Dataset
@@ -136,3 +138,43 @@ def test_warning_lines_count_the_rest() -> None:
     dataset = Dataset((), ("a",), (1,), "set", tuple("abcde"))
     assert warning_lines(dataset, 2) == ["a", "b", "... and 3 more warnings of set"]
     assert warning_lines(dataset, 5) == list("abcde")
+
+
+def listed(path: Path, entry: str) -> ListedImage:
+    return ListedImage(path, 1, "labels.txt", entry, stated_size=(24, 16))
+
+
+def test_an_image_listed_twice_is_refused_whatever_the_entries_are(tmp_path: Path) -> None:
+    entry = "".join(["list", ":1"])  # equal to the other one, but another object
+    with pytest.raises(UserError, match=r"list:1: image is listed twice, first at list:1"):
+        build_records(
+            [listed(tmp_path / "a.jpg", "list:1"), listed(tmp_path / "a.jpg", entry)], [], False
+        )
+    shared = "list:1"  # the same object
+    with pytest.raises(UserError, match="image is listed twice"):
+        build_records(
+            [listed(tmp_path / "a.jpg", shared), listed(tmp_path / "a.jpg", shared)], [], False
+        )
+    records, _ = build_records(
+        [listed(tmp_path / "a.jpg", shared), listed(tmp_path / "b.jpg", shared)], [], False
+    )
+    assert [record.path.name for record in records] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("count", [0, 3, 12])
+def test_warnings_and_summary_of_both_kinds_of_data_sets(tmp_path: Path, count: int) -> None:
+    warnings = tuple(f"warning {number}" for number in range(count))
+    image = listed(tmp_path / "a.jpg", "list:1")
+    boxes = [RawBox(0, (1, 1, 9, 9), 0, ":1"), RawBox(0, (2, 2, 9, 9), 1, ":2", ignore=True)]
+    records, _ = build_records([image], boxes, check_headers=False)
+    detector = Dataset(records, ("a", "b"), (1, 2), "source", warnings)
+    classifier = ClassImages(
+        tmp_path, np.array([b"a.jpg"]), np.zeros(1, np.int32), ("a", "b"), "source", warnings
+    )
+    assert detector.summary() == "source: 1 images, 1 boxes, 2 classes"
+    assert classifier.summary() == "source: 1 images, 2 classes"
+    for dataset in (detector, classifier):
+        assert len(dataset) == 1
+        lines = warning_lines(dataset)
+        assert lines[:10] == list(warnings[:10])
+        assert lines[10:] == (["... and 2 more warnings of source"] if count == 12 else [])

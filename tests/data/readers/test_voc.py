@@ -1,4 +1,6 @@
-"""Pascal VOC reader: lists, difficult objects, names over all splits, and every error with its line."""
+"""Pascal VOC reader: lists, difficult objects, names over all splits, and every error with its
+line.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,8 @@ def _object(
     sides = "\n".join(
         f"<{tag}>{v}</{tag}>" for tag, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     )
-    return f"<object>\n<name>{name}</name>\n<difficult>{difficult}</difficult>\n<bndbox>\n{sides}\n</bndbox>\n</object>\n"
+    box = f"<bndbox>\n{sides}\n</bndbox>"
+    return f"<object>\n<name>{name}</name>\n<difficult>{difficult}</difficult>\n{box}\n</object>\n"
 
 
 def _annotation(*objects: str, size: tuple[int, int] = (40, 30)) -> str:
