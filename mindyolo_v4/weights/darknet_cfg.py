@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
@@ -154,7 +153,6 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
     if architecture == "yolov4" and first == last == "silu":
         architecture = "yolov4-silu"
     usual = ModelConfig(architecture).activations  # type: ignore[arg-type]
-    neck: Any = None if last == usual[1] or not heads else last
     widest = max(norms, key=lambda conv: conv.number("filters", "1"))
     depth = None if architecture == "yolov4-tiny" else depth_of(_blocks(sections))
     try:
@@ -163,7 +161,8 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
             width_of(widest.number("filters", "1"), full_width),
             depth or 1.0,
             backbone_activation=None if first == usual[0] else first,  # type: ignore[arg-type]
-            neck_activation=neck,
+            # The backbone alone has no neck.
+            neck_activation=last if heads and last != usual[1] else None,  # type: ignore[arg-type]
         )
     except UserError as error:
         raise UserError(widest.where, f"[convolutional] filters: {error}") from error

@@ -22,7 +22,7 @@ class DivergedError(UserError):
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (PermissionError(errno.EACCES, "no", "a.txt"), 2, "error: a.txt: no\n"),
         (
-            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            OSError(errno.ENOSPC, "No space left on device"),
             2,
             "error: writing: No space left on device\n",
         ),
