@@ -104,6 +104,7 @@ def test_names_for_a_file_without_classes(
     assert line.startswith("--names: wrong count") and "got 3, expected 0 classes" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -134,6 +135,7 @@ def test_as_a_program(arguments: tuple[str, ...], complaint: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["page.weights"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """The size of files is limited to less than the checkpoint's."""
     good_file(CASES["darknet"], tmp_path)

@@ -17,6 +17,8 @@ from tests.models.test_classifier import GOLDEN as CLASSIFIER
 from tests.models.test_yolov4 import GOLDEN as DETECTOR
 from tests.weights import foreign
 
+pytestmark = pytest.mark.slow
+
 MODULES = {
     "darknet": darknet,
     "mindspore_zoo": mindspore_zoo,

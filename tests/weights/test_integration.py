@@ -28,6 +28,8 @@ from tests.support.runs import command
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, TINY, random_tensors, read_tensors, run, write_own
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = "circle\nsquare\ntriangle\nstar\n"
 RECIPE = """

@@ -79,6 +79,7 @@ def narrow_file(data_root: Path) -> Path:
     return data_root / "mindyolo_ref" / "mish_w025_nc3.ckpt"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_mindyolo_wrote(
     narrow_file: Path, tmp_path: Path, graph_mode: None
 ) -> None:
