@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import mindspore  # noqa: F401 - its own protocol buffers cannot be loaded after tensorboardX's
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mindyolo_v4.engine.board import Board
