@@ -67,7 +67,7 @@ def long_training(folder: Path, img_size: int, options: argparse.Namespace) -> t
     }
     result = run_module("common.loop", "scenes", folder=folder, overrides=json.dumps(overrides))
     steps = result["resident_gb"]
-    window = min(WINDOW_STEPS, len(steps) // 3)
+    window = max(1, min(WINDOW_STEPS, len(steps) // 3))
     warm_up = min(WARM_UP_STEPS, len(steps) // 3)
     return statistics.mean(steps[warm_up : warm_up + window]), statistics.mean(steps[-window:])
 
