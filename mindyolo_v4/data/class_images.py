@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.images import read_encoded
+from mindyolo_v4.data.records import WarningLines
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class Shards:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassImages:
+class ClassImages(WarningLines):
     """One split, read and checked. Forked loader workers share the arrays' memory."""
 
     folder: Path  # that the names are relative to

@@ -24,8 +24,22 @@ class ImageRecord:
     label_path: str  # file that holds the annotations, for messages
 
 
+class WarningLines:
+    """What a split that was read tells of its warnings."""
+
+    source: str
+    warnings: tuple[str, ...]
+
+    def warning_lines(self, limit: int = 10) -> list[str]:
+        """Return the first `limit` warnings, and a line that counts the others."""
+        lines = list(self.warnings[:limit])
+        if len(self.warnings) > limit:
+            lines.append(f"... and {len(self.warnings) - limit} more warnings of {self.source}")
+        return lines
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(WarningLines):
     """One split, read and checked."""
 
     records: tuple[ImageRecord, ...]

@@ -22,11 +22,12 @@ class Split(Protocol):
 
     class_names: tuple[str, ...]
     source: str
-    warnings: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
     def summary(self) -> str: ...
+
+    def warning_lines(self) -> list[str]: ...
 
 
 class Stream(Protocol):
@@ -69,13 +70,10 @@ class Task:
     draw_curves: Callable[[Path], None]  # run folder -> results.png in it
 
 
-def log_warnings(split: Split | None, limit: int = 10) -> None:
-    """Log the first warnings of a split, if there is one, and how many more there are."""
-    warnings = () if split is None else split.warnings
-    for line in warnings[:limit]:
+def log_warnings(split: Split | None) -> None:
+    """Log the warnings of a split, if there is one."""
+    for line in () if split is None else split.warning_lines():
         logger.warning("%s", line)
-    if split is not None and len(warnings) > limit:
-        logger.warning("... and %d more warnings of %s", len(warnings) - limit, split.source)
 
 
 def log_unreadable(report: dict[str, Any]) -> None:

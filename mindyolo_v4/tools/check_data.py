@@ -15,7 +15,7 @@ from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config
-from mindyolo_v4.data.readers.split import read_split, warning_lines
+from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.command import run_command
@@ -50,7 +50,7 @@ def describe_datasets(datasets: dict[str, Dataset], data: DataConfig) -> str:
         lines += ["", *_size_table(split, dataset, data)]
     warnings = set_warnings(datasets, data)
     for dataset in datasets.values():
-        warnings += warning_lines(dataset)
+        warnings += dataset.warning_lines()
     title = "warnings" if warnings else "no warnings"
     lines += ["", title, *(f"  {warning}" for warning in warnings)]
     return "\n".join(lines)

@@ -6,11 +6,12 @@ from typing import Any
 
 from mindspore import Tensor, nn
 
+from mindyolo_v4.data.records import WarningLines
 from mindyolo_v4.engine.task import Scores, Task
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
 
 
-class FakeSplit:
+class FakeSplit(WarningLines):
     """A split of eight images with twelve warnings."""
 
     class_names = ("cat", "dog")

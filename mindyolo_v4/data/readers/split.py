@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count
 from mindyolo_v4.data.readers.coco import read_coco
 from mindyolo_v4.data.readers.files import data_root
@@ -43,11 +42,3 @@ def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> D
         raise UserError(dataset.source, "holds no boxes to train on")
     warning = f"{dataset.source}: holds no boxes, its AP is undefined"
     return replace(dataset, warnings=(*dataset.warnings, warning))
-
-
-def warning_lines(dataset: Dataset | ClassImages, limit: int = 10) -> list[str]:
-    """Return the first `limit` warnings, and a line that counts the others."""
-    lines = list(dataset.warnings[:limit])
-    if len(dataset.warnings) > limit:
-        lines.append(f"... and {len(dataset.warnings) - limit} more warnings of {dataset.source}")
-    return lines

@@ -12,7 +12,7 @@ from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
-from mindyolo_v4.data.readers.split import read_split, warning_lines
+from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
@@ -136,8 +136,8 @@ def test_section_errors_name_the_key(tmp_path: Path) -> None:
 
 def test_warning_lines_count_the_rest() -> None:
     dataset = Dataset((), ("a",), (1,), "set", tuple("abcde"))
-    assert warning_lines(dataset, 2) == ["a", "b", "... and 3 more warnings of set"]
-    assert warning_lines(dataset, 5) == list("abcde")
+    assert dataset.warning_lines(2) == ["a", "b", "... and 3 more warnings of set"]
+    assert dataset.warning_lines(5) == list("abcde")
 
 
 def listed(path: Path, entry: str) -> ListedImage:
@@ -169,6 +169,6 @@ def test_warnings_and_summary_of_both_kinds_of_data_sets(tmp_path: Path, count: 
     assert classifier.summary() == "source: 1 images, 2 classes"
     for dataset in (detector, classifier):
         assert len(dataset) == 1
-        lines = warning_lines(dataset)
+        lines = dataset.warning_lines()
         assert lines[:10] == list(warnings[:10])
         assert lines[10:] == (["... and 2 more warnings of source"] if count == 12 else [])
