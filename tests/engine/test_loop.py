@@ -83,6 +83,7 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
     assert min(float(speed) for _, speed, _ in told) > 0
 
 
+@pytest.mark.slow
 def test_four_steps_equal_two_resume_two(tmp_path):
     """With EMA, accumulation, dynamic loss scale, clipping and a non-finite step: bit for bit."""
     settings = config(

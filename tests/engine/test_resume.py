@@ -73,6 +73,7 @@ def epoch_lines(messages: list[str]) -> dict[str, str]:
     return {line.split()[1]: line.split()[-1] for line in messages if line.startswith("Epoch")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [7, 9, 13])
 def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
     """Three epochs of 4 steps of 2 micro-batches (one left over), a checkpoint every 3 steps; step

@@ -53,6 +53,7 @@ class Told(Task):
         return super().evaluate(check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stops_at_the_next_step_and_goes_on_bit_for_bit(tmp_path, caplog, number, status):
     caplog.set_level(logging.INFO, logger="mindyolo_v4")

@@ -93,6 +93,7 @@ def test_a_checkpoint_that_mindyolo_wrote(
     assert len(found) == 6 and max(found) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "options"), [("mish_w1_nc80", ()), ("silu_w1_nc80", ("--arch", "yolov4-silu"))]
 )
@@ -113,6 +114,7 @@ def test_their_file_there_and_back(narrow_file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "back.ckpt").stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.slow
 def test_our_network_there_and_back(tmp_path: Path, graph_mode: None) -> None:
     """A 1x1 kernel comes back amid zeros, and variances lower by 1e-3 - 1e-5, some below zero."""
     tensors = random_tensors(parameter_shapes(DETECTOR, 3))
