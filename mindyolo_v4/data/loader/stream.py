@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from traceback import format_exc
 from typing import Any, Protocol
 
@@ -50,6 +51,7 @@ Targets = Callable[..., Row]  # what a sample's `targets()` returns -> arrays
 NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
 NOTHING_READABLE = -1  # in place of the number of unreadable images
 PREFETCH_BYTES = 96 * 2**20  # that waiting images take at most (one batch per worker always fits)
+KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc adapts to
 # MindData lists all batch numbers at once; a long training is cut into pipelines
 BATCHES_PER_PIPELINE = 2**18
 
@@ -90,6 +92,18 @@ def prefetch_size(batch_bytes: int, workers: int) -> int:
     return max(1, min(4, PREFETCH_BYTES // (batch_bytes * workers)))
 
 
+@lru_cache(maxsize=1)
+def _keep_freed_memory(process: int) -> None:
+    """Let this process (its id; once is enough) reuse the memory of freed images.
+
+    glibc returns it to the system at once, and every large array then pays for new pages. It keeps
+    twice the size of the largest block that was ever mapped and freed (mallopt(3),
+    M_MMAP_THRESHOLD), so one such block is made and dropped; its pages are never touched. jemalloc,
+    which MindSpore 2.7 and 2.8 bring for CPUs, does not need it.
+    """
+    np.empty(KEPT_BYTES, np.uint8)
+
+
 class _Batches:
     """Batches by number, as GeneratorDataset asks for them in a worker."""
 
@@ -103,6 +117,7 @@ class _Batches:
         return self._stop - self._start
 
     def __getitem__(self, number: int) -> Row:
+        _keep_freed_memory(os.getpid())
         first = (self._start + int(number)) * self.per_batch_size
         rows = [self._make_row(row) for row in range(first, first + self.per_batch_size)]
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
