@@ -18,7 +18,8 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
     parser = build_parser("train.py", "Train a detector or a classifier.")
-    parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help="checkpoint")
+    help_text = "continue from PATH, or from the run folder's newest checkpoint"
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=help_text)
     words = parse(parser, argv)
     configs = Path(__file__).parent / "configs"
     recipe = Path(words.config or suggest_recipe(words.overrides, configs))
@@ -29,8 +30,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     from mindyolo_v4.runtime.device import start
 
     task = classify.TASK if config.model.task == classify.TASK.name else detect.TASK
-    runtime = start(config)
-    with runtime.heartbeat:
+    with (runtime := start(config)).heartbeat:
         return train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)
 
 
