@@ -1,0 +1,71 @@
+"""Inputs as users have them, and how a command answers: `python -m tests.support.inputs`
+
+prints the table that docs/inputs.md shows.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindyolo_v4.runtime.command import run_command
+
+MODULES = {
+    "train.py": "train",
+    "test.py": "test",
+    "predict.py": "predict",
+    "convert.darknet": "mindyolo_v4.weights.darknet",
+    "convert.inspect": "mindyolo_v4.weights.inspect",
+    "convert.mindspore_zoo": "mindyolo_v4.weights.mindspore_zoo",
+    "convert.mindyolo": "mindyolo_v4.weights.mindyolo",
+    "convert.pytorch": "mindyolo_v4.weights.pytorch",
+    "convert.safetensors": "mindyolo_v4.weights.safetensors",
+    "convert.verify": "mindyolo_v4.weights.verify",
+    "check_data": "mindyolo_v4.tools.check_data",
+    "fit_anchors": "mindyolo_v4.tools.fit_anchors",
+    "make_scenes": "mindyolo_v4.tools.make_scenes",
+    "to_mindrecord": "mindyolo_v4.tools.to_mindrecord",
+}
+TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input and the right answer to it."""
+
+    kind: str  # heading of the input in docs/inputs.md, e.g. "YOLO labels"
+    input: str  # what the user has, in a few words
+    write: Callable[[Path], Sequence[object]]  # writes it into an empty folder, returns the command
+    status: int  # exit status: 0 understood, 2 refused
+    message: str  # text that the command prints, with {dir} for the folder; "" = nothing to say
+
+
+def run(case: Case, folder: Path) -> int:
+    """Write the input into `folder`, run its command in this process, return the exit status."""
+    command, *arguments = case.write(folder)
+    main = importlib.import_module(MODULES[str(command)]).main
+    return run_command(main, [str(argument) for argument in arguments])
+
+
+def all_cases() -> list[Case]:
+    """Return the cases of every table in tests/inputs, in the order of the documentation."""
+    modules = (importlib.import_module(f"tests.inputs.{name}") for name in TABLES)
+    return [case for module in modules for case in module.CASES]
+
+
+def markdown(cases: Sequence[Case]) -> str:
+    """Return one table per kind."""
+    lines: list[str] = []
+    for kind in dict.fromkeys(case.kind for case in cases):
+        lines += [f"## {kind}", "", "| input | answer | message |", "|---|---|---|"]
+        for case in cases:
+            if case.kind == kind:
+                answer = "used" if case.status == 0 else "refused"
+                message = f"`{case.message}`" if case.message else ""
+                lines.append(f"| {case.input} | {answer} | {message} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(all_cases()))
