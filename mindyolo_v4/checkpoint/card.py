@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import Tree, build_record, record_to_tree
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require
 
 
 @dataclass(frozen=True)
@@ -70,5 +71,18 @@ def parse_card(path: str | Path, text: str) -> Tree:
 def build_card(path: str | Path, tree: Tree) -> Card:
     """Return the record of a card's plain mappings. Raises UserError with the wrong key."""
     known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
-    card: Card = build_record(Card, known, f"{path}: card.")
+    try:
+        card: Card = build_record(Card, known, "card.")
+        check_card(card)
+    except UserError as error:
+        raise UserError(path, f"its card is damaged: {error}") from error
     return card
+
+
+def check_card(card: Card) -> None:
+    """Raise UserError where a card's values contradict one another or cannot be used."""
+    task = card.model.task
+    require(card.task == task, "card.task", "not of its model", card.task, task)
+    given = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
+    del given["color"]
+    build_record(DataConfig, given, "card.")  # the ranges of a recipe hold here too

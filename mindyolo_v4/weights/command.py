@@ -4,19 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser
+from mindyolo_v4.data.readers.class_names import read_names
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.weights.files import (
-    Converted,
-    Own,
-    note,
-    open_checkpoint,
-    read_own,
-    recognise,
-    write_own,
-)
-from mindyolo_v4.weights.topology import parameter_shapes
+from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
 ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
 
@@ -52,7 +45,7 @@ def convert(
     request = parse_request(argv, module, description)
     if request.what.kind == "mindyolo_v4":
         refuse_options(request, "a checkpoint of ours says it itself")
-        written = to_theirs(request, read_own(open_checkpoint(request.what)))
+        written = to_theirs(request, read_own(Checkpoint.of(request.what)))
         print(f"{request.source} -> {', '.join(str(path) for path in written)}")
         return 0
     require_suffix(request.target, ".ckpt", "a checkpoint of ours")
@@ -87,16 +80,15 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     options = parser.parse_args(list(argv))
     source = Path(options.source)
     target = Path(options.target)
-    if not source.is_file():
-        raise UserError(source, "a folder, not a file" if source.is_dir() else "no such file")
+    what = recognise(source)
     if target.is_dir():
         raise UserError(target, "cannot be written", "a folder")
     if not target.parent.is_dir():
         raise UserError(target, "cannot be written", "no such folder")
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read")
-    names = _read_names(options.names)
-    return Request(recognise(source), target, options.arch, names, options.partial)
+    names = read_names(Path(options.names)) if options.names else None
+    return Request(what, target, options.arch, names, options.partial)
 
 
 def refuse_options(request: Request, reason: str) -> None:
@@ -114,26 +106,6 @@ def require_suffix(path: Path, suffix: str, what: str = "") -> None:
 
 
 def check_complete(own: Own) -> None:
-    """Raise UserError where a checkpoint does not hold just the network that its card describes."""
-    for name, shape in parameter_shapes(own.card.model, max(len(own.card.class_names), 1)).items():
-        if name not in own.tensors:
-            raise UserError(own.path, "holds a part of its network only", f"no {name}")
-        held = own.tensors[name].shape
-        if held != shape:
-            raise UserError(own.path, f"{name} is not of its card's network", held, shape)
-
-
-def _read_names(path: str | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(path, "no UTF-8 text") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if not names:
-        raise UserError(path, "holds no class names")
-    if doubled:
-        raise UserError(path, "a class name occurs twice", doubled)
-    return names
+    """Raise UserError where a checkpoint does not hold the whole network of its card."""
+    held = {name: (value.shape, True) for name, value in own.tensors.items()}
+    check_network(own.path, own.card, held, whole=True)

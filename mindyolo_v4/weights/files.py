@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_header
-from mindyolo_v4.checkpoint.index import FormatError, MindSporeFile
+from mindyolo_v4.checkpoint.index import FormatError
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.errors import UserError
@@ -53,31 +53,16 @@ def recognise(path: Path) -> Identity:
     what = identify(path)
     if what.kind in ("empty", "html", "text", "unknown"):
         got = f"{what.description}, {path.stat().st_size} bytes"
-        raise UserError(path, cut_checkpoint(path) or "holds no weights", got)
+        raise UserError(path, what.damage or "holds no weights", got)
     return what
-
-
-def cut_checkpoint(path: Path) -> str | None:
-    """Return where a MindSpore checkpoint is cut short inside a tensor; None for other files."""
-    with path.open("rb") as file:
-        is_marked = file.read(1) == b"\n"  # the mark of a protobuf's first field
-    try:
-        MindSporeFile.open(path)
-    except FormatError as error:
-        return str(error) if is_marked and "cut short" in str(error) else None
-    return None
 
 
 def read_mindspore(what: Identity) -> dict[str, NDArray]:
     """Return a MindSpore checkpoint's tensors as views of the file. Raises UserError."""
-    try:
-        file = what.file or MindSporeFile.open(what.path)  # which says why it is none
-        file.verify()
-        return file.tensors()
-    except FormatError as error:
-        problem = f"cannot be read as a MindSpore checkpoint: {error}"
+    if what.file is None:
         got = f"{what.path.stat().st_size} bytes, {what.description}"
-        raise UserError(what.path, problem, got) from error
+        raise UserError(what.path, "no MindSpore checkpoint", got)
+    return what.file.tensors()
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
@@ -110,11 +95,6 @@ def _damage(path: Path) -> str | None:
     with path.open("rb") as file:
         expected = 8 + int.from_bytes(file.read(8), "little") + end
     return f"is cut short: {size} bytes, expected {expected}" if size < expected else None
-
-
-def open_checkpoint(what: Identity) -> Checkpoint:
-    """Return a checkpoint of ours. Raises UserError where its card is damaged."""
-    return Checkpoint.of_file(what.path, what.file) if what.file else Checkpoint.open(what.path)
 
 
 def read_own(checkpoint: Checkpoint) -> Own:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import WITHOUT_CARD, Identity, identify
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
@@ -19,9 +20,7 @@ from mindyolo_v4.weights.darknet import INPUT, classes_of, released
 from mindyolo_v4.weights.darknet_cfg import read_cfg
 from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
 from mindyolo_v4.weights.files import (
-    cut_checkpoint,
     model_tensors,
-    open_checkpoint,
     read_mindspore,
     read_own,
     read_safetensors,
@@ -43,8 +42,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(list(argv))
     path = Path(options.file)
-    if not path.is_file():
-        raise UserError(path, "no such file")
     report = inspect(path)
     if options.json:
         print(json.dumps(report))
@@ -75,7 +72,7 @@ def inspect(path: Path) -> dict[str, Any]:
     except UserError as error:
         if _CUT not in error.problem:
             raise
-        return report | {"truncated_at": str(error).removeprefix(f"{path}: ")}
+        return report | {"truncated_at": str(error).removeprefix(f"{error.subject}: ")}
 
 
 def _details(what: Identity) -> dict[str, Any]:
@@ -85,7 +82,7 @@ def _details(what: Identity) -> dict[str, Any]:
     if kind == "darknet":
         return _darknet(what)
     if kind == "mindyolo_v4":
-        own = read_own(open_checkpoint(what))
+        own = read_own(Checkpoint.of(what))
         return _described(own.card, own.tensors)
     if kind == "mindspore" and what.family is not None:
         return _named(path, read_mindspore(what), what)
@@ -99,7 +96,9 @@ def _details(what: Identity) -> dict[str, Any]:
         return _named(path, read_torch(path, kind), what)
     if kind in ("mindspore", "unknown"):
         before = "before the card" if what.description == WITHOUT_CARD else None
-        return {"truncated_at": cut_checkpoint(path) or before}
+        if what.damage is not None:
+            raise UserError(path, what.damage, what.description)
+        return {"truncated_at": before}
     return {}
 
 
