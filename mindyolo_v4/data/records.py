@@ -21,7 +21,7 @@ class ImageRecord:
     crowd: NDArray[np.bool_]
     areas_px: NDArray[np.float64]  # (N,) COCO "area" where the file has it, else that of the box
     image_id: int | str  # the file's own (COCO), or the number in the split, from 1 (YOLO, VOC)
-    label_path: str  # file that holds the annotations, for messages
+    label_path: str  # file that holds the annotations; "" where the image has none
 
 
 class WarningLines:

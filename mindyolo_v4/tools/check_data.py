@@ -104,14 +104,15 @@ def _trained(record: ImageRecord) -> int:
 
 
 def _split_table(datasets: dict[str, Dataset]) -> list[str]:
-    numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most per image':>15}"
-    lines = [f"{'split':<6}{numbers}  source"]
+    numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'unlabelled':>12}"
+    lines = [f"{'split':<6}{numbers}{'most per image':>16}  source"]
     for split, dataset in datasets.items():
         trained = [_trained(record) for record in dataset.records]
         ignored = sum(int(record.ignore.sum()) for record in dataset.records)
-        negatives = sum(len(record.class_ids) == 0 for record in dataset.records)
-        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{max(trained):>15}"
-        lines.append(f"{split:<6}{numbers}  {dataset.source}")
+        unlabelled = sum(not record.label_path for record in dataset.records)
+        negatives = sum(len(record.class_ids) == 0 for record in dataset.records) - unlabelled
+        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{unlabelled:>12}"
+        lines.append(f"{split:<6}{numbers}{max(trained):>16}  {dataset.source}")
     return lines
 
 
