@@ -8,7 +8,7 @@ from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.data.readers.class_names import read_names
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require_file
 from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
 ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
@@ -87,7 +87,10 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
         raise UserError(target, "cannot be written", "no such folder")
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read")
-    names = read_names(Path(options.names)) if options.names else None
+    names = None
+    if options.names is not None:
+        require_file(options.names)
+        names = read_names(Path(options.names))
     return Request(what, target, options.arch, names, options.partial)
 
 

@@ -36,10 +36,12 @@ def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme
     if asked not in (None, *scheme.architectures):
         held = " or ".join(scheme.architectures)
         raise UserError(request.source, "holds another architecture", held, f"--arch {asked}")
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = (scheme.assumed,) if scheme.assumed else ()
     if asked is None and len(scheme.architectures) > 1:
         usual, *others = scheme.architectures
-        notes = (f"taken for {usual}: the file does not tell it from {', '.join(others)} (--arch)",)
+        notes += (
+            f"taken for {usual}: the file does not tell it from {', '.join(others)} (--arch)",
+        )
     model, classes = infer_model(tensors, scheme, request.source)
     architecture: Any = asked or model.architecture
     model = replace(model, architecture=architecture, bn_eps=scheme.bn_eps)

@@ -68,6 +68,7 @@ class Scheme:
     ignored: str = ""  # pattern of tensors that are no part of the network
     exported_prefix: str = ""  # of every name that we write
     variants: dict[str, object] = field(default_factory=dict)  # model options that its weights need
+    assumed: str = ""  # what its files do not tell, and what is taken instead
 
     def bare(self, name: str) -> str | None:
         """Return a tensor's usual name; None where it is no part of the network."""

@@ -38,7 +38,7 @@ def tree_of(**sections: dict[str, object]) -> dict[str, object]:
 
 
 def checkpoint_of(card: Card) -> Checkpoint:
-    file = MindSporeFile(b"", {})  # type: ignore[arg-type]
+    file = MindSporeFile(Path("x.ckpt"), b"", {})  # type: ignore[arg-type]
     return Checkpoint(Path("x.ckpt"), file, record_to_tree(card), card)
 
 

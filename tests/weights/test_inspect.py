@@ -248,7 +248,7 @@ def test_what_cannot_be_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     for path, complaint in (
         (tmp_path / "no", "no: no such file"),
-        (tmp_path, f"{tmp_path}: no such file"),
+        (tmp_path, f"{tmp_path}: a folder, not a file"),
         (tmp_path / "bad.pth", "bad.pth: would run code when loaded (got os.system"),
     ):
         assert run("inspect", path) == run("inspect", path, "--json") == 2
