@@ -30,7 +30,7 @@ def inspect(path: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     capsys.readouterr()
     assert run("inspect", path, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == KEYS | {"description", "width", "depth", "command"}
+    assert found.keys() == KEYS | {"description", "width", "depth", "command", "cfg", "assumed"}
     assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert run("inspect", path) == 0
     assert capsys.readouterr().out.startswith(f"{path}: {found['description']}\n")
