@@ -85,6 +85,7 @@ class DetectionScorer:
     def __call__(self, check: Callable[[], None], for_test: bool) -> Scores:
         """Return the metrics, with the mean milliseconds per image of reading, network and NMS."""
         config = self.config
+        data = config.data
         ranks = self.runtime.ranks
         records = self.dataset.records
         batch_size = eval_batch_size(config, len(records), self.runtime)
@@ -102,7 +103,7 @@ class DetectionScorer:
             for slot, index in enumerate(indices):
                 record = records[index]
                 geometry = resize_geometry(
-                    config.data.resize, record.width, record.height, config.data.img_size
+                    data.resize, record.width, record.height, data.img_size, data.img_height
                 )
                 levels = [level[slot] for level in raw_maps]
                 detections = detect_objects(levels, config.model.anchor_set, config.evaluate)

@@ -16,8 +16,8 @@ from mindyolo_v4.checkpoint.formats import Identity, identify
 from mindyolo_v4.checkpoint.index import CARD, Entry, MindSporeFile
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.topology import parameter_shapes
 from mindyolo_v4.runtime.files import whole_file
-from mindyolo_v4.weights.topology import parameter_shapes
 
 # Name prefixes of what is not the model itself.
 EMA = "ema."

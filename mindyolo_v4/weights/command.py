@@ -1,7 +1,7 @@
 """What the conversion commands share: their options, the direction, and what they print."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindyolo_v4.checkpoint.file import Checkpoint, check_network
@@ -23,6 +23,9 @@ class Request:
     architecture: str | None
     names: tuple[str, ...] | None
     partial: int | None  # darknet: the file holds the sections below this one alone
+    cfg: Path | None = None  # darknet: the file's cfg
+    leaky_slope: float | None = None  # what the network computes, where the file does not say it
+    resize: str | None = None
 
     @property
     def source(self) -> Path:
@@ -49,7 +52,7 @@ def convert(
         print(f"{request.source} -> {', '.join(str(path) for path in written)}")
         return 0
     require_suffix(request.target, ".ckpt", "a checkpoint of ours")
-    converted = to_ours(request)
+    converted = _as_asked(request, to_ours(request))
     card = write_own(request.target, request.source, converted, request.names)
     for text in converted.notes:
         note(text)
@@ -61,9 +64,25 @@ def convert(
         f"{converted.classes} classes, {count:,} parameters, width {model.width:g}, "
         f"depth {model.depth:g}, top-down kernel {model.topdown_kernel}, "
         f"{model.stride2_padding} padding, BN epsilon {model.bn_eps:g}, "
-        f"box decode {model.box_decode}, {card.preprocessing.resize} to {card.img_size} px"
+        f"box decode {model.box_decode}, leaky slope {model.leaky_slope:g}, "
+        f"{card.preprocessing.resize} to {card.input_text} px"
     )
     return 0
+
+
+def _as_asked(request: Request, converted: Converted) -> Converted:
+    """Return a converted network with the leaky slope and the resize that the user named."""
+    model = converted.model
+    preprocessing = converted.preprocessing
+    if request.leaky_slope is not None:
+        if "leaky" not in model.activations:
+            raise UserError("--leaky_slope", "the network has no leaky ReLU of such a slope")
+        model = replace(model, leaky_slope=request.leaky_slope)
+    if request.resize is not None:
+        if model.task == "classify":
+            raise UserError("--resize", "has no meaning for a classifier", request.resize)
+        preprocessing = replace(preprocessing, resize=request.resize)  # type: ignore[arg-type]
+    return replace(converted, model=model, preprocessing=preprocessing)
 
 
 def parse_request(argv: Sequence[str], module: str, description: str) -> Request:
@@ -77,6 +96,12 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     parser.add_argument("--names", metavar="FILE", help="class names, one per line")
     partial_help = "darknet: the file holds the sections below N alone"
     parser.add_argument("--partial", type=int, metavar="N", help=partial_help)
+    cfg_help = "darknet: the cfg of SRC (default: the one of its name beside it)"
+    parser.add_argument("--cfg", type=Path, metavar="FILE", help=cfg_help)
+    slope_help = "leaky ReLU for negative inputs, where it was trained with another than 0.1"
+    parser.add_argument("--leaky_slope", type=float, metavar="X", help=slope_help)
+    resize_help = "how images were fitted to the input, where the format's own is wrong"
+    parser.add_argument("--resize", choices=("letterbox", "stretch"), help=resize_help)
     options = parser.parse_args(list(argv))
     source = Path(options.source)
     target = Path(options.target)
@@ -91,12 +116,28 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     if options.names is not None:
         require_file(options.names)
         names = read_names(Path(options.names))
-    return Request(what, target, options.arch, names, options.partial)
+    return Request(
+        what,
+        target,
+        options.arch,
+        names,
+        options.partial,
+        options.cfg,
+        options.leaky_slope,
+        options.resize,
+    )
 
 
 def refuse_options(request: Request, reason: str) -> None:
     """Raise UserError where an option was given that describes a foreign file only."""
-    given = {"--arch": request.architecture, "--names": request.names, "--partial": request.partial}
+    given = {
+        "--arch": request.architecture,
+        "--names": request.names,
+        "--partial": request.partial,
+        "--cfg": request.cfg,
+        "--leaky_slope": request.leaky_slope,
+        "--resize": request.resize,
+    }
     for option, value in given.items():
         if value is not None:
             raise UserError(option, f"has no meaning here: {reason}")

@@ -46,6 +46,7 @@ class Converted:
     description: str  # of the format
     origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
+    img_height: int | None = None  # of an input that is no square; img_size is its width
 
 
 def recognise(path: Path) -> Identity:
@@ -135,6 +136,7 @@ def write_own(
         model=model,
         class_names=_class_names(source, converted, names),
         img_size=converted.img_size,
+        img_height=converted.img_height,
         preprocessing=converted.preprocessing,
         source=f"{converted.description}: {source.name}",
         source_format=converted.format,

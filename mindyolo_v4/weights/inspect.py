@@ -15,9 +15,10 @@ from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.topology import Layer, floats_of
 from mindyolo_v4.weights import mindspore_zoo, mindyolo
-from mindyolo_v4.weights.darknet import INPUT, classes_of, released
-from mindyolo_v4.weights.darknet_cfg import read_cfg
+from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
+from mindyolo_v4.weights.darknet import INPUT, assumption, classes_of, find_cfg, released
 from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
 from mindyolo_v4.weights.files import (
     model_tensors,
@@ -29,7 +30,6 @@ from mindyolo_v4.weights.files import (
 from mindyolo_v4.weights.mapping import bare_tensors, infer_model, missing_tensors
 from mindyolo_v4.weights.pytorch import SCHEMES, read_torch
 from mindyolo_v4.weights.schemes import Scheme
-from mindyolo_v4.weights.topology import Layer, floats_of
 
 _RUNNING = ("moving_mean", "moving_variance", "running_mean", "running_var", "num_batches_tracked")
 _CUT = "cut short"  # in the message of every reader whose file ends too early
@@ -58,7 +58,7 @@ def inspect(path: Path) -> dict[str, Any]:
 
     Keys: format (the command of `convert` that reads it, or the kind of file), architecture,
     classes, parameters (trainable values), sha256, truncated_at (where the file ends too early),
-    description, width, depth, command.
+    description, width, depth, command, cfg (of a darknet file), assumed (where it has none).
     """
     what = identify(path)
     report: dict[str, Any] = {
@@ -66,6 +66,7 @@ def inspect(path: Path) -> dict[str, Any]:
         **dict.fromkeys(("architecture", "classes", "parameters")),
         **{"sha256": sha256_of(path), "truncated_at": None, "description": what.description},
         **{"width": None, "depth": None, "command": what.convert_command},
+        **{"cfg": None, "assumed": None},
     }
     try:
         return report | _details(what)
@@ -104,19 +105,33 @@ def _details(what: Identity) -> dict[str, Any]:
 
 def _darknet(what: Identity) -> dict[str, Any]:
     file = open_weights(what)
-    if file.cfg.is_file():
-        network = read_cfg(file.cfg)
-    else:
+    try:
+        network, where = find_cfg(file)
+    except UserError as error:
+        if error.expected != SUPPORTED:
+            raise
+        return {"description": f"{what.description}; its cfg {error.problem}", "command": None}
+    told: dict[str, Any] = {"cfg": where}
+    if network is None:
         fits = {name: classes_of(name, file.floats) for name in INPUT if name != "yolov4-silu"}
         architecture = next((name for name, classes in fits.items() if classes is not None), None)
         if architecture is None:
-            return _darknet_prefix(file)
+            other = other_weights(file.path.name, file.floats)
+            if other is None:
+                return _darknet_prefix(file)
+            description = f"{what.description} of {other}, which is not supported"
+            return {"description": description, "command": None}
         network = released(architecture, fits[architecture])
+        told = {"assumed": assumption(network, where)}
     is_whole = file.has_length_of(network.layers)
-    return _network(network.model, network.classes) | {
-        "parameters": sum(_trainable(layer) for layer in network.layers),
-        "truncated_at": None if is_whole else _end(file, network.layers),
-    }
+    return (
+        _network(network.model, network.classes)
+        | told
+        | {
+            "parameters": sum(_trainable(layer) for layer in network.layers),
+            "truncated_at": None if is_whole else _end(file, network.layers),
+        }
+    )
 
 
 def _darknet_prefix(file: WeightsFile) -> dict[str, Any]:
@@ -154,7 +169,8 @@ def _described(card: Card, tensors: Mapping[str, NDArray]) -> dict[str, Any]:
     section = card.origin.get("partial")
     cut = None if section is None else f"before section {section} (converted so)"
     network = _network(card.model, len(card.class_names) or None)
-    return network | {"parameters": _count(tensors), "truncated_at": cut}
+    told = {"cfg": card.origin.get("cfg"), "assumed": card.origin.get("assumed")}
+    return network | told | {"parameters": _count(tensors), "truncated_at": cut}
 
 
 def _named(path: Path, tensors: dict[str, NDArray], what: Identity) -> dict[str, Any]:

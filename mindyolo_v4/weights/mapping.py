@@ -16,9 +16,9 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import scale_blocks, scale_channels
 from mindyolo_v4.models.cspdarknet53 import STAGES
+from mindyolo_v4.models.topology import Kind, Layer, layers_of
 from mindyolo_v4.weights.files import check_finite
 from mindyolo_v4.weights.schemes import Scheme, Slot
-from mindyolo_v4.weights.topology import Kind, Layer, layers_of
 
 Tensors = Mapping[str, NDArray]
 _NAMES_SHOWN = 6

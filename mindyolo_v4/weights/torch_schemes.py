@@ -5,8 +5,8 @@ from dataclasses import replace
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.cspdarknet53 import STAGES
+from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.schemes import IMAGENET, TORCH_NORM, Scheme, Slot, Suffixes, lookup, plain
-from mindyolo_v4.weights.topology import layers_of
 
 _COUNTERS = r"\.num_batches_tracked$|^n_averaged$"
 _CROP = Preprocessing("crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256)

@@ -15,7 +15,7 @@ import safetensors.numpy
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.weights.topology import parameter_shapes
+from mindyolo_v4.models.topology import parameter_shapes
 from tests.checkpoint.ckpt_bytes import value
 from tests.support.inputs import Case
 from tests.weights import torch_files

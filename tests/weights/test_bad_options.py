@@ -76,6 +76,9 @@ def test_options(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
             ("--names", tmp_path / "good.names"),
             ("--arch", "yolov4-tiny"),
             ("--partial", 5),
+            ("--cfg", tmp_path / "net.cfg"),
+            ("--leaky_slope", 0.2),
+            ("--resize", "stretch"),
         ):
             assert refused(case, source, capfd, *option).startswith(
                 f"{option[0]}: has no meaning here: "
@@ -89,9 +92,9 @@ def test_options(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     line = refused(case, source, capfd, "--arch", wrong)
     assert line.startswith(str(source)) and "another architecture" in line
     if case.command != "darknet":
-        assert refused(case, source, capfd, "--partial", 5).startswith(
-            "--partial: has no meaning for "
-        )
+        for option in ("--partial", "--cfg"):
+            line = refused(case, source, capfd, option, 5)
+            assert line.startswith(f"{option}: has no meaning for ")
 
 
 def test_names_for_a_file_without_classes(
