@@ -23,6 +23,11 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.files import whole_file
 from mindyolo_v4.weights.coco_names import COCO_NAMES
 
+_SAFETENSORS_TYPES = {
+    *("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"),
+    *("F16", "BF16", "F32", "F64"),
+}
+
 
 @dataclass(frozen=True)
 class Own:
@@ -69,12 +74,13 @@ def read_mindspore(what: Identity) -> dict[str, NDArray]:
 def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     """Return tensors and metadata of a safetensors file. Raises UserError where it is damaged."""
     try:
+        _check_safetensors(path)
         with safe_open(path, "np") as content:
             names = list(content.keys())
             tensors = {name: content.get_tensor(name) for name in names}
             metadata = content.metadata() or {}
-    except (SafetensorError, TypeError) as error:
-        problem = f"cannot be read as a safetensors file: {_damage(path) or error}"
+    except (SafetensorError, FormatError, TypeError) as error:
+        problem = f"cannot be read as a safetensors file: {error}"
         raise UserError(path, problem, f"{path.stat().st_size} bytes") from error
     for name, value in tensors.items():
         if value.dtype.kind not in "fiub":  # bfloat16, which NumPy has not of its own
@@ -82,20 +88,22 @@ def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     return tensors, metadata
 
 
-def _damage(path: Path) -> str | None:
-    """Return what is wrong with a safetensors file's header or length, if that is what is wrong."""
+def _check_safetensors(path: Path) -> None:
+    """Raise FormatError where a file is cut short, or holds types that are not read."""
+    header = safetensors_header(path)
+    header.pop("__metadata__", None)
     try:
-        header = safetensors_header(path)
-        header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except FormatError as error:
-        return str(error)
-    except (KeyError, IndexError, TypeError):
-        return None
+        types = {entry["dtype"] for entry in header.values()}
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (LookupError, TypeError, ValueError) as error:
+        raise FormatError("its header is damaged") from error
+    for unread in types - _SAFETENSORS_TYPES:
+        raise FormatError(f"holds numbers of type {unread}, which are not read")
     size = path.stat().st_size
     with path.open("rb") as file:
         expected = 8 + int.from_bytes(file.read(8), "little") + end
-    return f"is cut short: {size} bytes, expected {expected}" if size < expected else None
+    if size < expected:
+        raise FormatError(f"is cut short: {size} bytes, expected {expected}")
 
 
 def read_own(checkpoint: Checkpoint) -> Own:

@@ -25,6 +25,7 @@ Write = Callable[[Path], Sequence[object]]
 Entries = dict[str, tuple[tuple[int, ...], str, bytes]]
 TINY = ModelConfig("yolov4-tiny", width=0.0625)
 NAMES = ("cat", "dog")
+RECIPE = Path(__file__).parents[2] / "configs/quickstart.yaml"
 LARGEST = "backbone.final.conv.weight"
 WEIGHT = {"down1.conv1.conv.0.weight": np.zeros((8, 3, 3, 3), np.float32)}
 
@@ -63,7 +64,7 @@ def use(command: str, weight: Path) -> Sequence[object]:
         return [command, *files, "--save_dir", folder / "out"]
     if command == "train.py":
         data = ["--data_dir", folder, "--data.names", "[cat, dog]", "--save_dir", folder / "run"]
-        return [command, "--config", "configs/quickstart.yaml", *data, "--weight", weight]
+        return [command, "--config", RECIPE, *data, "--weight", weight]
     if command == "test.py":
         return [command, "--weight", weight, "--data_dir", folder, "--data.val", "images"]
     if command == "convert.inspect":
@@ -333,7 +334,7 @@ F8 = b'{"stem.conv1.conv.weight":{"dtype":"F8_E4M3","shape":[16],"data_offsets":
 SAFETENSORS = [
     Case(K, "a header of numbers", tensors_file(b'{"a":3}'), 2, "net.safetensors: "),
     Case(K, "a header nested 100,000 deep", tensors_file(b"[" * 100_000), 2, "net.safetensors: "),
-    Case(K, "8-bit floats", tensors_file(F8), 2, "net.safetensors: "),
+    Case(K, "8-bit floats", tensors_file(F8), 2, "F8_E4M3, which are not read"),
     Case(K, "no card", tensors_file(b"{}", "convert.safetensors", 0), 2, "holds no card of ours"),
     Case(
         K,

