@@ -34,6 +34,7 @@ from mindyolo_v4.errors import UserError
 _LINE = "{line}"  # attribute that carries an element's line; no XML name can hold braces
 _ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"']")
 _KNOWN_TO_EXPAT = ("utf-8", "utf-16", "iso8859-1", "ascii")
+_NO_FILE_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")
 # Windows declares an encoding and writes its own superset of it
 _SUPERSETS = {
     "gb2312": "gb18030",
@@ -95,6 +96,7 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, check_headers: 
     entries = _entries(source, root)
     if not entries:
         raise UserError(source, "lists no images")
+    unlabelled_warnings = _warn_of_unlabelled(entries, source, root)
     labels = [entry.label for entry in entries]
     annotations = [
         VocAnnotation(None, ()) if label is None else read_annotation(label) for label in labels
@@ -117,16 +119,19 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, check_headers: 
         for number, (entry, annotation) in enumerate(zip(entries, annotations, strict=True), 1)
     ]
     records, warnings = build_records(listed, boxes, check_headers, data.max_megapixels)
+    category_ids = tuple(range(1, len(names) + 1))
+    warnings = (*unlabelled_warnings, *warnings)
+    return Dataset(records, names, category_ids, str(source), warnings)
+
+
+def _warn_of_unlabelled(entries: list[_Entry], source: Path, root: Path) -> list[str]:
     absent = [entry for entry in entries if entry.label is None]
     if len(absent) == len(entries):
         expected = str(root / "Annotations" / f"{absent[0].image.stem}.xml")
         raise UserError(source, "none of its images has an annotation file", None, expected)
-    if absent:
-        problem = "have no XML file and count as images without objects"
-        count = f"{len(absent)} of {len(entries)} images, such as {absent[0].image.name},"
-        warnings = (f"{absent[0].where}: {count} {problem}", *warnings)
-    category_ids = tuple(range(1, len(names) + 1))
-    return Dataset(records, names, category_ids, str(source), warnings)
+    problem = "have no XML file and count as images without objects"
+    count = f"{len(absent)} of {len(entries)} images"
+    return [f"{entry.where}: {count}, such as {entry.image}, {problem}" for entry in absent[:1]]
 
 
 def _source(root: Path, split: str) -> Path | None:
@@ -281,6 +286,8 @@ def _decode(content: bytes, path: Path) -> tuple[bytes, str | None]:
     name = declared[1].decode()
     try:
         codec = codecs.lookup(name).name
+        if codec in _NO_FILE_ENCODINGS:
+            raise LookupError("no encoding of files")
         if codec in _KNOWN_TO_EXPAT:
             return content, codec if codec == "utf-8" else None
         try:
