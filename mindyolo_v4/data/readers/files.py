@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _NO_DATA = "__MACOSX"  # what archives of macOS hold beside the data
 
 

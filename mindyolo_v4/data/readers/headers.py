@@ -18,6 +18,7 @@ from PIL import Image
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.errors import UserError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _DECODED_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000")
 # how files begin that people find under the name of an image -> what they are
 _OTHER_FILES = {

@@ -20,7 +20,6 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names
 from mindyolo_v4.data.readers.files import (
-    IMAGE_SUFFIXES,
     FileFinder,
     files_below,
     first_present,
@@ -28,6 +27,7 @@ from mindyolo_v4.data.readers.files import (
     split_spellings,
 )
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 

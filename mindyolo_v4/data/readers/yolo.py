@@ -12,7 +12,6 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names, names_beside_labels
 from mindyolo_v4.data.readers.files import (
-    IMAGE_SUFFIXES,
     FileFinder,
     files_below,
     first_present,
@@ -20,6 +19,7 @@ from mindyolo_v4.data.readers.files import (
     split_spellings,
 )
 from mindyolo_v4.data.readers.ground_truth import ListedImage, build_records
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.readers.yolo_rows import read_rows
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
