@@ -135,7 +135,7 @@ def require_size(width: int, height: int, max_megapixels: float) -> None:
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
         limit = f"data.max_megapixels, {max_megapixels:g}"
-        raise OSError(f"has {megapixels:.0f} megapixels, more than {limit}")
+        raise OSError(f"has {megapixels:.4g} megapixels, more than {limit}")
 
 
 def _other_file(path: Path) -> str:
