@@ -124,8 +124,8 @@ def _to_eight_bits(image: NDArray[Any], stated_bits: int | None, path: Path | st
         _say_scaled()  # of the images of a split, its warnings have said so
     if image.dtype == np.uint16:
         largest = int(image.max(initial=0))
-        choices = (*(() if stated_bits is None else (max(8, stated_bits),)), *_USUAL_BITS)
-        bits = next(bits for bits in choices if largest < 2**bits)
+        choices = (max(8, stated_bits or 0), *_USUAL_BITS)
+        bits = next(bits for bits in choices if largest < 2**bits <= 2**16)
         return (image >> (bits - 8)).astype(np.uint8)
     if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
         return np.rint(image * 255).astype(np.uint8)

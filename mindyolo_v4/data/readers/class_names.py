@@ -112,7 +112,10 @@ def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
 
 
 def check_class_count(data: DataConfig, names: tuple[str, ...], source: str) -> None:
-    """Raise UserError when data.num_classes is given and is not the number of names."""
+    """Raise UserError unless the names are text, and as many as data.num_classes says."""
+    for name in names:
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(source, "class name is not text that can be written", name)
     if data.num_classes is not None and data.num_classes != len(names):
         problem = f"disagrees with the class names of {source}"
         raise UserError("data.num_classes", problem, data.num_classes, len(names))

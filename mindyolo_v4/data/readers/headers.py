@@ -157,7 +157,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif.load(block)
         orientation = exif.get(_ORIENTATION_TAG, 1)
-    except (SyntaxError, ValueError, struct.error, OSError, KeyError):
+    except (OSError, *_HEADER_ERRORS):
         return 1  # the decoder ignores a broken block as well
     return orientation if orientation in range(1, 9) else 1
 
