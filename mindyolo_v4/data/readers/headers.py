@@ -29,6 +29,7 @@ _OTHER_FILES = {
     b"%pdf": "a PDF file",
     b"version https://git-lfs": "a Git LFS pointer instead of the image",
 }
+PNG_START = b"\x89PNG"
 _ORIENTATION_TAG = 0x0112
 _MAX_SAMPLE_TAG = 281  # of TIFF
 _ORIENTED_FORMATS = ("JPEG", "MPO", "PNG")  # cv2.imread ignores the orientation of a WebP
@@ -84,15 +85,33 @@ def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -
 
 
 def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Return width and height that the header of an image in memory states, None for no image."""
-    size = _jpeg_size(memoryview(encoded))
+    """Return width and height that the header of an image in memory states.
+
+    None where it states none that can be trusted.
+    """
+    data = memoryview(encoded)
+    if data[:4] == PNG_START:
+        return _png_size(data)
+    size = _jpeg_size(data)
     if size is not None:
         return size
     try:
-        with _open(BytesIO(encoded)) as image:
+        with _open(BytesIO(data)) as image:
             return image.size
     except (OSError, *_HEADER_ERRORS):
         return None
+
+
+def _png_size(data: memoryview) -> tuple[int, int] | None:
+    """Read the size of a PNG all of whose chunks end inside the file.
+
+    OpenCV reserves gigabytes for a chunk that says that it has them.
+    """
+    start = 8
+    while start + 12 <= len(data) and data[start + 4 : start + 8] != b"IEND":
+        start += 12 + int.from_bytes(data[start : start + 4])
+    is_whole = 33 <= start <= len(data) and data[12:16] == b"IHDR"
+    return struct.unpack_from(">II", data, 16) if is_whole else None
 
 
 def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
@@ -112,7 +131,7 @@ def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
 def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
     """Return how many bits of its 16 a PNG (sBIT) or TIFF (MaxSampleValue) says that it uses."""
     data = encoded.tobytes()
-    if data.startswith(b"\x89PNG"):
+    if data.startswith(PNG_START):
         _, found, chunk = data[: data.find(b"IDAT")].partition(b"sBIT")
         length = int.from_bytes(data[: data.find(b"sBIT")][-4:])
         return max(chunk[:length], default=None) if found else None
