@@ -1,7 +1,7 @@
 """Text and YAML files as people write them; each reader has one boundary for whatever is wrong."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -21,7 +21,7 @@ class _TextLoader(yaml.SafeLoader):
 
     _depth = 0
     # of the merge keys
-    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
 
     def construct_scalar(self, node: yaml.Node) -> Any:
         text = super().construct_scalar(node)  # type: ignore[arg-type]

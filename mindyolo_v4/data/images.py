@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.readers.headers import PNG_START, encoded_size, require_size, significant_bits
+from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def decode_image(
         size = encoded_size(encoded)
         if size is not None:
             require_size(*size, max_megapixels)
-        is_broken = size is None and encoded[: len(PNG_START)].tobytes() == PNG_START
-        image = cv2.imdecode(encoded, flag) if encoded.size and not is_broken else None
+        image = cv2.imdecode(encoded, flag) if encoded.size else None
         if image is None and is_jpeg:
             image = _decode_unterminated(encoded, flag)
     except cv2.error as error:
@@ -94,8 +93,8 @@ def decode_image(
     except OSError as error:
         raise ImageReadError(path, str(error)) from None
     if image is None:
-        is_damaged = (is_jpeg and size is not None) or is_broken
-        raise ImageReadError(path, *(("is cut short or damaged",) if is_damaged else ()))
+        problem = "is cut short or damaged, or of a kind that is not decoded"
+        raise ImageReadError(path, problem) if size is not None else ImageReadError(path)
     if image.dtype != np.uint8:
         image = _to_eight_bits(image, significant_bits(encoded), path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

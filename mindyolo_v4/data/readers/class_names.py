@@ -11,9 +11,8 @@ from mindyolo_v4.errors import UserError
 # looked for in this order, then *.names
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "labels/classes.txt")
 _MOST_KEY_POINTS = 1000
-_SETTING = re.compile(
-    r"(classes|train|valid|names|backup|eval)\s*=\s*(.*)"
-)  # of darknet's obj.data
+# a line of darknet's obj.data
+_SETTING = re.compile(r"(classes|train|valid|names|backup|eval)\s*=\s*(.*)")
 
 
 def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
@@ -59,7 +58,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() in (".yaml", ".yml"):
         return check_names(_yaml_names(path), path)
     lines = _lines(path)
-    settings = dict(match.groups() for line in lines if (match := _SETTING.fullmatch(line)))
+    settings = {match[1]: match[2] for line in lines if (match := _SETTING.fullmatch(line))}
     if len(settings) < 2:
         return check_names(lines, path, are_lines=True)
     named = settings.get("names", "")

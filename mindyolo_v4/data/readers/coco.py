@@ -12,7 +12,7 @@ from typing import Any
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_text
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.files import first_present, spellings, split_spellings
+from mindyolo_v4.data.readers.files import first_present, spellings
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, require
@@ -34,7 +34,7 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers:
         UserError: names the file, and the image or annotation in it, that is wrong.
     """
     location = split if isinstance(split, dict) else {"annotations": split}
-    source = first_present((root,), split_spellings(location["annotations"]))
+    source = first_present((root,), spellings(location["annotations"]))
     if source is None or not source.is_file():
         place = str(root / location["annotations"])
         raise UserError(key, "annotation file not found", place, "a COCO JSON file")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.errors import UserError
@@ -85,12 +85,12 @@ def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -
 
 
 def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Return width and height that the header of an image in memory states.
+    """Return width and height that the header of an image in memory states, None for no image.
 
-    None where it states none that can be trusted.
+    Raises OSError for a PNG that OpenCV should not see.
     """
-    data = memoryview(encoded)
-    if data[:4] == PNG_START:
+    data = encoded.data
+    if bytes(data[:4]) == PNG_START:
         return _png_size(data)
     size = _jpeg_size(data)
     if size is not None:
@@ -102,21 +102,23 @@ def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
         return None
 
 
-def _png_size(data: memoryview) -> tuple[int, int] | None:
+def _png_size(data: memoryview) -> tuple[int, int]:
     """Read the size of a PNG all of whose chunks end inside the file.
 
     OpenCV reserves gigabytes for a chunk that says that it has them.
     """
     start = 8
-    while start + 12 <= len(data) and data[start + 4 : start + 8] != b"IEND":
+    while start + 12 <= len(data) and bytes(data[start + 4 : start + 8]) != b"IEND":
         start += 12 + int.from_bytes(data[start : start + 4])
-    is_whole = 33 <= start <= len(data) and data[12:16] == b"IHDR"
-    return struct.unpack_from(">II", data, 16) if is_whole else None
+    if not 33 <= start <= len(data) or bytes(data[12:16]) != b"IHDR":
+        raise OSError("is cut short or damaged")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
 
 
 def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
     """Read the size of a JPEG from its frame header, in a twentieth of Pillow's time."""
-    if data[:2] != b"\xff\xd8":
+    if bytes(data[:2]) != b"\xff\xd8":
         return None
     start = 2
     while start + 9 <= len(data) and data[start] == 0xFF:
@@ -137,14 +139,16 @@ def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
         return max(chunk[:length], default=None) if found else None
     try:
         with _open(BytesIO(data)) as image:
-            largest = image.tag_v2.get(_MAX_SAMPLE_TAG) if image.format == "TIFF" else None
+            if not isinstance(image, TiffImagePlugin.TiffImageFile):
+                return None
+            largest = image.tag_v2.get(_MAX_SAMPLE_TAG)
     except (OSError, *_HEADER_ERRORS):
         return None
     largest = max(largest) if isinstance(largest, tuple) else largest
     return int(largest).bit_length() if largest else None
 
 
-def _open(source: Any) -> Image.Image:
+def _open(source: Any) -> ImageFile.ImageFile:
     Image.MAX_IMAGE_PIXELS = None  # data.max_megapixels takes the place of Pillow's own limit
     return Image.open(source)
 

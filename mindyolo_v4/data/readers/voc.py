@@ -18,13 +18,7 @@ from xml.parsers import expat
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.files import (
-    FileFinder,
-    files_below,
-    first_present,
-    spellings,
-    split_spellings,
-)
+from mindyolo_v4.data.readers.files import FileFinder, files_below, first_present, spellings
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.records import Dataset
@@ -138,7 +132,7 @@ def _source(root: Path, split: str) -> Path | None:
     lists = root / "ImageSets" / "Main"
     candidates = (lists / f"{split}.txt", lists / split)
     listed = next((path for path in candidates if path.is_file()), None)
-    return listed or first_present((root,), split_spellings(split))
+    return listed or first_present((root,), spellings(split))
 
 
 def _entries(source: Path, root: Path) -> list[_Entry]:
@@ -201,14 +195,15 @@ def _names_of_all_splits(
     splits = [split for split in (data.train, data.val, data.test) if isinstance(split, str)]
     others = {other for split in splits if (other := _source(root, split)) is not None} - {source}
     finder = FileFinder()
-    labels: set[Path | None] = set()
+    labels: set[Path] = set()
     for other in others:
         if other.is_dir():
             labels |= {other / name for name in files_below(other, (".xml",))}
         else:
             lines = filter(None, (line.strip() for line in read_lines(other)))
-            labels |= {_label_file(name, root, finder) for name in lines}
-    for label in labels - {None}:
+            found = (_label_file(name, root, finder) for name in lines)
+            labels |= {label for label in found if label is not None}
+    for label in labels:
         names.update(item.name for item in read_annotation(label).objects)
     if not names:
         raise UserError("data.names", f"missing, and the annotations of {source} hold no objects")
