@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,11 @@ def read_image(path: Path | str, max_megapixels: float = DataConfig.max_megapixe
 
 def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray[np.uint8]:
     """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError."""
+    if not os.path.isfile(path):  # noqa: PTH113 - takes no Path apart
+        # a pipe would be waited for, and a device may never end
+        raise ImageReadError(path, "is missing, or not a regular file")
     try:
-        # a pipe would be waited for, a device may never end
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - takes no Path apart
-            raise ImageReadError(path, "is not a regular file")
         encoded = np.fromfile(path, np.uint8, length, offset=offset)
-    except ImageReadError:
-        raise
     except OSError as error:
         raise ImageReadError(path, f"cannot be read: {error.strerror or error}") from error
     if length not in (-1, len(encoded)):
