@@ -117,7 +117,6 @@ def _classes(
         if category_id in name_of:
             raise UserError(source, f"category {category_id}: its id occurs twice", name)
         name_of[category_id] = name
-    require(bool(name_of), source, "has no categories")
 
     warnings = []
     for category_id in _mere_parents(categories, annotations):
@@ -126,6 +125,7 @@ def _classes(
             del name_of[category_id]
             problem = "is only the supercategory of others, no class"
             warnings.append(f"{source}: category {category_id} {name!r} {problem}")
+    require(bool(name_of), source, "has no categories that are classes")
     ids = sorted(name_of)
     names = given or tuple(dict.fromkeys(name_of[category_id] for category_id in ids))
     if set(names) != set(name_of.values()):
