@@ -1,6 +1,5 @@
 """Curves of a run as one image, and metrics as a text table."""
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,25 +55,19 @@ def plot_results(
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read a CSV file of numbers into column name -> values; broken rows are skipped."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [row for row in csv.reader(file) if row]
-    if not lines:
-        return {}
-    header = lines[0]
-    rows = [_numbers(row) for row in lines[1:] if len(row) == len(header)]
-    table = np.array([row for row in rows if row], np.float64).reshape(-1, len(header))
-    return {name.strip(): table[:, k] for k, name in enumerate(header)}
+    """Read a CSV file of numbers into column name -> values; what is no number is NaN."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    header, *rows = [line.split(",") for line in text.splitlines() if line] or [[]]
+    table = [[_number(cell) for cell in row] for row in rows if len(row) == len(header)]
+    columns = np.array(table, np.float64).reshape(-1, len(header) or 1).T
+    return dict(zip(header, columns, strict=False))
 
 
-def _numbers(row: list[str]) -> list[float] | None:
-    """Return the row as numbers (an empty cell is NaN), or None where it holds text."""
+def _number(cell: str) -> float:
     try:
-        return [float(cell) if cell.strip() not in ("", "None") else math.nan for cell in row]
+        return float(cell)
     except ValueError:
-        return None
+        return math.nan
 
 
 def _plot_losses(axes: "Axes", steps: dict[str, NDArray[np.float64]]) -> None:

@@ -1,6 +1,7 @@
 """The log of a command: the console, a file in its run folder, and a file per rank."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,16 @@ from mindyolo_v4 import environment
 from mindyolo_v4.distributed.collectives import Ranks
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Escaped(logging.Formatter):
+    """Lines in which control characters of others' names are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        text = super().format(record)
+        return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class LogFile(logging.FileHandler):
@@ -29,7 +40,7 @@ def setup_logger(folder: Path, file_name: str, ranks: Ranks) -> None:
         PACKAGE_LOGGER.removeHandler(handler)
         handler.close()
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(Escaped("%(message)s"))
     console.setLevel(logging.INFO if ranks.rank == 0 else logging.WARNING)
     PACKAGE_LOGGER.addHandler(console)
 
@@ -38,8 +49,8 @@ def setup_logger(folder: Path, file_name: str, ranks: Ranks) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # another machine may not see rank 0's folder
         names.append(f"rank_{ranks.rank}.log")
     for name in names:
-        handler = LogFile(folder / name, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler = LogFile(folder / name, encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(Escaped("%(asctime)s %(levelname)s %(message)s"))
         PACKAGE_LOGGER.addHandler(handler)
 
     is_verbose = ranks.rank == 0 or ranks.size > 1

@@ -14,12 +14,11 @@ from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.recorder import TrainingDivergedError
 from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny import TinyNet, tiny_batch
-from tests.support.tiny_task import RUNTIME, Task, config
+from tests.support.tiny_task import RUNTIME, Task, config, fit
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
