@@ -5,12 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from mindyolo_v4.engine.session import Session
-from mindyolo_v4.engine.state import FitResult
 from mindyolo_v4.runtime.run_folder import leave
 from mindyolo_v4.runtime.signals import StopSignals
 
 
-def fit(session: Session, folder: Path, signals: StopSignals | None = None) -> FitResult:
+def fit(session: Session, folder: Path, signals: StopSignals | None = None) -> None:
     """Train until the epochs, `max_steps` or `max_minutes` are over; rank 0 writes the run folder.
 
     Args:
@@ -41,4 +40,3 @@ def fit(session: Session, folder: Path, signals: StopSignals | None = None) -> F
             if session.is_over:
                 break
             stop.check()
-    return session.result()

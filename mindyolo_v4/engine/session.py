@@ -23,7 +23,7 @@ from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
 from mindyolo_v4.engine.resume import continued_state, saved_state
 from mindyolo_v4.engine.schedule import learning_rates, rate_factor
-from mindyolo_v4.engine.state import FitResult, TrainingState
+from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime
@@ -202,17 +202,19 @@ class Session:
             logger.warning("stopped by %s at %s; repeat the command with --resume", stop, where)
             raise
 
-    def result(self) -> FitResult:
-        """Return how the training ended."""
+    def lines(self) -> list[str]:
+        """Return what the log says at the end."""
         state = self.state
-        return FitResult(
-            state.step,
-            state.epoch,
-            state.train_seconds,
-            state.best,
-            state.nonfinite_steps,
-            self.stopped_by,
-        )
+        lines = [
+            f"training ended by train.{self.stopped_by} at step {state.step}, epoch {state.epoch}, "
+            f"after {state.train_seconds / 60:.1f} minutes; steps that were not finite: "
+            f"{state.nonfinite_steps}"
+        ]
+        if state.best is not None:
+            name = self.parts.best_metric
+            where = f"epoch {state.best['epoch']}, step {state.best['step']}"
+            lines.append(f"best {name}: {state.best[name]:.4f} ({where})")
+        return lines
 
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""

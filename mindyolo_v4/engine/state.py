@@ -39,27 +39,3 @@ class TrainingState:
         value = metrics[metric]
         best = None if self.best is None else self.best.get(metric)
         return value is not None and (best is None or value > best)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a training ended."""
-
-    step: int
-    epoch: int
-    train_seconds: float
-    best: dict[str, Any] | None
-    nonfinite_steps: int
-    stopped_by: str  # epochs, max_steps or max_minutes
-
-    def lines(self, metric: str) -> list[str]:
-        """Return what the log says at the end."""
-        minutes = self.train_seconds / 60
-        lines = [
-            f"training ended by train.{self.stopped_by} at step {self.step}, epoch {self.epoch}, "
-            f"after {minutes:.1f} minutes; steps that were not finite: {self.nonfinite_steps}"
-        ]
-        if self.best is not None:
-            where = f"epoch {self.best['epoch']}, step {self.best['step']}"
-            lines.append(f"best {metric}: {self.best[metric]:.4f} ({where})")
-        return lines

@@ -63,11 +63,7 @@ def train(
     class_names = train_set.class_names
     lines = [train_set.summary(), *taken_over]
     config = replace(config, data=replace(config.data, names=list(class_names)))
-    network = task.build(config.model, len(class_names), config.seed)
-    if start_weights is not None:
-        lines.append(str(start_weights.load_weights(network, partial=True)))
-    if frozen := freeze(network, config.train.freeze):
-        lines.append(f"frozen: {len(frozen)} parameters")
+    network = _build(task, config, class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
     parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
     session = Session(parts, config, runtime)
@@ -90,16 +86,32 @@ def train(
             logger.info("%s", line)
         if runtime.ranks.rank == 0:
             write_text(folder / checkpoints.CONFIG, dump_config(config))
-        result = fit(session, folder, signals)
+        fit(session, folder, signals)
         if runtime.ranks.rank == 0:
             with whole_file(folder / "results.png") as png:
                 task.draw_curves(folder, png)
 
     log_unreadable(stream.report())
     memory = f"peak memory {peak_memory_gb():.2f} GB; run folder: {folder}"
-    logger.info("%s", "\n".join([*result.lines(task.best_metric), memory]))
+    logger.info("%s", "\n".join([*session.lines(), memory]))
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
+
+
+def _build(
+    task: Task,
+    config: Config,
+    class_names: tuple[str, ...],
+    weights: Checkpoint | None,
+    lines: list[str],
+) -> nn.Cell:
+    """Return the network with its starting weights, some of it frozen; add what to log to lines."""
+    network = task.build(config.model, len(class_names), config.seed)
+    if weights is not None:
+        lines.append(str(weights.load_weights(network, partial=True)))
+    if frozen := freeze(network, config.train.freeze):
+        lines.append(f"frozen: {len(frozen)} parameters")
+    return network
 
 
 def _take_up(

@@ -37,7 +37,6 @@ def main(argv: Sequence[str]) -> int:
     clusters = arguments.options["clusters"]
     clusters = len(present) if clusters is None else int(str(clusters))
     sizes = box_sizes(read_split(config.data, "train", check_headers=False), config.data)
-    require(len(sizes) > 0, "data.train", "has no boxes to fit anchors to", config.data.train)
     distinct = len(np.unique(sizes, axis=0))
     expected = f"1 to {distinct}, the number of different box sizes"
     require(1 <= clusters <= distinct, "--clusters", "out of range", clusters, expected)

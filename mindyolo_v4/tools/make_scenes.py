@@ -6,7 +6,6 @@ Backgrounds, distractors, overlaps and noise keep colour and contrast from givin
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -246,7 +245,9 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
     for split, count in (("train", scenes.train), ("val", scenes.val)):
         for kind, suffix in (("images", "jpg"), ("labels", "txt")):
             folder = output / kind / split
-            absent = {f"{k:05d}.{suffix}" for k in range(count)} - set(os.listdir(folder))
+            absent = {f"{k:05d}.{suffix}" for k in range(count)} - {
+                p.name for p in folder.iterdir()
+            }
             if absent:
                 problem = "missing from the scene set"
                 expected = "all its files, or a new folder"

@@ -101,7 +101,7 @@ def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
         scores=tuple(score for step, score in scores.items() if step > stands and step != 4),
     )
     result = fit(task.parts(), settings, RUNTIME, halves, newest)
-    assert (result.step, result.nonfinite_steps) == (12, 1)
+    assert (result.state.step, result.state.nonfinite_steps) == (12, 1)
     assert task.asked[0] == stands // 4 * 9 + stands % 4 * 2
     assert without_speed(whole / "steps.csv") == without_speed(halves / "steps.csv")
     assert [row["step"] for row in rows(halves / "steps.csv")] == [
@@ -150,7 +150,7 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
         name: value for name, value in ms.load_checkpoint(str(last)).items() if name != "card"
     }
     save(last, tensors, card)
-    assert fit(Task().parts(), settings, RUNTIME, tmp_path, Checkpoint.open(last)).step == 8
+    assert fit(Task().parts(), settings, RUNTIME, tmp_path, Checkpoint.open(last)).state.step == 8
 
 
 @pytest.mark.parametrize(

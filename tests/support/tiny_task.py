@@ -12,7 +12,6 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
 from mindyolo_v4.engine import loop
 from mindyolo_v4.engine.session import Session, TrainingParts
-from mindyolo_v4.engine.state import FitResult
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
@@ -35,12 +34,13 @@ def fit(
     folder: Path,
     resumed: Checkpoint | None = None,
     signals: StopSignals | None = None,
-) -> FitResult:
+) -> Session:
     """Train from the beginning, or from a checkpoint."""
     session = Session(parts, config, runtime)
     for line in session.resume(resumed) if resumed else ():
         logging.getLogger("mindyolo_v4").info("%s", line)
-    return loop.fit(session, folder, signals)
+    loop.fit(session, folder, signals)
+    return session
 
 
 class Task:
