@@ -18,7 +18,8 @@ from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.task import Outputs, Scores, Task
+from mindyolo_v4.engine.scoring import ScoringPass
+from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
@@ -66,7 +67,7 @@ def inference(config: Config, network: nn.Cell) -> nn.Cell:
     return InferenceForward(normaliser(config.data), network)
 
 
-def score(config: Config, dataset: ClassImages, one_pass: Outputs, for_test: bool) -> Scores:
+def score(config: Config, dataset: ClassImages, one_pass: ScoringPass, for_test: bool) -> Scores:
     """Return acc1 and acc5 in percent and images, over all devices."""
     counter = TopK()
     for (logits,), indices in one_pass.outputs():

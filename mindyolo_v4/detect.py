@@ -18,7 +18,8 @@ from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.task import Outputs, Scores, Task
+from mindyolo_v4.engine.scoring import ScoringPass
+from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.nms import (
     DETECTION_COLUMNS,
@@ -75,7 +76,7 @@ def inference(config: Config, network: nn.Cell) -> nn.Cell:
     return InferenceForward(normaliser(config.data), network)
 
 
-def score(config: Config, dataset: Dataset, one_pass: Outputs, for_test: bool) -> Scores:
+def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:
     """Score the outputs for all images, boxes in original pixels."""
     runtime = one_pass.runtime
     rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]  # detections of this device's images

@@ -128,7 +128,7 @@ def predict_images(
         ]
 
 
-def rgb_pixels(array: np.ndarray, name: str) -> np.ndarray:
+def rgb_pixels(array: object, name: str) -> np.ndarray:
     """Return an image (H, W, 3) uint8 of an array whose meaning is certain.
 
     It may be grey, RGB or RGBA (the last is left out), channels last or first, of whole numbers 0
@@ -138,8 +138,10 @@ def rgb_pixels(array: np.ndarray, name: str) -> np.ndarray:
     Raises:
         UserError: it is something else; `name` is its name in the message.
     """
-    pixels = np.asarray(array)
     expected = "an RGB image (H, W, 3) of whole numbers 0 to 255, or of numbers 0 to 1"
+    if not isinstance(array, np.ndarray):
+        raise UserError(name, "is no array", type(array).__name__, f"a path, or {expected}")
+    pixels = array
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 2:

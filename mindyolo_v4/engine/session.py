@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, nn
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.ema import Ema
@@ -67,6 +68,7 @@ class Session:
             problem = "is longer than an epoch"
             raise UserError("train.accumulate", problem, settings.accumulate, expected)
         self.parts = parts
+        self.config = config
         self.settings = settings
         self.runtime = runtime
         self.writes = runtime.ranks.rank == 0
@@ -97,13 +99,18 @@ class Session:
         Raises:
             UserError: it is damaged, or belongs to another training.
         """
+        names = tuple(self.parts.card.get("class_names", ()))
+        require_same_classes(checkpoint, names, "this training")
         saved = saved_state(checkpoint, self.parts.best_metric)
         state, lines = continued_state(checkpoint, saved, self.state, self.settings)
         checkpoint.load_training_state(self.tensors())
         self.state = state
         self.resumed = checkpoint
         self.resumed_step = saved.step
-        return [*lines, f"resumed from {checkpoint.path} at step {state.step}"]
+        lines.append(f"resumed from {checkpoint.path} at step {state.step}")
+        for line in changed_settings(checkpoint, self.config):
+            lines.append(f"resumed with another value than the checkpoint's: {line}")
+        return lines
 
     @contextmanager
     def recording(self, folder: Path) -> Iterator[None]:

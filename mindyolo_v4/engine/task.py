@@ -14,7 +14,6 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.runtime.device import Runtime
 
 NAMED_IMAGES = 10  # unreadable images that the log names
 
@@ -52,15 +51,6 @@ class EvalBatches(Protocol):
     def report(self) -> dict[str, Any]: ...
 
 
-class Outputs(Protocol):
-    """The network's outputs for a split, batch by batch, and the time that was spent on them."""
-
-    runtime: Runtime
-    spent_ms: dict[str, float]
-
-    def outputs(self) -> Iterator[tuple[list[np.ndarray], NDArray[np.int64]]]: ...
-
-
 @dataclass(frozen=True)
 class Scores:
     """What one pass over a split has found."""
@@ -84,7 +74,7 @@ class Task:
     inference: Callable[[Config, nn.Cell], nn.Cell]  # network -> cell that takes uint8 images
     # split, images per batch, workers -> its images
     eval_stream: Callable[[Split, DataConfig, int, int | None, Ranks], EvalBatches]
-    score: Callable[[Config, Split, Outputs, bool], Scores]  # outputs, for a test -> scores
+    score: Callable[..., Scores]  # configuration, split, ScoringPass, for a test -> scores
     draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
 
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from mindspore import nn
@@ -12,11 +11,7 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import (
-    changed_settings,
-    require_same_classes,
-    take_over_variants,
-)
+from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
@@ -67,13 +62,12 @@ def train(
     stream = task.stream(config, train_set, runtime.ranks)
     parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
     session = Session(parts, config, runtime)
-    take_up = partial(_take_up, session, config, train_set)
 
     # The run folder, which nothing is written to before all of the above is right.
     if resume == "auto":
         require_run_folder(config.save_dir, default_name)
     elif resume is not None:
-        lines += take_up(Checkpoint.open(resume))
+        lines += session.resume(Checkpoint.open(resume))
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
@@ -82,7 +76,7 @@ def train(
         for split in (train_set, val_set):
             log_warnings(split)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
-        for line in take_up(newest) if newest else ():
+        for line in session.resume(newest) if newest else ():
             logger.info("%s", line)
         if runtime.ranks.rank == 0:
             write_text(folder / checkpoints.CONFIG, dump_config(config))
@@ -112,16 +106,6 @@ def _build(
     if frozen := freeze(network, config.train.freeze):
         lines.append(f"frozen: {len(frozen)} parameters")
     return network
-
-
-def _take_up(
-    session: Session, config: Config, train_set: Split, checkpoint: Checkpoint
-) -> list[str]:
-    """Continue from a checkpoint; return what to log. Raises UserError where it does not fit."""
-    require_same_classes(checkpoint, train_set.class_names, train_set.source)
-    changed = changed_settings(checkpoint, config)
-    another = "resumed with another value than the checkpoint's"
-    return [*session.resume(checkpoint), *(f"{another}: {line}" for line in changed)]
 
 
 def _training_parts(

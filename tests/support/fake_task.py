@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import Tensor
 
 from mindyolo_v4.data.records import WarningLines
-from mindyolo_v4.engine.task import Outputs, Scores, Task
+from mindyolo_v4.engine.scoring import ScoringPass
+from mindyolo_v4.engine.task import Scores, Task
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
 
 
@@ -51,7 +52,7 @@ class FakeEvalStream:
         return {"unreadable": dict.fromkeys(self.unreadable, 1)}
 
 
-def score(config: object, split: object, one_pass: Outputs, for_test: bool) -> Scores:
+def score(config: object, split: object, one_pass: ScoringPass, for_test: bool) -> Scores:
     assert list(one_pass.outputs()) == []
     files = {"predictions.json": []} if for_test else {}
     return Scores({"AP": 0.5, "images": 8}, "AP 0.5", files)
