@@ -24,7 +24,7 @@ from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
 from mindyolo_v4.engine.resume import continued_state, saved_state
 from mindyolo_v4.engine.schedule import learning_rates, rate_factor
-from mindyolo_v4.engine.state import TrainingState
+from mindyolo_v4.engine.state import TrainingState, unreadable_images
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime
@@ -209,20 +209,6 @@ class Session:
             logger.warning("stopped by %s at %s; repeat the command with --resume", stop, where)
             raise
 
-    def lines(self) -> list[str]:
-        """Return what the log says at the end."""
-        state = self.state
-        lines = [
-            f"training ended by train.{self.stopped_by} at step {state.step}, epoch {state.epoch}, "
-            f"after {state.train_seconds / 60:.1f} minutes; steps that were not finite: "
-            f"{state.nonfinite_steps}"
-        ]
-        if state.best is not None:
-            name = self.parts.best_metric
-            where = f"epoch {state.best['epoch']}, step {state.best['step']}"
-            lines.append(f"best {name}: {state.best[name]:.4f} ({where})")
-        return lines
-
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""
         network = self.parts.network
@@ -261,8 +247,7 @@ class Session:
         self.records.metrics(state.step, state.epoch, train_seconds, metrics)
         value = metrics[name]
         text = f"{name} undefined: no ground truth" if value is None else f"{name} {value:.4f}"
-        if unreadable := metrics.get("unreadable"):
-            text += f" ({unreadable} images could not be read)"
+        text += unreadable_images(metrics)
         logger.info("epoch %d, step %d: %s", state.epoch, state.step, text)
         if state.improves(name, metrics):
             when = {"epoch": state.epoch, "step": state.step, "train_seconds": train_seconds}

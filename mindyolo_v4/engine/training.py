@@ -87,7 +87,8 @@ def train(
 
     log_unreadable(stream.report())
     memory = f"peak memory {peak_memory_gb():.2f} GB; run folder: {folder}"
-    logger.info("%s", "\n".join([*session.lines(), memory]))
+    lines = session.state.end_lines(task.best_metric, session.stopped_by)
+    logger.info("%s", "\n".join([*lines, memory]))
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
 
