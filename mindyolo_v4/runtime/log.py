@@ -9,11 +9,11 @@ from mindyolo_v4 import environment
 from mindyolo_v4.distributed.collectives import Ranks
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Escaped(logging.Formatter):
-    """Lines in which control characters of others' names are escaped."""
+    """Lines in which the control characters and undecoded bytes of names are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
@@ -49,7 +49,7 @@ def setup_logger(folder: Path, file_name: str, ranks: Ranks) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # another machine may not see rank 0's folder
         names.append(f"rank_{ranks.rank}.log")
     for name in names:
-        handler = LogFile(folder / name, encoding="utf-8", errors="backslashreplace")
+        handler = LogFile(folder / name, encoding="utf-8")
         handler.setFormatter(Escaped("%(asctime)s %(levelname)s %(message)s"))
         PACKAGE_LOGGER.addHandler(handler)
 

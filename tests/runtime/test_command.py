@@ -69,7 +69,7 @@ def run_script(redirection: str, lines: int = 1) -> subprocess.CompletedProcess[
     """Run a command that prints, with its streams redirected; the status is the command's."""
     command = f"set -o pipefail; '{sys.executable}' -c \"$SCRIPT\" {lines} {redirection}"
     words = ["bash", "-c", command]
-    environment = {**os.environ, "SCRIPT": SCRIPT}
+    environment = {**os.environ, "SCRIPT": SCRIPT, "PYTHONUNBUFFERED": ""}
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -81,7 +81,7 @@ def run_script(redirection: str, lines: int = 1) -> subprocess.CompletedProcess[
         (">&- 2>&-", 0, ""),
         ("<&- >&- 2>&-", 0, ""),
         ("> /dev/full", 2, "to stderr\nerror: writing: No space left on device\n"),
-        ("2> /dev/full", 1, ""),
+        ("2> /dev/full", 2, ""),
         ("| head -c 0", 141, "to stderr\n"),
     ],
 )

@@ -51,6 +51,7 @@ Targets = Callable[..., Row]  # what a sample's `targets()` returns -> arrays
 NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
 NOTHING_READABLE = -1  # in place of the number of unreadable images
 PREFETCH_BYTES = 96 * 2**20  # that waiting images take at most (one batch per worker always fits)
+SEMAPHORE_BYTES = 2**17  # of shared memory per worker, amply
 KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc adapts to
 # MindData lists all batch numbers at once; a long training is cut into pipelines
 BATCHES_PER_PIPELINE = 2**18
@@ -78,13 +79,25 @@ ONE_DEVICE = _OneDevice()
 def worker_count(num_workers: int | None, devices: int) -> int:
     """Return the worker processes per device: as configured, else cores per device, 1 to 8.
 
-    MindData accepts at most as many as the machine has cores.
+    MindData accepts at most as many as the machine has cores. Several need shared memory for their
+    semaphores; one is a thread.
     """
     cores = os.cpu_count() or 1
-    if num_workers is not None:
-        return min(num_workers, cores)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return max(1, min(8, usable // devices))
+    default = max(1, min(8, usable // devices))
+    count = default if num_workers is None else min(num_workers, cores)
+    if count > 1 and _shared_memory_bytes() < count * SEMAPHORE_BYTES:
+        logger.warning("/dev/shm is full or missing: one thread reads the images, not %d", count)
+        return 1
+    return count
+
+
+def _shared_memory_bytes() -> int:
+    """Return the shared memory that is free; 0 where the system has none."""
+    try:
+        return psutil.disk_usage("/dev/shm").free
+    except OSError:
+        return 0
 
 
 def prefetch_size(batch_bytes: int, workers: int) -> int:
@@ -132,7 +145,7 @@ def _run(batches: _Batches, columns: int, workers: int, img_size: int) -> Iterat
     prefetch = prefetch_size(batch_bytes, workers)
     # a container has 64 MB of shared memory unless told otherwise; without it, pipes carry batches
     needed = 2 * workers * (prefetch + 2) * batch_bytes
-    memory = {"max_rowsize": 0} if needed > psutil.disk_usage("/dev/shm").free else {}
+    memory = {"max_rowsize": 0} if needed > _shared_memory_bytes() else {}
     ds.config.set_prefetch_size(prefetch)
     dataset = ds.GeneratorDataset(
         batches,
