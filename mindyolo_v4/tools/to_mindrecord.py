@@ -24,7 +24,7 @@ from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.data.readers.mindrecord import INDEX_VERSION, index_path
-from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import whole_file
 
@@ -54,15 +54,16 @@ def main(argv: Sequence[str]) -> int:
     dataset = read_imagenet(config.data, split)
     count = _shard_count(arguments.options["shards"], len(dataset))
     Packing(dataset, split, Path(str(output)), count).run()
-    packed = f"{len(dataset)} images of {dataset.source} in {count} files"
-    print(f"{packed}, every checksum right: {output}")
+    packed = f"{len(dataset)} images of {printable(dataset.source)} in {count} files"
+    print(f"{packed}, every checksum right: {printable(str(output))}")
     return 0
 
 
 def _shard_count(text: Any, images: int) -> int:
     if text is None:
         return -(-images // IMAGES_PER_SHARD)
-    if not str(text).isdecimal() or not 0 < int(text) <= images:
+    is_count = str(text).isdecimal() and len(str(text)) <= len(str(images))
+    if not is_count or not 0 < int(text) <= images:
         raise UserError("--shards", "not a number of files", text, f"1 to {images}")
     return int(text)
 

@@ -324,7 +324,9 @@ class EvalStream:
         is_unreadable = False
         if index >= 0:
             try:
-                pixels = decode_image(self._files.encoded(index), self._files.path(index))
+                encoded = self._files.encoded(index)
+                limit = self._data.max_megapixels
+                pixels = decode_image(encoded, self._files.path(index), max_megapixels=limit)
                 image = fit_image(pixels, self._data)
             except ImageReadError:
                 is_unreadable = True

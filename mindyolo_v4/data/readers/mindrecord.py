@@ -1,5 +1,6 @@
 """Splits packed by `tools.to_mindrecord`: an index beside the files locates each image."""
 
+import os
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -28,7 +29,7 @@ def read_classes(data: DataConfig, split: str) -> ClassImages:
     if data.format != "imagenet":
         raise UserError("data.format", "is for detectors", data.format, "imagenet")
     if data.mindrecord is not None:
-        folder = Path(data.mindrecord).expanduser().absolute()
+        folder = Path(os.path.expanduser(data.mindrecord)).absolute()  # noqa: PTH111
         if not any(folder.glob(index_path(Path(), "*").name)):
             expected = "what tools.to_mindrecord wrote"
             raise UserError("data.mindrecord", "holds no packed split", str(folder), expected)
