@@ -19,6 +19,7 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.classify import probabilities
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import Tree, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, fit_image, read_image, resize_image
@@ -121,7 +122,7 @@ def predict_images(
         config = config_for_checkpoint(checkpoint, {}, read_tree(None, list(thresholds.items())))
         predictor = Predictor(checkpoint, config, start(config).amp_level)
         return [
-            predictor.predict(str(item), read_image(Path(item)))
+            predictor.predict(str(item), read_image(item, config.data.max_megapixels))
             if isinstance(item, str | Path)
             else predictor.predict("", rgb_pixels(item, f"images[{number}]"))
             for number, item in enumerate(images)
@@ -181,7 +182,7 @@ def predict(
     Returns:
         The exit status.
     """
-    files = list_images(source)
+    files = list_images(source, asked.data.max_megapixels)
     runtime = start(asked)
     checkpoint = Checkpoint.open(weight)
     config = config_for_checkpoint(checkpoint, recipe, overrides)
@@ -198,10 +199,13 @@ def predict(
             for file, name in zip(bar, output_names(files), strict=True):
                 stop.check()
                 try:
-                    image = read_image(Path(file))
+                    image = read_image(file, config.data.max_megapixels)
                     predictions.append(predictor.predict(file, image))
-                except (ImageReadError, cv2.error) as error:
-                    skipped.append(_reason(file, error))
+                except ImageReadError as error:
+                    skipped.append(str(error))
+                    continue
+                except cv2.error as error:
+                    skipped.append(f"{file}: {error.err}")
                     continue
                 _draw(folder / name, image, predictions[-1], checkpoint.card.class_names)
     except StoppedError as error:
@@ -230,12 +234,7 @@ def _report(source: str, folder: Path, predictions: list[Prediction], skipped: l
     return 0
 
 
-def _reason(file: str, error: ImageReadError | cv2.error) -> str:
-    """Return what to say of an image that was skipped."""
-    return str(error) if isinstance(error, ImageReadError) else f"{file}: {error.err}"
-
-
-def list_images(source: str) -> list[str]:
+def list_images(source: str, max_megapixels: float = DataConfig.max_megapixels) -> list[str]:
     """Return the image files that a file, folder or glob pattern names, sorted.
 
     Raises:
@@ -244,10 +243,10 @@ def list_images(source: str) -> list[str]:
     path = Path(source)
     if path.is_file():
         try:
-            read_image(path)
-        except (ImageReadError, cv2.error) as error:
-            reason = _reason(source, error).removeprefix(f"{source}: ")
-            raise UserError(source, reason, expected=_SOURCES) from error
+            read_image(source, max_megapixels)
+        except ImageReadError as error:
+            problem = str(error).removeprefix(f"{source}: ")
+            raise UserError(source, problem, expected=_SOURCES) from error
         return [source]
     if path.is_dir():
         found = [

@@ -1,15 +1,15 @@
 """The log of a command: the console, a file in its run folder, and a file per rank."""
 
 import logging
-import re
 import sys
 from pathlib import Path
 
 from mindyolo_v4 import environment
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.errors import printable
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LONGEST = 10**5  # characters of a line
 
 
 class Escaped(logging.Formatter):
@@ -17,8 +17,8 @@ class Escaped(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
-        text = super().format(record)
-        return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+        lines = super().format(record).split("\n")
+        return "\n".join(printable(line, _LONGEST) for line in lines)
 
 
 class LogFile(logging.FileHandler):
