@@ -190,13 +190,17 @@ def predict(
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", exist_ok)
     setup_logger(folder, "predict.log", runtime.ranks)
 
+    results = [folder / name for name in output_names(files)]
+    if {path.resolve() for path in results} & {Path(file).resolve() for file in files}:
+        raise UserError("--save_dir", "drawn images would replace those of --source", str(folder))
+
     stop = signals or StopSignals()
     predictions: list[Prediction] = []
     skipped: list[str] = []
     bar = tqdm(files, unit="image", disable=None)
     try:
         with stop.deferred(runtime.ranks, partial(remove_unfinished, folder)):
-            for file, name in zip(bar, output_names(files), strict=True):
+            for file, result in zip(bar, results, strict=True):
                 stop.check()
                 try:
                     image = read_image(file, config.data.max_megapixels)
@@ -207,7 +211,7 @@ def predict(
                 except cv2.error as error:
                     skipped.append(f"{file}: {error.err}")
                     continue
-                _draw(folder / name, image, predictions[-1], checkpoint.card.class_names)
+                _draw(result, image, predictions[-1], checkpoint.card.class_names)
     except StoppedError as error:
         logger.warning("stopped by %s after %d of %d images", error, len(predictions), len(files))
         raise

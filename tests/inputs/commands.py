@@ -85,6 +85,13 @@ def predict_fifo(folder: Path) -> Sequence[object]:
     return "predict.py", "--weight", folder / "net.ckpt", "--source", folder / "pipe.jpg"
 
 
+def predict_in_place(folder: Path) -> Sequence[object]:
+    checkpoint(folder / "net.ckpt")
+    picture(folder / "pictures/a.jpg")
+    options = "--source", folder / "pictures", "--save_dir", folder / "pictures", "--exist_ok"
+    return "predict.py", "--weight", folder / "net.ckpt", *options
+
+
 def some_unreadable(folder: Path) -> Sequence[object]:
     checkpoint(folder / "net.ckpt")
     picture(folder / "pictures/a.png")
@@ -273,6 +280,7 @@ FOLDERS = [
     ),
 ]
 OPTIONS = [
+    ("results in the folder of the images", predict_in_place, "would replace those of --source"),
     ("no checkpoint", plain("test.py"), "--weight: missing"),
     ("no source", plain("predict.py", "--weight", "net.ckpt"), "--source: missing"),
     (
