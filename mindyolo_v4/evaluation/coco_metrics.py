@@ -48,16 +48,7 @@ class CocoEvaluator:
         self._results: dict[int, list[dict[str, Any]]] = {}  # by record index
 
     def add(self, record_index: int, detections: Detections) -> None:
-        """Add the detections of `dataset.records[record_index]`, boxes in original pixels.
-
-        Raises:
-            IndexError: there is no such record.
-            ValueError: the image has been added before.
-        """
-        if not 0 <= record_index < len(self._dataset.records):
-            raise IndexError(f"record {record_index} of {len(self._dataset.records)}")
-        if record_index in self._results:
-            raise ValueError(f"detections of record {record_index} were added before")
+        """Set the detections of `dataset.records[record_index]`, boxes in original pixels."""
         boxes = _written_boxes(detections.boxes_xyxy_px)
         scores = np.round(detections.scores.astype(np.float64), _SCORE_DECIMALS).tolist()
         image_id = self._dataset.records[record_index].image_id
