@@ -51,7 +51,6 @@ Targets = Callable[..., Row]  # what a sample's `targets()` returns -> arrays
 NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
 NOTHING_READABLE = -1  # in place of the number of unreadable images
 PREFETCH_BYTES = 96 * 2**20  # that waiting images take at most (one batch per worker always fits)
-SEMAPHORE_BYTES = 2**17  # of shared memory per worker, amply
 KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc adapts to
 # MindData lists all batch numbers at once; a long training is cut into pipelines
 BATCHES_PER_PIPELINE = 2**18
@@ -79,21 +78,20 @@ ONE_DEVICE = _OneDevice()
 def worker_count(num_workers: int | None, devices: int) -> int:
     """Return the worker processes per device: as configured, else cores per device, 1 to 8.
 
-    MindData accepts at most as many as the machine has cores. Several need shared memory for their
-    semaphores; one is a thread.
+    MindData accepts at most as many as the machine has cores. Several need shared memory.
     """
     cores = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     default = max(1, min(8, usable // devices))
     count = default if num_workers is None else min(num_workers, cores)
-    if count > 1 and _shared_memory_bytes() < count * SEMAPHORE_BYTES:
+    if count > 1 and _shared_memory_bytes() < count * 2**17:
         logger.warning("/dev/shm is full or missing: one thread reads the images, not %d", count)
         return 1
     return count
 
 
 def _shared_memory_bytes() -> int:
-    """Return the shared memory that is free; 0 where the system has none."""
+    """Return the free shared memory."""
     try:
         return psutil.disk_usage("/dev/shm").free
     except OSError:
