@@ -82,8 +82,7 @@ def worker_count(num_workers: int | None, devices: int) -> int:
     """
     cores = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    default = max(1, min(8, usable // devices))
-    count = default if num_workers is None else min(num_workers, cores)
+    count = min(num_workers or max(1, min(8, usable // devices)), cores)
     if count > 1 and _shared_memory_bytes() < count * 2**17:
         logger.warning("/dev/shm is full or missing: one thread reads the images, not %d", count)
         return 1
