@@ -8,7 +8,9 @@ Backgrounds, distractors, overlaps and noise keep colour and contrast from givin
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -217,16 +219,22 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], si
     labels = folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
-    for index in range(count):
-        image, boxes, class_ids = draw_scene(np.random.default_rng((*seed, index)), size)
-        _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        (images / f"{index:05d}.jpg").write_bytes(data.tobytes())
-        relative = xyxy_to_cxcywh(boxes.astype(np.float64)) / size
-        rows = [
-            f"{class_id} " + " ".join(f"{value:.6f}" for value in box)
-            for class_id, box in zip(class_ids, relative, strict=True)
-        ]
-        (labels / f"{index:05d}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write = partial(_write_scene, images, labels, seed, size)
+    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as processes:
+        for _ in processes.map(write, range(count), chunksize=16):
+            pass  # an error of a process is raised here
+
+
+def _write_scene(images: Path, labels: Path, seed: tuple[int, int], size: int, index: int) -> None:
+    image, boxes, class_ids = draw_scene(np.random.default_rng((*seed, index)), size)
+    _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    (images / f"{index:05d}.jpg").write_bytes(data.tobytes())
+    relative = xyxy_to_cxcywh(boxes.astype(np.float64)) / size
+    rows = [
+        f"{class_id} " + " ".join(f"{value:.6f}" for value in box)
+        for class_id, box in zip(class_ids, relative, strict=True)
+    ]
+    (labels / f"{index:05d}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def _require_same(output: Path, scenes: SceneSet) -> None:
