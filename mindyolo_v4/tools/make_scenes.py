@@ -7,6 +7,7 @@ Backgrounds, distractors, overlaps and noise keep colour and contrast from givin
 
 import json
 import shutil
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -220,9 +221,14 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], si
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     write = partial(_write_scene, images, labels, seed, size)
-    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as processes:
+    with ProcessPoolExecutor(initializer=_begin_process) as processes:
         for _ in processes.map(write, range(count), chunksize=16):
             pass  # an error of a process is raised here
+
+
+def _begin_process() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
 
 
 def _write_scene(images: Path, labels: Path, seed: tuple[int, int], size: int, index: int) -> None:
