@@ -29,10 +29,10 @@ MODULES = {
 TITLE = "# Inputs, and what the commands say"
 INTRODUCTION = (
     "Files and options as users have them. `used` means exit status 0: the input is understood,",
-    "and the message, if there is one, is a note or a warning. `refused` means exit status 2 and",
-    "one line `error: ...` that contains the message; nothing is left behind. `{dir}` stands for the",
-    "folder of the input. `tests/test_inputs.py` writes every one of these inputs and runs its",
-    "command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
+    "and the message, if there is one, is a note or a warning. `refused` means exit status 2",
+    "and one line `error: ...` that contains the message; nothing is left behind. `{dir}` stands",
+    "for the folder of the input. `tests/test_inputs.py` writes every one of these inputs and",
+    "runs its command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
 )
 TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands")
 
