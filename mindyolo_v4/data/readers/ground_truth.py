@@ -106,11 +106,13 @@ def _repeated_images(images: Sequence[ListedImage], have_ids: bool) -> list[str]
     first_entry: dict[Path, str] = {}
     repeated = []
     for image in images:
-        first = first_entry.setdefault(image.path, image.entry)
-        if first is not image.entry:
-            repeated.append(f"{image.entry}: image is listed twice, first at {first}")
-            if have_ids:
-                raise UserError(image.entry, repeated[0].partition(": ")[2], str(image.path))
+        if image.path not in first_entry:
+            first_entry[image.path] = image.entry
+            continue
+        problem = f"image is listed twice, first at {first_entry[image.path]}"
+        if have_ids:
+            raise UserError(image.entry, problem, str(image.path), "each image once")
+        repeated.append(f"{image.entry}: {problem}")
     if not repeated:
         return []
     return [f"{repeated[0]}; {len(repeated)} repeated lines are kept as they are"]

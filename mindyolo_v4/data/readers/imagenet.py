@@ -14,7 +14,7 @@ from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
 from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_below, is_data_folder
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, printable
 
 _MOST_CLASSES = 100_000
 _SYNSET = re.compile(r"n\d{8}")
@@ -48,7 +48,7 @@ def suggest_recipe(overrides: Iterable[tuple[str, str]], configs: Path) -> Path:
     reason = ""
     recipe = configs / "yolov4/yolov4.yaml"
     if root is not None and holds_synsets(root):
-        reason = f", since {root} holds train/<wnid>/"
+        reason = f", since {printable(str(root))} holds train/<wnid>/"
         recipe = configs / "cspdarknet53/imagenet.yaml"
     print(f"no --config given: using {recipe}{reason}", flush=True)
     return recipe
