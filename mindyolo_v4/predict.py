@@ -23,7 +23,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import Tree, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, fit_image, read_image, resize_image
-from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import detect_objects

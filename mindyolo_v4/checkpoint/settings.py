@@ -38,8 +38,7 @@ def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree)
     source = str(checkpoint.path)
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
-    base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
-    base = merge_trees(_DATA_OF_TASK[card.task], base, source)
+    base = merge_trees(_DATA_OF_TASK[card.task], recipe or _settings_of_run(checkpoint), source)
     fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
     if "img_size" not in overrides.get("data", {}):  # who names a size means a square
         fixed["img_height"] = card.img_height
@@ -49,6 +48,19 @@ def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree)
     tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, source)
     own = {name: value for name, value in overrides.items() if name != "model"}
     return build_config(merge_trees(tree, own, "command line"))
+
+
+def _settings_of_run(checkpoint: Checkpoint) -> Tree:
+    """Return what testing takes of the run's configuration. Raises UserError where it is unfit."""
+    held = checkpoint.card.config
+    run = {name: held[name] for name in _FROM_THE_RUN if name in held}
+    try:
+        model = {"model": record_to_tree(checkpoint.card.model)}
+        build_config(merge_trees(model, run, str(checkpoint.path)))
+    except UserError as error:
+        problem = f"the configuration in its card cannot be used: {error}"
+        raise UserError(checkpoint.path, problem, None, "--config FILE") from error
+    return run
 
 
 def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None:

@@ -36,8 +36,14 @@ class Header:
     @classmethod
     def of_card(cls, card: Card) -> "Header":
         """Return the header that weights came with, or one for weights trained here."""
-        if card.source_format == "darknet":
-            return cls(tuple(card.origin["header"]), card.origin["header_bytes"])
+        numbers = card.origin.get("header")
+        size = card.origin.get("header_bytes")
+        limits = (1 << 31, 1 << 31, 1 << 31, 1 << (63 if size == 20 else 32))
+        is_list = isinstance(numbers, list) and len(numbers) == len(limits)
+        if card.source_format == "darknet" and is_list and size in (16, 20):
+            pairs = zip(numbers, limits, strict=True)
+            if all(type(number) is int and 0 <= number < limit for number, limit in pairs):
+                return cls(tuple(numbers), size)
         return cls((0, 2, 5, 0), 20)
 
     def to_bytes(self) -> bytes:

@@ -19,7 +19,7 @@ from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_heade
 from mindyolo_v4.checkpoint.index import FormatError
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, printable
 from mindyolo_v4.runtime.files import whole_file
 from mindyolo_v4.weights.coco_names import COCO_NAMES
 
@@ -199,4 +199,4 @@ def sha256_of(path: Path) -> str:
 
 def note(text: str) -> None:
     """Tell the user something beside the result."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {printable(text, 900)}", file=sys.stderr)

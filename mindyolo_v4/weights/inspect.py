@@ -14,7 +14,7 @@ from mindyolo_v4.checkpoint.formats import WITHOUT_CARD, Identity, identify
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, printable
 from mindyolo_v4.models.topology import Layer, floats_of
 from mindyolo_v4.weights import mindspore_zoo, mindyolo
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"{path}: {report['description']}")
     for key, value in report.items():
         if key != "description" and value is not None:
-            print(f"  {key:14} {value:,}" if isinstance(value, int) else f"  {key:14} {value}")
+            shown = f"{value:,}" if isinstance(value, int) else printable(str(value), 900)
+            print(f"  {key:14} {shown}")
     return 0
 
 
