@@ -115,7 +115,7 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     names = None
     if options.names is not None:
         require_file(options.names)
-        names = read_names(Path(options.names))
+        names = read_names(Path(options.names), skip_empty=True)
     return Request(
         what,
         target,

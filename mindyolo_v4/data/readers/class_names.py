@@ -49,8 +49,11 @@ def names_beside_labels(root: Path) -> tuple[str, ...]:
     return read_names(paths[0])
 
 
-def read_names(path: Path) -> tuple[str, ...]:
+def read_names(path: Path, skip_empty: bool = False) -> tuple[str, ...]:
     """Read names: one per line, `names` of a YAML file, or the file that darknet's obj.data names.
+
+    Args:
+        skip_empty: an empty line between names is no error.
 
     Raises:
         UserError: names the file, and the line, that is wrong.
@@ -60,13 +63,18 @@ def read_names(path: Path) -> tuple[str, ...]:
     lines = _lines(path)
     settings = {match[1]: match[2] for line in lines if (match := _SETTING.fullmatch(line))}
     if len(settings) < 2:
-        return check_names(lines, path, are_lines=True)
+        return _check_lines(lines, path, skip_empty)
     named = settings.get("names", "")
     names = first_present([path.parent, Path()], spellings(named)) if named else None
     if names is None or names == path or not names.is_file():
         problem = "describes a data set for darknet, and the names file in it was not found"
         raise UserError(path, problem, named or "no names =", f"a file in {path.parent}")
-    return check_names(_lines(names), names, are_lines=True)
+    return _check_lines(_lines(names), names, skip_empty)
+
+
+def _check_lines(lines: list[str], path: Path, skip_empty: bool) -> tuple[str, ...]:
+    names = [line for line in lines if line or not skip_empty]
+    return check_names(names, path, are_lines=len(names) == len(lines))
 
 
 def _lines(path: Path) -> list[str]:
