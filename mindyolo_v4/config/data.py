@@ -119,7 +119,7 @@ class DataConfig:
     pad_value: int = 114  # grey level of the letterbox border and of uncovered canvas, 0 to 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB mean subtracted in the graph, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # RGB divisor applied in the graph, 0..255 scale
-    # Larger images are refused before they are decoded, in every command; 3 MB of memory each.
+    # Larger images are refused before they are decoded. A decoded megapixel takes 3 MB of memory.
     max_megapixels: float = 256.0
     # Ground-truth boxes kept per training sample; further ones are counted and reported.
     max_truths: int = 200

@@ -217,7 +217,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 
 
 def _convert_choice(value: Any, options: tuple, key: str) -> Any:
-    word = str(value).lower()
+    word = "none" if is_null(value) else str(value).lower()
     words = next((words for words in _BOOLEAN_WORDS.values() if word in words), (word,))
     for option in options:
         if str(option).lower() in (word, *words):

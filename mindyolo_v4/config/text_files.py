@@ -1,13 +1,14 @@
 """Text and YAML files as people write them; each reader has one boundary for whatever is wrong."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
 from mindyolo_v4.errors import UserError
 
 _MOST_VALUES = 200_000  # of a YAML file, counted with what its aliases repeat
+_DEEPEST = 100  # levels of lists and mappings; the parser's time grows with their square
 _NULLS = ("", "~", "null", "none")
 
 
@@ -18,13 +19,22 @@ class PlainText(str):
 class _TextLoader(yaml.SafeLoader):
     """Leave every value without a tag the text that stands in the file: `no`, `007`, `12:30`."""
 
+    _depth = 0
     # of the merge keys
-    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
 
     def construct_scalar(self, node: yaml.Node) -> Any:
         text = super().construct_scalar(node)  # type: ignore[arg-type]
         is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
         return PlainText(text) if is_plain else text
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.YAMLError("nested too deeply")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
@@ -66,8 +76,6 @@ def parse_yaml(text: str, subject: object) -> Any:
         content = yaml.load(text, _TextLoader)
     except yaml.YAMLError as error:
         raise UserError(subject, f"not readable as YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UserError(subject, "not readable as YAML: nested too deeply") from None
     # what values with a tag raise: !!int abc, !!timestamp 2001-13-45, !!bool maybe, !!float []
     except (ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
         raise UserError(subject, f"not readable as YAML: {error}") from None

@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,11 @@ def read_image(path: Path | str, max_megapixels: float = DataConfig.max_megapixe
 
 def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray[np.uint8]:
     """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError."""
+    if not os.path.isfile(path):  # noqa: PTH113 - takes no Path apart
+        # a pipe would be waited for, and a device may never end
+        raise ImageReadError(path, "is missing, or not a regular file")
     try:
-        # a pipe would be waited for, a device may never end
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - takes no Path apart
-            raise ImageReadError(path, "is not a regular file")
         encoded = np.fromfile(path, np.uint8, length, offset=offset)
-    except ImageReadError:
-        raise
     except OSError as error:
         raise ImageReadError(path, f"cannot be read: {error.strerror or error}") from error
     if length not in (-1, len(encoded)):
@@ -93,7 +90,8 @@ def decode_image(
     except OSError as error:
         raise ImageReadError(path, str(error)) from None
     if image is None:
-        raise ImageReadError(path, *(("is cut short or damaged",) if is_jpeg and size else ()))
+        problem = "is cut short or damaged, or of a kind that is not decoded"
+        raise ImageReadError(path, problem) if size is not None else ImageReadError(path)
     if image.dtype != np.uint8:
         image = _to_eight_bits(image, significant_bits(encoded), path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -124,8 +122,8 @@ def _to_eight_bits(image: NDArray[Any], stated_bits: int | None, path: Path | st
         _say_scaled()  # of the images of a split, its warnings have said so
     if image.dtype == np.uint16:
         largest = int(image.max(initial=0))
-        choices = (*(() if stated_bits is None else (max(8, stated_bits),)), *_USUAL_BITS)
-        bits = next(bits for bits in choices if largest < 2**bits)
+        choices = (max(8, stated_bits or 0), *_USUAL_BITS)
+        bits = next(bits for bits in choices if largest < 2**bits <= 2**16)
         return (image >> (bits - 8)).astype(np.uint8)
     if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
         return np.rint(image * 255).astype(np.uint8)

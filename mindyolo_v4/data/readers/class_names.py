@@ -11,9 +11,8 @@ from mindyolo_v4.errors import UserError
 # looked for in this order, then *.names
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "labels/classes.txt")
 _MOST_KEY_POINTS = 1000
-_SETTING = re.compile(
-    r"(classes|train|valid|names|backup|eval)\s*=\s*(.*)"
-)  # of darknet's obj.data
+# a line of darknet's obj.data
+_SETTING = re.compile(r"(classes|train|valid|names|backup|eval)\s*=\s*(.*)")
 
 
 def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
@@ -59,7 +58,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() in (".yaml", ".yml"):
         return check_names(_yaml_names(path), path)
     lines = _lines(path)
-    settings = dict(match.groups() for line in lines if (match := _SETTING.fullmatch(line)))
+    settings = {match[1]: match[2] for line in lines if (match := _SETTING.fullmatch(line))}
     if len(settings) < 2:
         return check_names(lines, path, are_lines=True)
     named = settings.get("names", "")
@@ -112,7 +111,10 @@ def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
 
 
 def check_class_count(data: DataConfig, names: tuple[str, ...], source: str) -> None:
-    """Raise UserError when data.num_classes is given and is not the number of names."""
+    """Raise UserError unless the names are text, and as many as data.num_classes says."""
+    for name in names:
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(source, "class name is not text that can be written", name)
     if data.num_classes is not None and data.num_classes != len(names):
         problem = f"disagrees with the class names of {source}"
         raise UserError("data.num_classes", problem, data.num_classes, len(names))

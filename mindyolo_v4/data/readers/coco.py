@@ -12,7 +12,7 @@ from typing import Any
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_text
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.files import first_present, spellings, split_spellings
+from mindyolo_v4.data.readers.files import first_present, spellings
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, require
@@ -34,7 +34,7 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers:
         UserError: names the file, and the image or annotation in it, that is wrong.
     """
     location = split if isinstance(split, dict) else {"annotations": split}
-    source = first_present((root,), split_spellings(location["annotations"]))
+    source = first_present((root,), spellings(location["annotations"]))
     if source is None or not source.is_file():
         place = str(root / location["annotations"])
         raise UserError(key, "annotation file not found", place, "a COCO JSON file")
@@ -117,7 +117,6 @@ def _classes(
         if category_id in name_of:
             raise UserError(source, f"category {category_id}: its id occurs twice", name)
         name_of[category_id] = name
-    require(bool(name_of), source, "has no categories")
 
     warnings = []
     for category_id in _mere_parents(categories, annotations):
@@ -126,6 +125,7 @@ def _classes(
             del name_of[category_id]
             problem = "is only the supercategory of others, no class"
             warnings.append(f"{source}: category {category_id} {name!r} {problem}")
+    require(bool(name_of), source, "has no categories that are classes")
     ids = sorted(name_of)
     names = given or tuple(dict.fromkeys(name_of[category_id] for category_id in ids))
     if set(names) != set(name_of.values()):

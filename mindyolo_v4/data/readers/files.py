@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import dropwhile
 from pathlib import Path
 
 from mindyolo_v4.config.data import DataConfig
@@ -81,23 +82,16 @@ def _list_names(folder: Path) -> dict[str, str]:
 
 
 def spellings(name: str) -> list[str]:
-    """Return the names that may be meant by one in a list or a COCO file, the likeliest first.
+    """Return the paths that may be meant by one in a list, a COCO file or a split, likeliest first.
 
-    As it stands; with / for the backslashes of Windows; and what follows a folder `data`, which
-    darknet and labelling tools put before the paths of a set that is unpacked elsewhere.
+    As it stands; with / for the backslashes of Windows; what follows a folder `data`, which darknet
+    and labelling tools put before the paths of a set that is unpacked elsewhere; without ../ at its
+    start, which data.yaml of some exports has.
     """
     parts = name.replace("\\", "/").split("/")
     tails = ["/".join(parts[k + 1 :]) for k, part in enumerate(parts[:-1]) if part == "data"]
-    return list(dict.fromkeys([name, "/".join(parts), *tails]))
-
-
-def split_spellings(split: str) -> list[str]:
-    """Return the paths that may be meant by a split: without ../ where that leads nowhere."""
-    forward = split.replace("\\", "/")
-    inside = forward
-    while inside.startswith(("../", "./")):
-        inside = inside.partition("/")[2]
-    return list(dict.fromkeys([split, forward, inside or "."]))
+    inside = "/".join(dropwhile(lambda part: part in ("..", "."), parts)) or "."
+    return list(dict.fromkeys([name, "/".join(parts), *tails, inside]))
 
 
 def first_present(folders: Iterable[Path], names: Iterable[str]) -> Path | None:

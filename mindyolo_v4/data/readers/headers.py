@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.errors import UserError
@@ -29,6 +29,7 @@ _OTHER_FILES = {
     b"%pdf": "a PDF file",
     b"version https://git-lfs": "a Git LFS pointer instead of the image",
 }
+PNG_START = b"\x89PNG"
 _ORIENTATION_TAG = 0x0112
 _MAX_SAMPLE_TAG = 281  # of TIFF
 _ORIENTED_FORMATS = ("JPEG", "MPO", "PNG")  # cv2.imread ignores the orientation of a WebP
@@ -84,20 +85,40 @@ def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -
 
 
 def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Return width and height that the header of an image in memory states, None for no image."""
-    size = _jpeg_size(memoryview(encoded))
+    """Return width and height that the header of an image in memory states, None for no image.
+
+    Raises OSError for a PNG that OpenCV should not see.
+    """
+    data = encoded.data
+    if bytes(data[:4]) == PNG_START:
+        return _png_size(data)
+    size = _jpeg_size(data)
     if size is not None:
         return size
     try:
-        with _open(BytesIO(encoded)) as image:
+        with _open(BytesIO(data)) as image:
             return image.size
     except (OSError, *_HEADER_ERRORS):
         return None
 
 
+def _png_size(data: memoryview) -> tuple[int, int]:
+    """Read the size of a PNG all of whose chunks end inside the file.
+
+    OpenCV reserves gigabytes for a chunk that says that it has them.
+    """
+    start = 8
+    while start + 12 <= len(data) and bytes(data[start + 4 : start + 8]) != b"IEND":
+        start += 12 + int.from_bytes(data[start : start + 4])
+    if not 33 <= start <= len(data) or bytes(data[12:16]) != b"IHDR":
+        raise OSError("is cut short or damaged")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
 def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
     """Read the size of a JPEG from its frame header, in a twentieth of Pillow's time."""
-    if data[:2] != b"\xff\xd8":
+    if bytes(data[:2]) != b"\xff\xd8":
         return None
     start = 2
     while start + 9 <= len(data) and data[start] == 0xFF:
@@ -112,20 +133,22 @@ def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
 def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
     """Return how many bits of its 16 a PNG (sBIT) or TIFF (MaxSampleValue) says that it uses."""
     data = encoded.tobytes()
-    if data.startswith(b"\x89PNG"):
+    if data.startswith(PNG_START):
         _, found, chunk = data[: data.find(b"IDAT")].partition(b"sBIT")
         length = int.from_bytes(data[: data.find(b"sBIT")][-4:])
         return max(chunk[:length], default=None) if found else None
     try:
         with _open(BytesIO(data)) as image:
-            largest = image.tag_v2.get(_MAX_SAMPLE_TAG) if image.format == "TIFF" else None
+            if not isinstance(image, TiffImagePlugin.TiffImageFile):
+                return None
+            largest = image.tag_v2.get(_MAX_SAMPLE_TAG)
     except (OSError, *_HEADER_ERRORS):
         return None
     largest = max(largest) if isinstance(largest, tuple) else largest
     return int(largest).bit_length() if largest else None
 
 
-def _open(source: Any) -> Image.Image:
+def _open(source: Any) -> ImageFile.ImageFile:
     Image.MAX_IMAGE_PIXELS = None  # data.max_megapixels takes the place of Pillow's own limit
     return Image.open(source)
 
@@ -135,7 +158,7 @@ def require_size(width: int, height: int, max_megapixels: float) -> None:
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
         limit = f"data.max_megapixels, {max_megapixels:g}"
-        raise OSError(f"has {megapixels:.0f} megapixels, more than {limit}")
+        raise OSError(f"has {megapixels:.4g} megapixels, more than {limit}")
 
 
 def _other_file(path: Path) -> str:
@@ -157,7 +180,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif.load(block)
         orientation = exif.get(_ORIENTATION_TAG, 1)
-    except (SyntaxError, ValueError, struct.error, OSError, KeyError):
+    except (OSError, *_HEADER_ERRORS):
         return 1  # the decoder ignores a broken block as well
     return orientation if orientation in range(1, 9) else 1
 

@@ -8,7 +8,6 @@ today mean edges.)
 
 import codecs
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,7 @@ from xml.parsers import expat
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.files import (
-    FileFinder,
-    files_below,
-    first_present,
-    spellings,
-    split_spellings,
-)
+from mindyolo_v4.data.readers.files import FileFinder, files_below, first_present, spellings
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.records import Dataset
@@ -139,7 +132,7 @@ def _source(root: Path, split: str) -> Path | None:
     lists = root / "ImageSets" / "Main"
     candidates = (lists / f"{split}.txt", lists / split)
     listed = next((path for path in candidates if path.is_file()), None)
-    return listed or first_present((root,), split_spellings(split))
+    return listed or first_present((root,), spellings(split))
 
 
 def _entries(source: Path, root: Path) -> list[_Entry]:
@@ -167,9 +160,18 @@ def _entries(source: Path, root: Path) -> list[_Entry]:
         if image is None:
             expected = f"that name with one of {' '.join(IMAGE_SUFFIXES)}"
             raise UserError(where, "image is missing", str(root / "JPEGImages" / name), expected)
-        inside = Path(os.path.relpath(image, root / "JPEGImages")).with_suffix(".xml")
-        entries.append(_Entry(image, finder.find(root / "Annotations" / inside), where))
+        entries.append(_Entry(image, _label_file(name, root, finder), where))
     return entries
+
+
+def _label_file(name: str, root: Path, finder: FileFinder) -> Path | None:
+    """Return the annotation of a name in a list, which may have the suffix of the image."""
+    for text in spellings(name):
+        stem = Path(text).with_suffix("") if text.lower().endswith(IMAGE_SUFFIXES) else Path(text)
+        label = finder.find(root / "Annotations" / f"{stem}.xml")
+        if label is not None:
+            return label
+    return None
 
 
 def _image_folders(label: Path, root: Path) -> list[Path]:
@@ -191,9 +193,17 @@ def _names_of_all_splits(
 ) -> tuple[str, ...]:
     names = {item.name for annotation in annotations for item in annotation.objects}
     splits = [split for split in (data.train, data.val, data.test) if isinstance(split, str)]
-    others = {other for split in splits if (other := _source(root, split)) not in (None, source)}
-    labels = {entry.label for other in others for entry in _entries(other, root)}
-    for label in labels - {None}:
+    others = {other for split in splits if (other := _source(root, split)) is not None} - {source}
+    finder = FileFinder()
+    labels: set[Path] = set()
+    for other in others:
+        if other.is_dir():
+            labels |= {other / name for name in files_below(other, (".xml",))}
+        else:
+            lines = filter(None, (line.strip() for line in read_lines(other)))
+            found = (_label_file(name, root, finder) for name in lines)
+            labels |= {label for label in found if label is not None}
+    for label in labels:
         names.update(item.name for item in read_annotation(label).objects)
     if not names:
         raise UserError("data.names", f"missing, and the annotations of {source} hold no objects")

@@ -11,13 +11,7 @@ from typing import Any
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names, names_beside_labels
-from mindyolo_v4.data.readers.files import (
-    FileFinder,
-    files_below,
-    first_present,
-    spellings,
-    split_spellings,
-)
+from mindyolo_v4.data.readers.files import FileFinder, files_below, first_present, spellings
 from mindyolo_v4.data.readers.ground_truth import ListedImage, build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.readers.yolo_rows import read_rows
@@ -44,7 +38,7 @@ def read_yolo(data: DataConfig, root: Path, key: str, split: Any, check_headers:
     if not isinstance(split, str):
         raise UserError(key, "not a split of data.format yolo", split, expected)
     names = configured_names(data, root) or names_beside_labels(root)
-    source = first_present((root, root / "images"), split_spellings(split))
+    source = first_present((root, root / "images"), spellings(split))
     if source is None or not (source.is_dir() or source.is_file()):
         raise UserError(key, "not found", str(root / split), expected)
     images = _folder_images(source) if source.is_dir() else _list_images(source, root)

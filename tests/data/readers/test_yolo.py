@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.files import spellings
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.readers.yolo import label_candidates
 from mindyolo_v4.errors import UserError
@@ -197,3 +198,64 @@ def test_coco128_equals_the_json(data_root: Path) -> None:
         mine, theirs = (rows[np.lexsort(np.round(rows).T[::-1])] for rows in (mine, theirs))
         np.testing.assert_allclose(mine, theirs, atol=0.01)
     assert sum(len(record.class_ids) for record in read_split(data, "val").records) == 898
+
+
+POSE = "1 0.5 0.5 0.4 0.5 0.4 0.4 {0}0.6 0.4 {0}0.5 0.6 {0}0 0 {1}\n"
+
+
+@pytest.mark.parametrize("visibility", [("", ""), ("2 ", "0")])
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_the_box_of_a_pose_is_its_first_four_numbers(
+    tmp_path: Path, visibility: tuple[str, str], is_stated: bool
+) -> None:
+    data = _tree(tmp_path, POSE.format(*visibility) + "0 0.5 0.5 0.5 0.5\n")
+    if is_stated:
+        numbers = 3 if visibility[0] else 2
+        (tmp_path / "data.yaml").write_text(f"kpt_shape: [4, {numbers}]\n")
+    dataset = read_split(data, "train")
+    expected = [[12, 5, 28, 15], [10, 5, 30, 15]]
+    np.testing.assert_allclose(dataset.records[0].boxes_xyxy_px, expected, atol=1e-5)
+    assert any("key points" in warning for warning in dataset.warnings) != is_stated
+
+
+def test_capitals_of_label_files(tmp_path: Path) -> None:
+    data = _tree(tmp_path)
+    images, labels = tmp_path / "images/train", tmp_path / "labels/train"
+    Image.new("RGB", (40, 20)).save(images / "A B.jpg")
+    (labels / "a b.txt").rename(labels / "a b.TXT")
+    (labels / "Ü.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    records = {record.path.name: record for record in read_split(data, "train").records}
+    assert records["a b.jpg"].label_path == str(labels / "a b.TXT")
+    assert records["A B.jpg"].label_path == ""  # a b.TXT is that of another image
+    assert records["ü.PNG"].class_ids.tolist() == [1]
+
+
+def test_links_multiply_no_image_and_other_folders_hold_none(tmp_path: Path) -> None:
+    data = _tree(tmp_path)
+    folder = tmp_path / "images/train"
+    for name in ("__MACOSX", ".ipynb_checkpoints"):
+        (folder / name).mkdir()
+        Image.new("RGB", (40, 20)).save(folder / name / "a.jpg")
+    for name in ("0", "1"):
+        (folder / name).symlink_to(".")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "up").symlink_to(tmp_path / "images")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "elsewhere/x.jpg")
+    (folder / "2").symlink_to(tmp_path / "elsewhere")
+    paths = [record.path.relative_to(folder) for record in read_split(data, "train").records]
+    assert [str(path) for path in paths] == ["2/x.jpg", "a b.jpg", "ü.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.jpg", ["a/b.jpg"]),
+        ("data/a/b.jpg", ["data/a/b.jpg", "a/b.jpg"]),
+        ("a\\b.jpg", ["a\\b.jpg", "a/b.jpg"]),
+        ("C:\\data\\a.jpg", ["C:\\data\\a.jpg", "C:/data/a.jpg", "a.jpg"]),
+        ("/x/data/y/data/b.jpg", ["/x/data/y/data/b.jpg", "y/data/b.jpg", "b.jpg"]),
+    ],
+)
+def test_spellings(name: str, expected: list[str]) -> None:
+    assert spellings(name) == expected
