@@ -277,6 +277,7 @@ OWN_OPTIONS = {
     "help",
     "config",
     "resume",
+    "allow_unreadable",
     "exist_ok",
     "source",
     "image_path",
