@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Sizes = tuple[tuple[float, float], ...]
+Masks = tuple[tuple[int, ...], ...]
 
 # Both decodes clamp the logits of width and height here: e^10 anchors is hundreds of inputs wide.
 MAX_SIZE_LOGIT = 10.0
@@ -24,7 +25,7 @@ class Layout(NamedTuple):
     """The output levels of one architecture, smallest stride first; a classifier has none."""
 
     strides: tuple[int, ...]  # pixels
-    anchor_ids: tuple[tuple[int, ...], ...]  # per level
+    anchor_masks: Masks  # default: numbers of the anchors that each level uses
     anchors_wh_px: Sizes  # default
     scale_x_y: tuple[float, ...]  # default, per level
 
@@ -66,18 +67,20 @@ def anchor_set(
     anchors_wh_px: Sizes | None = None,
     scale_x_y: tuple[float, ...] | None = None,
     box_decode: str = "exp",
+    anchor_masks: Masks | None = None,
 ) -> AnchorSet:
     """Return the levels of an architecture. Anchors do not scale with the input size (yolov4.cfg).
 
     Args:
-        anchors_wh_px, scale_x_y: as in ModelConfig; None means the architecture's own.
+        anchors_wh_px, scale_x_y, anchor_masks: as in ModelConfig; None: the architecture's own.
     """
     layout = LAYOUTS[architecture]
     anchors = tuple((float(w), float(h)) for w, h in anchors_wh_px or layout.anchors_wh_px)
     scales = scale_x_y or layout.scale_x_y
+    masks = anchor_masks or layout.anchor_masks
     levels = tuple(
         AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), box_decode)
-        for stride, ids, scale in zip(layout.strides, layout.anchor_ids, scales, strict=True)
+        for stride, ids, scale in zip(layout.strides, masks, scales, strict=True)
     )
     return AnchorSet(anchors, levels)
 

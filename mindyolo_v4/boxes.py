@@ -1,4 +1,4 @@
-"""Boxes as numpy arrays: formats, clipping, IoU, and the fit of an image into the square input.
+"""Boxes as numpy arrays: formats, clipping, IoU, and the fit of an image into the input.
 
 A name tells format and unit: `boxes_xyxy_px` holds left, top, right, bottom in pixels (edges, not
 pixel indices, so the width is right - left); `cxcywh` is centre and size.
@@ -64,12 +64,13 @@ def shape_iou(sizes_wh: FloatArray, anchors_wh: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class ResizeGeometry:
-    """How an image of `width` x `height` pixels lies in a square input of `size` pixels."""
+    """How an image of `width` x `height` pixels lies in the network's input."""
 
     width: int
     height: int
-    size: int
-    resized_width: int  # pixels of the image in the input
+    input_width: int  # pixels, as all below
+    input_height: int
+    resized_width: int  # of the image in the input
     resized_height: int
     pad_left: int  # its position there
     pad_top: int
@@ -92,18 +93,28 @@ class ResizeGeometry:
         return np.array([self.pad_left, self.pad_top] * 2, dtype)
 
 
-def letterbox_geometry(width: int, height: int, size: int) -> ResizeGeometry:
-    """Fit the image into the square with its aspect kept, centred; an odd pixel goes to the end."""
-    scale = size / max(width, height)
-    resized_width = min(size, max(1, round(width * scale)))
-    resized_height = min(size, max(1, round(height * scale)))
-    pad_left = (size - resized_width) // 2
-    pad_top = (size - resized_height) // 2
-    return ResizeGeometry(width, height, size, resized_width, resized_height, pad_left, pad_top)
+def letterbox_geometry(
+    width: int, height: int, input_width: int, input_height: int | None = None
+) -> ResizeGeometry:
+    """Fit the image into the input with its aspect kept, centred; an odd pixel goes to the end.
+
+    `input_height` None means a square input.
+    """
+    input_height = input_height or input_width
+    scale = min(input_width / width, input_height / height)
+    resized_width = min(input_width, max(1, round(width * scale)))
+    resized_height = min(input_height, max(1, round(height * scale)))
+    pad_left = (input_width - resized_width) // 2
+    pad_top = (input_height - resized_height) // 2
+    resized = (resized_width, resized_height, pad_left, pad_top)
+    return ResizeGeometry(width, height, input_width, input_height, *resized)
 
 
-def resize_geometry(resize: str, width: int, height: int, size: int) -> ResizeGeometry:
+def resize_geometry(
+    resize: str, width: int, height: int, input_width: int, input_height: int | None = None
+) -> ResizeGeometry:
     """Return the geometry for `resize`: "letterbox", or "stretch" (darknet's `letter_box=0`)."""
     if resize == "letterbox":
-        return letterbox_geometry(width, height, size)
-    return ResizeGeometry(width, height, size, size, size, 0, 0)
+        return letterbox_geometry(width, height, input_width, input_height)
+    inside = (input_width, input_height or input_width)
+    return ResizeGeometry(width, height, *inside, *inside, 0, 0)

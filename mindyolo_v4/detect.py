@@ -79,6 +79,7 @@ def inference(config: Config, network: nn.Cell) -> nn.Cell:
 def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:
     """Score the outputs for all images, boxes in original pixels."""
     runtime = one_pass.runtime
+    data = config.data
     rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]  # detections of this device's images
     nms_s = 0.0
     for raw_maps, indices in one_pass.outputs():
@@ -86,7 +87,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
         for slot, index in enumerate(indices):
             record = dataset.records[index]
             geometry = resize_geometry(
-                config.data.resize, record.width, record.height, config.data.img_size
+                data.resize, record.width, record.height, data.img_size, data.img_height
             )
             levels = [level[slot] for level in raw_maps]
             detections = detect_objects(levels, config.model.anchor_set, config.evaluate)
@@ -101,7 +102,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
     with runtime.heartbeat.pause("computing metrics"):
         metrics = evaluator.metrics()
     files: dict[str, Any] = {"predictions.json": evaluator.predictions()} if for_test else {}
-    if for_test and config.data.format != "coco":
+    if for_test and data.format != "coco":
         files["ground_truth.json"] = evaluator.ground_truth()
     return Scores(metrics, format_metrics_table(metrics), files)
 

@@ -71,7 +71,7 @@ class Predictor:
         """Return the detections, boxes in the image's own pixels."""
         height, width = image.shape[:2]
         data = self.config.data
-        geometry = resize_geometry(data.resize, width, height, data.img_size)
+        geometry = resize_geometry(data.resize, width, height, data.img_size, data.img_height)
         fitted = resize_image(image, geometry, data.pad_value)
         batch = ms.Tensor(np.ascontiguousarray(fitted.transpose(2, 0, 1))[None])
         raw_maps = [level.asnumpy()[0] for level in self.forward(batch)]

@@ -79,6 +79,16 @@ def test_letterbox_odd_border_has_its_extra_pixel_at_the_end():
     assert (geometry.pad_top, geometry.resized_height) == (33, 33)
 
 
+def test_an_input_that_is_no_square():
+    geometry = letterbox_geometry(200, 100, 608, 352)  # scale 3.04: 608 x 304, 24 above
+    assert (geometry.resized_width, geometry.resized_height) == (608, 304)
+    assert (geometry.pad_left, geometry.pad_top) == (0, 24)
+    stretched = resize_geometry("stretch", 200, 100, 608, 352)
+    np.testing.assert_allclose(
+        stretched.to_input(np.array([[50.0, 50.0, 100.0, 100.0]])), [[152, 176, 304, 352]]
+    )
+
+
 def test_letterbox_keeps_one_pixel_of_a_thin_image():
     assert letterbox_geometry(10000, 2, 416).resized_height == 1
 

@@ -13,7 +13,7 @@ from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.weights.topology import layers_of
+from mindyolo_v4.models.topology import layers_of
 
 
 def write_checkpoint(path: Path, model: ModelConfig, classes: int, img_size: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import scaling_model
 from benchmarks.scaling_model import Cluster, work_ms
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.weights.topology import layers_of
+from mindyolo_v4.models.topology import layers_of
 
 # 100 MB. 4 devices per host at 10 GB/s: 2 x 3/4 x 100 MB / 10 GB/s = 15 ms.
 # 2 hosts at 5 GB/s: 2 x 1/2 x 100 MB / 5 GB/s = 20 ms.

@@ -1,14 +1,15 @@
 """The card of a checkpoint: what its network is, and how its input is prepared."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import Tree, build_record, record_to_tree
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,25 @@ class Card:
     task: Literal["detect", "classify"] = "detect"
     model: ModelConfig = field(default_factory=ModelConfig)
     class_names: tuple[str, ...] = ()  # in class order
-    img_size: int = 608  # pixels
+    img_size: int = 608  # pixels; the width where there is a height
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     source: str = ""  # where the weights come from
     config: dict[str, Any] = field(default_factory=dict)  # of the run; empty if converted
     source_format: str = ""  # converted weights: the format they came in
     source_sha256: str = ""  # converted weights: hexadecimal digest of the file they came in
-    origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
+    # Of converted weights: what converting back needs, and what was assumed.
+    origin: dict[str, Any] = field(default_factory=dict)
+    img_height: int | None = None  # pixels, of an input that is no square
 
     @property
     def architecture(self) -> str:
         """Return the network's name, as `model.architecture` has it."""
         return self.model.architecture
+
+    @property
+    def input_text(self) -> str:
+        """Return the size of the network's input in words, without the unit."""
+        return f"{self.img_size} x {self.img_height}" if self.img_height else str(self.img_size)
 
 
 def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
@@ -53,7 +61,8 @@ def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card
     )
     model = config.model
     tree = record_to_tree(config)
-    return Card(model.task, model, class_names, data.img_size, preprocessing, source, tree)
+    card = Card(model.task, model, class_names, data.img_size, preprocessing, source, tree)
+    return replace(card, img_height=data.img_height)
 
 
 def parse_card(path: str | Path, text: str) -> Tree:
@@ -70,5 +79,19 @@ def parse_card(path: str | Path, text: str) -> Tree:
 def build_card(path: str | Path, tree: Tree) -> Card:
     """Return the record of a card's plain mappings. Raises UserError with the wrong key."""
     known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
-    card: Card = build_record(Card, known, f"{path}: card.")
+    try:
+        card: Card = build_record(Card, known, "card.")
+        check_card(card)
+    except UserError as error:
+        raise UserError(path, f"its card is damaged: {error}") from error
     return card
+
+
+def check_card(card: Card) -> None:
+    """Raise UserError where a card's values contradict one another or cannot be used."""
+    task = card.model.task
+    require(card.task == task, "card.task", "not of its model", card.task, task)
+    sides = {"img_size": card.img_size, "img_height": card.img_height}
+    given = record_to_tree(card.preprocessing) | sides
+    del given["color"]
+    build_record(DataConfig, given, "card.")  # the ranges of a recipe hold here too

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
-from mindyolo_v4.checkpoint.formats import identify
-from mindyolo_v4.checkpoint.index import CARD, Entry, FormatError, MindSporeFile
+from mindyolo_v4.checkpoint.formats import Identity, identify
+from mindyolo_v4.checkpoint.index import CARD, Entry, MindSporeFile
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.topology import parameter_shapes
 from mindyolo_v4.runtime.files import whole_file
 
 # Name prefixes of what is not the model itself.
@@ -64,56 +64,45 @@ class Checkpoint:
         """Read a checkpoint's index and card; no tensor is read.
 
         Raises:
-            UserError: there is no such file, it is damaged, or it is another package's.
+            UserError: there is no such file, it is damaged, contradicts itself, or is another
+                package's.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(path, "no such file")
-        try:
-            file = MindSporeFile.open(path)
-        except FormatError as error:
-            if identify(path).kind in ("mindspore", "mindyolo_v4", "unknown"):
-                raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
-            raise _foreign_file(path) from error
-        return cls.of_file(path, file)
+        return cls.of(identify(path))
 
     @classmethod
-    def of_file(cls, path: Path, file: MindSporeFile) -> "Checkpoint":
-        """Read the card of a file that is open. Raises UserError as `open` does."""
-        try:
-            text = file.text(CARD)
-        except FormatError as error:
-            raise UserError(path, f"cannot be read as a checkpoint: {error}") from error
-        if text is None:
-            raise _foreign_file(path)
+    def of(cls, what: Identity) -> "Checkpoint":
+        """Read the card of a file that was identified. Raises UserError as `open` does."""
+        path = what.path
+        text = what.file.text(CARD) if what.file else None
+        if what.file is None or text is None:
+            raise _foreign_file(what)
         tree = parse_card(path, text)
-        return cls(path, file, tree, build_card(path, tree))
+        card = build_card(path, tree)
+        held = {name: (entry.shape, entry.is_float) for name, entry in what.file.index.items()}
+        check_network(path, card, held)
+        return cls(path, what.file, tree, card)
 
     @property
     def index(self) -> dict[str, Entry]:
         """The tensors and texts of the file, by name."""
         return self.file.index
 
-    def verify(self) -> None:
-        """Compare MindSpore's checksum, once per object. Raises UserError where it differs."""
-        if self._damage is not None:
-            raise UserError(self.path, f"cannot be read as a checkpoint: {self._damage}")
+    @property
+    def step(self) -> int:
+        """The optimizer step at which a run wrote it. Raises UserError where the card has none."""
+        training = self.tree.get("training")
+        step = training.get("step") if isinstance(training, dict) else None
+        if type(step) is not int or step < 0:
+            raise UserError(self.path, "its card names no step of a training", step)
+        return step
 
-    @cached_property
-    def _damage(self) -> FormatError | None:
-        try:
-            self.file.verify()
-        except FormatError as error:
-            return error
-        return None
+    def verify(self) -> None:
+        """Compare MindSpore's checksum, once per file. Raises UserError where it differs."""
+        self.file.verify()
 
     def tensors(self) -> dict[str, NDArray]:
         """Return every tensor as a view of the file, by name. Raises UserError on damage."""
-        self.verify()
-        try:
-            return self.file.tensors()
-        except FormatError as error:
-            raise UserError(self.path, f"cannot be read as a checkpoint: {error}") from error
+        return self.file.tensors()
 
     def require(self, task: str | None, whole: bool = False) -> None:
         """Raise UserError where the network is another task's or not whole.
@@ -153,9 +142,10 @@ class Checkpoint:
             entry = self.index.get(source)
             if entry is None:
                 missing.append(name)
-            elif entry.shape != tuple(parameter.shape):
+            elif not _fits(entry, parameter):
                 shapes = f"{entry.shape} in the file, {tuple(parameter.shape)} in the network"
-                misshapen.append(f"{name} ({shapes})")
+                other = shapes if entry.shape != tuple(parameter.shape) else f"of {entry.dtype}"
+                misshapen.append(f"{name} ({other})")
             else:
                 loaded.append(name)
                 targets[source] = parameter
@@ -180,7 +170,7 @@ class Checkpoint:
         unfit = [
             name
             for name, value in tensors.items()
-            if name not in self.index or self.index[name].shape != tuple(value.shape)
+            if name not in self.index or not _fits(self.index[name], value)
         ]
         if unfit:
             problem = "does not continue this training: other or missing tensors"
@@ -214,14 +204,44 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
             unfinished.with_suffix(".tmp").unlink(missing_ok=True)  # MindSpore's own
 
 
-def _foreign_file(path: Path) -> UserError:
-    """Return the error that says what a foreign file is, and how to convert it."""
-    what = identify(path)
+def check_network(
+    path: Path, card: Card, held: Mapping[str, tuple[tuple[int, ...], bool]], whole: bool = False
+) -> None:
+    """Compare tensors with the network that a card describes, without building it.
+
+    Args:
+        held: shape of each tensor by name, and whether it is of floating point.
+        whole: the network may lack no parameter.
+
+    Raises:
+        UserError: a tensor is of another shape or type, or is missing.
+    """
+    shapes = parameter_shapes(card.model, max(len(card.class_names), 1))
+    for name, shape in shapes.items():
+        if whole and name not in held:
+            raise UserError(path, "holds a part of its network only", f"no {name}")
+        for stored in (name, EMA + name):
+            found, is_float = held.get(stored, (shape, True))
+            if found != shape:
+                raise UserError(path, f"{stored} is not of its card's network", found, shape)
+            if not is_float:
+                raise UserError(path, f"{stored} is not of floating point")
+
+
+def _fits(entry: Entry, parameter: Parameter) -> bool:
+    is_float = str(parameter.dtype).startswith(("Float", "BFloat"))
+    return entry.shape == tuple(parameter.shape) and entry.is_float == is_float
+
+
+def _foreign_file(what: Identity) -> UserError:
+    path = what.path
+    if what.damage is not None:
+        return UserError(path, f"cannot be read as a checkpoint: {what.damage}")
     if what.convert_command is None:
         return UserError(path, "is no checkpoint of this package", what.description)
     return UserError(path, f"is {what.description}; convert it: {what.convert_command}")
 
 
-def _some(names: tuple[str, ...] | list[str], count: int = 8) -> str:
+def _some(names: tuple[str, ...] | list[str], count: int = 4) -> str:
     rest = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + rest

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.checkpoint.index import CARD, FormatError, MindSporeFile
+from mindyolo_v4.errors import require_file
 
 DESCRIPTIONS = {
     "mindyolo_v4": "a checkpoint of this package",
@@ -25,7 +26,7 @@ DESCRIPTIONS = {
 WITHOUT_CARD = "a checkpoint of this package without its card, as one cut short is"
 
 _OWN_TELLTALES = {"backbone.stem.conv.weight", "backbone.stem0.conv.weight"}
-_HEADER_LIMIT = 1 << 26  # bytes of a file's table of contents that are read
+_HEADER_LIMIT = 1 << 24  # bytes of a file's table of contents that are read
 _PICKLE_LIMIT = 1 << 24  # bytes of a PyTorch file that are searched for names
 
 
@@ -50,6 +51,16 @@ FAMILIES = (
     Family("tianxiaomo_cfg", "weights of Tianxiaomo's cfg loader", "models.0.conv1.weight"),
     Family("wongkinyiu", "weights of WongKinYiu's PyTorch_YOLOv4", "module_list.0.Conv2d.weight"),
     Family("deepspark", "weights of DeepSpark's CSPDarknet53", "stage2.split0.layers.0.weight"),
+    Family(
+        "bubbliiing",
+        "weights of bubbliiing's yolov4-pytorch",
+        "backbone.stages.0.split_conv0.conv.weight",
+    ),
+    Family(
+        "bubbliiing_tiny",
+        "weights of bubbliiing's yolov4-tiny-pytorch",
+        "backbone.resblock_body1.conv1.conv.weight",
+    ),
     Family("timm", "weights of timm's cspdarknet53", "stages.0.conv_exp.conv.weight"),
 )
 
@@ -64,6 +75,7 @@ class Identity:
     family: Family | None  # None: ours, or nobody's that is known
     file: MindSporeFile | None  # opened, where it is one
     holds_card: bool
+    damage: str | None = None  # why a file that begins like a MindSpore checkpoint is none
 
     @property
     def convert_command(self) -> str | None:
@@ -81,7 +93,8 @@ class Identity:
 
 
 def identify(path: str | Path) -> Identity:
-    """Return what the file at `path` is."""
+    """Return what the file at `path` is. Raises UserError where there is no file."""
+    require_file(path)
     path = Path(path)
     with path.open("rb") as start:
         head = start.read(512)
@@ -89,6 +102,7 @@ def identify(path: str | Path) -> Identity:
     file = None
     names: Iterable[str] = ()
     holds_card = False
+    damage = None
     try:
         if kind is None:
             file = MindSporeFile.open(path)
@@ -101,13 +115,15 @@ def identify(path: str | Path) -> Identity:
             holds_card = CARD in header.get("__metadata__", {})
         elif kind == "pytorch":
             names = _torch_names(path)
-    except FormatError:
+    except FormatError as error:
         kind = kind or _kind_of_text(head)
+        if kind == "unknown" and head[:1] == b"\n":  # the mark of a protobuf's first field
+            damage = str(error)
     family = None if kind == "mindyolo_v4" else _family_of(names)
     description = family.description if family else DESCRIPTIONS[kind]
     if kind == "mindspore" and not _OWN_TELLTALES.isdisjoint(names):
         description = WITHOUT_CARD
-    return Identity(path, kind, description, family, file, holds_card)
+    return Identity(path, kind, description, family, file, holds_card, damage)
 
 
 def safetensors_header(path: str | Path) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
     for path in paths:
         try:
             checkpoint = Checkpoint.open(path)
-            checkpoints[checkpoint] = checkpoint.tree["training"]["step"]
-        except (UserError, KeyError, TypeError) as error:
+            checkpoints[checkpoint] = checkpoint.step
+        except UserError as error:
             damage.append(error)
     for checkpoint in sorted(checkpoints, key=checkpoints.__getitem__, reverse=True):
         try:

@@ -12,8 +12,9 @@ from mindyolo_v4.errors import UserError
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
 # No recipe names these: the weights know them.
-_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps")
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "leaky_slope")
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
+_ANCHORS = ("anchors_wh_px", "anchor_masks")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
 _FROM_THE_RUN = ("data", "evaluate", "train")  # what testing takes of a run's configuration
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
@@ -37,15 +38,29 @@ def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree)
     source = str(checkpoint.path)
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
-    base = recipe or {name: card.config[name] for name in _FROM_THE_RUN if name in card.config}
-    base = merge_trees(_DATA_OF_TASK[card.task], base, source)
+    base = merge_trees(_DATA_OF_TASK[card.task], recipe or _settings_of_run(checkpoint), source)
     fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
+    if "img_size" not in overrides.get("data", {}):  # who names a size means a square
+        fixed["img_height"] = card.img_height
     del fixed["color"]
     if "names" not in written.get("data", {}):
         fixed["names"] = list(card.class_names)
     tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, source)
     own = {name: value for name, value in overrides.items() if name != "model"}
     return build_config(merge_trees(tree, own, "command line"))
+
+
+def _settings_of_run(checkpoint: Checkpoint) -> Tree:
+    """Return what testing takes of the run's configuration. Raises UserError where it is unfit."""
+    held = checkpoint.card.config
+    run = {name: held[name] for name in _FROM_THE_RUN if name in held}
+    try:
+        model = {"model": record_to_tree(checkpoint.card.model)}
+        build_config(merge_trees(model, run, str(checkpoint.path)))
+    except UserError as error:
+        problem = f"the configuration in its card cannot be used: {error}"
+        raise UserError(checkpoint.path, problem, None, "--config FILE") from error
+    return run
 
 
 def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None:
@@ -55,7 +70,7 @@ def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None
         held = getattr(model, name)
         if name in _UNUSED_IN_INFERENCE or value == held:
             continue
-        anchors_agree = name in ("anchors_wh_px", "scale_x_y") and value is not None
+        anchors_agree = name in (*_ANCHORS, "scale_x_y") and value is not None
         if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:
             continue
         raise UserError(
@@ -81,10 +96,16 @@ def take_over_variants(
     given = {name: getattr(card.model, name) for name in variants}
     if card.model.activations[0] != model.activations[0]:
         given["backbone_activation"] = card.model.activations[0]
-    for name, value in given.items():
-        if name not in tree.get("model", {}) and value != getattr(model, name):
-            model = replace(model, **{name: value})
-            taken.append(f"model.{name}: {value}")
+    written = tree.get("model", {})
+    if card.architecture == model.architecture and written.keys().isdisjoint(_ANCHORS):
+        given |= {name: getattr(card.model, name) for name in _ANCHORS}
+    changed = {
+        name: value
+        for name, value in given.items()
+        if name not in written and value != getattr(model, name)
+    }
+    model = replace(model, **changed)
+    taken += [f"model.{name}: {value}" for name, value in changed.items()]
     for name in ("mean", "std"):
         value = getattr(card.preprocessing, name)
         if name not in tree.get("data", {}) and value != getattr(data, name):

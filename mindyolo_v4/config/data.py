@@ -112,6 +112,8 @@ class DataConfig:
     names: Any = None
     num_classes: int | None = None  # checked against the names when given
     img_size: int = 608  # network input side, pixels, a multiple of 32
+    # Testing and prediction: height of an input that is no square; img_size is the width then.
+    img_height: int | None = None
     # How a test image is fitted to img_size. Classifiers: crop scales the short side to
     # img_size / crop_fraction, stretch_crop scales both sides to it; the centre is cut out.
     resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
@@ -130,8 +132,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
-        require_ranges(self, "data", ("img_size",), 32, 8192)
-        require(self.img_size % 32 == 0, "data.img_size", "not a multiple of 32", self.img_size)
+        require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
+        for name in ("img_size", "img_height"):
+            side = getattr(self, name) or 0
+            require(side % 32 == 0, f"data.{name}", "not a multiple of 32", side)
+        fits = self.img_height is None or self.resize in ("letterbox", "stretch")
+        require(fits, "data.img_height", f"has no meaning with data.resize: {self.resize}")
         require_ranges(self, "data", ("pad_value",), 0, 255)
         require_ranges(self, "data", ("max_truths", "num_workers", "num_classes"), 1)
         # OpenCV itself decodes up to 2^30 pixels

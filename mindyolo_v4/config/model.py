@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mindyolo_v4.anchors import LAYOUTS, AnchorSet, anchor_set
+from mindyolo_v4.anchors import LAYOUTS, AnchorSet, Masks, anchor_set
 from mindyolo_v4.config.ranges import require_ranges
 from mindyolo_v4.errors import require
 
@@ -29,7 +29,11 @@ class ModelConfig:
     bn_momentum: float = 0.97  # weight of the OLD running statistic (MindSpore's convention)
     backbone_activation: Literal["mish", "leaky", "leaky001", "silu"] | None = None
     neck_activation: Literal["mish", "leaky", "silu"] | None = None
+    leaky_slope: float = 0.1  # of the activation leaky for negative inputs; leaky001 has 0.01
     anchors_wh_px: tuple[tuple[float, float], ...] | None = None  # all, smallest level first
+    # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
+    # may serve several levels or none.
+    anchor_masks: Masks | None = None
     scale_x_y: tuple[float, ...] | None = None  # one factor per level, smallest stride first
     # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4).
     box_decode: Literal["exp", "square"] = "exp"
@@ -46,21 +50,33 @@ class ModelConfig:
         require_ranges(self, "model", ("bn_eps",), 0.0, 1.0, open_low=True)
         require_ranges(self, "model", ("bn_momentum",), 0.0, 1.0)
         require_ranges(self, "model", ("objectness_prior",), 0.0, 0.5, open_low=True)
+        require_ranges(self, "model", ("leaky_slope",), 0.0, 1.0)
+        self._check_levels()
 
+    def _check_levels(self) -> None:
+        """Raise UserError where anchors, masks and factors do not fit the network's levels."""
         layout = LAYOUTS[self.architecture]
-        anchors = self.anchors_wh_px
-        if anchors is not None:
-            key = "model.anchors_wh_px"
-            pairs = all(len(wh) == 2 and min(wh) > 0 for wh in anchors)
-            require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
-            count = len(layout.anchors_wh_px)
-            require(len(anchors) == count, key, "wrong count", len(anchors), count)
+        levels = len(layout.strides)
+        anchors = layout.anchors_wh_px if self.anchors_wh_px is None else self.anchors_wh_px
+        key = "model.anchors_wh_px"
+        pairs = all(width > 0 and height > 0 for width, height in anchors)
+        require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
+        count = len(layout.anchors_wh_px)
+        is_counted = self.anchor_masks is not None or len(anchors) == count
+        require(is_counted, key, "wrong count", len(anchors), f"{count} (or model.anchor_masks)")
+
+        masks = self.anchor_masks
+        if masks is not None:
+            key = "model.anchor_masks"
+            require(len(masks) == levels, key, "wrong count of levels", len(masks), levels)
+            good = all(mask and min(mask) >= 0 and max(mask) < len(anchors) for mask in masks)
+            expected = f"at least one anchor number per level, 0 to {len(anchors) - 1}"
+            require(good, key, "not numbers of anchors", masks, expected)
 
         scales = self.scale_x_y
         if scales is not None:
             key = "model.scale_x_y"
-            count = len(layout.strides)
-            require(len(scales) == count, key, "wrong count", len(scales), count)
+            require(len(scales) == levels, key, "wrong count", len(scales), levels)
             require(min(scales, default=1.0) >= 1.0, key, "must be >= 1", scales)
 
     @property
@@ -74,7 +90,17 @@ class ModelConfig:
         backbone, neck = _ACTIVATIONS[self.architecture]
         return self.backbone_activation or backbone, self.neck_activation or neck
 
+    def slope_of(self, activation: str) -> float:
+        """Return the slope for negative inputs of `leaky` or `leaky001`."""
+        return 0.01 if activation == "leaky001" else self.leaky_slope
+
     @property
     def anchor_set(self) -> AnchorSet:
         """Return the anchors and output levels of the network; a classifier has none."""
-        return anchor_set(self.architecture, self.anchors_wh_px, self.scale_x_y, self.box_decode)
+        return anchor_set(
+            self.architecture,
+            self.anchors_wh_px,
+            self.scale_x_y,
+            self.box_decode,
+            self.anchor_masks,
+        )

@@ -14,12 +14,6 @@ from mindyolo_v4.cpu_ops.in_place import InPlace
 from mindyolo_v4.cpu_ops.update import update_library
 
 _SOURCE = Path(__file__).with_name("norm_act.cc")
-OPERATORS = {  # activation -> (operator of norm_act.cc, negative slope)
-    "mish": ("mish", 0.0),
-    "silu": ("silu", 0.0),
-    "leaky": ("leaky", 0.1),
-    "leaky001": ("leaky", 0.01),
-}
 
 
 def fused_library() -> Path:
@@ -76,7 +70,8 @@ class FusedNormAct(nn.BatchNorm2d):
 
     Args:
         library: result of `fused_library`.
-        activation: mish, silu, leaky (slope 0.1) or leaky001.
+        activation: mish, silu or leaky.
+        leaky_slope: of leaky for negative inputs.
         act: the same activation as a cell of stock operators.
     """
 
@@ -86,13 +81,13 @@ class FusedNormAct(nn.BatchNorm2d):
         eps: float,
         momentum: float,
         activation: str,
+        leaky_slope: float,
         act: nn.Cell,
         library: Path,
     ):
         super().__init__(channels, eps=eps, momentum=momentum)
-        name, slope = OPERATORS[activation]
-        self.operator = fused_operator(library, name)
-        self.settings = Tensor(np.asarray([eps, 1.0 - momentum, slope], np.float32))
+        self.operator = fused_operator(library, activation)
+        self.settings = Tensor(np.asarray([eps, 1.0 - momentum, leaky_slope], np.float32))
         self.act = act
 
     def construct(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reading images and fitting them into the network's square input."""
+"""Reading images and fitting them into the network's input."""
 
 import logging
 import multiprocessing
@@ -143,19 +143,19 @@ def channels_first(image: Image) -> NDArray[np.uint8]:
     return planes
 
 
-def grey_image(size: int, pad_value: int) -> Image:
-    """Return a (size, size, 3) image of one grey level."""
-    return np.full((size, size, 3), pad_value, np.uint8)
+def grey_image(width: int, pad_value: int, height: int | None = None) -> Image:
+    """Return an image (height, width, 3) of one grey level; `height` None means a square."""
+    return np.full((height or width, width, 3), pad_value, np.uint8)
 
 
 def resize_image(image: Image, geometry: ResizeGeometry, pad_value: int) -> Image:
-    """Fit an image (H, W, 3) into (S, S, 3) with a grey border."""
+    """Fit an image (H, W, 3) into the input with a grey border."""
     width = geometry.resized_width
     height = geometry.resized_height
     image = scale_image(image, width, height)
-    if (width, height) == (geometry.size, geometry.size):
+    if (width, height) == (geometry.input_width, geometry.input_height):
         return image
-    canvas = grey_image(geometry.size, pad_value)
+    canvas = grey_image(geometry.input_width, pad_value, geometry.input_height)
     top = geometry.pad_top
     left = geometry.pad_left
     canvas[top : top + height, left : left + width] = image
@@ -163,11 +163,11 @@ def resize_image(image: Image, geometry: ResizeGeometry, pad_value: int) -> Imag
 
 
 def fit_image(image: Image, data: DataConfig) -> Image:
-    """Fit a test image (H, W, 3) into (S, S, 3) as `data.resize` says."""
+    """Fit a test image (H, W, 3) into the input as `data.resize` says."""
     if data.resize in ("crop", "stretch_crop"):
         return centre_crop(image, data.img_size, data.crop_fraction, data.resize == "crop")
     height, width = image.shape[:2]
-    geometry = resize_geometry(data.resize, width, height, data.img_size)
+    geometry = resize_geometry(data.resize, width, height, data.img_size, data.img_height)
     return resize_image(image, geometry, data.pad_value)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mindspore import Tensor, lazy_inline, nn, ops
 
+from mindyolo_v4.anchors import AnchorLevel
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.build import BuildError
@@ -14,20 +15,18 @@ from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.sync_norm import batch_norm
 
-ANCHORS_PER_LEVEL = 3
-LEAKY_SLOPES = {"leaky": 0.1, "leaky001": 0.01}
-
 
 @dataclass(frozen=True)
 class ConvStyle:
     """What the convolution blocks of one part of a network have in common."""
 
-    activation: str  # mish, silu, leaky (slope 0.1) or leaky001 (slope 0.01)
+    activation: str  # mish, silu or leaky
     bn_eps: float
     bn_momentum: float  # weight of the OLD running statistic
     stride2_padding: str  # symmetric, or same: right and bottom only
     fused: Path | None = None  # library of fused normalisation with activation; None: stock ones
     synchronised: bool = False  # batch statistics over all devices
+    leaky_slope: float = 0.1  # of leaky for negative inputs
 
 
 def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
@@ -35,7 +34,13 @@ def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
     synchronised = model.sync_bn and joined_ranks().size > 1
     fused = None if synchronised else choose_fused(model.cpu_fused)[0]
     return ConvStyle(
-        activation, model.bn_eps, model.bn_momentum, model.stride2_padding, fused, synchronised
+        activation.removesuffix("001"),
+        model.bn_eps,
+        model.bn_momentum,
+        model.stride2_padding,
+        fused,
+        synchronised,
+        model.slope_of(activation),
     )
 
 
@@ -74,11 +79,11 @@ def scale_blocks(blocks: int, depth: float) -> int:
     return max(1, round(blocks * depth))
 
 
-def build_activation(name: str) -> nn.Cell:
-    """Return the activation called `name` as ConvStyle lists them."""
-    if name in LEAKY_SLOPES:
-        return leaky_relu(LEAKY_SLOPES[name])
-    return {"mish": nn.Mish, "silu": nn.SiLU}[name]()
+def build_activation(style: ConvStyle) -> nn.Cell:
+    """Return the activation of a style."""
+    if style.activation == "leaky":
+        return leaky_relu(style.leaky_slope)
+    return {"mish": nn.Mish, "silu": nn.SiLU}[style.activation]()
 
 
 class ConvNormAct(nn.Cell):
@@ -101,7 +106,7 @@ class ConvNormAct(nn.Cell):
             padding=0 if same else kernel // 2,
             has_bias=False,
         )
-        self.act = build_activation(style.activation)
+        self.act = build_activation(style)
         self.fused = style.fused is not None
         if style.fused:  # the same parameters, but `bn` activates as well
             self.bn = FusedNormAct(
@@ -109,6 +114,7 @@ class ConvNormAct(nn.Cell):
                 style.bn_eps,
                 style.bn_momentum,
                 style.activation,
+                style.leaky_slope,
                 self.act,
                 style.fused,
             )
@@ -136,9 +142,11 @@ class Residual(nn.Cell):
 class Prediction(nn.Conv2d):
     """Linear 1x1 convolution to a raw map; per anchor: x, y, w, h, objectness, classes."""
 
-    def __init__(self, in_channels: int, num_classes: int):
-        out_channels = ANCHORS_PER_LEVEL * (5 + num_classes)
+    def __init__(self, in_channels: int, level: AnchorLevel, num_classes: int):
+        anchors = len(level.anchor_ids)
+        out_channels = anchors * (5 + num_classes)
         super().__init__(in_channels, out_channels, 1, pad_mode="pad", padding=0, has_bias=True)
+        self.anchors = anchors
 
 
 def squeeze_expand(

@@ -7,7 +7,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
-from mindyolo_v4.models.blocks import ANCHORS_PER_LEVEL, Prediction
+from mindyolo_v4.models.blocks import Prediction
 
 PREDICTION_STD = 0.01
 
@@ -29,7 +29,7 @@ def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> N
         if isinstance(cell, Prediction):
             weights = PREDICTION_STD * rng.standard_normal(cell.weight.shape, np.float32)
             cell.weight.set_data(Tensor(weights))
-            cell.bias.set_data(Tensor(_prediction_bias(cell.out_channels, objectness_prior)))
+            cell.bias.set_data(Tensor(_prediction_bias(cell, objectness_prior)))
         elif isinstance(cell, nn.Conv2d | nn.Dense):
             cell.weight.set_data(Tensor(_darknet_uniform(cell.weight.shape, rng)))
             if cell.has_bias:
@@ -53,7 +53,7 @@ def _darknet_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArra
     return values
 
 
-def _prediction_bias(channels: int, prior: float) -> NDArray[np.float32]:
-    bias = np.zeros((ANCHORS_PER_LEVEL, channels // ANCHORS_PER_LEVEL), np.float32)
+def _prediction_bias(cell: Prediction, prior: float) -> NDArray[np.float32]:
+    bias = np.zeros((cell.anchors, cell.out_channels // cell.anchors), np.float32)
     bias[:, 4:] = math.log(prior / (1 - prior))
     return bias.reshape(-1)

@@ -1,22 +1,15 @@
 """What the conversion commands share: their options, the direction, and what they print."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser
-from mindyolo_v4.errors import UserError
-from mindyolo_v4.weights.files import (
-    Converted,
-    Own,
-    note,
-    open_checkpoint,
-    read_own,
-    recognise,
-    write_own,
-)
-from mindyolo_v4.weights.topology import parameter_shapes
+from mindyolo_v4.data.readers.class_names import read_names
+from mindyolo_v4.errors import UserError, require_file
+from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
 ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
 
@@ -30,6 +23,9 @@ class Request:
     architecture: str | None
     names: tuple[str, ...] | None
     partial: int | None  # darknet: the file holds the sections below this one alone
+    cfg: Path | None = None  # darknet: the file's cfg
+    leaky_slope: float | None = None  # what the network computes, where the file does not say it
+    resize: str | None = None
 
     @property
     def source(self) -> Path:
@@ -52,11 +48,11 @@ def convert(
     request = parse_request(argv, module, description)
     if request.what.kind == "mindyolo_v4":
         refuse_options(request, "a checkpoint of ours says it itself")
-        written = to_theirs(request, read_own(open_checkpoint(request.what)))
+        written = to_theirs(request, read_own(Checkpoint.of(request.what)))
         print(f"{request.source} -> {', '.join(str(path) for path in written)}")
         return 0
     require_suffix(request.target, ".ckpt", "a checkpoint of ours")
-    converted = to_ours(request)
+    converted = _as_asked(request, to_ours(request))
     card = write_own(request.target, request.source, converted, request.names)
     for text in converted.notes:
         note(text)
@@ -68,9 +64,25 @@ def convert(
         f"{converted.classes} classes, {count:,} parameters, width {model.width:g}, "
         f"depth {model.depth:g}, top-down kernel {model.topdown_kernel}, "
         f"{model.stride2_padding} padding, BN epsilon {model.bn_eps:g}, "
-        f"box decode {model.box_decode}, {card.preprocessing.resize} to {card.img_size} px"
+        f"box decode {model.box_decode}, leaky slope {model.leaky_slope:g}, "
+        f"{card.preprocessing.resize} to {card.input_text} px"
     )
     return 0
+
+
+def _as_asked(request: Request, converted: Converted) -> Converted:
+    """Return a converted network with the leaky slope and the resize that the user named."""
+    model = converted.model
+    preprocessing = converted.preprocessing
+    if request.leaky_slope is not None:
+        if "leaky" not in model.activations:
+            raise UserError("--leaky_slope", "the network has no leaky ReLU of such a slope")
+        model = replace(model, leaky_slope=request.leaky_slope)
+    if request.resize is not None:
+        if model.task == "classify":
+            raise UserError("--resize", "has no meaning for a classifier", request.resize)
+        preprocessing = replace(preprocessing, resize=request.resize)  # type: ignore[arg-type]
+    return replace(converted, model=model, preprocessing=preprocessing)
 
 
 def parse_request(argv: Sequence[str], module: str, description: str) -> Request:
@@ -84,24 +96,48 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     parser.add_argument("--names", metavar="FILE", help="class names, one per line")
     partial_help = "darknet: the file holds the sections below N alone"
     parser.add_argument("--partial", type=int, metavar="N", help=partial_help)
+    cfg_help = "darknet: the cfg of SRC (default: the one of its name beside it)"
+    parser.add_argument("--cfg", type=Path, metavar="FILE", help=cfg_help)
+    slope_help = "leaky ReLU for negative inputs, where it was trained with another than 0.1"
+    parser.add_argument("--leaky_slope", type=float, metavar="X", help=slope_help)
+    resize_help = "how images were fitted to the input, where the format's own is wrong"
+    parser.add_argument("--resize", choices=("letterbox", "stretch"), help=resize_help)
     options = parser.parse_args(list(argv))
     source = Path(options.source)
     target = Path(options.target)
-    if not source.is_file():
-        raise UserError(source, "a folder, not a file" if source.is_dir() else "no such file")
+    what = recognise(source)
     if target.is_dir():
         raise UserError(target, "cannot be written", "a folder")
     if not target.parent.is_dir():
         raise UserError(target, "cannot be written", "no such folder")
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read")
-    names = _read_names(options.names)
-    return Request(recognise(source), target, options.arch, names, options.partial)
+    names = None
+    if options.names is not None:
+        require_file(options.names)
+        names = read_names(Path(options.names))
+    return Request(
+        what,
+        target,
+        options.arch,
+        names,
+        options.partial,
+        options.cfg,
+        options.leaky_slope,
+        options.resize,
+    )
 
 
 def refuse_options(request: Request, reason: str) -> None:
     """Raise UserError where an option was given that describes a foreign file only."""
-    given = {"--arch": request.architecture, "--names": request.names, "--partial": request.partial}
+    given = {
+        "--arch": request.architecture,
+        "--names": request.names,
+        "--partial": request.partial,
+        "--cfg": request.cfg,
+        "--leaky_slope": request.leaky_slope,
+        "--resize": request.resize,
+    }
     for option, value in given.items():
         if value is not None:
             raise UserError(option, f"has no meaning here: {reason}")
@@ -114,26 +150,6 @@ def require_suffix(path: Path, suffix: str, what: str = "") -> None:
 
 
 def check_complete(own: Own) -> None:
-    """Raise UserError where a checkpoint does not hold just the network that its card describes."""
-    for name, shape in parameter_shapes(own.card.model, max(len(own.card.class_names), 1)).items():
-        if name not in own.tensors:
-            raise UserError(own.path, "holds a part of its network only", f"no {name}")
-        held = own.tensors[name].shape
-        if held != shape:
-            raise UserError(own.path, f"{name} is not of its card's network", held, shape)
-
-
-def _read_names(path: str | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(path, "no UTF-8 text") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if not names:
-        raise UserError(path, "holds no class names")
-    if doubled:
-        raise UserError(path, "a class name occurs twice", doubled)
-    return names
+    """Raise UserError where a checkpoint does not hold the whole network of its card."""
+    held = {name: (value.shape, True) for name, value in own.tensors.items()}
+    check_network(own.path, own.card, held, whole=True)

@@ -1,16 +1,17 @@
 """darknet's .cfg: written for our networks, and read to learn what a .weights file does not say."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.topology import DARKNET_SLOPE, Layer, Section, layers_of, sections_of
+from mindyolo_v4.weights.cfg_sections import SUPPORTED, CfgSection, other_network, parse_cfg
 from mindyolo_v4.weights.mapping import depth_of, width_of
-from mindyolo_v4.weights.topology import Layer, Section, layers_of, sections_of
 
 _HEAD_OPTIONS = {
     **{"ignore_thresh": ".7", "truth_thresh": "1", "iou_thresh": "0.213"},
@@ -20,44 +21,17 @@ _COMPARED = {  # option -> value where a section does not name it
     "convolutional": {
         **{"filters": "1", "size": "1", "stride": "1", "pad": "0", "batch_normalize": "0"},
         **{"activation": "logistic", "groups": "1", "dilation": "1"},
+        "leaky_slope": str(DARKNET_SLOPE),
     },
     "maxpool": {"size": "1", "stride": "1"},
     "route": {"layers": "", "groups": "1", "group_id": "0"},
     "shortcut": {"from": "", "activation": "linear"},
     "upsample": {"stride": "2"},
-    "yolo": {
-        **{"mask": "", "anchors": "", "classes": "20", "num": "1"},
-        **{"scale_x_y": "1", "new_coords": "0"},
-    },
+    "yolo": {"anchors": "", "classes": "20", "scale_x_y": "1", "new_coords": "0"},
 }
 # Architecture and channels of its widest layer, by the number of heads.
 _ARCHITECTURES = {0: ("cspdarknet53", 1024), 2: ("yolov4-tiny", 512), 3: ("yolov4", 1024)}
 _ACTIVATIONS = {"mish": "mish", "swish": "silu", "leaky": "leaky"}
-
-
-@dataclass(frozen=True)
-class CfgSection:
-    """One `[section]` of a cfg file."""
-
-    kind: str
-    options: dict[str, str]
-    where: str  # file and line of its heading
-
-    def number(self, key: str, default: str) -> int:
-        """Return a whole number. Raises UserError where the option is none."""
-        value = self.options.get(key, default)
-        if not value.isdigit():
-            raise UserError(self.where, f"[{self.kind}] {key} is no whole number", value)
-        return int(value)
-
-    def floats(self, key: str, default: str) -> list[float]:
-        """Return a list of numbers, [0] where it is empty. Raises UserError where one is none."""
-        value = self.options.get(key, default)
-        try:
-            return [float(text) for text in value.split(",") if text.strip()] or [0.0]
-        except ValueError as error:
-            problem = f"[{self.kind}] {key} holds what is no number"
-            raise UserError(self.where, problem, value) from error
 
 
 @dataclass(frozen=True)
@@ -66,8 +40,14 @@ class CfgNetwork:
 
     model: ModelConfig
     classes: int
-    img_size: int  # pixels
+    img_size: int  # pixels; the width where there is a height
     preprocessing: Preprocessing
+    img_height: int | None = None  # of an input that is no square
+
+    @property
+    def input_text(self) -> str:
+        """The size of the input in words, without the unit."""
+        return f"{self.img_size} x {self.img_height}" if self.img_height else str(self.img_size)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -75,10 +55,12 @@ class CfgNetwork:
         return layers_of(self.model, self.classes)
 
 
-def write_cfg(model: ModelConfig, classes: int, img_size: int, letterbox: bool) -> str:
+def write_cfg(
+    model: ModelConfig, classes: int, img_size: int, letterbox: bool, img_height: int | None = None
+) -> str:
     """Return the text of the cfg that a network's .weights belongs to."""
     net = {"batch": "1", "subdivisions": "1"}
-    net |= {"width": str(img_size), "height": str(img_size), "channels": "3"}
+    net |= {"width": str(img_size), "height": str(img_height or img_size), "channels": "3"}
     if letterbox:
         net["letter_box"] = "1"
     parts = [("net", net)]
@@ -92,48 +74,38 @@ def write_cfg(model: ModelConfig, classes: int, img_size: int, letterbox: bool) 
     return "\n\n".join(paragraphs) + "\n"
 
 
-def parse_cfg(path: str | Path) -> list[CfgSection]:
-    """Return the sections of a cfg file, in order. Raises UserError naming file and line."""
-    sections: list[CfgSection] = []
-    # Comments are in any encoding.
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        text = re.split(r"[#;]", line, maxsplit=1)[0].strip()
-        if match := re.fullmatch(r"\[(\w+)\]", text):
-            sections.append(CfgSection(match[1], {}, where))
-        elif text:
-            key, equals, value = text.partition("=")
-            if not equals or not sections:
-                expected = "[section] or key=value"
-                raise UserError(where, "no line of a darknet cfg", ascii(text[:60]), expected)
-            sections[-1].options[key.strip()] = value.strip()
-    if not sections or sections[0].kind not in ("net", "network"):
-        first = sections[0].kind if sections else "nothing"
-        raise UserError(path, "no darknet cfg", first, "[net] first")
-    return sections
-
-
 def read_cfg(path: str | Path) -> CfgNetwork:
     """Return which of our networks a cfg describes.
 
     Raises:
-        UserError: it describes another network; the first section that differs is named.
+        UserError: it describes another network, which is named where it is one of darknet's; else
+            the first section that differs.
     """
     net, *sections = parse_cfg(path)
-    model, classes = _guess(path, sections)
-    _compare(path, sections, sections_of(model, max(classes, 1)))
-    width, height = net.number("width", "416"), net.number("height", "416")
-    if width != height or width % 32 or not width:
-        problem = "not a square input of a multiple of 32"
-        raise UserError(net.where, problem, f"{width}x{height}")
+    try:
+        model, classes = _guess(path, sections)
+        _compare(path, sections, sections_of(model, max(classes, 1)))
+    except UserError as error:
+        other = other_network(sections)
+        if other is None:
+            raise
+        raise UserError(
+            path, f"describes {other}, which is not supported", None, SUPPORTED
+        ) from error
+    width = net.number("width", "416")
+    height = net.number("height", "416")
+    if min(width, height) < 32 or width % 32 or height % 32:
+        raise UserError(net.where, "input sides are no multiples of 32", f"{width}x{height}")
     if net.number("channels", "3") != 3:
         raise UserError(net.where, "[net] channels", net.options["channels"], "3")
     if model.architecture == "cspdarknet53":
+        if width != height:
+            raise UserError(net.where, "a classifier needs a square input", f"{width}x{height}")
         return CfgNetwork(model, classes, width, Preprocessing("crop"))
     is_letterbox = net.options.get("letter_box", "0") != "0"
     preprocessing = Preprocessing("letterbox" if is_letterbox else "stretch")
-    return CfgNetwork(model, classes, width, preprocessing)
+    img_height = height if height != width else None
+    return CfgNetwork(model, classes, width, preprocessing, img_height)
 
 
 def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfig, int]:
@@ -153,6 +125,10 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
     if architecture == "yolov4" and first == last == "silu":
         architecture = "yolov4-silu"
     usual = ModelConfig(architecture).activations  # type: ignore[arg-type]
+    leaky = [conv for conv in norms if conv.options.get("activation") == "leaky"]
+    slopes = [_slope(leaky[0]), _slope(leaky[-1])] if leaky else [DARKNET_SLOPE] * 2
+    if first == "leaky" and slopes[0] != slopes[1]:
+        first = "leaky001"  # the only activation with a slope of its own
     widest = max(norms, key=lambda conv: conv.number("filters", "1"))
     depth = None if architecture == "yolov4-tiny" else depth_of(_blocks(sections))
     try:
@@ -163,9 +139,10 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
             backbone_activation=None if first == usual[0] else first,  # type: ignore[arg-type]
             # The backbone alone has no neck.
             neck_activation=last if heads and last != usual[1] else None,  # type: ignore[arg-type]
+            leaky_slope=slopes[1],
         )
     except UserError as error:
-        raise UserError(widest.where, f"[convolutional] filters: {error}") from error
+        raise UserError(widest.where, f"[convolutional] {error}") from error
     if not heads:
         return model, convs[-1].number("filters", "1")
     upsamples = [i for i, section in enumerate(sections) if section.kind == "upsample"]
@@ -186,26 +163,30 @@ def _blocks(sections: Sequence[CfgSection]) -> tuple[int, ...]:
     return tuple(blocks)
 
 
+def _slope(conv: CfgSection) -> float:
+    return (*conv.numbers("leaky_slope", "", float), DARKNET_SLOPE)[0]
+
+
 def _with_heads(model: ModelConfig, heads: Sequence[CfgSection]) -> ModelConfig:
-    """Read anchors, scale_x_y and decode of the heads; leave out the architecture's own."""
+    """Read anchors, masks, scale_x_y and decode of the heads; leave out the architecture's own."""
+    layout = LAYOUTS[model.architecture]
     by_stride = heads if len(heads) == 3 else heads[::-1]
-    numbers = heads[0].floats("anchors", "")
+    numbers = heads[0].numbers("anchors", "", float)
+    anchors = tuple(zip(numbers[::2], numbers[1::2], strict=False))
+    every = ",".join(str(number) for number in range(len(anchors)))
+    masks = tuple(head.numbers("mask", every, int) for head in by_stride)
+    scales = tuple((*head.numbers("scale_x_y", "", float), 1.0)[0] for head in by_stride)
+    is_usual = masks == layout.anchor_masks and len(anchors) == len(layout.anchors_wh_px)
     try:
-        own = replace(
+        return replace(
             model,
-            anchors_wh_px=tuple(zip(numbers[::2], numbers[1::2], strict=False)),
-            scale_x_y=tuple(head.floats("scale_x_y", "1")[0] for head in by_stride),
+            anchors_wh_px=None if anchors == layout.anchors_wh_px else anchors,
+            anchor_masks=None if is_usual else masks,
+            scale_x_y=None if scales == layout.scale_x_y else scales,
             box_decode="square" if heads[0].options.get("new_coords", "0") == "1" else "exp",
         )
     except UserError as error:
         raise UserError(heads[0].where, f"[yolo] {error}") from error
-    anchors_agree = replace(own, anchors_wh_px=None).anchor_set == own.anchor_set
-    scales_agree = replace(own, scale_x_y=None).anchor_set == own.anchor_set
-    return replace(
-        own,
-        anchors_wh_px=None if anchors_agree else own.anchors_wh_px,
-        scale_x_y=None if scales_agree else own.scale_x_y,
-    )
 
 
 def _compare(path: str | Path, sections: Sequence[CfgSection], expected: Sequence[Section]) -> None:
@@ -219,6 +200,8 @@ def _compare(path: str | Path, sections: Sequence[CfgSection], expected: Sequenc
         for key, default in _COMPARED.get(section.kind, {}).items():
             if key == "pad" and ours.options["size"] == "1":
                 continue  # nothing to pad
+            if key == "leaky_slope" and ours.options["activation"] != "leaky":
+                continue
             got = section.options.get(key, default)
             want = _canonical(ours.options.get(key, default), key, idx)
             try:
@@ -236,6 +219,6 @@ def _canonical(value: str, key: str, idx: int) -> str:
     if key in ("layers", "from"):
         numbers = [int(text) for text in value.split(",") if text.strip()]
         return ",".join(str(number if number >= 0 else idx + number) for number in numbers)
-    if key in ("scale_x_y", "anchors"):
+    if key in ("scale_x_y", "anchors", "leaky_slope"):
         return ",".join(f"{float(text):g}" for text in value.split(",") if text.strip())
     return value.replace(" ", "")

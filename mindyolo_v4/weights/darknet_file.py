@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.topology import Layer, floats_of
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork
-from mindyolo_v4.weights.topology import Layer, floats_of
 
 _CONV_N = re.compile(r"\.conv\.(\d+)$")
+_OF_TRAINING = re.compile(r"_(best|last|final|\d+)$")  # what darknet appends to the stem of its cfg
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,14 @@ class Header:
     @classmethod
     def of_card(cls, card: Card) -> "Header":
         """Return the header that weights came with, or one for weights trained here."""
-        if card.source_format == "darknet":
-            return cls(tuple(card.origin["header"]), card.origin["header_bytes"])
+        numbers = card.origin.get("header")
+        size = card.origin.get("header_bytes")
+        limits = (1 << 31, 1 << 31, 1 << 31, 1 << (63 if size == 20 else 32))
+        is_list = isinstance(numbers, list) and len(numbers) == len(limits)
+        if card.source_format == "darknet" and is_list and size in (16, 20):
+            pairs = zip(numbers, limits, strict=True)
+            if all(type(number) is int and 0 <= number < limit for number, limit in pairs):
+                return cls(tuple(numbers), size)
         return cls((0, 2, 5, 0), 20)
 
     def to_bytes(self) -> bytes:
@@ -70,9 +77,19 @@ class WeightsFile:
         return int(match[1]) if match else None
 
     @property
-    def cfg(self) -> Path:
-        """Where its cfg would lie: net.cfg beside net.weights and beside net.conv.N."""
-        return self.path.with_name(_CONV_N.sub(".x", self.path.name)).with_suffix(".cfg")
+    def cfg(self) -> Path | None:
+        """The cfg of its name: net.cfg beside net.weights, net_best.weights and net.conv.N."""
+        stem = Path(_CONV_N.sub(".x", self.path.name)).stem
+        stems = (stem, _OF_TRAINING.sub("", stem))
+        files = (self.path.with_name(f"{name}.cfg") for name in stems)
+        return next((file for file in files if file.is_file()), None)
+
+    def layers_below(self, section: int | None, network: CfgNetwork) -> tuple[Layer, ...] | None:
+        """Return a network's layers below a section (None: all) where the file holds just these."""
+        layers = network.layers
+        if section is not None:
+            layers = tuple(layer for layer in layers if layer.idx < section)
+        return layers if layers and self.has_length_of(layers) else None
 
     def read(self, layers: tuple[Layer, ...]) -> dict[str, NDArray[np.float32]]:
         """Return the parameters of the layers that the file begins with, by our names."""

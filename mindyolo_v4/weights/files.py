@@ -16,12 +16,17 @@ from safetensors import SafetensorError, safe_open
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_header
-from mindyolo_v4.checkpoint.index import FormatError, MindSporeFile
+from mindyolo_v4.checkpoint.index import FormatError
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, printable
 from mindyolo_v4.runtime.files import whole_file
 from mindyolo_v4.weights.coco_names import COCO_NAMES
+
+_SAFETENSORS_TYPES = {
+    *("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"),
+    *("F16", "BF16", "F32", "F64"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Converted:
     description: str  # of the format
     origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
+    img_height: int | None = None  # of an input that is no square; img_size is its width
 
 
 def recognise(path: Path) -> Identity:
@@ -53,42 +59,28 @@ def recognise(path: Path) -> Identity:
     what = identify(path)
     if what.kind in ("empty", "html", "text", "unknown"):
         got = f"{what.description}, {path.stat().st_size} bytes"
-        raise UserError(path, cut_checkpoint(path) or "holds no weights", got)
+        raise UserError(path, what.damage or "holds no weights", got)
     return what
-
-
-def cut_checkpoint(path: Path) -> str | None:
-    """Return where a MindSpore checkpoint is cut short inside a tensor; None for other files."""
-    with path.open("rb") as file:
-        is_marked = file.read(1) == b"\n"  # the mark of a protobuf's first field
-    try:
-        MindSporeFile.open(path)
-    except FormatError as error:
-        return str(error) if is_marked and "cut short" in str(error) else None
-    return None
 
 
 def read_mindspore(what: Identity) -> dict[str, NDArray]:
     """Return a MindSpore checkpoint's tensors as views of the file. Raises UserError."""
-    try:
-        file = what.file or MindSporeFile.open(what.path)  # which says why it is none
-        file.verify()
-        return file.tensors()
-    except FormatError as error:
-        problem = f"cannot be read as a MindSpore checkpoint: {error}"
+    if what.file is None:
         got = f"{what.path.stat().st_size} bytes, {what.description}"
-        raise UserError(what.path, problem, got) from error
+        raise UserError(what.path, "no MindSpore checkpoint", got)
+    return what.file.tensors()
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     """Return tensors and metadata of a safetensors file. Raises UserError where it is damaged."""
     try:
+        _check_safetensors(path)
         with safe_open(path, "np") as content:
             names = list(content.keys())
             tensors = {name: content.get_tensor(name) for name in names}
             metadata = content.metadata() or {}
-    except (SafetensorError, TypeError) as error:
-        problem = f"cannot be read as a safetensors file: {_damage(path) or error}"
+    except (SafetensorError, FormatError, TypeError) as error:
+        problem = f"cannot be read as a safetensors file: {error}"
         raise UserError(path, problem, f"{path.stat().st_size} bytes") from error
     for name, value in tensors.items():
         if value.dtype.kind not in "fiub":  # bfloat16, which NumPy has not of its own
@@ -96,25 +88,22 @@ def read_safetensors(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     return tensors, metadata
 
 
-def _damage(path: Path) -> str | None:
-    """Return what is wrong with a safetensors file's header or length, if that is what is wrong."""
+def _check_safetensors(path: Path) -> None:
+    """Raise FormatError where a file is cut short, or holds types that are not read."""
+    header = safetensors_header(path)
+    header.pop("__metadata__", None)
     try:
-        header = safetensors_header(path)
-        header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except FormatError as error:
-        return str(error)
-    except (KeyError, IndexError, TypeError):
-        return None
+        types = {entry["dtype"] for entry in header.values()}
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (LookupError, TypeError, ValueError) as error:
+        raise FormatError("its header is damaged") from error
+    for unread in types - _SAFETENSORS_TYPES:
+        raise FormatError(f"holds numbers of type {unread}, which are not read")
     size = path.stat().st_size
     with path.open("rb") as file:
         expected = 8 + int.from_bytes(file.read(8), "little") + end
-    return f"is cut short: {size} bytes, expected {expected}" if size < expected else None
-
-
-def open_checkpoint(what: Identity) -> Checkpoint:
-    """Return a checkpoint of ours. Raises UserError where its card is damaged."""
-    return Checkpoint.of_file(what.path, what.file) if what.file else Checkpoint.open(what.path)
+    if size < expected:
+        raise FormatError(f"is cut short: {size} bytes, expected {expected}")
 
 
 def read_own(checkpoint: Checkpoint) -> Own:
@@ -155,6 +144,7 @@ def write_own(
         model=model,
         class_names=_class_names(source, converted, names),
         img_size=converted.img_size,
+        img_height=converted.img_height,
         preprocessing=converted.preprocessing,
         source=f"{converted.description}: {source.name}",
         source_format=converted.format,
@@ -209,4 +199,4 @@ def sha256_of(path: Path) -> str:
 
 def note(text: str) -> None:
     """Tell the user something beside the result."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {printable(text, 900)}", file=sys.stderr)

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import WITHOUT_CARD, Identity, identify
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, printable
+from mindyolo_v4.models.topology import Layer, floats_of
 from mindyolo_v4.weights import mindspore_zoo, mindyolo
-from mindyolo_v4.weights.darknet import INPUT, classes_of, released
-from mindyolo_v4.weights.darknet_cfg import read_cfg
+from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
+from mindyolo_v4.weights.darknet import INPUT, assumption, classes_of, find_cfg, released
 from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
 from mindyolo_v4.weights.files import (
-    cut_checkpoint,
     model_tensors,
-    open_checkpoint,
     read_mindspore,
     read_own,
     read_safetensors,
@@ -30,7 +30,6 @@ from mindyolo_v4.weights.files import (
 from mindyolo_v4.weights.mapping import bare_tensors, infer_model, missing_tensors
 from mindyolo_v4.weights.pytorch import SCHEMES, read_torch
 from mindyolo_v4.weights.schemes import Scheme
-from mindyolo_v4.weights.topology import Layer, floats_of
 
 _RUNNING = ("moving_mean", "moving_variance", "running_mean", "running_var", "num_batches_tracked")
 _CUT = "cut short"  # in the message of every reader whose file ends too early
@@ -43,8 +42,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(list(argv))
     path = Path(options.file)
-    if not path.is_file():
-        raise UserError(path, "no such file")
     report = inspect(path)
     if options.json:
         print(json.dumps(report))
@@ -52,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"{path}: {report['description']}")
     for key, value in report.items():
         if key != "description" and value is not None:
-            print(f"  {key:14} {value:,}" if isinstance(value, int) else f"  {key:14} {value}")
+            shown = f"{value:,}" if isinstance(value, int) else printable(str(value), 900)
+            print(f"  {key:14} {shown}")
     return 0
 
 
@@ -61,7 +59,7 @@ def inspect(path: Path) -> dict[str, Any]:
 
     Keys: format (the command of `convert` that reads it, or the kind of file), architecture,
     classes, parameters (trainable values), sha256, truncated_at (where the file ends too early),
-    description, width, depth, command.
+    description, width, depth, command, cfg (of a darknet file), assumed (where it has none).
     """
     what = identify(path)
     report: dict[str, Any] = {
@@ -69,13 +67,14 @@ def inspect(path: Path) -> dict[str, Any]:
         **dict.fromkeys(("architecture", "classes", "parameters")),
         **{"sha256": sha256_of(path), "truncated_at": None, "description": what.description},
         **{"width": None, "depth": None, "command": what.convert_command},
+        **{"cfg": None, "assumed": None},
     }
     try:
         return report | _details(what)
     except UserError as error:
         if _CUT not in error.problem:
             raise
-        return report | {"truncated_at": str(error).removeprefix(f"{path}: ")}
+        return report | {"truncated_at": str(error).removeprefix(f"{error.subject}: ")}
 
 
 def _details(what: Identity) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def _details(what: Identity) -> dict[str, Any]:
     if kind == "darknet":
         return _darknet(what)
     if kind == "mindyolo_v4":
-        own = read_own(open_checkpoint(what))
+        own = read_own(Checkpoint.of(what))
         return _described(own.card, own.tensors)
     if kind == "mindspore" and what.family is not None:
         return _named(path, read_mindspore(what), what)
@@ -99,25 +98,41 @@ def _details(what: Identity) -> dict[str, Any]:
         return _named(path, read_torch(path, kind), what)
     if kind in ("mindspore", "unknown"):
         before = "before the card" if what.description == WITHOUT_CARD else None
-        return {"truncated_at": cut_checkpoint(path) or before}
+        if what.damage is not None:
+            raise UserError(path, what.damage, what.description)
+        return {"truncated_at": before}
     return {}
 
 
 def _darknet(what: Identity) -> dict[str, Any]:
     file = open_weights(what)
-    if file.cfg.is_file():
-        network = read_cfg(file.cfg)
-    else:
+    try:
+        network, where = find_cfg(file)
+    except UserError as error:
+        if error.expected != SUPPORTED:
+            raise
+        return {"description": f"{what.description}; its cfg {error.problem}", "command": None}
+    told: dict[str, Any] = {"cfg": where}
+    if network is None:
         fits = {name: classes_of(name, file.floats) for name in INPUT if name != "yolov4-silu"}
         architecture = next((name for name, classes in fits.items() if classes is not None), None)
         if architecture is None:
-            return _darknet_prefix(file)
+            other = other_weights(file.path.name, file.floats)
+            if other is None:
+                return _darknet_prefix(file)
+            description = f"{what.description} of {other}, which is not supported"
+            return {"description": description, "command": None}
         network = released(architecture, fits[architecture])
+        told = {"assumed": assumption(network, where)}
     is_whole = file.has_length_of(network.layers)
-    return _network(network.model, network.classes) | {
-        "parameters": sum(_trainable(layer) for layer in network.layers),
-        "truncated_at": None if is_whole else _end(file, network.layers),
-    }
+    return (
+        _network(network.model, network.classes)
+        | told
+        | {
+            "parameters": sum(_trainable(layer) for layer in network.layers),
+            "truncated_at": None if is_whole else _end(file, network.layers),
+        }
+    )
 
 
 def _darknet_prefix(file: WeightsFile) -> dict[str, Any]:
@@ -155,7 +170,8 @@ def _described(card: Card, tensors: Mapping[str, NDArray]) -> dict[str, Any]:
     section = card.origin.get("partial")
     cut = None if section is None else f"before section {section} (converted so)"
     network = _network(card.model, len(card.class_names) or None)
-    return network | {"parameters": _count(tensors), "truncated_at": cut}
+    told = {"cfg": card.origin.get("cfg"), "assumed": card.origin.get("assumed")}
+    return network | told | {"parameters": _count(tensors), "truncated_at": cut}
 
 
 def _named(path: Path, tensors: dict[str, NDArray], what: Identity) -> dict[str, Any]:

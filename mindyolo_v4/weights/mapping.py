@@ -5,7 +5,7 @@ another layer's, a kernel in the middle of a larger one, and the epsilon of batc
 All conversions are exact but the last one, which rounds to float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import scale_blocks, scale_channels
 from mindyolo_v4.models.cspdarknet53 import STAGES
+from mindyolo_v4.models.topology import Kind, Layer, layers_of
 from mindyolo_v4.weights.files import check_finite
 from mindyolo_v4.weights.schemes import Scheme, Slot
-from mindyolo_v4.weights.topology import Kind, Layer, layers_of
 
 Tensors = Mapping[str, NDArray]
 _NAMES_SHOWN = 6
@@ -125,9 +125,29 @@ def infer_model(source: Tensors, scheme: Scheme, path: Path) -> tuple[ModelConfi
         layer = Layer(0, name, kind, 0, 0, 0)
         return shapes.get(list(scheme.suffixes.names(layer, slot).values())[-1]) if slot else None
 
-    last = weight("backbone.stage5.down", "norm")
+    architecture = scheme.architectures[0]
+    is_tiny = architecture == "yolov4-tiny"
+    last = weight("backbone.final" if is_tiny else "backbone.stage5.down", "norm")
     if last is None:
         raise UserError(path, f"has no backbone of {scheme.description}", _some(sorted(shapes)))
+    width = width_of(last[0], 512 if is_tiny else 1024)
+    depth = 1.0 if is_tiny else _depth(weight, path)
+    model = ModelConfig(architecture, width, depth, **scheme.variants)  # type: ignore[arg-type]
+
+    if model.architecture == "cspdarknet53":
+        dense = weight("fc", "dense")
+        return model, dense[0] if dense else 0
+    top, predict = weight("neck.reduce4", "norm"), weight("head.predict5", "biased")
+    if not (top or is_tiny) or predict is None or predict[0] % 3 or predict[0] < 18:
+        problem = f"has no detector's head of {scheme.description}"
+        raise UserError(path, problem, predict, "3 (5 + classes) outputs")
+    if top is not None:
+        model = replace(model, topdown_kernel=top[-1])  # type: ignore[arg-type]
+    return model, predict[0] // 3 - 5
+
+
+def _depth(weight: Callable[[str, Kind], tuple[int, ...] | None], path: Path) -> float:
+    """Return the depth multiple that the numbers of residual blocks per stage tell."""
     blocks = []
     for number in range(1, len(STAGES) + 1):
         count = 0
@@ -138,17 +158,7 @@ def infer_model(source: Tensors, scheme: Scheme, path: Path) -> tuple[ModelConfi
     if depth is None:
         problem = "no depth multiple has its residual blocks per stage"
         raise UserError(path, problem, str(blocks), "1, 2, 8, 8, 4 in full")
-    model = ModelConfig(scheme.architectures[0], width_of(last[0]), depth)  # type: ignore[arg-type]
-    model = replace(model, **scheme.variants)  # type: ignore[arg-type]
-
-    if model.architecture == "cspdarknet53":
-        dense = weight("fc", "dense")
-        return model, dense[0] if dense else 0
-    top, predict = weight("neck.reduce4", "norm"), weight("head.predict5", "biased")
-    if top is None or predict is None or predict[0] % 3 or predict[0] < 18:
-        problem = f"has no detector's head of {scheme.description}"
-        raise UserError(path, problem, predict, "3 (5 + classes) outputs")
-    return replace(model, topdown_kernel=top[-1]), predict[0] // 3 - 5  # type: ignore[arg-type]
+    return depth
 
 
 def width_of(channels: int, full: int = 1024) -> float:

@@ -85,10 +85,12 @@ def _counters(tensors: Mapping[str, NDArray], own: Own) -> dict[str, NDArray]:
     is_theirs = own.card.source_format.startswith("tianxiaomo")
     kept = own.card.origin.get(_COUNTER, 0) if is_theirs else 0
     norms = [name.removesuffix("running_mean") for name in tensors if name.endswith("running_mean")]
-    if isinstance(kept, dict):  # they differ, or the file is of a PyTorch that did not count
-        values = {norm: kept[norm] for norm in norms if norm in kept}
-    else:
-        values = dict.fromkeys(norms, kept)
+    # A dict: they differ, or the file is of a PyTorch that did not count.
+    found = kept if isinstance(kept, dict) else dict.fromkeys(norms, kept)
+    values = {norm: found[norm] for norm in norms if norm in found}
+    are_counts = all(type(value) is int and 0 <= value < 1 << 63 for value in values.values())
+    if not are_counts:
+        raise UserError(own.path, f"its card is damaged: card.origin.{_COUNTER}", kept, "counts")
     return {f"{norm}{_COUNTER}": np.array(value, np.int64) for norm, value in values.items()}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from mindyolo_v4.checkpoint.card import build_card, parse_card
+from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.errors import UserError
@@ -15,7 +16,6 @@ from mindyolo_v4.weights.command import parse_request, refuse_options, require_s
 from mindyolo_v4.weights.files import (
     check_finite,
     model_tensors,
-    open_checkpoint,
     output_file,
     read_safetensors,
     write_checkpoint,
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _to_safetensors(what: Identity, target: Path) -> None:
     require_suffix(target, ".safetensors")
-    checkpoint = open_checkpoint(what)
+    checkpoint = Checkpoint.of(what)
     tensors = checkpoint.tensors()
     check_finite(what.path, model_tensors(tensors))
     # Not ascontiguousarray: it gives a single number an axis.
@@ -58,6 +58,7 @@ def _to_checkpoint(what: Identity, target: Path) -> None:
         hint = "others' files: python -m convert.pytorch"
         raise UserError(source, "holds no card of ours", what.description, hint)
     card = parse_card(source, metadata[CARD])
-    build_card(source, card)  # raises where it is damaged
+    held = {name: (value.shape, value.dtype.kind == "f") for name, value in tensors.items()}
+    check_network(source, build_card(source, card), held)
     check_finite(source, model_tensors(tensors))
     write_checkpoint(target, tensors, card)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.command import Request, check_complete, require_suffix
 from mindyolo_v4.weights.files import Converted, Own, note, output_file
 from mindyolo_v4.weights.mapping import (
@@ -21,7 +22,6 @@ from mindyolo_v4.weights.mapping import (
     used_layers,
 )
 from mindyolo_v4.weights.schemes import Scheme
-from mindyolo_v4.weights.topology import layers_of
 
 
 def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme) -> Converted:
@@ -31,15 +31,18 @@ def from_scheme(request: Request, tensors: Mapping[str, NDArray], scheme: Scheme
         UserError: the file holds another architecture than asked for, or another set of tensors.
     """
     asked = request.architecture
-    if request.partial is not None:
-        raise UserError("--partial", f"has no meaning for {scheme.description}", request.partial)
+    for option, value in (("--partial", request.partial), ("--cfg", request.cfg)):
+        if value is not None:
+            raise UserError(option, f"has no meaning for {scheme.description}", str(value))
     if asked not in (None, *scheme.architectures):
         held = " or ".join(scheme.architectures)
         raise UserError(request.source, "holds another architecture", held, f"--arch {asked}")
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = (scheme.assumed,) if scheme.assumed else ()
     if asked is None and len(scheme.architectures) > 1:
         usual, *others = scheme.architectures
-        notes = (f"taken for {usual}: the file does not tell it from {', '.join(others)} (--arch)",)
+        notes += (
+            f"taken for {usual}: the file does not tell it from {', '.join(others)} (--arch)",
+        )
     model, classes = infer_model(tensors, scheme, request.source)
     architecture: Any = asked or model.architecture
     model = replace(model, architecture=architecture, bn_eps=scheme.bn_eps)
@@ -70,9 +73,10 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
     if card.preprocessing != scheme.preprocessing:
         theirs = f"other input than {scheme.description} prepares"
         note(f"{own.path} was trained for {theirs}: {card.preprocessing}")
-    usual = replace(model, anchors_wh_px=None)
+    usual = replace(model, anchors_wh_px=None, anchor_masks=None)
     if card.task == "detect" and model.anchor_set != usual.anchor_set:
-        note(f"the anchors of {own.path} are its own: set them there too: {model.anchors_wh_px}")
+        levels = [level.anchors_wh_px for level in model.anchor_set.levels]
+        note(f"the anchors of {own.path} are its own: set them there too: {levels}")
     tensors = shift_epsilon(own.tensors, model.bn_eps, scheme.bn_eps)
     return export_tensors(tensors, scheme, layers_of(model, len(card.class_names)), own.path)
 
@@ -80,6 +84,8 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
 def differences(model: ModelConfig, scheme: Scheme) -> list[tuple[str, object, object]]:
     """Return (key, ours, theirs) of the model options that no renaming can make equal."""
     theirs = {"stride2_padding": "symmetric", "box_decode": "exp"} | scheme.variants
+    if "leaky" in model.activations:
+        theirs["leaky_slope"] = 0.1
     slot = scheme.slot("neck.reduce4")
     if slot is not None and slot.kernel is None:  # no larger kernel that ours could lie in
         theirs["topdown_kernel"] = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.checkpoint.card import Preprocessing
-from mindyolo_v4.weights.topology import Layer
+from mindyolo_v4.models.topology import Layer
 
 # Mean and standard deviation, RGB, 0..255 scale.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -68,6 +68,7 @@ class Scheme:
     ignored: str = ""  # pattern of tensors that are no part of the network
     exported_prefix: str = ""  # of every name that we write
     variants: dict[str, object] = field(default_factory=dict)  # model options that its weights need
+    assumed: str = ""  # what its files do not tell, and what is taken instead
 
     def bare(self, name: str) -> str | None:
         """Return a tensor's usual name; None where it is no part of the network."""

@@ -18,7 +18,6 @@ from mindyolo_v4.weights.torch_pickle import (
     STORAGE_TYPES,
     Storage,
     Tensor,
-    printable,
     read_pickle,
 )
 
@@ -69,9 +68,6 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     data = _map(path)
     if data[:4] == b"PK\x03\x04":
         content, starts = _read_zip(path, data)
-    elif data[257:262] == b"ustar":
-        expected = "a file saved again by a PyTorch of 0.4 to 1.5"
-        raise UserError(path, "is in PyTorch's tar layout of 2016", None, expected)
     elif data[:1] == b"\x80":
         content, starts = _read_legacy(path, data)
     else:
@@ -101,10 +97,12 @@ def _read_zip(path: Path, data: _Mapped) -> tuple[object, Starts]:
         with zipfile.ZipFile(data) as archive:  # type: ignore[call-overload]
             entries = {info.filename: info for info in archive.infolist()}
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        _refuse_cut_zip(path, data, error)
+        expected = "a zip archive with its directory at the end"
+        problem = f"is cut short or damaged: {error}"
+        raise UserError(path, problem, f"{len(data)} bytes", expected) from error
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        some = printable(", ".join(list(entries)[:3]))
+        some = ", ".join(list(entries)[:3])
         problem = "is a zip archive but no PyTorch file"
         raise UserError(path, problem, some, "one folder that holds data.pkl")
     root = pickles[0].removesuffix("data.pkl")
@@ -113,7 +111,7 @@ def _read_zip(path: Path, data: _Mapped) -> tuple[object, Starts]:
         start = _entry_start(path, data, info)
         order = bytes(data[start : start + min(info.file_size, 16)])
         if order != b"little":
-            _refuse_byte_order(path, printable(str(order)))
+            _refuse_byte_order(path, str(order))
     info = entries[pickles[0]]
     if info.file_size > MAX_PICKLE_BYTES:
         limit = f"at most {MAX_PICKLE_BYTES} bytes"
@@ -125,7 +123,7 @@ def _read_zip(path: Path, data: _Mapped) -> tuple[object, Starts]:
         entry = entries.get(f"{root}data/{key}")
         if entry is None or entry.file_size < storage.size:
             got = "nothing" if entry is None else f"{entry.file_size} bytes"
-            problem = f"storage {printable(key)} is not whole"
+            problem = f"storage {key} is not whole"
             raise UserError(path, problem, got, f"{storage.size} bytes")
         starts[key] = _entry_start(path, data, entry)
     return content, starts
@@ -133,7 +131,7 @@ def _read_zip(path: Path, data: _Mapped) -> tuple[object, Starts]:
 
 def _entry_start(path: Path, data: _Mapped, info: zipfile.ZipInfo) -> int:
     """Return where a zip entry's content begins, after checking that it is stored and undamaged."""
-    name = printable(info.filename)
+    name = info.filename
     is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
     if not is_stored or info.flag_bits & 1:
         problem = f"{name} is compressed or encrypted, which PyTorch does not do"
@@ -156,26 +154,6 @@ def _entry_start(path: Path, data: _Mapped, info: zipfile.ZipInfo) -> int:
     if info.CRC not in (checksum, 0):  # 0: PyTorch can be told to compute none
         raise UserError(path, f"{name} is damaged", f"checksum {checksum:08x}", f"{info.CRC:08x}")
     return start
-
-
-def _refuse_cut_zip(path: Path, data: _Mapped, error: Exception) -> NoReturn:
-    """Say how many bytes are missing: data.pkl comes first in the file, and names all storages."""
-    expected = "a zip archive with its directory at the end"
-    if len(data) > 30:
-        name_length, extra_length = struct.unpack_from("<HH", data, 26)
-        if data[30 : 30 + name_length].endswith(b"/data.pkl"):
-            try:
-                start = 30 + name_length + extra_length
-                _, storages, stop = read_pickle(path, data, start, len(data))
-            except UserError:  # cut inside of data.pkl: nothing more is known
-                storages = {}
-                stop = 0
-            # Headers of an entry, before its content and in the directory.
-            around = 30 + 46 + 2 * (name_length - 2)
-            whole = stop + sum(storage.size + around for storage in storages.values())
-            expected = f"more than {whole} bytes" if whole > len(data) else expected
-    problem = f"is cut short or damaged: {printable(str(error))}"
-    raise UserError(path, problem, f"{len(data)} bytes", expected)
 
 
 def _refuse_byte_order(path: Path, order: str) -> NoReturn:
@@ -209,7 +187,7 @@ def _read_legacy(path: Path, data: _Mapped) -> tuple[object, Starts]:
     for key in names:
         (count,) = struct.unpack_from("<q", data, stop)
         if count != storages[key].length:
-            problem = f"storage {printable(key)} is damaged: its length"
+            problem = f"storage {key} is damaged: its length"
             raise UserError(path, problem, count, storages[key].length)
         starts[key] = stop + 8
         stop += 8 + storages[key].size
@@ -222,8 +200,7 @@ def _find_state(path: Path, content: object) -> Mapping[str, Tensor]:
         return state
     got = type(content).__name__
     if isinstance(content, dict):
-        keys = [str(key) for key in list(content)[:12] if isinstance(key, str | int)]
-        got = printable(", ".join(keys)) or "{}"
+        got = ", ".join(list(content)[:12]) or "{}"
     expected = f"names to tensors, or one of {', '.join(STATE_KEYS)}"
     raise UserError(path, "holds no state dict", got, expected)
 
@@ -245,7 +222,7 @@ def plain_names(path: Path, state: Mapping[str, Value]) -> dict[str, Value]:
         while name.startswith(PREFIXES):
             name = name.split(".", 1)[1]
         if name in plain:
-            raise UserError(path, "holds two tensors of one name", printable(full))
+            raise UserError(path, "holds two tensors of one name", full)
         plain[name] = tensor
     return plain
 
@@ -260,11 +237,11 @@ def _to_array(path: Path, name: str, tensor: Tensor, data: _Mapped, starts: Star
     # A broadcast tensor with one stored row is refused: its copy could be of any size.
     reach = tensor.offset + sum((size - 1) * stride for size, stride in axes) + 1
     if count and (reach > storage.length or count > storage.length):
-        problem = f"tensor {printable(name)} reaches behind its storage"
+        problem = f"tensor {name} reaches behind its storage"
         raise UserError(path, problem, max(reach, count), f"<= {storage.length}")
     if count == 0:
         if math.prod(size for size in shape if size) > 1 << 40:  # more than NumPy can address
-            problem = f"tensor {printable(name)} is empty, yet of an impossible shape"
+            problem = f"tensor {name} is empty, yet of an impossible shape"
             raise UserError(path, problem, str(shape))
         return _as_float32(np.zeros(shape, dtype), storage)
     strides = [stride * dtype.itemsize if size > 1 else 0 for size, stride in axes]

@@ -1,11 +1,12 @@
-"""Names of PyTorch projects: Tianxiaomo and WongKinYiu; DeepSpark and timm (classifiers)."""
+"""Names of PyTorch projects: Tianxiaomo, WongKinYiu, bubbliiing; DeepSpark, timm (classifiers)."""
 
 from dataclasses import replace
 
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.cspdarknet53 import STAGES
+from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.schemes import IMAGENET, TORCH_NORM, Scheme, Slot, Suffixes, lookup, plain
-from mindyolo_v4.weights.topology import layers_of
 
 _COUNTERS = r"\.num_batches_tracked$|^n_averaged$"
 _CROP = Preprocessing("crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256)
@@ -150,6 +151,79 @@ TIMM = replace(
     img_size=256,
     variants={"backbone_activation": "leaky001"},
 )
+
+
+def _bubbliiing_prefixes() -> dict[str, str]:
+    """Return the names of yolov4-pytorch, whose blocks are always as many as in yolov4.cfg."""
+    prefixes = {"backbone.stem": "backbone.conv1"}
+    for number, stage in enumerate(STAGES):
+        ours = f"backbone.stage{number + 1}"
+        theirs = f"backbone.stages.{number}"
+        prefixes |= {
+            f"{ours}.down": f"{theirs}.downsample_conv",
+            f"{ours}.bypass": f"{theirs}.split_conv0",
+            f"{ours}.main_in": f"{theirs}.split_conv1",
+            f"{ours}.main_out": f"{theirs}.blocks_conv.{stage.blocks}",
+            f"{ours}.transition": f"{theirs}.concat_conv",
+        }
+    for part, theirs in (("pre_spp", "conv1"), ("post_spp", "conv2")):
+        prefixes |= {f"neck.{part}.{number}": f"{theirs}.{number}" for number in range(3)}
+    for number, part in enumerate(("topdown4", "topdown3", "bottomup4", "bottomup5"), start=1):
+        theirs = f"make_five_conv{number}"
+        prefixes |= {f"neck.{part}.{conv}": f"{theirs}.{conv}" for conv in range(5)}
+    for level in (3, 4, 5):
+        prefixes[f"head.expand{level}"] = f"yolo_head{6 - level}.0"
+        prefixes[f"head.predict{level}"] = f"yolo_head{6 - level}.1"
+    return prefixes | {
+        **{"neck.reduce5": "upsample1.upsample.0", "neck.reduce4": "upsample2.upsample.0"},
+        **{"neck.lateral4": "conv_for_P4", "neck.lateral3": "conv_for_P3"},
+        **{"neck.down3": "down_sample1", "neck.down4": "down_sample2"},
+    }
+
+
+def _bubbliiing_block(stage: int, block: int, conv: int) -> str:
+    return f"backbone.stages.{stage - 1}.blocks_conv.{block}.block.{conv - 1}"
+
+
+_TINY_PARTS = {"entry": "conv1", "part1": "conv2", "part2": "conv3", "merge": "conv4"}
+_TINY_PREFIXES = {
+    **{"backbone.stem0": "backbone.conv1", "backbone.stem1": "backbone.conv2"},
+    **{
+        f"backbone.block{number}.{part}": f"backbone.resblock_body{number}.{theirs}"
+        for number in (1, 2, 3)
+        for part, theirs in _TINY_PARTS.items()
+    },
+    **{"backbone.final": "backbone.conv3", "neck.reduce": "conv_for_P5"},
+    **{"neck.lateral": "upsample.upsample.0"},
+    **{f"head.expand{level}": f"yolo_headP{level}.0" for level in (4, 5)},
+    **{f"head.predict{level}": f"yolo_headP{level}.1" for level in (4, 5)},
+}
+BUBBLIIING = replace(
+    TIANXIAOMO,
+    name="bubbliiing",
+    description="bubbliiing's yolov4-pytorch",
+    suffixes=Suffixes(".conv.weight", ".bn", TORCH_NORM, ".weight", ".bias"),
+    slot=lookup(plain(_bubbliiing_prefixes()), _bubbliiing_block),
+    img_size=416,
+    aliases=(),
+    variants={"scale_x_y": (1.0, 1.0, 1.0)},
+    assumed=(
+        "the file does not tell anchors, masks, input size and resize: taken are those of "
+        "bubbliiing's yolo_anchors.txt and yolo.py (416 px, letterbox_image False)"
+    ),
+)
+BUBBLIIING_TINY = replace(
+    BUBBLIIING,
+    name="bubbliiing_tiny",
+    description="bubbliiing's yolov4-tiny-pytorch",
+    slot=plain(_TINY_PREFIXES).get,
+    architectures=("yolov4-tiny",),
+    variants={"scale_x_y": (1.0, 1.0)},
+)
 SCHEMES = {
-    scheme.name: scheme for scheme in (TIANXIAOMO, TIANXIAOMO_CFG, WONGKINYIU, DEEPSPARK, TIMM)
+    scheme.name: scheme
+    for scheme in (
+        *(TIANXIAOMO, TIANXIAOMO_CFG, WONGKINYIU, BUBBLIIING, BUBBLIIING_TINY),
+        *(DEEPSPARK, TIMM),
+    )
 }

@@ -4,13 +4,16 @@ import struct
 from pathlib import Path
 
 
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
 def field(number: int, payload: bytes) -> bytes:
-    assert len(payload) < 128
-    return bytes([number << 3 | 2, len(payload)]) + payload
+    return bytes([number << 3 | 2]) + varint(len(payload)) + payload
 
 
 def value(name: str, shape: tuple[int, ...], dtype: str, content: bytes) -> bytes:
-    dims = b"".join(bytes([8, size]) for size in shape)
+    dims = b"".join(b"\x08" + varint(size) for size in shape)
     return field(
         1, field(1, name.encode()) + field(2, dims + field(2, dtype.encode()) + field(3, content))
     )

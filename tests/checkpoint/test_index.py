@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.checkpoint.index import Entry, FormatError, MindSporeFile
+from mindyolo_v4.errors import UserError
 from tests.checkpoint.ckpt_bytes import CARD, WEIGHT, value, write
 
 
@@ -48,9 +49,36 @@ def test_types(tmp_path, dtype, raw, expected):
 
 
 def test_a_tensor_that_is_not_whole(tmp_path):
-    file = MindSporeFile.open(write(tmp_path, value("a", (3,), "Float32", bytes(8))))
-    with pytest.raises(FormatError, match=r"a \(3,\) has 8 bytes, expected 12"):
-        file.tensors()
+    path = write(tmp_path, value("a", (3,), "Float32", bytes(8)))
+    with pytest.raises(FormatError, match=r"a \(3,\) of Float32 has 8 bytes, expected 12"):
+        MindSporeFile.open(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (value("a", (2,), "Float16", bytes(8)), r"of Float16 has 8 bytes, expected 4"),
+        (value("a", (2,), "Int8", bytes(8)), r"of Int8 has 8 bytes, expected 2"),
+        (value("a", (2,), "Complex64", bytes(16)), "a is of type Complex64, which is not read"),
+        (value("a", (1,), "", bytes(4)), "is of type , which"),
+        (value("a", (1,), "Bool", bytes(1)) * 2, "holds a twice"),
+        (value("a", (1,), "Bool", bytes(1)) + value("a", (1,), "Int8", bytes(1)), "holds a twice"),
+        (value("a", (0,) * 9, "Float32", b""), "has 0 bytes"),
+        (value("a", (1 << 32, 1 << 32), "Float32", b""), "has 0 bytes, expected"),
+        (value("a", ((1 << 64) - 1,), "Float32", bytes(4)), "has 4 bytes, expected"),
+        (value("a", (0, 1 << 40), "Float32", b""), "has 0 bytes"),
+    ],
+)
+def test_entries_that_contradict_themselves(tmp_path, data, message):
+    with pytest.raises(FormatError, match=message):
+        MindSporeFile.open(write(tmp_path, data))
+
+
+def test_the_number_of_entries_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("mindyolo_v4.checkpoint.index._MOST_ENTRIES", 2)
+    assert len(MindSporeFile.open(write(tmp_path, WEIGHT + CARD)).index) == 2
+    with pytest.raises(FormatError, match="not a MindSpore checkpoint"):
+        MindSporeFile.open(write(tmp_path, WEIGHT + CARD + value("a", (1,), "Bool", b"1")))
 
 
 def test_checksum(tmp_path):
@@ -61,7 +89,7 @@ def test_checksum(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[MindSporeFile.open(path).index["conv.weight"].start] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(FormatError, match="checksum"):
+    with pytest.raises(UserError, match=r"file\.ckpt: its checksum"):
         MindSporeFile.open(path).verify()
     MindSporeFile.open(write(tmp_path, body)).verify()  # nothing to compare with
 
@@ -78,5 +106,5 @@ def test_cut_short_anywhere_is_noticed(tmp_path):
 def test_a_text_that_is_no_text(tmp_path):
     path = write(tmp_path, value("card", (0,), "str", b"\xff\xff\xff\xff"))
     file = MindSporeFile.open(path)
-    with pytest.raises(FormatError, match="its text card is damaged"):
+    with pytest.raises(UserError, match="its text card is damaged"):
         file.text("card")

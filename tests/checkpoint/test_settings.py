@@ -38,7 +38,7 @@ def tree_of(**sections: dict[str, object]) -> dict[str, object]:
 
 
 def checkpoint_of(card: Card) -> Checkpoint:
-    file = MindSporeFile(b"", {})  # type: ignore[arg-type]
+    file = MindSporeFile(Path("x.ckpt"), b"", {})  # type: ignore[arg-type]
     return Checkpoint(Path("x.ckpt"), file, record_to_tree(card), card)
 
 
@@ -102,6 +102,29 @@ def test_training_takes_over_the_variants_of_its_start_weights(card: Card) -> No
     tree = read_tree(None, [("model.topdown_kernel", "1")])
     config, taken = settings.take_over_variants(build_config(tree), tree, checkpoint_of(card))
     assert (config.model.topdown_kernel, taken) == (1, [])
+
+
+def test_training_takes_over_the_anchors_with_their_masks(card: Card) -> None:
+    masks = ((0, 1, 2, 9), (3, 4, 5), (6, 7, 8))
+    own = {"anchors_wh_px": (*YOLOV4_ANCHORS_WH_PX, (7, 7)), "anchor_masks": masks}
+    model = replace(card.model, topdown_kernel=1, leaky_slope=0.125, **own)
+    checkpoint = checkpoint_of(replace(card, model=model))
+    config, taken = settings.take_over_variants(Config(), {}, checkpoint)
+    assert config.model.anchor_set == model.anchor_set
+    assert config.model.leaky_slope == 0.125 and len(taken) == 3
+    tree = read_tree(None, [("model.anchor_masks", "[[0, 1, 2], [3, 4, 5], [6, 7, 8]]")])
+    config, taken = settings.take_over_variants(build_config(tree), tree, checkpoint)
+    assert len(config.model.anchor_set.anchors_wh_px) == 9
+    assert taken == ["taken over from x.ckpt: model.leaky_slope: 0.125"]
+
+
+def test_who_names_a_size_means_a_square(card: Card) -> None:
+    checkpoint = checkpoint_of(replace(card, img_size=608, img_height=352))
+    data = settings.config_for_checkpoint(checkpoint, {}, {}).data
+    assert (data.img_size, data.img_height) == (608, 352)
+    asked = read_tree(None, [("data.img_size", "416")])
+    data = settings.config_for_checkpoint(checkpoint, {}, asked).data
+    assert (data.img_size, data.img_height) == (416, None)
 
 
 def test_a_resume_names_what_was_changed(card: Card) -> None:

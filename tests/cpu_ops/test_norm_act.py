@@ -26,7 +26,8 @@ from tests.support.mean_square import MeanSquare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPS, MOMENTUM = 1e-3, 0.9
-ACTIVATIONS = ("mish", "silu", "leaky", "leaky001")
+SLOPES = {"leaky": 0.1, "leaky 0.125": 0.125}
+ACTIVATIONS = ("mish", "silu", *SLOPES)
 STATISTICS = ("moving_mean", "moving_variance")
 
 
@@ -54,15 +55,15 @@ class Stock(nn.Cell):
 
 
 def stock_activation(name: str) -> nn.Cell:
-    if name in ("leaky", "leaky001"):
-        return leaky_relu({"leaky": 0.1, "leaky001": 0.01}[name])
+    if name in SLOPES:
+        return leaky_relu(SLOPES[name])
     return nn.Mish() if name == "mish" else nn.SiLU()
 
 
 def fused(channels: int, activation: str, library: Path) -> FusedNormAct:
-    return FusedNormAct(
-        channels, EPS, MOMENTUM, activation, stock_activation(activation), library
-    ).set_train()
+    name, slope = activation.split()[0], SLOPES.get(activation, 0.0)
+    act = stock_activation(activation)
+    return FusedNormAct(channels, EPS, MOMENTUM, name, slope, act, library).set_train()
 
 
 def reference_activation(
@@ -75,7 +76,7 @@ def reference_activation(
         return z * tanh, tanh + z * (1 - tanh**2) * sigmoid
     if name == "silu":
         return z * sigmoid, sigmoid * (1 + z * (1 - sigmoid))
-    slope = {"leaky": 0.1, "leaky001": 0.01}[name]
+    slope = SLOPES[name]
     return np.where(z > 0, z, slope * z), np.where(z > 0, 1.0, slope)
 
 

@@ -106,6 +106,16 @@ def test_best_anchor_only_does_not_average():
     assert values[WEIGHT_BOX].tolist()[:2] == [1, 1]
 
 
+def test_masks_say_which_levels_an_anchor_serves():
+    # yolov4-tiny-custom: anchor 3 serves stride 32 alone, anchor 0 stride 16.
+    model = ModelConfig("yolov4-tiny", anchor_masks=((0, 1, 2), (3, 4, 5)))
+    custom = Assigner(model.anchor_set, 416, 5, 4, 1.0)
+    first = places(assign(custom, [(0.5, 0.5, 10 / 416, 14 / 416)], [0]), (26, 13))
+    assert first == [(0, 0, 13, 13)]
+    fourth = places(assign(custom, [(0.5, 0.5, 81 / 416, 82 / 416)], [0]), (26, 13))
+    assert fourth == [(1, 0, 6, 6)]
+
+
 def test_tiny_anchor_3_is_positive_on_both_levels_and_anchor_0_on_none():
     tiny = assigner(416, threshold=1.0, architecture="yolov4-tiny")
     both = places(assign(tiny, [(0.5, 0.5, 81 / 416, 82 / 416)], [0]), (26, 13))

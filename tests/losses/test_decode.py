@@ -33,8 +33,9 @@ def run(logits, constants, graph, square=False):
 
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("box_decode", ["exp", "square"])
-def test_equals_the_numpy_decode(graph, box_decode, rng):
-    anchors = ModelConfig(box_decode=box_decode).anchor_set
+@pytest.mark.parametrize("masks", [None, ((0, 1), (1, 2, 3, 8), (4,))])
+def test_equals_the_numpy_decode(graph, box_decode, masks, rng):
+    anchors = ModelConfig(box_decode=box_decode, anchor_masks=masks).anchor_set
     constants = prediction_constants(anchors, 64)
     logits = rng.normal(0, 3, (4, constants[0].size)).astype(np.float32)
     logits[2, :5] = 50.0  # held by the clamp

@@ -8,12 +8,14 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import (
     ConvNormAct,
     ConvStyle,
     Residual,
     build_activation,
     choose_fused,
+    conv_style,
     scale_blocks,
     scale_channels,
     squeeze_expand,
@@ -59,7 +61,7 @@ class UpsampleTwice(nn.Cell):
 def test_mish_values_and_gradient(graph_mode: None) -> None:
     x = Tensor(np.array(list(MISH), np.float32))
     values, slopes = np.array(list(MISH.values())).T
-    mish = build_activation("mish")
+    mish = build_activation(STYLE)
     np.testing.assert_allclose(mish(x).asnumpy(), values, rtol=0, atol=1e-6)
     gradient = ms.grad(WeightedSum(mish))(x, Tensor(np.ones(len(MISH), np.float32)))
     np.testing.assert_allclose(gradient.asnumpy(), slopes, rtol=0, atol=1e-3)
@@ -67,10 +69,11 @@ def test_mish_values_and_gradient(graph_mode: None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "at_minus_two", "at_two"),
-    [("leaky", -0.2, 2.0), ("leaky001", -0.02, 2.0), ("silu", -0.238405844, 1.761594156)],
+    [("leaky", -0.25, 2.0), ("leaky001", -0.02, 2.0), ("silu", -0.238405844, 1.761594156)],
 )
 def test_other_activations(name: str, at_minus_two: float, at_two: float, graph_mode: None) -> None:
-    result = build_activation(name)(Tensor(np.array([-2.0, 2.0], np.float32)))
+    style = conv_style(ModelConfig(cpu_fused="off", leaky_slope=0.125), name)
+    result = build_activation(style)(Tensor(np.array([-2.0, 2.0], np.float32)))
     np.testing.assert_allclose(result.asnumpy(), [at_minus_two, at_two], rtol=0, atol=1e-6)
 
 

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
-    "checkpoint": ("errors", "config", "runtime.files", "models.build"),
+    "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
 }
 _BELOW_TASKS = tuple(MAY_IMPORT)
@@ -49,7 +49,15 @@ MAY_IMPORT |= {
     "detect": _BELOW_TASKS,
     "classify": _BELOW_TASKS,
     "predict": (*_BELOW_TASKS, "detect", "classify"),
-    "weights": (*GROUND, "config", "runtime", "models", "data.images", "checkpoint"),
+    "weights": (
+        *GROUND,
+        "config",
+        "runtime",
+        "models",
+        "data.images",
+        "data.readers.class_names",
+        "checkpoint",
+    ),
     "tools": (*GROUND, "config", "runtime", "data"),
     "convert": ("environment", "runtime.command", "weights"),
 }

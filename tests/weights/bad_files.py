@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
 from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import TIANXIAOMO
 from tests.weights import torch_files
 from tests.weights.foreign import write_mindspore

@@ -7,6 +7,7 @@ import numpy as np
 import safetensors.numpy
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.coco_names import COCO_NAMES
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.darknet_file import Header, write_weights
@@ -14,7 +15,6 @@ from mindyolo_v4.weights.mapping import export_tensors
 from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
 from mindyolo_v4.weights.schemes import Scheme
-from mindyolo_v4.weights.topology import layers_of
 from mindyolo_v4.weights.torch_schemes import TIANXIAOMO, TIMM
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import Tensors, random_tensors

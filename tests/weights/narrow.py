@@ -13,6 +13,7 @@ from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.models.build import build_network
+from mindyolo_v4.models.topology import parameter_shapes
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.weights import (
     darknet,
@@ -23,7 +24,6 @@ from mindyolo_v4.weights import (
     safetensors,
     verify,
 )
-from mindyolo_v4.weights.topology import parameter_shapes
 
 Tensors = dict[str, NDArray]
 MODULES = {

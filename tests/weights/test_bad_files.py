@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from tests.weights import torch_files
 from tests.weights.bad_files import CASES, EVERY, Case, good_file, refused
 from tests.weights.narrow import DETECTOR, TINY, random_tensors, run, write_own
@@ -76,7 +76,7 @@ def test_a_darknet_file_that_is_longer(tmp_path: Path, capfd: pytest.CaptureFixt
             f"is longer than the network (got {whole + more} bytes, expected {whole} bytes" in line
         )
     source.with_suffix(".cfg").unlink()  # of a narrow network, nothing fits
-    assert "in.weights: ends inside section" in refused(case, source, capfd)
+    assert "it has the length of no supported network" in refused(case, source, capfd)
 
 
 @EVERY

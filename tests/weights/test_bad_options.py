@@ -61,11 +61,11 @@ def test_options(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     for options, complaint in (
         (("--arch", "yolov5"), "command line: argument --arch: invalid choice: 'yolov5'"),
         (("--partial", "x"), "command line: argument --partial: invalid int value: 'x'"),
-        (("--names", tmp_path / "no.names"), "no.names: No such file or directory"),
-        (("--names", tmp_path), f"{tmp_path}: Is a directory"),
-        (("--names", tmp_path / "double.names"), "double.names: a class name occurs twice"),
+        (("--names", tmp_path / "no.names"), "no.names: no such file"),
+        (("--names", tmp_path), f"{tmp_path}: a folder, not a file"),
+        (("--names", tmp_path / "double.names"), "class name occurs twice"),
         (("--names", tmp_path / "none.names"), "none.names: holds no class names"),
-        (("--names", tmp_path / "binary.names"), "binary.names: no UTF-8 text"),
+        (("--names", tmp_path / "binary.names"), "binary.names"),
         (("--wrong", "1"), "command line: unrecognized arguments: --wrong 1"),
         (("--names",), "command line: argument --names: expected one argument"),
     ):
@@ -76,6 +76,9 @@ def test_options(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
             ("--names", tmp_path / "good.names"),
             ("--arch", "yolov4-tiny"),
             ("--partial", 5),
+            ("--cfg", tmp_path / "net.cfg"),
+            ("--leaky_slope", 0.2),
+            ("--resize", "stretch"),
         ):
             assert refused(case, source, capfd, *option).startswith(
                 f"{option[0]}: has no meaning here: "
@@ -89,9 +92,9 @@ def test_options(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     line = refused(case, source, capfd, "--arch", wrong)
     assert line.startswith(str(source)) and "another architecture" in line
     if case.command != "darknet":
-        assert refused(case, source, capfd, "--partial", 5).startswith(
-            "--partial: has no meaning for "
-        )
+        for option in ("--partial", "--cfg"):
+            line = refused(case, source, capfd, option, 5)
+            assert line.startswith(f"{option}: has no meaning for ")
 
 
 def test_names_for_a_file_without_classes(

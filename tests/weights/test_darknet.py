@@ -8,9 +8,9 @@ import pytest
 
 from mindyolo_v4.anchors import YOLOV4_ANCHORS_WH_PX
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.darknet import classes_of
 from mindyolo_v4.weights.darknet_cfg import write_cfg
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from tests.weights.narrow import (
     CLASSIFIER,
     DETECTOR,
@@ -38,6 +38,16 @@ MODELS = {
     "silu backbone": replace(CLASSIFIER, backbone_activation="silu"),
     "mish tiny": replace(TINY, backbone_activation="mish", neck_activation="silu"),
     "wider": ModelConfig(width=0.3, depth=0.67),
+    "masks": replace(DETECTOR, anchor_masks=((0, 1), (1, 2, 3, 4), (8,))),
+    "tiny-custom": replace(TINY, anchor_masks=((0, 1, 2), (3, 4, 5))),
+    "12 anchors": replace(
+        DETECTOR,
+        anchors_wh_px=CUSTOM + CUSTOM[:3],
+        anchor_masks=((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)),
+    ),
+    "slope": replace(TINY, leaky_slope=0.125),
+    "slope 0.01": replace(CLASSIFIER, backbone_activation="leaky", leaky_slope=0.01),
+    "two slopes": replace(DETECTOR, backbone_activation="leaky001"),
 }
 OLD, NEW = (0, 1, 0), (0, 2, 5)
 
@@ -66,7 +76,11 @@ def write_pair(
 
 
 @pytest.mark.parametrize(
-    "name", ["yolov4", "silu", "tiny", "classifier", "topdown 3", "square", "anchors"]
+    "name",
+    [
+        *("yolov4", "silu", "tiny", "classifier", "topdown 3", "square", "anchors"),
+        *("masks", "tiny-custom", "12 anchors", "slope", "two slopes"),
+    ],
 )
 @pytest.mark.parametrize("version", [OLD, NEW, (0, 2, 0)])
 def test_there_and_back_is_bit_identical(
@@ -81,12 +95,57 @@ def test_there_and_back_is_bit_identical(
         96,
     )
     assert (card.source_format, len(card.source_sha256), card.model.bn_eps) == ("darknet", 64, 1e-5)
+    assert card.model.anchor_set == MODELS[name].anchor_set
+    assert card.model.leaky_slope == MODELS[name].leaky_slope
     folder = tmp_path / "again"
     folder.mkdir()
     assert run("darknet", tmp_path / "ours.ckpt", folder / "net.weights") == 0
     assert (folder / "net.weights").read_bytes() == source.read_bytes()
     assert (folder / "net.cfg").read_bytes() == source.with_suffix(".cfg").read_bytes()
     assert sorted(path.name for path in folder.iterdir()) == ["net.cfg", "net.weights"]
+
+
+def test_a_slope_that_darknet_lacks_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_own(tmp_path / "ours.ckpt", replace(CLASSIFIER, backbone_activation="leaky001"))
+    assert run("darknet", source, tmp_path / "net.weights") == 0
+    told = "note: darknet and OpenCV compute leaky ReLU with slope 0.1, and ignore leaky_slope=0.01"
+    assert told in capsys.readouterr().err
+
+
+def test_an_input_that_is_no_square_and_options_of_the_conversion(tmp_path: Path) -> None:
+    source = write_pair(tmp_path, TINY, 5)
+    cfg = tmp_path / "net.cfg"
+    cfg.write_text(write_cfg(TINY, 5, 608, letterbox=False, img_height=352))
+    options = ("--leaky_slope", "0.125", "--resize", "letterbox")
+    assert run("darknet", source, tmp_path / "ours.ckpt", *options) == 0
+    card = card_of(tmp_path / "ours.ckpt")
+    assert (card.img_size, card.img_height) == (608, 352)
+    assert (card.model.leaky_slope, card.preprocessing.resize) == (0.125, "letterbox")
+    (tmp_path / "again").mkdir()
+    assert run("darknet", tmp_path / "ours.ckpt", tmp_path / "again" / "net.weights") == 0
+    text = (tmp_path / "again" / "net.cfg").read_text()
+    assert "width=608\nheight=352\nchannels=3\nletter_box=1" in text
+    assert text.count("leaky_slope=0.125") == text.count("activation=leaky")
+
+
+def test_what_is_assumed_without_a_cfg_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "mine.weights"
+    source.write_bytes(payload(ModelConfig("yolov4-tiny"), 4))
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    assumed = card_of(tmp_path / "ours.ckpt").origin["assumed"]
+    assert assumed.startswith("no cfg was found: anchors, masks")
+    assert assumed.endswith("yolov4-tiny.cfg (416 px, stretch)")
+    assert f"note: {assumed}; --cfg FILE" in capsys.readouterr().err
+    for file in (source, tmp_path / "ours.ckpt"):
+        assert run("inspect", file) == 0
+        assert assumed in capsys.readouterr().out
+    (tmp_path / "mine.cfg").write_text(write_cfg(ModelConfig("yolov4-tiny"), 4, 96, False))
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    assert "assumed" not in card_of(tmp_path / "ours.ckpt").origin
 
 
 def test_the_payload_lies_as_darknet_writes_it(tmp_path: Path) -> None:
@@ -228,8 +287,7 @@ def test_epsilon_is_shifted_into_the_variances(tmp_path: Path) -> None:
         (
             replace(DETECTOR, stride2_padding="same"),
             "model.stride2_padding: same, expected symmetric",
-        ),
-        (replace(CLASSIFIER, backbone_activation="leaky001"), "no leaky ReLU of slope 0.01"),
+        )
     ],
 )
 def test_what_darknet_cannot_compute_is_not_written(

@@ -8,8 +8,8 @@ import pytest
 
 from mindyolo_v4.anchors import YOLOV4_TINY_ANCHORS_WH_PX
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.topology import parameter_shapes
 from mindyolo_v4.weights.darknet_cfg import read_cfg, write_cfg
-from mindyolo_v4.weights.topology import parameter_shapes
 from tests.weights.narrow import DETECTOR, TINY, run
 from tests.weights.test_darknet import MODELS, write_pair
 
@@ -116,19 +116,17 @@ def line_of(text: str, section: int) -> int:
         (
             7,
             "[shortcut]",
-            "[sam]",
-            "section 7 is none of our network's (got [sam], expected [shortcut])",
+            "[dropout]",
+            "section 7 is none of our network's (got [dropout], expected [shortcut])",
         ),
         (7, "from=4", "from=3", "[shortcut] from is not"),
         (54, "size=5", "size=7", "[maxpool] size is not"),
-        (85, "mask=0,1,2", "mask=6,7,8", "[yolo] mask is not"),
+        (85, "mask=0,1,2", "mask=6,7,9", "[yolo] model.anchor_masks: not numbers of anchors"),
+        (85, "mask=0,1,2", "mask=6,7.5", "[yolo] mask holds what is no number"),
+        (85, "mask=0,1,2", "mask=6,7", "[convolutional] filters is not our network's (got 30"),
+        (0, "activation=mish", "activation=leaky\nleaky_slope=0.2", "(got 0.2, expected 0.01)"),
         (85, "anchors=12,16", "anchors=12,x", "[yolo] anchors holds what is no number"),
-        (
-            85,
-            "anchors=12,16, ",
-            "anchors=",
-            "[yolo] model.anchors_wh_px: wrong count (got 8, expected 9)",
-        ),
+        (85, "anchors=12,16, ", "anchors=", "[yolo] model.anchor_masks: not numbers of anchors"),
         (85, "scale_x_y=1.2", "scale_x_y=0.5", "[yolo] model.scale_x_y: must be >= 1"),
         (
             85,
@@ -141,9 +139,9 @@ def line_of(text: str, section: int) -> int:
             96,
             "[yolo]",
             "[detection]",
-            "[yolo] model.anchors_wh_px: wrong count (got 9, expected 6)",
+            "[convolutional] stride is not our network's (got 1, expected 2)",
         ),
-        (-1, "width=96", "width=100", "not a square input of a multiple of 32 (got 100x96)"),
+        (-1, "width=96", "width=100", "input sides are no multiples of 32 (got 100x96)"),
         (-1, "width=96", "width=1e2", "[net] width is no whole number (got 1e2)"),
         (-1, "channels=3", "channels=1", "[net] channels (got 1, expected 3)"),
     ],
@@ -181,7 +179,7 @@ def test_a_released_name_with_a_cfg_that_is_none(
         (b"[net]\nwidth=96\nheight=96\n", "net.cfg: has no [convolutional] section"),
         (
             b"[net]\nwidth=96\n\n[convolutional]\nfilters=99999999\n",
-            "net.cfg:4: [convolutional] filters: model.width",
+            "net.cfg:4: [convolutional] model.width",
         ),
         (
             b"[convolutional]\nsize=1\n",

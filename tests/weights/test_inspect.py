@@ -11,11 +11,11 @@ import pytest
 import safetensors.numpy
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
 from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import DEEPSPARK, TIANXIAOMO, TIMM, WONGKINYIU
 from tests.weights import torch_files
 from tests.weights.foreign import write_mindspore
@@ -30,7 +30,7 @@ def inspect(path: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     capsys.readouterr()
     assert run("inspect", path, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == KEYS | {"description", "width", "depth", "command"}
+    assert found.keys() == KEYS | {"description", "width", "depth", "command", "cfg", "assumed"}
     assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert run("inspect", path) == 0
     assert capsys.readouterr().out.startswith(f"{path}: {found['description']}\n")
@@ -248,7 +248,7 @@ def test_what_cannot_be_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     for path, complaint in (
         (tmp_path / "no", "no: no such file"),
-        (tmp_path, f"{tmp_path}: no such file"),
+        (tmp_path, f"{tmp_path}: a folder, not a file"),
         (tmp_path / "bad.pth", "bad.pth: would run code when loaded (got os.system"),
     ):
         assert run("inspect", path) == run("inspect", path, "--json") == 2

@@ -19,11 +19,11 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import build_config, load_config, read_tree
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from mindyolo_v4.weights.mapping import export_tensors
 from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from tests.support.runs import command
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import CLASSIFIER, TINY, random_tensors, read_tensors, run, write_own

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.anchors import decode_boxes, sigmoid
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.weights.topology import parameter_shapes
+from mindyolo_v4.models.topology import parameter_shapes
 from tests.models.golden import golden_image, parameter_values
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import (

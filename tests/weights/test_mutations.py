@@ -15,12 +15,12 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights import mindspore_zoo, mindyolo, pytorch
 from mindyolo_v4.weights.mapping import export_tensors, shift_epsilon
 from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER, DETECTOR
 from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
 from mindyolo_v4.weights.schemes import Scheme, Slot
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import TIMM
 from tests.weights.foreign import write_mindspore
 from tests.weights.narrow import DETECTOR as NARROW

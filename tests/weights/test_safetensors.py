@@ -10,7 +10,7 @@ from mindspore import Tensor
 
 from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.weights.topology import parameter_shapes
+from mindyolo_v4.models.topology import parameter_shapes
 from tests.weights.narrow import (
     CLASSIFIER,
     DETECTOR,

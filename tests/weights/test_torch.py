@@ -12,9 +12,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.models.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.mapping import export_tensors
 from mindyolo_v4.weights.schemes import Scheme
-from mindyolo_v4.weights.topology import layers_of, parameter_shapes
 from mindyolo_v4.weights.torch_schemes import DEEPSPARK, TIANXIAOMO, TIMM, WONGKINYIU
 from tests.weights import torch_files
 from tests.weights.narrow import (

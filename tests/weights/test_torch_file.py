@@ -230,15 +230,9 @@ def test_cut_says_the_bytes(tmp_path):
     message = refusal(legacy)
     assert f"got {len(whole) - 100} bytes, expected {len(whole)} bytes" in message
     zipped = write_zip(tmp_path / "b.pth", tensors)
-    with zipfile.ZipFile(zipped) as archive:
-        first = archive.getinfo("archive/data.pkl")
     zipped.write_bytes(zipped.read_bytes()[:1000])
-    at_least = first.file_size + 4000  # and some headers
     message = refusal(zipped)
-    assert (
-        "got 1000 bytes" in message
-        and at_least < int(message.split("more than ")[1].split()[0]) < at_least + 300
-    )
+    assert "is cut short" in message and "got 1000 bytes" in message
 
 
 def test_changed_bits_of_a_zip(tmp_path):
@@ -276,7 +270,6 @@ def test_no_pytorch_files(tmp_path):
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "is no PyTorch file"),
         (pickled({"a": 1})[0], "is a pickle but no PyTorch file"),
-        (bytes(257) + b"ustar" + bytes(300), "tar layout"),
         (b"\x80\x02garbage", "cannot be read"),
     ]:
         path.write_bytes(content)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.weights.topology import parameter_shapes
+from mindyolo_v4.models.topology import parameter_shapes
 from tests.weights.narrow import CLASSIFIER, DETECTOR, TINY, random_tensors, run, write_own
 
 MODELS = {
@@ -35,10 +35,12 @@ def test_opencv_computes_the_same(
 ) -> None:
     source, cfg, weights = exported(tmp_path, MODELS[name])
     assert run("verify", source, "--darknet", cfg, weights) == 0
-    *heads, verdict = capsys.readouterr().out.splitlines()[1:]
+    *outputs, verdict = capsys.readouterr().out.splitlines()[1:]
+    heads = [line for line in outputs if line.startswith("conv_")]
     expected = {"classifier": ["1x3x1x1"], "tiny": ["1x24x6x6", "1x24x3x3"]}
     shapes = expected.get(name, ["1x24x12x12", "1x24x6x6", "1x24x3x3"])
     assert [line.split()[1].rstrip(":") for line in heads] == shapes
+    assert len(outputs) == len(heads) * (1 if name == "classifier" else 2)
     assert verdict.startswith("equal: ") and verdict.endswith("input 96 x 96")
 
 

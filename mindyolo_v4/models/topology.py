@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.blocks import ANCHORS_PER_LEVEL, scale_blocks, scale_channels
+from mindyolo_v4.models.blocks import scale_blocks, scale_channels
 from mindyolo_v4.models.cspdarknet53 import STAGES, STEM_CHANNELS
 
-DARKNET_ACTIVATIONS = {"mish": "mish", "silu": "swish", "leaky": "leaky", "leaky001": "leaky001"}
+DARKNET_SLOPE = 0.1  # of leaky, in darknet always; our cfg files say leaky_slope where it differs
 # With batch normalisation; a prediction; the classifier's last layer.
 Kind = Literal["norm", "biased", "dense"]
 _NORM = ("beta", "gamma", "moving_mean", "moving_variance")
@@ -84,7 +84,11 @@ class _Walk:
         layer = Layer(self.last + 1, name, kind, filters, self.channels(self.last), kernel)
         options = {"batch_normalize": "1"} if kind == "norm" else {}
         sizes = {"filters": filters, "size": kernel, "stride": stride, "pad": 1}
-        options |= {key: str(value) for key, value in sizes.items()} | {"activation": act}
+        options |= {key: str(value) for key, value in sizes.items()}
+        options["activation"] = {"silu": "swish"}.get(act, act.removesuffix("001"))
+        slope = self.model.slope_of(act)
+        if options["activation"] == "leaky" and slope != DARKNET_SLOPE:
+            options["leaky_slope"] = _text(slope)
         return self.add("convolutional", options, filters, layer)
 
     def route(self, *sources: int, half: bool = False) -> int:
@@ -138,7 +142,7 @@ def parameter_shapes(model: ModelConfig, classes: int) -> dict[str, tuple[int, .
 
 def _backbone(walk: _Walk) -> tuple[int, int, int]:
     """Append CSPDarknet53; return the idx of its maps of stride 8, 16 and 32."""
-    act = DARKNET_ACTIVATIONS[walk.model.activations[0]]
+    act = walk.model.activations[0]
     walk.conv("backbone.stem", walk.scaled(STEM_CHANNELS), 3, act)
     ends = []
     for number, stage in enumerate(STAGES, start=1):
@@ -176,24 +180,21 @@ def _squeeze_expand(walk: _Walk, name: str, narrow: int, count: int, act: str) -
 
 
 def _head(walk: _Walk, level: int, filters: int, classes: int, act: str) -> None:
+    anchors = walk.model.anchor_set
+    output = next(output for output in anchors.levels if output.stride == 2**level)
     walk.conv(f"head.expand{level}", walk.scaled(filters), 3, act)
     # With (2 sigma)^2 sizes, darknet's `new_coords`, the convolution itself ends in the logistic.
     end = "logistic" if walk.model.box_decode == "square" else "linear"
-    walk.output(f"head.predict{level}", "biased", ANCHORS_PER_LEVEL * (5 + classes), end)
-    walk.add("yolo", _yolo_options(walk.model, 2**level, classes), 0)
-
-
-def _yolo_options(model: ModelConfig, stride: int, classes: int) -> dict[str, str]:
-    anchors = model.anchor_set
-    level = next(level for level in anchors.levels if level.stride == stride)
-    square = {"new_coords": "1"} if model.box_decode == "square" else {}
-    return square | {
-        "mask": ",".join(str(number) for number in level.anchor_ids),
+    walk.output(f"head.predict{level}", "biased", len(output.anchor_ids) * (5 + classes), end)
+    square = {"new_coords": "1"} if walk.model.box_decode == "square" else {}
+    options = {
+        "mask": ",".join(str(number) for number in output.anchor_ids),
         "anchors": ", ".join(f"{_text(w)},{_text(h)}" for w, h in anchors.anchors_wh_px),
         "classes": str(classes),
         "num": str(len(anchors.anchors_wh_px)),
-        "scale_x_y": _text(level.scale_x_y),
+        "scale_x_y": _text(output.scale_x_y),
     }
+    walk.add("yolo", square | options, 0)
 
 
 def _text(number: float) -> str:
@@ -202,7 +203,7 @@ def _text(number: float) -> str:
 
 def _yolov4(walk: _Walk, classes: int) -> None:
     map8, map16, _ = _backbone(walk)
-    act = DARKNET_ACTIVATIONS[walk.model.activations[1]]
+    act = walk.model.activations[1]
     pre_spp = _squeeze_expand(walk, "neck.pre_spp", 512, 3, act)
     pools = []
     for size in (5, 9, 13):
@@ -232,7 +233,7 @@ def _yolov4(walk: _Walk, classes: int) -> None:
 
 
 def _tiny(walk: _Walk, classes: int) -> None:
-    backbone_act, act = (DARKNET_ACTIVATIONS[name] for name in walk.model.activations)
+    backbone_act, act = walk.model.activations
     walk.conv("backbone.stem0", walk.scaled(32), 3, backbone_act, stride=2)
     walk.conv("backbone.stem1", walk.scaled(64), 3, backbone_act, stride=2)
     inner = 0
