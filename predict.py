@@ -4,10 +4,11 @@ import sys
 from collections.abc import Sequence
 
 from mindyolo_v4 import environment
-from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.command import run_stoppable
+from mindyolo_v4.runtime.signals import StopSignals
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     environment.prepare()
     from mindyolo_v4.config.command_line import build_parser, parse
@@ -27,11 +28,12 @@ def main(argv: Sequence[str]) -> int:
     asked = build_config(merge_trees(recipe, overrides, "command line"))
     weight = words.required("weight")
     source = words.options["source"]
-    require(source is not None, "--source", "missing")
+    require(bool(source), "--source", "missing")
     from mindyolo_v4.predict import predict
 
-    return predict(weight, str(source), recipe, overrides, asked, bool(words.options["exist_ok"]))
+    exist_ok = bool(words.options["exist_ok"])
+    return predict(weight, str(source), recipe, overrides, asked, exist_ok, signals)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_stoppable(main))

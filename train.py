@@ -2,11 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from mindyolo_v4 import environment
-from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.command import run_stoppable
 from mindyolo_v4.runtime.signals import StopSignals
 
 
@@ -36,5 +35,4 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
 
 if __name__ == "__main__":
     environment.prepare(restart=True)
-    stop_signals = StopSignals().listen()  # before any library starts threads
-    sys.exit(run_command(partial(main, signals=stop_signals)))
+    sys.exit(run_stoppable(main))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.common.made_checkpoint import write_checkpoint
 from benchmarks.common.report import figure
+from mindyolo_v4.config.model import ModelConfig
 
 CASES = (  # architecture, classes, input sizes
     ("yolov4", 80, (608, 416)),
@@ -27,7 +28,7 @@ def main() -> int:
         for architecture, classes, sizes in CASES:
             checkpoint = Path(folder) / f"{architecture}.ckpt"
             weights = checkpoint.with_suffix(".weights")
-            write_checkpoint(checkpoint, architecture, classes, sizes[0])
+            write_checkpoint(checkpoint, ModelConfig(architecture), classes, sizes[0])
             run("convert.darknet", checkpoint, weights)
             for size in sizes:
                 darknet = ("--darknet", weights.with_suffix(".cfg"), weights)

@@ -1,7 +1,6 @@
 """ImageNet classification: files -> samples -> network -> loss, and logits -> Acc@1 and Acc@5."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import mindspore as ms
@@ -19,7 +18,7 @@ from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.scoring import ScoringPass, eval_batch_size
+from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
@@ -27,7 +26,6 @@ from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
-from mindyolo_v4.runtime.device import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -64,37 +62,28 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     return TrainingForward(normaliser(config.data), network, loss)
 
 
-class ClassificationScorer:
-    """Run every image of a data set through the network once, shared between the devices."""
-
-    def __init__(self, config: Config, network: nn.Cell, dataset: ClassImages, runtime: Runtime):
-        self.config = config
-        self.forward = InferenceForward(normaliser(config.data), network)
-        self.dataset = dataset
-        self.runtime = runtime
-
-    def __call__(self, check: Callable[[], None], for_test: bool) -> Scores:
-        """Return acc1 and acc5 in percent and images, over all devices, and milliseconds."""
-        data = self.config.data
-        ranks = self.runtime.ranks
-        count = len(self.dataset)
-        batch_size = eval_batch_size(self.config, count, self.runtime)
-        stream = EvalStream(self.dataset, data, batch_size, data.num_workers, ranks)
-        one_pass = ScoringPass(self.forward, stream, count, self.runtime, check, show_bar=for_test)
-        counter = TopK()
-        for (logits,), indices in one_pass.outputs():
-            counter.add(logits[: len(indices)], self.dataset.class_ids[indices])
-        metrics = top_k_metrics(ranks.sum(counter.counts))
-        line = format_top_k(metrics)
-        if not for_test:
-            logger.info("%s", line)
-        return Scores(metrics | one_pass.ms_per_image(), line, {})
+def inference(config: Config, network: nn.Cell) -> nn.Cell:
+    """Return uint8 images -> logits."""
+    return InferenceForward(normaliser(config.data), network)
 
 
-def draw_curves(folder: Path) -> None:
-    """Draw the curves of a run folder into results.png."""
-    tables = folder / "steps.csv", folder / "metrics.csv"
-    plot_results(*tables, folder / "results.png", CLASSIFICATION_CURVES, top=100.0)
+def score(config: Config, dataset: ClassImages, one_pass: ScoringPass, for_test: bool) -> Scores:
+    """Return acc1 and acc5 in percent and images, over all devices."""
+    counter = TopK()
+    for (logits,), indices in one_pass.outputs():
+        counter.add(logits[: len(indices)], dataset.class_ids[indices])
+    metrics = top_k_metrics(one_pass.runtime.ranks.sum(counter.counts))
+    line = format_top_k(metrics)
+    if not for_test:
+        logger.info("%s", line)
+    return Scores(dict(metrics), line, {})
+
+
+def draw_curves(folder: Path, png: Path) -> None:
+    """Draw the curves of a run folder."""
+    plot_results(
+        folder / "steps.csv", folder / "metrics.csv", png, CLASSIFICATION_CURVES, top=100.0
+    )
 
 
 TASK = Task(
@@ -105,7 +94,9 @@ TASK = Task(
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
-    scorer=ClassificationScorer,
+    inference=inference,
+    eval_stream=EvalStream,
+    score=score,
     draw_curves=draw_curves,
 )
 

@@ -1,7 +1,6 @@
 """COCO-style detection: files -> samples -> network -> loss, and raw maps -> detections -> AP."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.scoring import ScoringPass, eval_batch_size
+from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.errors import require
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
@@ -35,7 +34,6 @@ from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
-from mindyolo_v4.runtime.device import Runtime
 
 
 def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
@@ -75,63 +73,45 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     return TrainingForward(normaliser(config.data), network, loss)
 
 
-class DetectionScorer:
-    """Run every image of a data set through the network once; score in original pixels."""
-
-    def __init__(self, config: Config, network: nn.Cell, dataset: Dataset, runtime: Runtime):
-        self.config = config
-        self.forward = InferenceForward(normaliser(config.data), network)
-        self.dataset = dataset
-        self.runtime = runtime
-
-    def __call__(self, check: Callable[[], None], for_test: bool) -> Scores:
-        """Return the metrics, with the mean milliseconds per image of reading, network and NMS."""
-        config = self.config
-        data = config.data
-        ranks = self.runtime.ranks
-        records = self.dataset.records
-        batch_size = eval_batch_size(config, len(records), self.runtime)
-        workers = config.data.num_workers
-        stream = EvalStream(self.dataset, config.data, batch_size, workers, ranks)
-        one_pass = ScoringPass(
-            self.forward, stream, len(records), self.runtime, check, show_bar=for_test
-        )
-
-        # Detections of this device's images.
-        rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]
-        nms_s = 0.0
-        for raw_maps, indices in one_pass.outputs():
-            started_s = time.perf_counter()
-            for slot, index in enumerate(indices):
-                record = records[index]
-                geometry = resize_geometry(
-                    data.resize, record.width, record.height, data.img_size, data.img_height
-                )
-                levels = [level[slot] for level in raw_maps]
-                detections = detect_objects(levels, config.model.anchor_set, config.evaluate)
-                rows.append(detection_rows(int(index), detections.to_original(geometry)))
-            nms_s += time.perf_counter() - started_s
-        one_pass.spent_ms["nms_ms"] = nms_s * 1000
-
-        # Metrics over the detections of all devices.
-        evaluator = CocoEvaluator(self.dataset)
-        for index, detections in detections_by_image(ranks.gather_rows(np.concatenate(rows))):
-            evaluator.add(index, detections)
-        with self.runtime.heartbeat.pause("computing metrics"):
-            metrics: dict[str, Any] = evaluator.metrics() | one_pass.ms_per_image()
-        files = self._files(evaluator) if for_test else {}
-        return Scores(metrics, format_metrics_table(metrics), files)
-
-    def _files(self, evaluator: CocoEvaluator) -> dict[str, Any]:
-        files = {"predictions.json": evaluator.predictions()}
-        if self.config.data.format != "coco":
-            files["ground_truth.json"] = evaluator.ground_truth()
-        return files
+def inference(config: Config, network: nn.Cell) -> nn.Cell:
+    """Return uint8 images -> raw maps."""
+    return InferenceForward(normaliser(config.data), network)
 
 
-def draw_curves(folder: Path) -> None:
-    """Draw the curves of a run folder into results.png."""
-    plot_results(folder / "steps.csv", folder / "metrics.csv", folder / "results.png")
+def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:
+    """Score the outputs for all images, boxes in original pixels."""
+    runtime = one_pass.runtime
+    data = config.data
+    rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]  # detections of this device's images
+    nms_s = 0.0
+    for raw_maps, indices in one_pass.outputs():
+        started_s = time.perf_counter()
+        for slot, index in enumerate(indices):
+            record = dataset.records[index]
+            geometry = resize_geometry(
+                data.resize, record.width, record.height, data.img_size, data.img_height
+            )
+            levels = [level[slot] for level in raw_maps]
+            detections = detect_objects(levels, config.model.anchor_set, config.evaluate)
+            rows.append(detection_rows(int(index), detections.to_original(geometry)))
+        nms_s += time.perf_counter() - started_s
+    one_pass.spent_ms["nms_ms"] = nms_s * 1000
+
+    # Metrics over the detections of all devices.
+    evaluator = CocoEvaluator(dataset)
+    for index, detections in detections_by_image(runtime.ranks.gather_rows(np.concatenate(rows))):
+        evaluator.add(index, detections)
+    with runtime.heartbeat.pause("computing metrics"):
+        metrics = evaluator.metrics()
+    files: dict[str, Any] = {"predictions.json": evaluator.predictions()} if for_test else {}
+    if for_test and data.format != "coco":
+        files["ground_truth.json"] = evaluator.ground_truth()
+    return Scores(metrics, format_metrics_table(metrics), files)
+
+
+def draw_curves(folder: Path, png: Path) -> None:
+    """Draw the curves of a run folder."""
+    plot_results(folder / "steps.csv", folder / "metrics.csv", png)
 
 
 TASK = Task(
@@ -142,6 +122,8 @@ TASK = Task(
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
-    scorer=DetectionScorer,
+    inference=inference,
+    eval_stream=EvalStream,
+    score=score,
     draw_curves=draw_curves,
 )

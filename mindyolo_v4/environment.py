@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -150,12 +151,8 @@ def _restart_with_jemalloc() -> None:
     library = Path(package.origin).parents[1] / _JEMALLOC
     if not library.exists():
         return
-    print(
-        "starting again with MindSpore's memory allocator (jemalloc), which compiles graphs "
-        f"faster; {NO_RESTART}=1 prevents it",
-        file=sys.stderr,
-        flush=True,
-    )
-    sys.stdout.flush()
+    what = "starting again with MindSpore's memory allocator (jemalloc), which compiles graphs"
+    with suppress(OSError):  # nobody reads it any more
+        print(f"{what} faster; {NO_RESTART}=1 prevents it", file=sys.stderr, flush=True)
     command = [sys.executable, *sys.orig_argv[1:]]
     os.execve(sys.executable, command, {**os.environ, "LD_PRELOAD": str(library)})

@@ -1,12 +1,17 @@
 """The exceptions that end a command: a mistake that the user can mend, and a signal to stop."""
 
 import errno
+import reprlib
 import signal
-from typing import TypeGuard
+import unicodedata
+from pathlib import Path
+from typing import Any, TypeGuard
 
 # The last one stands for a limit of the process or of the file system.
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LONGEST_MESSAGE = 500  # characters of an unexpected error in one line
+_LONGEST_TEXT = 200  # characters of a file name, a class name or a value in a message
+_LONGEST_PROBLEM = 500  # characters of what is wrong: it may list several names
+_LONGEST_LINE = 950  # characters of a whole message
 
 
 class UserError(Exception):
@@ -27,12 +32,13 @@ class UserError(Exception):
         self.got = got
         self.expected = expected
         details = [
-            f"{word} {value if isinstance(value, str) else repr(value)}"
+            f"{word} {_shown(value)}"
             for word, value in (("got", got), ("expected", expected))
             if value is not None
         ]
         suffix = f" ({', '.join(details)})" if details else ""
-        super().__init__(f"{self.subject}: {problem}{suffix}".replace("\n", " "))
+        text = printable(" ".join(problem.splitlines()), _LONGEST_PROBLEM)
+        super().__init__(printable(f"{printable(self.subject)}: {text}{suffix}", _LONGEST_LINE))
 
 
 class StoppedError(Exception):
@@ -51,8 +57,50 @@ def error_line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if is_of_the_system(error):
-        return f"{error.filename or 'writing'}: {error.strerror}"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_MESSAGE]}"
+        return f"{printable(str(error.filename or 'writing'))}: {error.strerror}"
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()), _LONGEST_PROBLEM)}"
+
+
+def printable(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """Return text of others for a terminal or a log: on one line, and of bounded length.
+
+    Control characters, and the bytes of file names that are no UTF-8, are escaped. Of longer text
+    the middle is left out, so that the end of a path remains.
+    """
+    escaped = "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in _without_middle(text, longest)
+    )
+    return _without_middle(escaped, longest)
+
+
+def _without_middle(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = (longest - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
+class _BoundedRepr(reprlib.Repr):
+    """Shows the first items of large and nested values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxtuple = self.maxlist = self.maxdict = self.maxset = 20
+        self.maxstring = self.maxother = self.maxlong = _LONGEST_TEXT
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write an integer of more than 4300 digits as text.
+        is_long = x.bit_length() > 4 * _LONGEST_TEXT
+        return f"an integer of {x.bit_length()} bits" if is_long else repr(x)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    text = value if isinstance(value, str) else _BoundedRepr().repr(value)
+    return printable(" ".join(text.splitlines()))
 
 
 def is_of_the_system(error: BaseException) -> TypeGuard[OSError]:
@@ -79,3 +127,20 @@ def require_range(
     if high != float("inf"):
         bound += f" and <= {high:g}"
     raise UserError(key, "out of range", value, bound)
+
+
+def require_file(path: str | Path, subject: object = None) -> None:
+    """Raise UserError unless `path` is a file; a pipe or a device, which could block, is none.
+
+    Args:
+        subject: what the message is about, for instance an option; default: the path.
+    """
+    path = Path(path)
+    if path.is_file():
+        return
+    problem = "no such file"
+    if path.is_dir():
+        problem = "a folder, not a file"
+    elif path.exists():
+        problem = "a pipe or a device, not a file"
+    raise UserError(subject or path, problem, None if subject is None else str(path))

@@ -324,7 +324,7 @@ def test_without_a_recipe_the_data_decide(
         (
             test_command.main,
             ["--weight", "{run}/best.ckpt", "--data.names", "[a,b,c,d,e,f]"],
-            ["not the classes of"],
+            ["class names are not the"],
         ),
         (
             predict_command.main,

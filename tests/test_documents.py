@@ -285,7 +285,8 @@ OWN_OPTIONS = {
     "train",
     "val",
 }
-OWN_OPTIONS |= {"arch", "names", "partial", "json", "darknet", "image", "tolerance"}  # of convert
+OWN_OPTIONS |= {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}  # of convert
+OWN_OPTIONS |= {"json", "darknet", "image", "tolerance"}
 
 
 def code_spans(document: Path) -> list[str]:

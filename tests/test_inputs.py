@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.inputs import Case, all_cases, run
+from tests.support.inputs import Case, all_cases, page, run
+from tests.support.structure import REPOSITORY
 
 CASES = all_cases()
 
@@ -26,3 +27,7 @@ def test_answer(
     if status == 2:
         assert [line.startswith("error: ") for line in err.splitlines()].count(True) == 1
     assert not list(working_folder.iterdir())
+
+
+def test_documentation_shows_the_table() -> None:
+    assert (REPOSITORY / "docs" / "inputs.md").read_text("utf-8") == page(CASES) + "\n"

@@ -1,5 +1,6 @@
-"""train.py killed, stopped and resumed, as real processes: nothing is lost or left behind."""
+"""Commands killed, stopped and resumed, as real processes: nothing is lost or left behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -35,9 +36,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
     """Start a training as the leader of a process group, by which its loaders are found."""
-    command = [sys.executable, "train.py", "--config", str(recipe), "--save_dir", str(folder)]
+    return start_command("train.py", "--config", str(recipe), "--save_dir", str(folder), *options)
+
+
+def start_command(*words: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [*command, *options],
+        [sys.executable, *words],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -161,3 +165,70 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert "last.ckpt" in names
     assert not {name for name in names if name == "run.lock" or name.startswith(".")}
+
+
+def test_a_loader_that_dies_ends_the_training_without_a_lock(
+    recipe: Path, tmp_path: Path, temporary: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(recipe.with_name("long.yaml"), run, "--data.num_workers", "2")
+    wait_for_rows(process, run, 3)
+    loader = max(psutil.Process(process.pid).children(), key=lambda child: child.create_time())
+    loader.kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    assert "a loader process has died" in errors
+    assert not {path.name for path in run.iterdir() if path.name.startswith((".", "run.lock"))}
+    assert wait_until_gone(process.pid) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_predict_with_what_was_done(
+    whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    scenes = draw_scenes(tmp_path / "scenes", train=1, val=1)
+    (picture,) = (scenes / "images/val").iterdir()
+    for index in range(3000):
+        (picture.parent / f"{index:05}.jpg").hardlink_to(picture)
+    out = tmp_path / "out"
+    files = "--source", str(picture.parent), "--save_dir", str(out)
+    process = start_command("predict.py", "--weight", str(whole / "last.ckpt"), *files)
+    for _ in range(600):
+        if len(list(out.glob("*.jpg"))) > 3:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith(f"stopped by {number.name} after ")
+    listed = json.loads((out / "predictions.json").read_text())
+    assert len(listed) == len(list(out.glob("*.jpg"))) == int(last.split()[4])
+    assert not list(out.glob(".*"))
+
+
+def test_ctrl_c_ends_test_with_a_line(recipe: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    files = "--weight", str(whole / "last.ckpt"), "--save_dir", str(out)
+    process = start_command("test.py", *files, "--split", "train", "--batch_size", "1")
+    log = out / "test.log"
+    while not (log.exists() and "images of" in log.read_text()) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert (
+        errors.strip().splitlines()[-1].startswith(("stopped by SIGINT before all", "interrupted"))
+    )
+    assert not (out / "metrics.json").exists()
+    assert wait_until_gone(process.pid) == []
+
+
+@pytest.mark.parametrize("command", ["test.py", "predict.py"])
+def test_ctrl_c_before_anything_ends_with_a_line(command: str, tmp_path: Path) -> None:
+    process = start_command(command, "--weight", str(tmp_path / "no.ckpt"), "--source", ".")
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) in ((130, "interrupted\n"), (2, errors))
+    assert "Traceback" not in errors

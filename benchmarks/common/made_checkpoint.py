@@ -16,12 +16,11 @@ from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.weights.topology import layers_of
 
 
-def write_checkpoint(path: Path, architecture: str, classes: int, img_size: int) -> None:
+def write_checkpoint(path: Path, model: ModelConfig, classes: int, img_size: int) -> None:
     """Write a checkpoint of random weights; equal arguments give equal weights."""
     from mindspore import Tensor
 
     rng = np.random.default_rng(0)
-    model = ModelConfig(architecture)
     tensors = {
         name: Tensor(random_values(rng, name, shape))
         for layer in layers_of(model, classes)
@@ -40,4 +39,6 @@ def write_checkpoint(path: Path, architecture: str, classes: int, img_size: int)
 
 
 if __name__ == "__main__":
-    write_checkpoint(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    write_checkpoint(
+        Path(sys.argv[1]), ModelConfig(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
-from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
@@ -103,12 +103,16 @@ def take_over_variants(
     return replace(config, model=model, data=data), lines
 
 
-def require_same_classes(card: Card, class_names: tuple[str, ...]) -> None:
-    """Raise UserError where a data set's classes are not the checkpoint's."""
-    if class_names != card.class_names:
-        given = list(class_names)
-        held = list(card.class_names)
-        raise UserError("data.names", "not the classes of the checkpoint", given, held)
+def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], source: str) -> None:
+    """Raise UserError where the classes of a data set, read from `source`, are not the same."""
+    own = checkpoint.card.class_names
+    if class_names == own:
+        return
+    problem = f"its {len(own)} class names are not the {len(class_names)} of {source}"
+    pairs = enumerate(zip_longest(own, class_names))
+    number, (held, given) = next((k, pair) for k, pair in pairs if pair[0] != pair[1])
+    described = [f"class {number} {'absent' if n is None else repr(n)}" for n in (given, held)]
+    raise UserError(checkpoint.path, problem, described[0], described[1])
 
 
 def changed_settings(checkpoint: Checkpoint, config: Config) -> list[str]:

@@ -47,8 +47,10 @@ class AugmentConfig:
         require_ranges(self, section, ("perspective",), 0.0, 0.001)
         require_ranges(self, section, ("degrees",), 0.0, 180.0)
         require_ranges(self, section, ("shear",), 0.0, 80.0)
-        require_ranges(self, section, ("partner_window",), 4)
-        require_ranges(self, section, ("mixup_beta",), 0.0, open_low=True)
+        require_ranges(self, section, ("partner_window",), 4, 2**20)
+        require_ranges(self, section, ("mixup_beta",), 0.0, 1e6, open_low=True)
+        require_ranges(self, section, ("hue",), 0.0, 1.0)
+        require_ranges(self, section, ("saturation", "value"), 0.0, 100.0)
         require_ranges(self, section, ("mosaic_off_epochs",), 0)
         low = 1.0 if self.hsv == "darknet" else 0.0
         for name in ("saturation", "value"):
@@ -81,13 +83,13 @@ class ClassifyConfig:
 
     def __post_init__(self) -> None:
         section = "data.classify"
-        for name, high in (("area", 1.0), ("ratio", float("inf")), ("short_side_px", float("inf"))):
+        for name, high in (("area", 1.0), ("ratio", 1000.0), ("short_side_px", 8192)):
             limits = getattr(self, name)
             _require_count(f"{section}.{name}", limits, 2, "two numbers", "[smallest, largest]")
             good = 0 < limits[0] <= limits[1] <= high
             expected = "0 < smallest <= largest"
             require(good, f"{section}.{name}", "out of range", limits, expected)
-        require_ranges(self, section, ("aspect",), 1.0)
+        require_ranges(self, section, ("aspect",), 1.0, 1000.0)
         _require_count(f"{section}.color_jitter", self.color_jitter, 3, "three numbers")
         for strength in self.color_jitter:
             require_range(f"{section}.color_jitter", strength, 0.0, 1.0)
@@ -119,6 +121,8 @@ class DataConfig:
     pad_value: int = 114  # grey level of the letterbox border and of uncovered canvas, 0 to 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB mean subtracted in the graph, 0..255 scale
     std: tuple[float, ...] = (255.0, 255.0, 255.0)  # RGB divisor applied in the graph, 0..255 scale
+    # Larger images are refused before they are decoded. A decoded megapixel takes 3 MB of memory.
+    max_megapixels: float = 256.0
     # Ground-truth boxes kept per training sample; further ones are counted and reported.
     max_truths: int = 200
     # Loader processes per device; default: cores divided by devices, 1 to 8.
@@ -128,7 +132,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
-        require_ranges(self, "data", ("img_size", "img_height"), 32)
+        require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
         for name in ("img_size", "img_height"):
             side = getattr(self, name) or 0
             require(side % 32 == 0, f"data.{name}", "not a multiple of 32", side)
@@ -136,13 +140,15 @@ class DataConfig:
         require(fits, "data.img_height", f"has no meaning with data.resize: {self.resize}")
         require_ranges(self, "data", ("pad_value",), 0, 255)
         require_ranges(self, "data", ("max_truths", "num_workers", "num_classes"), 1)
+        # OpenCV itself decodes up to 2^30 pixels
+        require_ranges(self, "data", ("max_megapixels",), 0.0, 1024.0, open_low=True)
         _require_count("data.mean", self.mean, 3, "three numbers (R, G, B)")
         _require_count("data.std", self.std, 3, "three numbers (R, G, B)")
         require(min(self.std) > 0, "data.std", "must be positive", self.std)
         for name in ("train", "val", "test"):
             _check_split(f"data.{name}", getattr(self, name))
         if self.names is not None and not isinstance(self.names, str):
-            _check_names(self.names)
+            check_names(self.names, "data.names")
 
 
 def _require_count(
@@ -154,17 +160,34 @@ def _require_count(
 def _check_split(key: str, split: Any) -> None:
     if split is None or isinstance(split, str):
         return
+    expected = "a path, or {annotations: FILE, images: DIR}"
     if not isinstance(split, dict):
-        raise UserError(key, "not a split", split, "a path, or {annotations: FILE, images: DIR}")
-    for name in sorted(set(split) - {"annotations", "images"}):
+        raise UserError(key, "not a split", split, expected)
+    for name in sorted(set(split) - {"annotations", "images"}, key=str):
         raise UserError(f"{key}.{name}", "unknown key", expected="annotations, images")
-    require("annotations" in split, f"{key}.annotations", "missing")
+    is_complete = isinstance(split.get("annotations"), str)
+    are_texts = all(isinstance(path, str) for path in split.values() if path is not None)
+    require(is_complete and are_texts, f"{key}.annotations", "missing", split, expected)
 
 
-def _check_names(names: Any) -> None:
+def check_names(names: Any, source: object, are_lines: bool = False) -> tuple[str, ...]:
+    """Return class names as a tuple.
+
+    Args:
+        source: file or key that holds them, for messages.
+        are_lines: each line of the file is a name, so that a message can name the line.
+
+    Raises:
+        UserError: they are not a list of different, non-empty texts.
+    """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         expected = "[name, ...] or a file with one name per line"
-        raise UserError("data.names", "not a list of names", names, expected)
-    require(len(names) > 0, "data.names", "empty")
-    doubled = sorted({name for name in names if list(names).count(name) > 1})
-    require(not doubled, "data.names", "a name occurs twice", doubled)
+        raise UserError(source, "not a list of class names", names, expected)
+    require(len(names) > 0, source, "holds no class names")
+    known: set[str] = set()
+    for number, name in enumerate(names, 1):
+        where = f"{source}:{number}" if are_lines else source
+        require(bool(name), where, "empty class name")
+        require(name not in known, where, "class name occurs twice", name)
+        known.add(name)
+    return tuple(names)

@@ -21,4 +21,5 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "evaluate", ("conf_thres", "iou_thres"), 0.0, 1.0)
-        require_ranges(self, "evaluate", ("max_candidates", "max_det", "per_batch_size"), 1)
+        require_ranges(self, "evaluate", ("max_candidates", "max_det"), 1)
+        require_ranges(self, "evaluate", ("per_batch_size",), 1, 2**20)

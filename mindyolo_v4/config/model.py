@@ -46,7 +46,7 @@ class ModelConfig:
     sync_bn: bool = False
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model", ("width", "depth"), 0.0, 4.0, open_low=True)
+        require_ranges(self, "model", ("width", "depth"), 0.001, 4.0)
         require_ranges(self, "model", ("bn_eps",), 0.0, 1.0, open_low=True)
         require_ranges(self, "model", ("bn_momentum",), 0.0, 1.0)
         require_ranges(self, "model", ("objectness_prior",), 0.0, 0.5, open_low=True)

@@ -1,13 +1,14 @@
 """YAML recipes and command-line overrides -> one frozen, validated `Config`, and back to YAML.
 
 A recipe is a YAML mapping over the fields of `config.root.Config`. `__BASE__: FILE` (or a list)
-names the recipes that it builds on, relative to itself. `yaml.safe_load` reads the values, and the
-annotation of the field converts them.
+names the recipes that it builds on, relative to itself. Values are read as text, and the annotation
+of the field converts them.
 """
 
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -17,19 +18,18 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.text_files import PlainText, is_null, parse_yaml, read_text
 from mindyolo_v4.errors import UserError
 
 BASE_KEY = "__BASE__"
 # Key that older recipes and run folders hold -> why it is gone; the value `off` is accepted.
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}
-# What YAML 1.1 reads as a boolean may be meant as a choice of one of these names.
+# A field may call one of its choices by any of these names.
 _BOOLEAN_WORDS = {True: ("on", "yes", "true"), False: ("off", "no", "false")}
+_MOST_BASES = 50  # recipes that build on one another
+_LARGEST = 1e15  # number in any field; whole numbers are exact up to there
 Tree = dict[str, Any]
 Record = typing.TypeVar("Record")
-
-
-class _Text(str):
-    """A value from the command line: text that is still to be read as the field's type."""
 
 
 def load_config(
@@ -45,14 +45,14 @@ def load_config(
 
 def read_tree(path: str | Path | None = None, overrides: Sequence[tuple[str, str]] = ()) -> Tree:
     """Return the keys that a recipe and the overrides name, and no others, as a nested mapping."""
-    tree = _read_file(Path(path), ()) if path is not None else {}
+    tree = _read_file(Path(path), (), {}) if path is not None else {}
     for dotted, text in overrides:
         section: Tree = {}
         leaf = section
         *parents, name = dotted.split(".")
         for parent in parents:
             leaf = leaf.setdefault(parent, {})
-        leaf[name] = _Text(text)
+        leaf[name] = PlainText(text)
         tree = merge_trees(tree, section, "command line")
     return tree
 
@@ -84,7 +84,7 @@ def merge_trees(
             merged[name] = merge_trees(
                 merged.get(name, {}), value, source, hints[name], f"{dotted}."
             )
-        elif value is not None:
+        elif not is_null(value):
             raise UserError(dotted, f"is a section, in {source}", value, f"{dotted}.<key>")
     return merged
 
@@ -101,6 +101,9 @@ def build_record(cls: type[Record], tree: Tree, prefix: str = "") -> Record:
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
             section = tree.get(name, {})
+            if not isinstance(section, dict):
+                expected = f"{prefix}{name}.<key>"
+                raise UserError(f"{prefix}{name}", "is a section", section, expected)
             values[name] = build_record(hint, section, f"{prefix}{name}.")  # type: ignore[arg-type]
         elif name in tree:
             values[name] = _convert(tree[name], hint, f"{prefix}{name}")
@@ -149,40 +152,43 @@ def field_paths(cls: type = Config, prefix: str = "") -> list[str]:
     return paths
 
 
-def _read_file(path: Path, chain: tuple[Path, ...]) -> Tree:
-    """Read a recipe and its bases; `chain` holds the files whose bases lead here."""
-    path = path.resolve() if chain else path
-    if path.resolve() in chain:
-        raise UserError(path, f"{BASE_KEY} leads back to itself")
+def _read_file(path: Path, chain: tuple[Path, ...], known: dict[Path, Tree]) -> Tree:
+    """Read a recipe and its bases, each file once.
+
+    `chain` holds the files whose bases lead here, `known` those that were read.
+    """
     if not path.is_file():
         named_by = f", named by {BASE_KEY} of {chain[-1]}" if chain else ""
         raise UserError(path, f"no such configuration file{named_by}")
+    file = Path(os.path.realpath(path))
+    if file in chain:
+        raise UserError(file, f"{BASE_KEY} leads back to itself")
+    if len(chain) > _MOST_BASES:
+        raise UserError(chain[0], f"more than {_MOST_BASES} files follow one another in {BASE_KEY}")
+    if file in known:
+        return known[file]
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(path, f"not readable as YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(read_text(path), path)
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise UserError(path, "not a mapping of keys to values", type(content).__name__)
-
+        raise UserError(path, "not a mapping of keys to values", content)
     named = content.pop(BASE_KEY, None)
-    bases = named if isinstance(named, list) else [] if named is None else [named]
-    if not all(isinstance(base, str) for base in bases):
+    bases = named if isinstance(named, list) else [] if is_null(named) else [named]
+    if not all(isinstance(base, str) and not is_null(base) for base in bases):
         raise UserError(path, f"{BASE_KEY} does not name files", named, "FILE or [FILE, ...]")
     tree: Tree = {}
     for base in bases:
-        base_tree = _read_file(path.parent / base, (*chain, path.resolve()))
+        base_tree = _read_file(path.parent / base, (*chain, file), known)
         tree = merge_trees(tree, base_tree, base)
-    return merge_trees(tree, content, str(path))
+    known[file] = merge_trees(tree, content, str(path))
+    return known[file]
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
     """Convert one value to the annotation `hint` of the field `key`."""
     origin = get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        none_text = isinstance(value, _Text) and value.lower() in ("null", "none", "~", "")
-        if value is None or none_text:
+        if is_null(value):
             return None
         (inner,) = (option for option in get_args(hint) if option is not type(None))
         return _convert(value, inner, key)
@@ -193,13 +199,13 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if origin is typing.Literal:
         return _convert_choice(value, get_args(hint), key)
 
-    if isinstance(value, _Text):
+    if isinstance(value, PlainText) and (hint is Any or origin in (tuple, dict)):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
+            value = parse_yaml(value, key)
+        except UserError:
             value = str(value)
     if hint is Any:
-        return value
+        return None if is_null(value) else _plain(value)
     if origin is tuple:
         return _convert_tuple(value, hint, key)
     if origin is dict:
@@ -211,11 +217,10 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 
 
 def _convert_choice(value: Any, options: tuple, key: str) -> Any:
-    words: tuple[str, ...] = (str(value).lower(),)
-    if isinstance(value, bool):
-        words = _BOOLEAN_WORDS[value]
+    word = "none" if is_null(value) else str(value).lower()
+    words = next((words for words in _BOOLEAN_WORDS.values() if word in words), (word,))
     for option in options:
-        if str(option).lower() in words:
+        if str(option).lower() in (word, *words):
             return option
     raise UserError(key, "not one of its choices", value, " | ".join(map(str, options)))
 
@@ -235,20 +240,28 @@ def _convert_tuple(value: Any, hint: Any, key: str) -> tuple:
 
 def _convert_scalar(value: Any, hint: type, key: str) -> Any:
     expected = {bool: "true or false", int: "a whole number", float: "a number"}[hint]
-    if isinstance(value, bool) and hint is bool:
-        return value
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        for truth, words in _BOOLEAN_WORDS.items():
+            if isinstance(value, PlainText) and value.lower() in words:
+                return truth
+        raise UserError(key, f"not {expected}", value)
     try:
-        number = math.nan if isinstance(value, bool) or hint is bool else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or (hint is int and not number.is_integer()):
         raise UserError(key, f"not {expected}", value)
+    if abs(number) > _LARGEST:
+        raise UserError(key, "out of range", value, f"at most {_LARGEST:g}")
     return int(number) if hint is int else number
 
 
 def _plain(value: Any) -> Any:
+    """Return sequences as lists, and text as str, which YAML's writer requires."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, str) else value

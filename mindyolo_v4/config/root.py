@@ -8,7 +8,7 @@ from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
-from mindyolo_v4.errors import require, require_range
+from mindyolo_v4.errors import UserError, require, require_range
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Config:
 
     def __post_init__(self) -> None:
         require_range("seed", self.seed, 0, 2**32 - 1)
+        detects = self.model.task == "detect" and self.data.format != "imagenet"
+        if detects and self.data.resize in ("crop", "stretch_crop"):
+            problem = "would cut boxes off, and is for classifiers"
+            raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)

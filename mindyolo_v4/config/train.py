@@ -6,6 +6,8 @@ from typing import Literal
 from mindyolo_v4.config.ranges import require_ranges
 from mindyolo_v4.errors import require
 
+MOST_EPOCHS = 1_000_000
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -23,10 +25,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         section = "optimizer"
-        require_ranges(self, section, ("lr",), 0.0, open_low=True)
+        require_ranges(self, section, ("lr",), 0.0, 1e6, open_low=True)
         require_ranges(self, section, ("momentum",), 0.0, 0.9999)
         require_ranges(self, section, ("beta2",), 0.0, 0.999999, open_low=True)
-        require_ranges(self, section, ("weight_decay",), 0.0)
+        require_ranges(self, section, ("weight_decay",), 0.0, 1e6)
         if self.kind == "adamw":
             nesterov_problem = "belongs to optimizer.kind sgd"
             require(not self.nesterov, "optimizer.nesterov", nesterov_problem, self.kind)
@@ -59,9 +61,10 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         section = "schedule"
         require_ranges(self, section, ("final_factor", "gamma"), 0.0, 1.0)
-        require_ranges(self, section, ("warmup_epochs", "warmup_steps", "cycle_steps"), 0)
-        require_ranges(self, section, ("warmup_power", "power"), 0.0, open_low=True)
-        require_ranges(self, section, ("cycle_mult",), 1.0)
+        require_ranges(self, section, ("warmup_epochs",), 0, MOST_EPOCHS)
+        require_ranges(self, section, ("warmup_steps", "cycle_steps", "warmup_offset"), 0, 1e9)
+        require_ranges(self, section, ("warmup_power", "power"), 0.0, 1000.0, open_low=True)
+        require_ranges(self, section, ("cycle_mult",), 1.0, 1e6)
         ascending = list(self.milestones) == sorted(self.milestones)
         require(ascending, "schedule.milestones", "not in ascending order", self.milestones)
 
@@ -110,8 +113,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         section = "train"
         images = ("per_batch_size", "accumulate", "global_batch")
+        require_ranges(self, section, ("epochs",), 1, MOST_EPOCHS)
         intervals = ("val_interval", "checkpoint_interval", "checkpoint_steps", "log_interval")
-        limits = ("epochs", "max_steps", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
-        require_ranges(self, section, (*images, *intervals, *limits), 1)
-        require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0)
+        limits = ("max_steps", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
+        require_ranges(self, section, images, 1, 2**20)
+        require_ranges(self, section, (*intervals, *limits), 1)
+        require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)
         require_ranges(self, section, ("max_minutes", "clip_norm"), 0.0, open_low=True)

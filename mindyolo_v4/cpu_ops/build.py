@@ -31,7 +31,10 @@ def cache_folder(variables: Mapping[str, str] = os.environ) -> Path:
     """
     user_cache = variables.get("XDG_CACHE_HOME") or "~/.cache"
     folder = variables.get("MINDYOLO_V4_CACHE") or f"{user_cache}/mindyolo_v4"
-    return Path(folder).expanduser().absolute()
+    try:
+        return Path(folder).expanduser().absolute()
+    except RuntimeError as error:  # a user whom the system does not know, without HOME
+        raise BuildError("there is no home folder; set MINDYOLO_V4_CACHE to another") from error
 
 
 def find_compiler() -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.records import WarningLines
+from mindyolo_v4.errors import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class ClassImages(WarningLines):
 
     def summary(self) -> str:
         """Return one line for the log."""
-        return f"{self.source}: {len(self)} images, {len(self.class_names)} classes"
+        return f"{printable(self.source)}: {len(self)} images, {len(self.class_names)} classes"
 
     def path(self, index: int) -> Path:
         """Return the file of image `index`, which only names it where the images lie in shards."""

@@ -1,5 +1,9 @@
 """Reading images and fitting them into the network's input."""
 
+import logging
+import multiprocessing
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +13,14 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
+
+logger = logging.getLogger(__name__)
 
 JPEG_START = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
+_PROGRESSIVE = b"\xff\xc2"
+_PADDINGS = (bytes(range(1, 65)), bytes(range(254, 190, -1)))
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -18,6 +28,7 @@ _FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 REDUCTIONS = tuple(_FLAGS)  # by which a JPEG can be decoded smaller, ascending
+_USUAL_BITS = (8, 10, 12, 14, 16)  # of a camera's pixels
 
 Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
 
@@ -25,44 +36,104 @@ Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare
 class ImageReadError(OSError):
     """Report that an image file is missing or cannot be decoded in full."""
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, problem: str = "cannot be read as an image"):
         self.path = Path(path)
-        super().__init__(f"{path}: cannot be read as an image")
+        super().__init__(f"{path}: {problem}")
 
 
-def read_image(path: Path | str) -> Image:
+def read_image(path: Path | str, max_megapixels: float = DataConfig.max_megapixels) -> Image:
     """Decode an image file as RGB (H, W, 3), EXIF orientation applied, greyscale in three channels.
 
-    Raises ImageReadError for a file that is missing, empty, not an image or cut short. Decoding
-    from memory refuses a truncated JPEG, where cv2.imread fills the missing part with grey.
+    Raises ImageReadError for a file that is missing, empty, not an image, too large or cut short.
     """
-    return decode_image(read_encoded(path), path)
+    return decode_image(read_encoded(path), path, max_megapixels=max_megapixels)
 
 
 def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray[np.uint8]:
     """Return a file's bytes, or `length` of them from `offset` on. Raises ImageReadError."""
+    if not os.path.isfile(path):  # noqa: PTH113 - takes no Path apart
+        # a pipe would be waited for, and a device may never end
+        raise ImageReadError(path, "is missing, or not a regular file")
     try:
         encoded = np.fromfile(path, np.uint8, length, offset=offset)
     except OSError as error:
-        raise ImageReadError(path) from error
+        raise ImageReadError(path, f"cannot be read: {error.strerror or error}") from error
     if length not in (-1, len(encoded)):
         raise ImageReadError(path)
     return encoded
 
 
-def decode_image(encoded: NDArray[np.uint8], path: Path | str, factor: int = 1) -> Image:
+def decode_image(
+    encoded: NDArray[np.uint8],
+    path: Path | str,
+    factor: int = 1,
+    max_megapixels: float = DataConfig.max_megapixels,
+) -> Image:
     """Decode the bytes of an image file as `read_image` does; `path` is for the message alone.
 
     A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size (`factor`; sides are rounded up), which
     leaves out most of the work; it is then an average of the full image. Other formats ignore the
-    factor.
+    factor. Decoding from memory refuses a truncated JPEG, where cv2.imread fills the missing part
+    with grey; a JPEG that lacks nothing but its end marker is read.
     """
     is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
-    flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR
-    image = cv2.imdecode(encoded, flag) if encoded.size else None
+    flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        size = encoded_size(encoded)
+        if size is not None:
+            require_size(*size, max_megapixels)
+        image = cv2.imdecode(encoded, flag) if encoded.size else None
+        if image is None and is_jpeg:
+            image = _decode_unterminated(encoded, flag)
+    except cv2.error as error:
+        raise ImageReadError(path, f"cannot be decoded: {error.err}") from None
+    except OSError as error:
+        raise ImageReadError(path, str(error)) from None
     if image is None:
-        raise ImageReadError(path)
+        problem = "is cut short or damaged, or of a kind that is not decoded"
+        raise ImageReadError(path, problem) if size is not None else ImageReadError(path)
+    if image.dtype != np.uint8:
+        image = _to_eight_bits(image, significant_bits(encoded), path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _decode_unterminated(encoded: NDArray[np.uint8], flag: int) -> Image | None:
+    """Decode a JPEG without its end marker; return None where it lacks pixels, too.
+
+    Complete data give the same pixels whatever follows them. Where some data are missing, the
+    decoder takes what follows for them, or fails because that is too little.
+    """
+    data = encoded.tobytes().rstrip(_JPEG_END[:1])
+    # a progressive image is decoded only after its end was seen
+    end = _JPEG_END if _PROGRESSIVE in data else b""
+    first, second = (
+        cv2.imdecode(np.frombuffer(data + padding + end, np.uint8), flag) for padding in _PADDINGS
+    )
+    return first if first is not None and np.array_equal(first, second) else None
+
+
+def _to_eight_bits(image: NDArray[Any], stated_bits: int | None, path: Path | str) -> Image:
+    """Return an image of larger numbers as uint8, by the range that the file states or fills.
+
+    16-bit files of cameras hold 10, 12 or 14 bits. The range is 2^bits for the stated bits, else
+    for the first usual number of bits, that holds the largest pixel.
+    """
+    if multiprocessing.parent_process() is None:
+        _say_scaled()  # of the images of a split, its warnings have said so
+    if image.dtype == np.uint16:
+        largest = int(image.max(initial=0))
+        choices = (max(8, stated_bits or 0), *_USUAL_BITS)
+        bits = next(bits for bits in choices if largest < 2**bits <= 2**16)
+        return (image >> (bits - 8)).astype(np.uint8)
+    if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
+        return np.rint(image * 255).astype(np.uint8)
+    expected = "8 or 16 bits, or fractions from 0 to 1"
+    raise ImageReadError(path, f"has {image.dtype} pixels of no certain range, expected {expected}")
+
+
+@lru_cache(maxsize=1)
+def _say_scaled() -> None:
+    logger.warning("images of more than 8 bits per channel are scaled by the range of their pixels")
 
 
 def channels_first(image: Image) -> NDArray[np.uint8]:

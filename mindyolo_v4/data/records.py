@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mindyolo_v4.errors import printable
+
+_LONGEST_WARNING = 900  # characters
+
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
@@ -21,7 +25,7 @@ class ImageRecord:
     crowd: NDArray[np.bool_]
     areas_px: NDArray[np.float64]  # (N,) COCO "area" where the file has it, else that of the box
     image_id: int | str  # the file's own (COCO), or the number in the split, from 1 (YOLO, VOC)
-    label_path: str  # file that holds the annotations, for messages
+    label_path: str  # file that holds the annotations; "" where the image has none
 
 
 class WarningLines:
@@ -32,9 +36,10 @@ class WarningLines:
 
     def warning_lines(self, limit: int = 10) -> list[str]:
         """Return the first `limit` warnings, and a line that counts the others."""
-        lines = list(self.warnings[:limit])
+        lines = [printable(warning, _LONGEST_WARNING) for warning in self.warnings[:limit]]
         if len(self.warnings) > limit:
-            lines.append(f"... and {len(self.warnings) - limit} more warnings of {self.source}")
+            more = f"... and {len(self.warnings) - limit} more warnings of"
+            lines.append(f"{more} {printable(self.source)}")
         return lines
 
 
@@ -55,4 +60,5 @@ class Dataset(WarningLines):
         """Return one line for the log; boxes that are not trained do not count."""
         boxes = sum(int((~record.ignore).sum()) for record in self.records)
         images = len(self.records)
-        return f"{self.source}: {images} images, {boxes} boxes, {len(self.class_names)} classes"
+        counts = f"{images} images, {boxes} boxes, {len(self.class_names)} classes"
+        return f"{printable(self.source)}: {counts}"

@@ -33,7 +33,8 @@ def check_port(variables: Mapping[str, str]) -> None:
     if variables.get("MS_ROLE") == "MS_SCHED":
         is_busy = not _can_bind(host, port)
     else:
-        is_busy = _can_bind(host, 0) and _is_foreign_for_long(port)
+        # Every look must find it: one alone may meet a starting scheduler.
+        is_busy = _can_bind(host, 0) and all(_is_foreign(port) for _ in range(LOOKS))
     if is_busy:
         problem = f"{host}:{port} is held by another program"
         raise ClusterError("msrun", problem, expected="--master_port with a free port")
@@ -70,17 +71,8 @@ def _can_bind(host: str, port: int) -> bool:
     return True
 
 
-def _is_foreign_for_long(port: int) -> bool:
-    """Tell whether every look finds a foreign listener; one alone may be a starting scheduler."""
-    for _ in range(LOOKS):
-        if not _is_foreign(port):
-            return False
-        time.sleep(1.0)
-    return True
-
-
 def _is_foreign(port: int) -> bool:
-    """Tell whether the listener at a port is no child of this process's own launcher.
+    """Tell whether the listener at a port, a second ago, was no child of this process's launcher.
 
     A worker that comes before its scheduler may be lost to MindSpore for half a minute, so this
     waits for a listener.
@@ -97,7 +89,10 @@ def _is_foreign(port: int) -> bool:
         parents = [None if pid is None else psutil.Process(pid).ppid() for pid in listeners]
     except psutil.Error:  # a process has ended meanwhile, or the system does not say
         return False
-    return bool(parents) and launcher.pid not in parents
+    if not parents or launcher.pid in parents:
+        return False
+    time.sleep(1.0)
+    return True
 
 
 def _listeners(port: int) -> list[int | None]:

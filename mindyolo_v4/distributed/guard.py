@@ -60,7 +60,6 @@ class Guard:
         self.folder: Path | None = None
         self.others: dict[int, tuple[Record, float]] = {}  # a record, and when it last changed
         self.scheduler: int | None = None  # of the job, where this machine has it
-        self.tails: list[int] = []  # processes of the launcher that would outlive it
         self.progressed_s = self.ran_s = self.accompanied_s = time.monotonic()
         self.has_met_workers = False
         self.received = b""
@@ -84,9 +83,7 @@ class Guard:
         self.done = facts.pop("done", self.done)
         folder = facts.pop("folder", None)
         if "rank" in facts and self.launcher is not None:
-            children = children_of(self.launcher)
-            self.tails = list(filter(is_tail, children))
-            self.scheduler = next(filter(is_scheduler, children), None)
+            self.scheduler = next(filter(is_scheduler, children_of(self.launcher)), None)
         is_new = folder is not None or facts.get("doing", self.own.doing) != self.own.doing
         self.own = replace(self.own, **facts)
         self.progressed_s = now
@@ -157,8 +154,6 @@ class Guard:
         if self.launcher is None:
             return ""
         if ask(self.own.process, psutil.Process.ppid, self.launcher) != self.launcher:
-            for tail in filter(is_tail, self.tails):
-                kill(tail)
             return f"msrun (process {self.launcher}) has ended, and so does this process"
         if os.environ.get("MS_ROLE") == "MS_SCHED":
             children = filter(is_running, children_of(self.launcher))
@@ -281,11 +276,6 @@ def children_of(process: int) -> list[int]:
     """Return the processes that a process has started."""
     nobody: list[psutil.Process] = []
     return [child.pid for child in ask(process, psutil.Process.children, nobody)]
-
-
-def is_tail(process: int) -> bool:
-    """Tell whether a process shows the end of a log, as msrun has one do for each worker."""
-    return ask(process, psutil.Process.cmdline, [])[:2] == ["tail", "-f"]
 
 
 def is_scheduler(process: int) -> bool:

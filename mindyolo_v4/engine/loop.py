@@ -1,39 +1,29 @@
 """The training loop, task-blind: a compiled loss to minimise, batches by number, a score."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 
-from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.config.root import Config
-from mindyolo_v4.engine.session import Session, TrainingParts
-from mindyolo_v4.engine.state import FitResult
-from mindyolo_v4.runtime.device import Runtime
+from mindyolo_v4.engine.session import Session
+from mindyolo_v4.runtime.run_folder import leave
 from mindyolo_v4.runtime.signals import StopSignals
 
 
-def fit(
-    parts: TrainingParts,
-    config: Config,
-    runtime: Runtime,
-    folder: Path,
-    resumed: Checkpoint | None = None,
-    signals: StopSignals | None = None,
-) -> FitResult:
+def fit(session: Session, folder: Path, signals: StopSignals | None = None) -> None:
     """Train until the epochs, `max_steps` or `max_minutes` are over; rank 0 writes the run folder.
 
     Args:
-        resumed: the checkpoint to continue from.
         signals: where SIGTERM and SIGINT arrive; None: they do what they always do.
 
     Raises:
         StoppedError: a signal told one of the devices to stop; last.ckpt holds all that was done.
         TrainingDivergedError: too many steps in a row were not finite.
-        UserError: `resumed` belongs to another training; the accumulation is longer than an epoch.
     """
-    session = Session(parts, config, runtime, folder, resumed)
     stop = signals or StopSignals()
-    parts.forward.set_train(True)
-    with session.recording(), stop.deferred(runtime.ranks), session.saved_when_stopped():
+    clean_up = partial(leave, folder) if session.writes else None
+    deferred = stop.deferred(session.runtime.ranks, clean_up)
+    session.parts.forward.set_train(True)
+    with session.recording(folder), deferred, session.saved_when_stopped():
         session.complete(stop.check)
 
         batches = session.micro_batches()
@@ -50,4 +40,3 @@ def fit(
             if session.is_over:
                 break
             stop.check()
-    return session.result()

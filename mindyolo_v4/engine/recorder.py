@@ -24,18 +24,6 @@ class TrainingDivergedError(UserError):
     exit_status = 3
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A step that may still be running."""
-
-    step: int  # from 1
-    epoch: int  # from 1
-    values: Tensor  # total and parts
-    finite: Tensor
-    learning_rate: float
-    images_per_s: float
-
-
 @dataclass
 class Recorder:
     """Read a step's values back one step late, so that the device never waits for the host."""
@@ -44,7 +32,9 @@ class Recorder:
     settings: TrainConfig
     records: Records
     progress: Progress
-    pending: Outcome | None = None
+    # A step that may still be running: step and epoch from 1, values (total and parts), whether
+    # they are finite, learning rate, images per second.
+    pending: tuple[int, int, Tensor, Tensor, float, float] | None = None
     images: int = 0  # of all devices, since the last row
     since_s: float = field(default_factory=time.monotonic)
     epoch_images: int = 0  # of all devices, since the epoch's start or the resume
@@ -56,28 +46,27 @@ class Recorder:
         self.images += images
         self.epoch_images += images
         speed = self.images / max(time.monotonic() - self.since_s, 1e-9)
-        self.pending = Outcome(state.step, state.epoch, *result, learning_rate, speed)
+        self.pending = (state.step, state.epoch, *result, learning_rate, speed)
         if state.step % self.settings.log_interval == 0:
             self.restart_clock()
 
     def flush(self) -> None:
         """Read back the step kept, if there is one. Raises TrainingDivergedError."""
-        done = self.pending
-        if done is None:
+        if self.pending is None:
             return
+        step, epoch, values, finite, learning_rate, speed = self.pending
         self.pending = None
-        values = done.values.asnumpy()
-        if done.step % self.settings.log_interval == 0:
-            row = (done.step, done.epoch, values, done.learning_rate, done.images_per_s)
-            self.records.step(*row)
-            self.progress.step(*row)
-        loss = float(values[0])
-        if bool(done.finite.asnumpy()):
+        numbers = values.asnumpy()
+        if step % self.settings.log_interval == 0:
+            self.records.step(step, epoch, numbers, learning_rate, speed)
+            self.progress.step(step, epoch, numbers, learning_rate, speed)
+        loss = float(numbers[0])
+        if bool(finite.asnumpy()):
             self.state.nonfinite_in_a_row = 0
             self.state.epoch_loss_sum += loss
             self.state.epoch_finite_steps += 1
         else:
-            self._count_nonfinite(done.step, loss)
+            self._count_nonfinite(step, loss)
 
     def restart_clock(self) -> None:
         """Leave what has passed until now, a validation say, out of the speed."""

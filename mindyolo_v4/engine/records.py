@@ -1,7 +1,7 @@
 """What a training writes besides checkpoints: steps.csv, metrics.csv, metrics.json, TensorBoard."""
 
-import csv
-import io
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy as np
 
 from mindyolo_v4.engine.board import Board
 from mindyolo_v4.runtime.files import write_json, write_text
+
+logger = logging.getLogger(__name__)
 
 
 class Records:
@@ -48,9 +50,9 @@ class Records:
         """Add a row of steps.csv; float32 losses are written so that they read back bit for bit."""
         if not self.writes:
             return
-        row = [step, epoch, *map(str, values), repr(float(learning_rate)), f"{images_per_s:.3f}"]
+        row = [*map(str, (step, epoch, *values)), repr(float(learning_rate)), f"{images_per_s:.3f}"]
         with (self.folder / "steps.csv").open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
+            file.write(",".join(row) + "\n")
         numbers = [*values.tolist(), learning_rate, images_per_s]
         scalars = dict(zip(self.step_columns[2:], numbers, strict=True))
         self.board.add("train", scalars, step)
@@ -89,21 +91,21 @@ class Records:
 
 
 def _rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
-    """Return a table's rows up to a step. A row that a killed process left unfinished is none."""
+    """Return a table's rows up to a step. What a killed process left of a row is none."""
     if step == 0 or not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    rows = csv.DictReader(lines)
-    columns = set(rows.fieldnames or ())
-    whole = [row for row in rows if set(row) == columns and None not in row.values()]
-    return [row for row in whole if "step" in row and int(row["step"]) <= step]
+    header, *lines = path.read_text("utf-8", errors="replace").split("\n")
+    columns = header.split(",")
+    lines = lines[:-1]  # the last one is empty, or unfinished
+    cells = [line.split(",") for line in lines]
+    whole = [row for row in cells if len(row) == len(columns)]
+    rows = [dict(zip(columns, row, strict=True)) for row in whole]
+    rows = [row for row in rows if re.fullmatch(r"[0-9]{1,15}", row.get("step", ""))]
+    if len(rows) < len(lines):
+        logger.warning("%s: %d damaged lines are left out", path, len(lines) - len(rows))
+    return [row for row in rows if int(row["step"]) <= step]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
+    return "".join(",".join(line) + "\n" for line in lines)

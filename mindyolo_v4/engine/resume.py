@@ -1,32 +1,36 @@
 """Continuing a training from a checkpoint, on the same or on another number of devices."""
 
-import logging
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.config.recipe import build_record
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.schedule import images_per_step
 from mindyolo_v4.engine.state import TrainingState
-from mindyolo_v4.errors import UserError
-
-logger = logging.getLogger(__name__)
+from mindyolo_v4.errors import UserError, require
 
 
-def saved_state(checkpoint: Checkpoint) -> TrainingState:
-    """Return the state that a checkpoint carries. Raises UserError where it carries none."""
+def saved_state(checkpoint: Checkpoint, best_metric: str) -> TrainingState:
+    """Return the state that a checkpoint carries. Raises UserError for none and a damaged one."""
+    key = f"{checkpoint.path}: card.training"
     if "training" not in checkpoint.tree:
         problem = "carries no training to resume; give it as --weight instead"
         raise UserError(checkpoint.path, problem)
-    saved = checkpoint.tree["training"]
-    names = [field.name for field in fields(TrainingState)]
-    return TrainingState(**{name: saved[name] for name in names if name in saved})
+    tree = checkpoint.tree["training"]
+    require(isinstance(tree, dict), key, "is damaged", tree, "a mapping")
+    state: TrainingState = build_record(TrainingState, tree, f"{key}.")
+    counts = (state.step, state.steps_per_epoch - 1, state.world_size - 1)
+    require(min(counts) >= 0, key, "is damaged", tree, "counts of steps and devices")
+    for name in ("epoch", "step", best_metric) if state.best is not None else ():
+        value = (state.best or {}).get(name)
+        require(isinstance(value, int | float), f"{key}.best.{name}", "is damaged", value)
+    return state
 
 
 def continued_state(
     checkpoint: Checkpoint, saved: TrainingState, own: TrainingState, settings: TrainConfig
-) -> TrainingState:
-    """Return the saved state as this training counts.
+) -> tuple[TrainingState, list[str]]:
+    """Return the saved state as this training counts, and what to log.
 
     Args:
         own: the state of this training before its first step, with its devices and epoch length.
@@ -34,26 +38,30 @@ def continued_state(
     Raises:
         UserError: epochs have another length, that is, other data or another batch.
     """
+    lines: list[str] = []
     if saved.world_size != own.world_size:
-        saved = _for_own_devices(checkpoint, saved, own, settings)
+        saved = _for_own_devices(checkpoint, saved, own, settings, lines)
     if saved.steps_per_epoch != own.steps_per_epoch:
         problem = f"{checkpoint.path} has another steps_per_epoch: other data or batch"
         raise UserError("--resume", problem, own.steps_per_epoch, saved.steps_per_epoch)
-    return saved
+    return saved, lines
 
 
 def _for_own_devices(
-    checkpoint: Checkpoint, saved: TrainingState, own: TrainingState, settings: TrainConfig
+    checkpoint: Checkpoint,
+    saved: TrainingState,
+    own: TrainingState,
+    settings: TrainConfig,
+    lines: list[str],
 ) -> TrainingState:
     """Return the state of another number of devices with its position in our steps.
 
     A step of any number of devices takes the next images of the epoch's one order, so the images
     done give the step. What does not fill one of our steps is done again.
     """
-    saved_settings: dict[str, Any] = checkpoint.tree["config"]["train"]
-    saved_images = (
-        saved_settings["per_batch_size"] * saved_settings["accumulate"] * saved.world_size
-    )
+    tree = checkpoint.card.config.get("train", {})
+    key = f"{checkpoint.path}: card.config.train."
+    saved_images = images_per_step(build_record(TrainConfig, tree, key), saved.world_size)
     own_images = images_per_step(settings, own.world_size)
 
     saved_length = saved.steps_per_epoch * saved_images
@@ -69,16 +77,10 @@ def _for_own_devices(
     # What is left of the epoch may fill no step of ours; then the epoch is over.
     is_over = 0 < own_steps_inside == own.steps_per_epoch
     step = epochs * own.steps_per_epoch + own_steps_inside
-    logger.warning(
-        "resumed on %d device(s) from %d: step %d of %d images becomes step %d of %d; "
-        "%d images are repeated",
-        own.world_size,
-        saved.world_size,
-        saved.step,
-        saved_images,
-        step,
-        own_images,
-        0 if is_over else images_inside - own_steps_inside * own_images,
+    repeated = 0 if is_over else images_inside - own_steps_inside * own_images
+    lines.append(
+        f"resumed on {own.world_size} device(s) from {saved.world_size}: step {saved.step} of "
+        f"{saved_images} images becomes step {step} of {own_images}; {repeated} images are repeated"
     )
     if is_over:
         saved = replace(saved, validation_due=True, epoch_loss_sum=0.0, epoch_finite_steps=0)

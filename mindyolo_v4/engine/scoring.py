@@ -1,27 +1,56 @@
-"""One pass of a network over a split: the batches, the time that each part takes, the bar."""
+"""Scoring a network on a split: the batches, the time that each part takes, the bar."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.engine.task import log_unreadable
+from mindyolo_v4.engine.task import EvalBatches, Scores, Split, Task, log_unreadable
 from mindyolo_v4.runtime.device import Runtime
 
 
-class EvalBatches(Protocol):
-    """Every image of a split once: images (B, 3, S, S), and the indices (n,) of the first n."""
+class Scorer:
+    """Runs every image of a split through a network once per call, shared between the devices."""
 
-    def batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]: ...
+    def __init__(
+        self, task: Task, config: Config, network: nn.Cell, split: Split, runtime: Runtime
+    ):
+        self.task = task
+        self.config = config
+        self.forward = task.inference(config, network)
+        self.split = split
+        self.runtime = runtime
 
-    def report(self) -> dict[str, Any]: ...
+    def __call__(self, check: Callable[[], None], for_test: bool = False) -> Scores:
+        """Score the network as it is now.
+
+        To the task's metrics come `unreadable`, the images that were scored as plain grey, and the
+        mean milliseconds per image of each part on this device.
+
+        Args:
+            check: called between two batches.
+            for_test: show a bar, and return the files that test.py writes.
+        """
+        config = self.config
+        ranks = self.runtime.ranks
+        images = len(self.split)
+        size = eval_batch_size(config, images, self.runtime)
+        workers = config.data.num_workers
+        stream = self.task.eval_stream(self.split, config.data, size, workers, ranks)
+        one_pass = ScoringPass(self.forward, stream, images, self.runtime, check, for_test)
+        scores = self.task.score(config, self.split, one_pass, for_test)
+
+        report = stream.report()
+        log_unreadable(report)
+        (unreadable,) = ranks.sum([len(report["unreadable"])])
+        scores.metrics.update(unreadable=unreadable, **one_pass.ms_per_image())
+        return scores
 
 
 def eval_batch_size(config: Config, images: int, runtime: Runtime) -> int:
@@ -69,7 +98,6 @@ class ScoringPass:
                 bar.update(len(indices))
                 heartbeat.beat()
                 since_s = time.perf_counter()
-        log_unreadable(self.stream.report())
 
     def ms_per_image(self) -> dict[str, float]:
         """Return the mean milliseconds per image of each part on this device."""

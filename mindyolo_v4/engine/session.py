@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, nn
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.ema import Ema
@@ -23,7 +24,7 @@ from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
 from mindyolo_v4.engine.resume import continued_state, saved_state
 from mindyolo_v4.engine.schedule import learning_rates, rate_factor
-from mindyolo_v4.engine.state import FitResult, TrainingState
+from mindyolo_v4.engine.state import TrainingState, unreadable_images
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime
@@ -48,33 +49,31 @@ class TrainingParts:
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
 
 
-def check_accumulation(parts: TrainingParts, settings: TrainConfig) -> None:
-    """Raise UserError where an epoch has not even one optimizer step."""
-    if parts.steps_per_epoch < settings.accumulate:
-        expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
-        problem = "is longer than an epoch"
-        raise UserError("train.accumulate", problem, settings.accumulate, expected)
-
-
 class Session:
-    """The pieces of one training, its state, and what is done with all of them together."""
+    """The pieces of one training, its state, and what is done with all of them together.
 
-    def __init__(
-        self,
-        parts: TrainingParts,
-        config: Config,
-        runtime: Runtime,
-        folder: Path,
-        resumed: Checkpoint | None = None,
-    ):
+    Raises:
+        UserError: an epoch has not even one optimizer step.
+    """
+
+    records: Records
+    progress: Progress
+    recorder: Recorder
+    folder: Path
+
+    def __init__(self, parts: TrainingParts, config: Config, runtime: Runtime):
         settings = config.train
-        check_accumulation(parts, settings)
+        if parts.steps_per_epoch < settings.accumulate:
+            expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
+            problem = "is longer than an epoch"
+            raise UserError("train.accumulate", problem, settings.accumulate, expected)
         self.parts = parts
+        self.config = config
         self.settings = settings
         self.runtime = runtime
-        self.folder = folder
         self.writes = runtime.ranks.rank == 0
-        self.resumed = resumed
+        self.resumed: Checkpoint | None = None
+        self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
 
         steps_per_epoch = parts.steps_per_epoch // settings.accumulate
@@ -92,16 +91,39 @@ class Session:
             self.ema,
             _step_settings(settings, runtime),
         )
-
         self.state = TrainingState(steps_per_epoch=steps_per_epoch, world_size=runtime.ranks.size)
-        resumed_step = self._resume(resumed) if resumed is not None else 0
-        runtime.ranks.take_from_rank_0(self.tensors().values())
-        self.train_step.update.remember_statistics()
 
-        names = parts.forward.part_names
-        self.records = Records(folder, names, resumed_step, self.writes)
-        self.progress = Progress(names, self.state.step, self.last_step, settings.epochs)
-        self.recorder = Recorder(self.state, settings, self.records, self.progress)
+    def resume(self, checkpoint: Checkpoint) -> list[str]:
+        """Take over what a checkpoint holds; return what to log.
+
+        Raises:
+            UserError: it is damaged, or belongs to another training.
+        """
+        names = tuple(self.parts.card.get("class_names", ()))
+        require_same_classes(checkpoint, names, "this training")
+        saved = saved_state(checkpoint, self.parts.best_metric)
+        state, lines = continued_state(checkpoint, saved, self.state, self.settings)
+        checkpoint.load_training_state(self.tensors())
+        self.state = state
+        self.resumed = checkpoint
+        self.resumed_step = saved.step
+        lines.append(f"resumed from {checkpoint.path} at step {state.step}")
+        for line in changed_settings(checkpoint, self.config):
+            lines.append(f"resumed with another value than the checkpoint's: {line}")
+        return lines
+
+    @contextmanager
+    def recording(self, folder: Path) -> Iterator[None]:
+        """Begin: give all devices the state of rank 0, and open the records of a run folder."""
+        self.runtime.ranks.take_from_rank_0(self.tensors().values())
+        self.train_step.update.remember_statistics()
+        self.folder = folder
+        names = self.parts.forward.part_names
+        self.records = Records(folder, names, self.resumed_step, self.writes)
+        self.progress = Progress(names, self.state.step, self.last_step, self.settings.epochs)
+        self.recorder = Recorder(self.state, self.settings, self.records, self.progress)
+        with self.records, self.progress:
+            yield
 
     def micro_batches(self) -> Iterator[list[MicroBatch]]:
         """Yield the micro-batches of each step that is left; what fills no step of its epoch is
@@ -175,12 +197,6 @@ class Session:
         return self.state.step >= self.last_step
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Keep the records and the progress line open while the block runs."""
-        with self.records, self.progress:
-            yield
-
-    @contextmanager
     def saved_when_stopped(self) -> Iterator[None]:
         """Where a signal ends the block, write last.ckpt before any device leaves."""
         try:
@@ -192,18 +208,6 @@ class Session:
             where = f"step {self.state.step} of {len(self.rates)}, epoch {self.state.epoch}"
             logger.warning("stopped by %s at %s; repeat the command with --resume", stop, where)
             raise
-
-    def result(self) -> FitResult:
-        """Return how the training ended."""
-        state = self.state
-        return FitResult(
-            state.step,
-            state.epoch,
-            state.train_seconds,
-            state.best,
-            state.nonfinite_steps,
-            self.stopped_by,
-        )
 
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""
@@ -220,14 +224,6 @@ class Session:
             for prefix, group in groups.items()
             for name, value in group.items()
         }
-
-    def _resume(self, checkpoint: Checkpoint) -> int:
-        """Take over what a checkpoint holds; return its step, as the run that wrote it counted."""
-        checkpoint.load_training_state(self.tensors())
-        saved = saved_state(checkpoint)
-        self.state = continued_state(checkpoint, saved, self.state, self.settings)
-        logger.info("resumed from %s at step %d", checkpoint.path, self.state.step)
-        return saved.step
 
     def _validate_and_save(self, check: Check) -> None:
         state = self.state
@@ -251,6 +247,7 @@ class Session:
         self.records.metrics(state.step, state.epoch, train_seconds, metrics)
         value = metrics[name]
         text = f"{name} undefined: no ground truth" if value is None else f"{name} {value:.4f}"
+        text += unreadable_images(metrics)
         logger.info("epoch %d, step %d: %s", state.epoch, state.step, text)
         if state.improves(name, metrics):
             when = {"epoch": state.epoch, "step": state.step, "train_seconds": train_seconds}

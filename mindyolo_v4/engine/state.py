@@ -1,6 +1,7 @@
 """What a training remembers between its steps, and how it ended."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,26 +41,21 @@ class TrainingState:
         best = None if self.best is None else self.best.get(metric)
         return value is not None and (best is None or value > best)
 
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a training ended."""
-
-    step: int
-    epoch: int
-    train_seconds: float
-    best: dict[str, Any] | None
-    nonfinite_steps: int
-    stopped_by: str  # epochs, max_steps or max_minutes
-
-    def lines(self, metric: str) -> list[str]:
-        """Return what the log says at the end."""
-        minutes = self.train_seconds / 60
+    def end_lines(self, metric: str, stopped_by: str) -> list[str]:
+        """Return what the log says at the end of a training."""
         lines = [
-            f"training ended by train.{self.stopped_by} at step {self.step}, epoch {self.epoch}, "
-            f"after {minutes:.1f} minutes; steps that were not finite: {self.nonfinite_steps}"
+            f"training ended by train.{stopped_by} at step {self.step}, epoch {self.epoch}, after "
+            f"{self.train_seconds / 60:.1f} minutes; steps that were not finite: "
+            f"{self.nonfinite_steps}"
         ]
         if self.best is not None:
             where = f"epoch {self.best['epoch']}, step {self.best['step']}"
-            lines.append(f"best {metric}: {self.best[metric]:.4f} ({where})")
+            value = f"{self.best[metric]:.4f} ({where}){unreadable_images(self.best)}"
+            lines.append(f"best {metric}: {value}")
         return lines
+
+
+def unreadable_images(metrics: Mapping[str, Any]) -> str:
+    """Return what to say of the images that make a score wrong."""
+    count = metrics.get("unreadable")
+    return f"; {count} images could not be read" if count else ""

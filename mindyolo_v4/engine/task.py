@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from mindspore import Tensor, nn
+from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.runtime.device import Runtime
+
+NAMED_IMAGES = 10  # unreadable images that the log names
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,14 @@ class Stream(Protocol):
     def report(self) -> dict[str, Any]: ...
 
 
+class EvalBatches(Protocol):
+    """Every image of a split once: images (B, 3, S, S), and the indices (n,) of the first n."""
+
+    def batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]: ...
+
+    def report(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Scores:
     """What one pass over a split has found."""
@@ -47,12 +58,6 @@ class Scores:
     metrics: dict[str, Any]
     table: str  # the metrics as text
     files: dict[str, Any]  # what test.py writes besides metrics.json: file name -> JSON content
-
-
-class Scorer(Protocol):
-    """Scores a network as it is now; calls `check` between two batches."""
-
-    def __call__(self, check: Callable[[], None], for_test: bool) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,11 @@ class Task:
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
     forward: Callable[[Config, nn.Cell, int], nn.Cell]  # network, classes -> cell with the loss
-    scorer: Callable[[Config, nn.Cell, Split, Runtime], Scorer]
-    draw_curves: Callable[[Path], None]  # run folder -> results.png in it
+    inference: Callable[[Config, nn.Cell], nn.Cell]  # network -> cell that takes uint8 images
+    # split, images per batch, workers -> its images
+    eval_stream: Callable[[Split, DataConfig, int, int | None, Ranks], EvalBatches]
+    score: Callable[..., Scores]  # configuration, split, ScoringPass, for a test -> scores
+    draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
 
 
 def log_warnings(split: Split | None) -> None:
@@ -78,8 +86,11 @@ def log_warnings(split: Split | None) -> None:
 
 def log_unreadable(report: dict[str, Any]) -> None:
     """Name the images that a stream could not read, and the boxes that it left out."""
-    for path, count in report["unreadable"].items():
+    unreadable = report["unreadable"]
+    for path, count in list(unreadable.items())[:NAMED_IMAGES]:
         logger.warning("%s: could not be decoded (%d times)", path, count)
+    if len(unreadable) > NAMED_IMAGES:
+        logger.warning("... and %d more images", len(unreadable) - NAMED_IMAGES)
     if report.get("truths_dropped"):
         count = report["truths_dropped"]
         logger.warning("%d boxes exceeded data.max_truths and were not trained", count)

@@ -1,16 +1,20 @@
 """Scoring a checkpoint of any task on a split: from a checkpoint to a folder of results."""
 
 import logging
+from functools import partial
 
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
 from mindyolo_v4.config.recipe import Tree
+from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.task import Task, log_warnings
+from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime, to_mixed_precision
-from mindyolo_v4.runtime.files import write_json
+from mindyolo_v4.runtime.files import remove_unfinished, write_json
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
+from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +25,18 @@ def test(
     recipe: Tree,
     overrides: Tree,
     runtime: Runtime,
+    signals: StopSignals | None = None,
     exist_ok: bool = False,
+    allow_unreadable: bool = False,
 ) -> int:
-    """Score a checkpoint and write metrics.json and the task's files. Return the exit status."""
+    """Score a checkpoint and write metrics.json and the task's files. Return the exit status.
+
+    Raises:
+        UserError: images could not be read, which `allow_unreadable` allows; all is written.
+    """
     config = config_for_checkpoint(checkpoint, recipe, overrides)
     dataset = task.read(config.data, config.evaluate.split)
-    require_same_classes(checkpoint.card, dataset.class_names)
+    require_same_classes(checkpoint, dataset.class_names, dataset.source)
     network = to_mixed_precision(load_network(checkpoint, task.name), runtime.amp_level)
 
     folder = make_run_folder(config.save_dir, "test", runtime, "--exist_ok", exist_ok)
@@ -34,11 +44,24 @@ def test(
     logger.info("%s: %d images of %s", checkpoint.path, len(dataset), dataset.source)
     log_warnings(dataset)
 
-    score = task.scorer(config, network, dataset, runtime)
-    scores = score(check=lambda: None, for_test=True)
+    stop = signals or StopSignals()
+    score = Scorer(task, config, network, dataset, runtime)
+    try:
+        with stop.deferred(runtime.ranks, partial(remove_unfinished, folder)):
+            scores = score(stop.check, for_test=True)
+    except StoppedError as error:
+        logger.warning("stopped by %s before all images were scored: no results", error)
+        raise
     if runtime.ranks.rank == 0:
         for name, content in {"metrics.json": scores.metrics, **scores.files}.items():
             write_json(folder / name, content)
     logger.info("%s\nwritten to %s", scores.table, folder)
+    unreadable = scores.metrics["unreadable"]
+    wrong = f"{unreadable} of {len(dataset)} images could not be read and were scored as plain grey"
+    if unreadable:
+        logger.warning("%s", wrong)
     runtime.ranks.wait()  # one that left early would fail the others
+    if unreadable and not allow_unreadable:
+        runtime.heartbeat.done()
+        raise UserError(dataset.source, wrong, expected="--allow_unreadable if that is wanted")
     return 0

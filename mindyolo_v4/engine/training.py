@@ -11,21 +11,24 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import changed_settings, take_over_variants
+from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze
 from mindyolo_v4.engine.schedule import describe_batch
-from mindyolo_v4.engine.session import Check, TrainingParts, check_accumulation
+from mindyolo_v4.engine.scoring import Scorer
+from mindyolo_v4.engine.session import Check, Session, TrainingParts
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
 from mindyolo_v4.runtime.device import Runtime, peak_memory_gb, to_mixed_precision
-from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
+from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
 from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
+
+_REMEDY = "what was written before is whole; free some space and repeat the command with --resume"
 
 
 def train(
@@ -55,39 +58,55 @@ def train(
     class_names = train_set.class_names
     lines = [train_set.summary(), *taken_over]
     config = replace(config, data=replace(config.data, names=list(class_names)))
-    network = task.build(config.model, len(class_names), config.seed)
-    if start_weights is not None:
-        lines.append(str(start_weights.load_weights(network, partial=True)))
-    if frozen := freeze(network, config.train.freeze):
-        lines.append(f"frozen: {len(frozen)} parameters")
+    network = _build(task, config, class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
     parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
+    session = Session(parts, config, runtime)
 
     # The run folder, which nothing is written to before all of the above is right.
-    check_accumulation(parts, config.train)
-    resumed = _require_resumable(resume, config.save_dir, default_name)
+    if resume == "auto":
+        require_run_folder(config.save_dir, default_name)
+    elif resume is not None:
+        lines += session.resume(Checkpoint.open(resume))
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
-    with locked(folder, runtime) as notes, full_disk_as_user_error(folder):
+    with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
         for line in [*notes, *_describe(task, config, runtime, network), *lines]:
             logger.info("%s", line)
         for split in (train_set, val_set):
             log_warnings(split)
-        if resume == "auto":
-            resumed = checkpoints.newest_valid(folder)
-        for line in changed_settings(resumed, config) if resumed else ():
-            logger.warning("resumed with another value than the checkpoint's: %s", line)
+        newest = checkpoints.newest_valid(folder) if resume == "auto" else None
+        for line in session.resume(newest) if newest else ():
+            logger.info("%s", line)
         if runtime.ranks.rank == 0:
             write_text(folder / checkpoints.CONFIG, dump_config(config))
-        result = fit(parts, config, runtime, folder, resumed, signals)
+        fit(session, folder, signals)
+        if runtime.ranks.rank == 0:
+            with whole_file(folder / "results.png") as png:
+                task.draw_curves(folder, png)
 
-    if runtime.ranks.rank == 0:
-        log_unreadable(stream.report())
-        task.draw_curves(folder)
+    log_unreadable(stream.report())
     memory = f"peak memory {peak_memory_gb():.2f} GB; run folder: {folder}"
-    logger.info("%s", "\n".join([*result.lines(task.best_metric), memory]))
+    lines = session.state.end_lines(task.best_metric, session.stopped_by)
+    logger.info("%s", "\n".join([*lines, memory]))
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
+
+
+def _build(
+    task: Task,
+    config: Config,
+    class_names: tuple[str, ...],
+    weights: Checkpoint | None,
+    lines: list[str],
+) -> nn.Cell:
+    """Return the network with its starting weights, some of it frozen; add what to log to lines."""
+    network = task.build(config.model, len(class_names), config.seed)
+    if weights is not None:
+        lines.append(str(weights.load_weights(network, partial=True)))
+    if frozen := freeze(network, config.train.freeze):
+        lines.append(f"frozen: {len(frozen)} parameters")
+    return network
 
 
 def _training_parts(
@@ -104,7 +123,7 @@ def _training_parts(
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
-        score = task.scorer(config, network, val_set, runtime)
+        score = Scorer(task, config, network, val_set, runtime)
 
         def evaluate(check: Check) -> Mapping[str, Any]:
             return score(check, for_test=False).metrics
@@ -118,15 +137,6 @@ def _training_parts(
         record_to_tree(card),
         task.best_metric,
     )
-
-
-def _require_resumable(
-    resume: str | None, save_dir: str | None, default_name: str
-) -> Checkpoint | None:
-    """Return the checkpoint named. Raises UserError, before anything is written, without one."""
-    if resume == "auto":
-        require_run_folder(save_dir, default_name)
-    return Checkpoint.open(resume) if resume not in (None, "auto") else None
 
 
 def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:

@@ -1,8 +1,7 @@
 """COCO's twelve metrics for any data set, from exactly the values that the result files hold.
 
 pycocotools is the reference. hotcoco (extra `fast`), where installed, gives equal numbers much
-faster and is preferred. It takes only non-negative integers as ids; data sets with other ids are
-scored by pycocotools.
+faster and is preferred.
 
 Ignored ground truth, crowds and VOC `difficult` alike, is written with `iscrowd: 1`: the only flag
 that plain pycocotools respects (it overwrites `ignore`), so that it gives the same numbers for the
@@ -49,16 +48,7 @@ class CocoEvaluator:
         self._results: dict[int, list[dict[str, Any]]] = {}  # by record index
 
     def add(self, record_index: int, detections: Detections) -> None:
-        """Add the detections of `dataset.records[record_index]`, boxes in original pixels.
-
-        Raises:
-            IndexError: there is no such record.
-            ValueError: the image has been added before.
-        """
-        if not 0 <= record_index < len(self._dataset.records):
-            raise IndexError(f"record {record_index} of {len(self._dataset.records)}")
-        if record_index in self._results:
-            raise ValueError(f"detections of record {record_index} were added before")
+        """Set the detections of `dataset.records[record_index]`, boxes in original pixels."""
         boxes = _written_boxes(detections.boxes_xyxy_px)
         scores = np.round(detections.scores.astype(np.float64), _SCORE_DECIMALS).tolist()
         image_id = self._dataset.records[record_index].image_id
@@ -114,11 +104,14 @@ class CocoEvaluator:
         without detections.
 
         Args:
-            evaluator: auto is hotcoco where it is installed and accepts the ids, else pycocotools.
+            evaluator: auto is hotcoco where it is installed, else pycocotools.
         """
-        chosen = self._choose_evaluator() if evaluator == "auto" else evaluator
-        run = {"hotcoco": _run_hotcoco, "pycocotools": _run_pycocotools}[chosen]
-        numbers, precision = run(self.ground_truth(), self.predictions())
+        if evaluator == "auto":
+            version = hotcoco_version()
+            evaluator = "pycocotools" if version is None else "hotcoco"
+            advice = " (the extra `fast` installs a faster evaluator)"
+            _log_once(f"COCO metrics by {evaluator}{advice if version is None else f' {version}'}")
+        numbers, precision = _evaluate(evaluator, *self._with_plain_ids())
         named = zip(METRIC_NAMES, numbers, strict=True)
         return {
             **{name: _number(value) for name, value in named},
@@ -126,18 +119,31 @@ class CocoEvaluator:
             "per_class": self._per_class(precision),
         }
 
-    def _choose_evaluator(self) -> str:
-        version = hotcoco_version()
-        if version is None:
-            _log_once("COCO metrics by pycocotools (the extra `fast` installs a faster evaluator)")
-            return "pycocotools"
-        ids = [*(record.image_id for record in self._dataset.records), *self._dataset.category_ids]
-        if not all(isinstance(number, int) and number >= 0 for number in ids):
-            reason = f"hotcoco {version} takes only non-negative integers as ids"
-            _log_once(f"COCO metrics by pycocotools: {reason}")
-            return "pycocotools"
-        _log_once(f"COCO metrics by hotcoco {version}")
-        return "hotcoco"
+    def _with_plain_ids(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return ground truth and predictions with ids that every evaluator takes.
+
+        pycocotools sorts ids, which text beside numbers does not allow; hotcoco takes non-negative
+        integers only.
+        """
+        truth, results = self.ground_truth(), self.predictions()
+        image_ids = [image["id"] for image in truth["images"]]
+        category_ids = sorted(self._dataset.category_ids)
+        if all(isinstance(number, int) and number >= 0 for number in image_ids + category_ids):
+            return truth, results
+        images = {number: k for k, number in enumerate(image_ids)}
+        categories = {number: k for k, number in enumerate(category_ids)}
+
+        def plain(entry: dict[str, Any]) -> dict[str, Any]:
+            ids = {
+                "image_id": images[entry["image_id"]],
+                "category_id": categories[entry["category_id"]],
+            }
+            return entry | ids
+
+        truth["images"] = [image | {"id": images[image["id"]]} for image in truth["images"]]
+        truth["categories"] = [one | {"id": categories[one["id"]]} for one in truth["categories"]]
+        truth["annotations"] = [plain(entry) for entry in truth["annotations"]]
+        return truth, [plain(entry) for entry in results]
 
     def _per_class(self, precision: NDArray[np.float64]) -> list[dict[str, Any]]:
         dataset = self._dataset
@@ -170,39 +176,38 @@ def _log_once(line: str) -> None:
     logger.info("%s", line)
 
 
-def _run_hotcoco(ground_truth: dict[str, Any], predictions: list[dict[str, Any]]) -> _Scores:
-    from hotcoco import COCO, COCOeval
-
+def _evaluate(
+    evaluator: str, ground_truth: dict[str, Any], predictions: list[dict[str, Any]]
+) -> _Scores:
+    nothing = {**ground_truth, "annotations": []}  # loading an empty list of results fails
+    evaluation: Any
     with contextlib.redirect_stdout(io.StringIO()):
-        targets = COCO(ground_truth)
-        empty = {**ground_truth, "annotations": []}
-        results = targets.load_res(predictions) if predictions else COCO(empty)
-        evaluation = COCOeval(targets, results, "bbox")
-        return _evaluate(evaluation)
+        if evaluator == "hotcoco":
+            import hotcoco
 
+            targets = hotcoco.COCO(ground_truth)
+            results = targets.load_res(predictions) if predictions else hotcoco.COCO(nothing)
+            evaluation = hotcoco.COCOeval(targets, results, "bbox")
+        else:
+            from pycocotools.cocoeval import COCOeval
 
-def _run_pycocotools(ground_truth: dict[str, Any], predictions: list[dict[str, Any]]) -> _Scores:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        targets = COCO()
-        targets.dataset = ground_truth
-        targets.createIndex()
-        if predictions:
-            results = targets.loadRes([dict(result) for result in predictions])  # it adds keys
-        else:  # loadRes fails on an empty list
-            results = COCO()
-            results.dataset = {**ground_truth, "annotations": []}
-            results.createIndex()
-        return _evaluate(COCOeval(targets, results, "bbox"))
-
-
-def _evaluate(evaluation: Any) -> _Scores:
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
+            targets = _pycocotools_data(ground_truth)
+            copies = [dict(result) for result in predictions]  # it adds keys
+            results = targets.loadRes(copies) if copies else _pycocotools_data(nothing)
+            evaluation = COCOeval(targets, results, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
     return np.asarray(evaluation.stats), np.asarray(evaluation.eval["precision"])
+
+
+def _pycocotools_data(content: dict[str, Any]) -> Any:
+    from pycocotools.coco import COCO
+
+    data = COCO()
+    data.dataset = content
+    data.createIndex()
+    return data
 
 
 def _written_boxes(boxes_xyxy_px: FloatArray) -> list[list[float]]:

@@ -1,6 +1,5 @@
 """Curves of a run as one image, and metrics as a text table."""
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 DETECTION_CURVES = {"AP": "AP", "AP50": "AP50"}  # column of metrics.csv -> its label
 CLASSIFICATION_CURVES = {"acc1": "Acc@1", "acc5": "Acc@5"}  # percent
+_NOTHING = np.zeros(0)
 _SMOOTH_SHARE = 40  # the heavy line averages over this fraction of the steps
 
 
@@ -42,56 +42,63 @@ def plot_results(
 
     steps = read_columns(steps_csv)
     metrics = read_columns(metrics_csv)
+    losses = {name: name for name in steps if name.startswith("loss")}
     figure = Figure(figsize=(15, 4.2), layout="constrained")
     loss_axes, rate_axes, metric_axes = figure.subplots(1, 3)
-    _plot_losses(loss_axes, steps)
-    _plot_lines(rate_axes, steps, "step", {"lr": "learning rate"}, marker="")
-    _plot_lines(metric_axes, metrics, "epoch", curves, marker="o")
+    _plot(loss_axes, "loss", steps, "step", losses)
+    _plot(rate_axes, "learning rate", steps, "step", {"lr": "learning rate"})
+    _plot(metric_axes, "validation", metrics, "epoch", curves, marker="o")
+    if loss_axes.lines and all(np.min(line.get_ydata()) > 0 for line in loss_axes.lines):
+        loss_axes.set_yscale("log")
     metric_axes.set_ylim(0, top)
     metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes, title in zip(figure.axes, ("loss", "learning rate", "validation"), strict=True):
-        axes.set_title(title)
-        axes.grid(alpha=0.3)
     FigureCanvasAgg(figure).print_png(str(png))
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read a CSV file of numbers into column name -> values; broken rows are skipped."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [row for row in csv.reader(file) if row]
-    if not lines:
-        return {}
-    header = lines[0]
-    rows = [_numbers(row) for row in lines[1:] if len(row) == len(header)]
-    table = np.array([row for row in rows if row], np.float64).reshape(-1, len(header))
-    return {name.strip(): table[:, k] for k, name in enumerate(header)}
+    """Read a CSV file of numbers into column name -> values; what is no number is NaN."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    header, *rows = [line.split(",") for line in text.splitlines() if line] or [[]]
+    table = [[_number(cell) for cell in row] for row in rows if len(row) == len(header)]
+    columns = np.array(table, np.float64).reshape(-1, len(header) or 1).T
+    return dict(zip(header, columns, strict=False))
 
 
-def _numbers(row: list[str]) -> list[float] | None:
-    """Return the row as numbers (an empty cell is NaN), or None where it holds text."""
+def _number(cell: str) -> float:
     try:
-        return [float(cell) if cell.strip() not in ("", "None") else math.nan for cell in row]
+        return float(cell)
     except ValueError:
-        return None
+        return math.nan
 
 
-def _plot_losses(axes: "Axes", steps: dict[str, NDArray[np.float64]]) -> None:
-    """Plot every loss column: the steps as a pale line, their moving average on top."""
-    axes.set_xlabel("step")
-    lowest = []
-    for index, name in enumerate(name for name in steps if name.startswith("loss")):
-        good = np.isfinite(steps[name])
-        step = steps["step"][good]
-        loss = steps[name][good]
-        if len(loss):
-            lowest.append(loss.min())
-            axes.plot(step, loss, color=f"C{index}", alpha=0.25, linewidth=0.8)
-            axes.plot(step, _smooth(loss), color=f"C{index}", label=name)
-    if lowest and min(lowest) > 0:
-        axes.set_yscale("log")
-    _finish(axes)
+def _plot(
+    axes: "Axes",
+    title: str,
+    table: dict[str, NDArray[np.float64]],
+    x_name: str,
+    labels: Mapping[str, str],
+    marker: str = "",
+) -> None:
+    """Plot columns of a table over another; a loss as a pale line with its moving average."""
+    axes.set_title(title)
+    axes.set_xlabel(x_name)
+    axes.grid(alpha=0.3)
+    for index, (name, label) in enumerate(labels.items()):
+        x = table.get(x_name, _NOTHING)
+        y = table.get(name, _NOTHING)
+        finite = np.isfinite(y)
+        if not finite.any():
+            continue
+        if title == "loss":
+            axes.plot(x[finite], y[finite], color=f"C{index}", alpha=0.25, linewidth=0.8)
+            axes.plot(x[finite], _smooth(y[finite]), color=f"C{index}", label=label)
+        else:
+            axes.plot(x, np.where(finite, y, np.nan), marker=marker, markersize=3, label=label)
+    if axes.lines:
+        axes.legend()
+    else:
+        where = axes.transAxes
+        axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=where, color="grey")
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,30 +109,6 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     low = np.maximum(index - half, 0)
     high = np.minimum(index + half + 1, len(values))
     return (total[high] - total[low]) / (high - low)
-
-
-def _plot_lines(
-    axes: "Axes",
-    table: dict[str, NDArray[np.float64]],
-    x_name: str,
-    labels: Mapping[str, str],
-    marker: str,
-) -> None:
-    axes.set_xlabel(x_name)
-    for name, label in labels.items():
-        if name in table and x_name in table and np.isfinite(table[name]).any():
-            values = np.where(np.isfinite(table[name]), table[name], np.nan)
-            axes.plot(table[x_name], values, marker=marker, markersize=3, label=label)
-    _finish(axes)
-
-
-def _finish(axes: "Axes") -> None:
-    """Add a legend, or say that there is nothing to see."""
-    if axes.lines:
-        axes.legend()
-        return
-    where = axes.transAxes
-    axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=where, color="grey")
 
 
 def format_metrics_table(metrics: dict[str, Any]) -> str:

@@ -24,11 +24,11 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
             a full disk only in the middle of its file.
 
     Raises:
-        OSError: there is no room, or the system refuses; the old file stays as it was.
+        OSError: there is no room, or the system refuses; it names `path`. The old file stays as it
+            was.
     """
-    unfinished = path.with_name(
-        f".{path.stem}.unfinished{path.suffix}"
-    )  # some writers want the suffix
+    # Some writers want the suffix.
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         if size:
             _require_room(unfinished, size)
@@ -37,6 +37,11 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
         _sync(unfinished)
         unfinished.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        names_another = error.filename and str(error.filename) != str(unfinished)
+        if error.errno is None or names_another:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -55,21 +60,19 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Delete what a process that was killed while it wrote has left in a folder."""
     for path in folder.glob(".*.unfinished*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
-def full_disk_as_user_error(folder: Path) -> Iterator[None]:
-    """Raise UserError, which says how to go on, where the block finds the disk full."""
+def full_disk_as_user_error(folder: Path, remedy: str) -> Iterator[None]:
+    """Raise UserError with the folder and how to go on where the block finds the disk full."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
-        remedy = (
-            "what was written before is whole; free some space and repeat the command with --resume"
-        )
-        raise UserError(folder, f"the disk is full ({error.strerror}): {remedy}") from error
+        problem = f"the disk is full ({error.strerror}): {remedy}"
+        raise UserError(error.filename or folder, problem) from error
 
 
 def _require_room(probe: Path, size: int) -> None:

@@ -6,8 +6,19 @@ from pathlib import Path
 
 from mindyolo_v4 import environment
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.errors import printable
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
+_LONGEST = 10**5  # characters of a line
+
+
+class Escaped(logging.Formatter):
+    """Lines in which the control characters and undecoded bytes of names are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        lines = super().format(record).split("\n")
+        return "\n".join(printable(line, _LONGEST) for line in lines)
 
 
 class LogFile(logging.FileHandler):
@@ -29,7 +40,7 @@ def setup_logger(folder: Path, file_name: str, ranks: Ranks) -> None:
         PACKAGE_LOGGER.removeHandler(handler)
         handler.close()
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(Escaped("%(message)s"))
     console.setLevel(logging.INFO if ranks.rank == 0 else logging.WARNING)
     PACKAGE_LOGGER.addHandler(console)
 
@@ -39,7 +50,7 @@ def setup_logger(folder: Path, file_name: str, ranks: Ranks) -> None:
         names.append(f"rank_{ranks.rank}.log")
     for name in names:
         handler = LogFile(folder / name, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(Escaped("%(asctime)s %(levelname)s %(message)s"))
         PACKAGE_LOGGER.addHandler(handler)
 
     is_verbose = ranks.rank == 0 or ranks.size > 1

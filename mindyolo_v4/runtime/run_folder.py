@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from filelock import SoftFileLock, Timeout
 
 from mindyolo_v4.distributed.guard import RECORDS
@@ -69,15 +70,19 @@ def locked(folder: Path, runtime: Runtime) -> Iterator[list[str]]:
     notes: list[str] = []
     refusal: UserError | None = None
     if runtime.ranks.rank == 0:
-        former = _owner(path)
+        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+        process, host = _owner(text)
+        is_own_host = host == socket.gethostname()
+        if text.startswith("{") and is_own_host and not psutil.pid_exists(process):
+            path.unlink()  # SoftFileLock does not know this format
         try:
             lock.acquire()
         except Timeout:
-            refusal = _refusal(path, *_owner(path))
+            refusal = _refusal(path, process, host, is_own_host)
         else:
             remove_unfinished(folder)
-            if former[0]:
-                notes.append(f"process {former[0]} left this run folder and has ended: taken over")
+            if host:
+                notes.append(f"process {process} left this run folder and has ended: taken over")
     if runtime.ranks.any(refusal is not None):
         raise refusal or UserError(folder, "rank 0 could not take it; its log says why")
     try:
@@ -87,22 +92,29 @@ def locked(folder: Path, runtime: Runtime) -> Iterator[list[str]]:
             lock.release()
 
 
-def _owner(path: Path) -> tuple[str, str]:
-    """Return process and host in a lock file, empty where it names none."""
-    try:
-        words = path.read_text("utf-8", errors="replace").split()
-    except FileNotFoundError:
-        return "", ""
-    return (words[0], words[1]) if len(words) > 1 and words[0].isdigit() else ("", "")
+def leave(folder: Path) -> None:
+    """Remove the lock and unfinished files of a process that ends without leaving its blocks."""
+    (folder / LOCK).unlink(missing_ok=True)
+    remove_unfinished(folder)
 
 
-def _refusal(path: Path, process: str, host: str) -> UserError:
-    if host and host != socket.gethostname():
-        owner = f"process {process} on host {host} writes into this folder"
-        return UserError(path, f"{owner}; if it is no longer there, delete this file")
-    if host:
+def _owner(text: str) -> tuple[int, str]:
+    """Return process and host in the text of a lock; (0, "") where it names none.
+
+    Former versions wrote JSON.
+    """
+    pattern = r'\{"pid": (\d{1,9}), "host": "(.+?)"|(\d{1,9})\n(\S+)\n'
+    match = re.match(pattern, text)
+    return (int(match[1] or match[3]), match[2] or match[4]) if match else (0, "")
+
+
+def _refusal(path: Path, process: int, host: str, is_own_host: bool) -> UserError:
+    if not host:
+        return UserError(path, "is damaged; delete it if no training writes into its folder")
+    if is_own_host:
         return UserError(path, f"process {process} on this host ({host}) writes into this folder")
-    return UserError(path, "is damaged; delete it if no training writes into its folder")
+    owner = f"process {process} on host {host} writes into this folder"
+    return UserError(path, f"{owner}; if it is no longer there, delete this file")
 
 
 def _make_folder(save_dir: str | None, default_name: str, reuse_option: str, reuse: bool) -> Path:

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT during a training: every device stops at the same step, with a checkpoint.
+"""SIGTERM and SIGINT: a training stops at the same step on every device, with a checkpoint.
 
-Outside a training a signal ends the process at once. Inside, the first one is noted and obeyed at
-the next boundary, between two steps or two batches of a validation; the second ends the process.
+Outside a deferring block a signal ends the process at once. Inside, the first one is noted and
+obeyed at the next boundary, between two steps, batches or images; the second ends the process.
 """
 
 import logging
@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from mindyolo_v4.errors import StoppedError
@@ -35,6 +35,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._deferring = False
+        self._clean_up: Callable[[], None] | None = None
         self._ranks: _Ranks | None = None
         self._boundaries = 0
         self._agreed_at = 0  # boundary of the last agreement
@@ -55,8 +56,15 @@ class StopSignals:
         return self
 
     @contextmanager
-    def deferred(self, ranks: _Ranks) -> Iterator["StopSignals"]:
-        """Obey signals only where `check` is called while the block runs."""
+    def deferred(
+        self, ranks: _Ranks, clean_up: Callable[[], None] | None = None
+    ) -> Iterator["StopSignals"]:
+        """Obey signals only where `check` is called while the block runs.
+
+        Args:
+            clean_up: what a process does that ends inside the block without leaving it.
+        """
+        self._clean_up = clean_up
         self._ranks = ranks
         self._deferring = True
         try:
@@ -76,11 +84,20 @@ class StopSignals:
             sys.stderr.flush()
             os._exit(128 + number)
         if is_own:
-            logger.error("a loader process has died, perhaps out of memory; go on with --resume")
-            os._exit(1)
+            logger.error(
+                "a loader process has died, perhaps out of memory; repeat the command, a training "
+                "with --resume"
+            )
+            self._exit(1)
         if self.received is not None:
-            os._exit(128 + number)
+            self._exit(128 + number)
         self.received = number
+
+    def _exit(self, status: int) -> None:
+        if self._clean_up is not None:
+            with suppress(OSError):
+                self._clean_up()
+        os._exit(status)
 
     def check(self) -> None:
         """Raise StoppedError where any device has received a signal.

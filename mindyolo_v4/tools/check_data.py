@@ -17,7 +17,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset, ImageRecord
-from mindyolo_v4.errors import require
+from mindyolo_v4.errors import printable, require
 from mindyolo_v4.runtime.command import run_command
 
 _PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 def describe_datasets(datasets: dict[str, Dataset], data: DataConfig) -> str:
     """Return the report on the splits as text."""
     lines = [
-        f"data set {data.root} ({data.format})",
+        f"data set {printable(str(data.root))} ({data.format})",
         "",
         *_split_table(datasets),
         "",
@@ -63,7 +63,7 @@ def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
         paths = [{record.path for record in datasets[name].records} for name in (first, second)]
         shared = paths[0] & paths[1]
         if shared:
-            example = min(shared)
+            example = printable(str(min(shared)))
             warnings.append(
                 f"{len(shared)} images are in {first} and in {second}, such as {example}"
             )
@@ -74,7 +74,7 @@ def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
         counts = class_counts(train)
         absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
         if absent:
-            names = ", ".join(absent[:10])
+            names = printable(", ".join(absent[:10]))
             warnings.append(f"{len(absent)} classes have no box to train on: {names}")
         most = max(_trained(record) for record in train.records)
         limit = data.max_truths
@@ -106,19 +106,20 @@ def _trained(record: ImageRecord) -> int:
 
 
 def _split_table(datasets: dict[str, Dataset]) -> list[str]:
-    numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'most per image':>15}"
-    lines = [f"{'split':<6}{numbers}  source"]
+    numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'unlabelled':>12}"
+    lines = [f"{'split':<6}{numbers}{'most per image':>16}  source"]
     for split, dataset in datasets.items():
         trained = [_trained(record) for record in dataset.records]
         ignored = sum(int(record.ignore.sum()) for record in dataset.records)
-        negatives = sum(len(record.class_ids) == 0 for record in dataset.records)
-        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{max(trained):>15}"
-        lines.append(f"{split:<6}{numbers}  {dataset.source}")
+        unlabelled = sum(not record.label_path for record in dataset.records)
+        negatives = sum(len(record.class_ids) == 0 for record in dataset.records) - unlabelled
+        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{unlabelled:>12}"
+        lines.append(f"{split:<6}{numbers}{max(trained):>16}  {printable(dataset.source)}")
     return lines
 
 
 def _class_table(datasets: dict[str, Dataset]) -> list[str]:
-    names = next(iter(datasets.values())).class_names
+    names = [printable(name) for name in next(iter(datasets.values())).class_names]
     counts = [class_counts(dataset) for dataset in datasets.values()]
     width = max(len(name) for name in (*names, "class"))
     lines = [f"{'id':>4}  {'class':<{width}}" + "".join(f"{split:>9}" for split in datasets)]

@@ -7,8 +7,11 @@ Backgrounds, distractors, overlaps and noise keep colour and contrast from givin
 
 import json
 import shutil
+import signal
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,6 +22,7 @@ from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.files import full_disk_as_user_error
 from mindyolo_v4.tools.scene_paint import (
     add_noise,
     draw_background,
@@ -196,11 +200,13 @@ def write_scenes(output: Path, scenes: SceneSet) -> bool:
     unfinished = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        _write_split(unfinished, "train", scenes.train, (scenes.seed, 0), scenes.img_size)
-        _write_split(unfinished, "val", scenes.val, (scenes.seed, 1), scenes.img_size)
-        (unfinished / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n", encoding="utf-8")
-        card = json.dumps(asdict(scenes), indent=2) + "\n"
-        (unfinished / _CARD).write_text(card, encoding="utf-8")
+        with full_disk_as_user_error(output, "nothing was written"):
+            _write_split(unfinished, "train", scenes.train, (scenes.seed, 0), scenes.img_size)
+            _write_split(unfinished, "val", scenes.val, (scenes.seed, 1), scenes.img_size)
+            names = "\n".join(CLASS_NAMES) + "\n"
+            (unfinished / "classes.txt").write_text(names, encoding="utf-8")
+            card = json.dumps(asdict(scenes), indent=2) + "\n"
+            (unfinished / _CARD).write_text(card, encoding="utf-8")
         if output.is_dir():
             output.rmdir()
         unfinished.rename(output)
@@ -214,16 +220,27 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], si
     labels = folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
-    for index in range(count):
-        image, boxes, class_ids = draw_scene(np.random.default_rng((*seed, index)), size)
-        _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        (images / f"{index:05d}.jpg").write_bytes(data.tobytes())
-        relative = xyxy_to_cxcywh(boxes.astype(np.float64)) / size
-        rows = [
-            f"{class_id} " + " ".join(f"{value:.6f}" for value in box)
-            for class_id, box in zip(class_ids, relative, strict=True)
-        ]
-        (labels / f"{index:05d}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write = partial(_write_scene, images, labels, seed, size)
+    with ProcessPoolExecutor(initializer=_begin_process) as processes:
+        for _ in processes.map(write, range(count), chunksize=16):
+            pass  # an error of a process is raised here
+
+
+def _begin_process() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
+
+
+def _write_scene(images: Path, labels: Path, seed: tuple[int, int], size: int, index: int) -> None:
+    image, boxes, class_ids = draw_scene(np.random.default_rng((*seed, index)), size)
+    _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    (images / f"{index:05d}.jpg").write_bytes(data.tobytes())
+    relative = xyxy_to_cxcywh(boxes.astype(np.float64)) / size
+    rows = [
+        f"{class_id} " + " ".join(f"{value:.6f}" for value in box)
+        for class_id, box in zip(class_ids, relative, strict=True)
+    ]
+    (labels / f"{index:05d}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def _require_same(output: Path, scenes: SceneSet) -> None:
@@ -234,17 +251,21 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
         raise UserError(output, "not empty", expected=advice)
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(card, "not a JSON file", expected=advice) from None
     if content != asdict(scenes):
         expected = json.dumps(asdict(scenes))
         raise UserError(output, "holds another scene set", json.dumps(content), expected)
     for split, count in (("train", scenes.train), ("val", scenes.val)):
-        for index in range(count):
-            for name in (f"images/{split}/{index:05d}.jpg", f"labels/{split}/{index:05d}.txt"):
-                if not (output / name).is_file():
-                    problem = "missing from the scene set"
-                    raise UserError(output / name, problem, None, "all its files, or a new folder")
+        for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+            folder = output / kind / split
+            absent = {f"{k:05d}.{suffix}" for k in range(count)} - {
+                p.name for p in folder.iterdir()
+            }
+            if absent:
+                problem = "missing from the scene set"
+                expected = "all its files, or a new folder"
+                raise UserError(folder / min(absent), problem, expected=expected)
 
 
 def main(argv: Sequence[str]) -> int:

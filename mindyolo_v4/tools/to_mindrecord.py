@@ -4,14 +4,12 @@ python -m mindyolo_v4.tools.to_mindrecord --data_path DIR --split train --output
 """
 
 import mmap
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 from zlib import crc32
 
 import numpy as np
@@ -23,8 +21,8 @@ from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.imagenet import read_imagenet
-from mindyolo_v4.data.readers.mindrecord import INDEX_VERSION, index_path
-from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.data.readers.mindrecord import INDEX_VERSION, index_path, read_arrays
+from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import whole_file
 
@@ -54,15 +52,16 @@ def main(argv: Sequence[str]) -> int:
     dataset = read_imagenet(config.data, split)
     count = _shard_count(arguments.options["shards"], len(dataset))
     Packing(dataset, split, Path(str(output)), count).run()
-    packed = f"{len(dataset)} images of {dataset.source} in {count} files"
-    print(f"{packed}, every checksum right: {output}")
+    packed = f"{len(dataset)} images of {printable(dataset.source)} in {count} files"
+    print(f"{packed}, every checksum right: {printable(str(output))}")
     return 0
 
 
 def _shard_count(text: Any, images: int) -> int:
     if text is None:
         return -(-images // IMAGES_PER_SHARD)
-    if not str(text).isdecimal() or not 0 < int(text) <= images:
+    is_count = str(text).isdecimal() and len(str(text)) <= len(str(images))
+    if not is_count or not 0 < int(text) <= images:
         raise UserError("--shards", "not a number of files", text, f"1 to {images}")
     return int(text)
 
@@ -101,9 +100,8 @@ class Packing:
         """Return the index part of a file that an earlier command finished and that is whole."""
         path = self.path(number)
         try:
-            with np.load(self._piece_path(number), allow_pickle=False) as file:
-                piece = {name: file[name] for name in file.files}
-        except (OSError, ValueError, BadZipFile):
+            piece = read_arrays(self._piece_path(number), ("names", "size", *_COLUMNS))
+        except UserError:
             return None
         same = np.array_equal(piece["names"], self.dataset.names[images.start : images.stop])
         whole = same and path.is_file() and path.stat().st_size == int(piece["size"])
@@ -140,7 +138,7 @@ class Packing:
         return piece
 
     def _row(self, image: int) -> dict[str, Any]:
-        name = os.fsdecode(bytes(self.dataset.names[image]))
+        name = bytes(self.dataset.names[image]).decode("utf-8", "backslashreplace")
         label = int(self.dataset.class_ids[image])
         return {"image": self.dataset.encoded(image).tobytes(), "label": label, "name": name}
 

@@ -171,7 +171,7 @@ def test_base_null_names_no_file(tmp_path: Path) -> None:
     assert load_config(write(tmp_path / "b.yaml", "__BASE__: []\nseed: 6\n")).seed == 6
 
 
-@pytest.mark.parametrize("value", ["3", "[1]", "[null]", "{a: b}", "on"])
+@pytest.mark.parametrize("value", ["[null]", "{a: b}", "[[a.yaml]]", "[~]", "[{}]"])
 def test_a_base_that_is_no_file_name_is_named(tmp_path: Path, value: str) -> None:
     recipe = write(tmp_path / "wrong.yaml", f"__BASE__: {value}\n")
     with pytest.raises(UserError, match=r"wrong\.yaml: __BASE__ does not name files") as caught:
@@ -184,10 +184,47 @@ def test_the_removed_compile_cache_is_accepted_as_off(tmp_path: Path, text: str)
     base = write(tmp_path / "base.yaml", f"compile_cache: {text}\nseed: 5\n")
     recipe = write(tmp_path / "a.yaml", f"__BASE__: {base.name}\ncompile_cache: {text}\n")
     assert load_config(recipe, [("compile_cache", "off")]) == Config(seed=5)
-    assert read_tree(recipe) == {"seed": 5}
+    assert read_tree(recipe) == {"seed": "5"}
 
 
 def test_the_removed_compile_cache_is_refused_as_on(tmp_path: Path) -> None:
     recipe = write(tmp_path / "a.yaml", "compile_cache: on\n")
     with pytest.raises(UserError, match=r"compile_cache: was removed .*in .*a\.yaml"):
         load_config(recipe)
+
+
+def test_names_stay_the_text_that_stands_in_the_file(tmp_path: Path) -> None:
+    text = "data: {names: [yes, no, 007, 12:30, 2001-12-14, null, 1e3, 0x10, 'on', ~]}\n"
+    config = load_config(write(tmp_path / "a.yaml", text))
+    expected = ["yes", "no", "007", "12:30", "2001-12-14", "null", "1e3", "0x10", "on", "~"]
+    assert config.data.names == expected
+    assert load_config(write(tmp_path / "b.yaml", dump_config(config))) == config
+    assert load_config(None, [("data.names", "[no, 08]")]).data.names == ["no", "08"]
+
+
+def test_null_is_no_value_unless_it_is_quoted(tmp_path: Path) -> None:
+    text = "save_dir: 'null'\nweight: ~\ndata: {train: null}\nmodel:\n"
+    config = load_config(write(tmp_path / "a.yaml", text))
+    assert (config.save_dir, config.weight, config.data.train) == ("null", None, None)
+
+
+def test_merge_keys_and_tags_keep_their_meaning(tmp_path: Path) -> None:
+    text = (
+        "data: {augment: &a {hue: !!float 0.5}}\noptimizer: {<<: {lr: !!float 2}}\nseed: !!int 7\n"
+    )
+    config = load_config(write(tmp_path / "a.yaml", text))
+    assert (config.data.augment.hue, config.optimizer.lr, config.seed) == (0.5, 2.0, 7)
+
+
+def test_each_base_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.yaml", "seed: 5\n")
+    for level in range(20):
+        base = "a.yaml" if level == 0 else f"b{level - 1}.yaml"
+        write(tmp_path / f"b{level}.yaml", f"__BASE__: [{base}, {base}]\n")
+    reads: list[Path] = []
+    read_text = config_module.read_text
+    monkeypatch.setattr(
+        config_module, "read_text", lambda path: reads.append(path) or read_text(path)
+    )
+    assert load_config(tmp_path / "b19.yaml").seed == 5
+    assert len(reads) == 21

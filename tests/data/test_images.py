@@ -1,11 +1,22 @@
 """Images are read whole or refused, and fitted into the network's square input."""
 
+import os
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 
 from mindyolo_v4.boxes import letterbox_geometry
-from mindyolo_v4.data.images import ImageReadError, grey_image, read_image, resize_image
+from mindyolo_v4.data.images import (
+    ImageReadError,
+    decode_image,
+    grey_image,
+    read_image,
+    resize_image,
+)
+from mindyolo_v4.data.readers.headers import significant_bits
 
 
 def test_read_image_gives_rgb_and_three_channels(tmp_path):
@@ -42,3 +53,77 @@ def test_resize_image_enlarges_shrinks_and_pads():
     np.testing.assert_array_equal(same[1:3], image)
     assert grey_image(3, 9).tolist() == [[[9] * 3] * 3] * 3
     assert resize_image(image, letterbox_geometry(4, 2, 8), 7).shape == (8, 8, 3)
+
+
+def jpeg(rng, *parameters):
+    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (90, 70), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(".jpg", image, parameters)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        (),
+        (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        (cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
+        (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+    ],
+    ids=["baseline", "progressive", "restart markers", "own tables"],
+)
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(rng, parameters, factor):
+    content = jpeg(rng, *parameters)
+    whole = decode_image(np.frombuffer(content, np.uint8), "x.jpg", factor)
+    for cut in (1, 2):
+        image = decode_image(np.frombuffer(content[:-cut], np.uint8), "x.jpg", factor)
+        np.testing.assert_array_equal(image, whole)
+    for cut in (3, 4, 8, 30, 300, len(content) // 2):
+        with pytest.raises(ImageReadError, match=r"x\.jpg: is cut short or damaged"):
+            decode_image(np.frombuffer(content[:-cut], np.uint8), "x.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_deep_images_are_seen_like_their_copy_of_8_bits(suffix, bits, rng):
+    eight = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    eight[0, 0] = 255
+    deep = eight.astype(np.uint16) << (bits - 8)
+    encoded = cv2.imencode(suffix, deep)[1]
+    np.testing.assert_array_equal(decode_image(encoded, "x"), eight[..., ::-1])
+
+
+def test_the_range_that_a_png_states_counts_where_the_pixels_are_darker():
+    dark = np.full((4, 4), 500, np.uint16)
+    plain = cv2.imencode(".png", dark)[1].tobytes()
+    chunk = b"sBIT" + bytes([12])
+    stated = struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    encoded = np.frombuffer(plain[:33] + stated + plain[33:], np.uint8)
+    assert significant_bits(encoded) == 12
+    assert decode_image(encoded, "x")[0, 0].tolist() == [500 >> 4] * 3
+    assert decode_image(np.frombuffer(plain, np.uint8), "x")[0, 0].tolist() == [500 >> 2] * 3
+
+
+def test_floats_are_read_as_fractions_or_refused():
+    half = np.full((2, 2, 3), 0.5, np.float32)
+    tags = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
+    encoded = cv2.imencode(".tiff", half, tags)[1]
+    assert decode_image(encoded, "x")[0, 0].tolist() == [128] * 3
+    encoded = cv2.imencode(".tiff", half * 300, tags)[1]
+    with pytest.raises(ImageReadError, match="float32 pixels of no certain range"):
+        decode_image(encoded, "x")
+
+
+def test_the_limit_of_megapixels_is_that_of_the_configuration(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((20, 30, 3), np.uint8))
+    for name in ("a.png", "a.jpg"):
+        assert read_image(tmp_path / name, 0.0006).shape == (20, 30, 3)
+        with pytest.raises(ImageReadError, match=r"more than data\.max_megapixels, 0\.0005"):
+            read_image(tmp_path / name, 0.0005)
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageReadError, match="not a regular file"):
+        read_image(tmp_path / "a.jpg")

@@ -14,12 +14,11 @@ from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.recorder import TrainingDivergedError
 from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny import TinyNet, tiny_batch
-from tests.support.tiny_task import RUNTIME, Task, config
+from tests.support.tiny_task import RUNTIME, Task, config, fit
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -28,12 +27,12 @@ def test_run_folder_after_two_epochs(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="mindyolo_v4")
     task = Task(scores=(0.5, 0.25))
     result = fit(task.parts(), config(keep_checkpoints=1), RUNTIME, tmp_path)
-    assert (result.step, result.epoch, result.stopped_by, result.nonfinite_steps) == (
-        8,
-        2,
-        "epochs",
-        0,
-    )
+    assert (
+        result.state.step,
+        result.state.epoch,
+        result.stopped_by,
+        result.state.nonfinite_steps,
+    ) == (8, 2, "epochs", 0)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         "steps.csv",
@@ -100,10 +99,14 @@ def test_four_steps_equal_two_resume_two(tmp_path):
     fit(whole.parts(), settings, RUNTIME, tmp_path / "whole")
     stopped = replace(settings, train=replace(settings.train, max_steps=2))
     result = fit(first.parts(), stopped, RUNTIME, tmp_path / "halves")
-    assert (result.stopped_by, result.step, result.nonfinite_steps) == ("max_steps", 2, 1)
+    assert (result.stopped_by, result.state.step, result.state.nonfinite_steps) == (
+        "max_steps",
+        2,
+        1,
+    )
     newest = newest_valid(tmp_path / "halves")
     result = fit(second.parts(), settings, RUNTIME, tmp_path / "halves", newest)
-    assert (result.stopped_by, result.step, result.nonfinite_steps) == ("epochs", 4, 1)
+    assert (result.stopped_by, result.state.step, result.state.nonfinite_steps) == ("epochs", 4, 1)
     assert second.asked == [4, 5, 6, 7]
     index = Checkpoint.open(tmp_path / "whole" / "last.ckpt").index
     assert {name.split(".")[0] for name in index} == {
@@ -127,7 +130,7 @@ def test_four_steps_equal_two_resume_two(tmp_path):
 def test_left_over_micro_batches_are_passed_by(tmp_path):
     task = Task(steps_per_epoch=5)
     result = fit(task.parts(evaluate=None), config(accumulate=2), RUNTIME, tmp_path)
-    assert result.step == 4
+    assert result.state.step == 4
     assert task.asked == list(range(9))  # of which 4 was not used, and 9 not even drawn
 
 
@@ -171,14 +174,14 @@ def test_divergence_stops_after_steps_in_a_row(tmp_path):
 
 def test_one_non_finite_step_is_counted_and_survived(tmp_path, caplog):
     result = fit(Task(spoiled=(1,)).parts(), config(epochs=1, max_nonfinite=2), RUNTIME, tmp_path)
-    assert (result.nonfinite_steps, result.step) == (1, 4)
+    assert (result.state.nonfinite_steps, result.state.step) == (1, 4)
     assert "step 2: loss" in caplog.text
 
 
 def test_max_minutes_stops_at_an_epoch_end(tmp_path):
     task = Task()
     result = fit(task.parts(), config(epochs=50, max_minutes=1e-6), RUNTIME, tmp_path)
-    assert (result.step, result.stopped_by) == (4, "max_minutes")
+    assert (result.state.step, result.stopped_by) == (4, "max_minutes")
     assert len(task.scored) == 1
 
 
@@ -262,15 +265,14 @@ def test_nothing_is_best_where_nothing_can_be_measured(tmp_path, caplog):
     assert [row["AP"] for row in rows(tmp_path / "metrics.csv")] == ["", ""]
     resumed = newest_valid(tmp_path)
     result = fit(Task(scores=(0.0,)).parts(), settings, RUNTIME, tmp_path, resumed)
-    assert result.best["AP"] == 0.0
+    assert result.state.best["AP"] == 0.0
     assert (tmp_path / "best.ckpt").exists()
     assert [row["AP"] for row in rows(tmp_path / "metrics.csv")] == ["", "", "0.0"]
 
 
 def test_the_result_says_why_the_training_ended(tmp_path):
     result = fit(Task(scores=(0.25,), spoiled=(1,)).parts(), config(epochs=1), RUNTIME, tmp_path)
-    first, second = result.lines("AP")
+    first, second = result.state.end_lines("AP", result.stopped_by)
     assert first.startswith("training ended by train.epochs at step 4, epoch 1, after 0.")
     assert first.endswith("steps that were not finite: 1")
     assert second == "best AP: 0.2500 (epoch 1, step 4)"
-    assert len(replace(result, best=None).lines("AP")) == 1

@@ -26,14 +26,36 @@ def test_a_half_written_last_number_is_not_kept(tmp_path):
     assert path.read_text() == whole
 
 
-@pytest.mark.parametrize("rest", ["4,1,6.0\n", "4,1", "\n", "4,1,6.0,4.0,2.0,0.1,10.000,9\n"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "4,1,6.0\n",
+        "4,1",
+        "\n",
+        "4,1,6.0,4.0,2.0,0.1,10.000,9\n",
+        "x,1,6.0,4.0,2.0,0.1,10.000\n",
+        "\xff\x00,1,6.0,4.0,2.0,0.1,10.000\n",
+        "9" * 5000 + ",1,6.0,4.0,2.0,0.1,10.000\n",
+        "4,1,6.0,4.0,2.0,0.1," + "1" * 200_000,
+    ],
+)
 def test_a_row_of_another_length_is_not_kept(tmp_path, rest):
     write_steps(tmp_path, range(1, 4))
     path = tmp_path / "steps.csv"
     whole = path.read_text()
-    path.write_text(whole + rest)
+    path.write_bytes((whole + rest).encode("latin-1"))
     write_steps(tmp_path, range(0), resumed_step=9)
     assert path.read_text() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"epoch,loss\n1,2\n", b"\n\n\n"])
+def test_a_damaged_table_is_begun_anew(tmp_path, caplog, content):
+    for name in ("steps.csv", "metrics.csv"):
+        (tmp_path / name).write_bytes(content)
+    write_steps(tmp_path, range(4, 6), resumed_step=3)
+    assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["4", "5"]
+    assert not (tmp_path / "metrics.csv").exists()
+    assert ("damaged lines are left out" in caplog.text) == (content.count(b"\n") > 1)
 
 
 def test_rows_behind_the_resumed_step_are_dropped(tmp_path):

@@ -5,6 +5,7 @@ and weights.
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,11 +13,11 @@ from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.checkpoint.run_folder import newest_valid, step_path
 from mindyolo_v4.config.train import EmaConfig, TrainConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.loop import fit
+from mindyolo_v4.engine.resume import saved_state
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
-from tests.support.tiny_task import RUNTIME, Task, config
+from tests.support.tiny_task import RUNTIME, Task, config, fit
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +101,7 @@ def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
         scores=tuple(score for step, score in scores.items() if step > stands and step != 4),
     )
     result = fit(task.parts(), settings, RUNTIME, halves, newest)
-    assert (result.step, result.nonfinite_steps) == (12, 1)
+    assert (result.state.step, result.state.nonfinite_steps) == (12, 1)
     assert task.asked[0] == stands // 4 * 9 + stands % 4 * 2
     assert without_speed(whole / "steps.csv") == without_speed(halves / "steps.csv")
     assert [row["step"] for row in rows(halves / "steps.csv")] == [
@@ -149,7 +150,7 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
         name: value for name, value in ms.load_checkpoint(str(last)).items() if name != "card"
     }
     save(last, tensors, card)
-    assert fit(Task().parts(), settings, RUNTIME, tmp_path, Checkpoint.open(last)).step == 8
+    assert fit(Task().parts(), settings, RUNTIME, tmp_path, Checkpoint.open(last)).state.step == 8
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
     ],
 )
 def test_another_number_of_devices_goes_on_at_the_same_image(
-    tmp_path, caplog, per_epoch, batch, at, step, again
+    tmp_path, per_epoch, batch, at, step, again
 ):
     """From 1 device x 2 images to 2 devices x `batch`: image 2 x `at` of the training is the next.
 
@@ -177,7 +178,10 @@ def test_another_number_of_devices_goes_on_at_the_same_image(
     runtime = replace(RUNTIME, ranks=Alone(size=2))
     settings = config(epochs=2, per_batch_size=batch)
     parts = Task(steps_per_epoch=per_epoch // batch).parts()
-    run = Session(parts, settings, runtime, tmp_path, saved)
+    run = Session(parts, settings, runtime)
+    lines = run.resume(saved)
+    with run.recording(tmp_path):
+        pass
     assert (run.state.step, run.state.steps_per_epoch, run.state.world_size) == (
         step,
         per_epoch // batch,
@@ -186,8 +190,31 @@ def test_another_number_of_devices_goes_on_at_the_same_image(
     assert run.state.validation_due is (at == 8)
     last_row = [int(row["step"]) for row in rows(tmp_path / "steps.csv")][-1]
     assert last_row == at  # as the run that wrote the checkpoint counted
-    assert f"; {again} images are repeated" in next(
-        line for line in caplog.messages if "resumed on 2" in line
-    )
+    assert f"; {again} images are repeated" in lines[0]
     with pytest.raises(UserError, match=r"--resume: .*epochs of another length"):
-        Session(Task(steps_per_epoch=40).parts(), settings, runtime, tmp_path, saved)
+        Session(Task(steps_per_epoch=40).parts(), settings, runtime).resume(saved)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"step": "many"},
+        {"step": -1},
+        {"steps_per_epoch": 0},
+        {"world_size": None},
+        {"train_seconds": [1]},
+        {"best": {"AP": "high", "epoch": 1, "step": 4}},
+        {"best": {"AP": 0.5}},
+        {"best": 3},
+    ],
+)
+def test_a_damaged_training_section_is_named(damage):
+    training = {"step": 4, "steps_per_epoch": 4, "world_size": 1} | damage
+    checkpoint = SimpleNamespace(path="last.ckpt", tree={"training": training})
+    with pytest.raises(UserError, match=r"last\.ckpt: card\.training"):
+        saved_state(checkpoint, "AP")
+
+
+def test_a_training_section_that_is_no_mapping_is_named():
+    with pytest.raises(UserError, match=r"last\.ckpt: card\.training"):
+        saved_state(SimpleNamespace(path="last.ckpt", tree={"training": [4]}), "AP")

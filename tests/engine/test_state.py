@@ -27,3 +27,16 @@ def test_epochs_count_from_1(step, epoch, ends):
 )
 def test_an_undefined_metric_is_never_best(best, value, expected):
     assert TrainingState(best=best).improves("AP", {"AP": value}) is expected
+
+
+def test_the_end_names_the_best_and_what_makes_it_wrong():
+    best = {"AP": 0.25, "epoch": 1, "step": 4, "unreadable": 3}
+    state = TrainingState(step=8, steps_per_epoch=4, train_seconds=90.0, nonfinite_steps=1)
+    first = "training ended by train.epochs at step 8, epoch 2, after 1.5 minutes; "
+    first += "steps that were not finite: 1"
+    assert state.end_lines("AP", "epochs") == [first]
+    state.best = best
+    last = "best AP: 0.2500 (epoch 1, step 4); 3 images could not be read"
+    assert state.end_lines("AP", "epochs") == [first, last]
+    best["unreadable"] = 0
+    assert state.end_lines("AP", "epochs")[1] == "best AP: 0.2500 (epoch 1, step 4)"

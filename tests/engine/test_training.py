@@ -10,7 +10,7 @@ from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.engine.training import train
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.log import PACKAGE_LOGGER
-from tests.support.fake_task import FAKE_TASK
+from tests.support.fake_task import FAKE_TASK, FakeSplit
 from tests.support.tiny_task import RUNTIME
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -80,3 +80,32 @@ def test_nothing_is_written_before_all_is_right(tmp_path, settings):
     with pytest.raises(UserError, match=r"train\."):
         run(tmp_path / "run", **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_classes_in_another_order_are_not_resumed(tmp_path, monkeypatch, by_name):
+    folder = tmp_path / "run"
+    run(folder, max_steps=4)
+    before = (folder / "config.yaml").read_bytes()
+    monkeypatch.setattr(FakeSplit, "class_names", ("dog", "cat"))
+    resume = str(folder / "last.ckpt") if by_name else "auto"
+    with pytest.raises(
+        UserError, match=r"last\.ckpt: its 2 class names are not the 2 of this training"
+    ):
+        run(folder, resume=resume)
+    assert (folder / "config.yaml").read_bytes() == before
+    assert not (folder / "run.lock").exists()
+
+
+def test_a_refused_checkpoint_leaves_no_folder(tmp_path):
+    run(tmp_path / "run", max_steps=4)
+    with pytest.raises(UserError, match=r"last\.ckpt: does not continue this training"):
+        run(tmp_path / "new", resume=str(tmp_path / "run/last.ckpt"), ema={"decay": 0.9})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_is_resumed_in_a_new_folder(tmp_path):
+    run(tmp_path / "run", max_steps=4)
+    assert run(tmp_path / "new", resume=str(tmp_path / "run/last.ckpt")) == 0
+    assert "resumed from" in (tmp_path / "new/train.log").read_text()
+    assert Checkpoint.open(tmp_path / "new/last.ckpt").tree["training"]["step"] == 8

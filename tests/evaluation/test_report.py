@@ -51,12 +51,12 @@ def test_nothing_to_draw_is_no_error(tmp_path, content):
     assert panel_colours(tmp_path / "results.png") == [0, 0, 0]
 
 
-def test_read_columns_skips_broken_rows(tmp_path):
+def test_read_columns_takes_what_is_no_number_for_a_gap(tmp_path):
     steps = tmp_path / "steps.csv"
     steps.write_text("step,loss\n1,5.5\n2,nan\n3,\n4,oops\n5,4.5\n6,\n7")
     columns = read_columns(steps)
-    np.testing.assert_array_equal(columns["step"], [1, 2, 3, 5, 6])
-    np.testing.assert_array_equal(columns["loss"], [5.5, np.nan, np.nan, 4.5, np.nan])
+    np.testing.assert_array_equal(columns["step"], [1, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(columns["loss"], [5.5, np.nan, np.nan, np.nan, 4.5, np.nan])
 
 
 def test_one_step_and_zero_losses(tmp_path):

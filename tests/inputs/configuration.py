@@ -1,5 +1,175 @@
 """Cases of tests/test_inputs.py: configuration."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
 from tests.support.inputs import Case
 
-CASES: list[Case] = []
+Write = Callable[[Path], Sequence[object]]
+
+
+def check(folder: Path, *more: object) -> list[object]:
+    """Write a YOLO set of one image, return the command that reads it."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    Image.new("RGB", (64, 48)).save(folder / "images/a.png")
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    place = ["--data_dir", folder, "--data.format", "yolo", "--data.train", "images"]
+    return ["check_data", *place, "--data.img_size", 64, *more]
+
+
+def option(name: str, value: object) -> Write:
+    """Give one option."""
+    return lambda folder: [*check(folder, "--data.names", "[cat]"), f"--{name}", value]
+
+
+def recipe(content: str | bytes, **bases: str) -> Write:
+    """Give a recipe; `bases` are files beside it."""
+
+    def write(folder: Path) -> Sequence[object]:
+        data = content if isinstance(content, bytes) else content.encode()
+        (folder / "recipe.yaml").write_bytes(data)
+        for name, text in bases.items():
+            (folder / f"{name}.yaml").write_text(text)
+        return [*check(folder), "--config", folder / "recipe.yaml"]
+
+    return write
+
+
+def names(content: str | bytes, file: str = "data.yaml", *more: object, **others: str) -> Write:
+    """Give class names in a file beside the labels."""
+
+    def write(folder: Path) -> Sequence[object]:
+        data = content if isinstance(content, bytes) else content.encode()
+        (folder / file).write_bytes(data)
+        for name, text in others.items():
+            (folder / name.replace("_", ".")).write_text(text)
+        return check(folder, *more)
+
+    return write
+
+
+def aliases(start: str, join: str = "[{}]") -> str:
+    """Return nested YAML aliases that expand to 10^9 values."""
+    lines = [f"a0: &a0 {start}"]
+    for level in range(1, 10):
+        again = ", ".join([f"*a{level - 1}"] * 10)
+        lines.append(f"a{level}: &a{level} {join.format(again)}")
+    return "\n".join(lines)
+
+
+def chain(length: int) -> Write:
+    """Give recipes of which each builds on the next."""
+    bases = {f"b{k}": f"__BASE__: b{k + 1}.yaml\n" for k in range(length)}
+    return recipe("__BASE__: b0.yaml\n", **bases, **{f"b{length}": "data: {names: [cat]}\n"})
+
+
+def diamonds(levels: int) -> Write:
+    """Give recipes of which each names the next one twice."""
+    bases = {f"b{k}": f"__BASE__: [b{k + 1}.yaml, b{k + 1}.yaml]\n" for k in range(levels)}
+    return recipe("__BASE__: b0.yaml\n", **bases, **{f"b{levels}": "data: {names: [cat]}\n"})
+
+
+NAMES = "Class names"
+DARKNET = "classes = 1\ntrain = train.txt\nvalid = val.txt\nnames = data/obj.names\n"
+NAME_CASES = [
+    Case(NAMES, "yes and no in data.yaml", names("names: [yes, no]\n"), 0, "  0  yes "),
+    Case(NAMES, "007 and 12:30", names("names:\n- 007\n- 12:30\n"), 0, "  1  12:30"),
+    Case(NAMES, "a date", names("names: [2001-12-14, x]\n"), 0, "2001-12-14"),
+    Case(NAMES, "null, ~ and 1e3", names("names: [null, ~, 1e3]\n"), 0, "  0  null "),
+    Case(NAMES, "names by number", names("names: {1: off, 0: on}\n"), 0, "  0  on "),
+    Case(NAMES, "yes and no as an option",
+         lambda folder: [*check(folder), "--data.names", "[yes, no]"], 0, "  0  yes "),
+    Case(NAMES, "yes and no in a recipe", recipe("data: {names: [yes, no]}\n"), 0, "  0  yes "),
+    Case(NAMES, "numbers that leave one out", names("names: {0: a, 2: b}\n"), 2,
+         "{dir}/data.yaml: class ids under names: are not 0, 1, 2, ..."),
+    Case(NAMES, "darknet's obj.data", names(DARKNET, "obj.data", "--data.names", "obj.data",
+         obj_names="cat\n"), 0, "  0  cat "),
+    Case(NAMES, "darknet's obj.data without its names file",
+         names(DARKNET, "obj.data", "--data.names", "obj.data"), 2,
+         "{dir}/obj.data: describes a data set for darknet"),
+    Case(NAMES, "an escape sequence in a name", names("\x1b[31mcat\n", "classes.txt"), 0,
+         "\\x1b[31mcat"),
+    Case(NAMES, "one name twice", names("a\nb\na\n", "classes.txt"), 2,
+         "{dir}/classes.txt:3: class name occurs twice"),
+    Case(NAMES, "an empty line between names", names("a\n\nb\n", "classes.txt"), 2,
+         "{dir}/classes.txt:2: empty class name"),
+    Case(NAMES, "20,000 names", names("".join(f"c{k}\n" for k in range(20_000)), "classes.txt"),
+         0, "19999  c19999"),
+    Case(NAMES, "a file that is not UTF-8", names(b"\xff\xfec\0a\0t\0", "classes.txt"), 2,
+         "{dir}/classes.txt: not UTF-8 text"),
+    Case(NAMES, "lists in the list", names("names: [[a], [b]]\n"), 2, "not a list of class names"),
+    Case(NAMES, "aliases that expand to 10^9 names", names(aliases("[x, x]") + "\nnames: *a9\n"), 2,
+         "{dir}/data.yaml: its aliases expand to more than 200000 values"),
+    Case(NAMES, "data.yaml without names", names("nc: 3\n"), 2, "has no list of class names"),
+    Case(NAMES, "no names at all", lambda folder: check(folder), 2, "data.names: missing"),
+]  # fmt: skip
+
+RECIPE = "Recipes"
+RECIPE_CASES = [
+    Case(RECIPE, "a key that does not exist", recipe("model: {widht: 1}\n"), 2,
+         "model.widht: unknown key in {dir}/recipe.yaml (expected model.width)"),
+    Case(RECIPE, "!!int abc", recipe("seed: !!int abc\n"), 2, "{dir}/recipe.yaml: not readable"),
+    Case(RECIPE, "!!bool maybe", recipe("seed: !!bool maybe\n"), 2, "{dir}/recipe.yaml: not read"),
+    Case(RECIPE, "!!timestamp of no date", recipe("seed: !!timestamp 2001-13-45\n"), 2,
+         "{dir}/recipe.yaml: not readable as YAML"),
+    Case(RECIPE, "a Python object", recipe("seed: !!python/object/apply:os.getcwd []\n"), 2,
+         "{dir}/recipe.yaml: not readable as YAML"),
+    Case(RECIPE, "a date that does not exist", recipe("seed: 2001-13-45\n"), 2,
+         "seed: not a whole number (got 2001-13-45"),
+    Case(RECIPE, "an integer of 5000 digits", recipe(f"seed: {'9' * 5000}\n"), 2, "seed: not a wh"),
+    Case(RECIPE, "lists nested 100,000 deep", recipe("seed: " + "[" * 100_000), 2,
+         "{dir}/recipe.yaml: not readable as YAML: nested too deeply"),
+    Case(RECIPE, "a bracket that is not closed", recipe("seed: [1\n"), 2, "{dir}/recipe.yaml: not"),
+    Case(RECIPE, "bytes that are no text", recipe(b"\xff\xfe\0"), 2, "recipe.yaml: not UTF-8 text"),
+    Case(RECIPE, "a control character", recipe("seed: \x01\n"), 2, "{dir}/recipe.yaml: not read"),
+    Case(RECIPE, "a list", recipe("- seed\n"), 2, "not a mapping of keys to values"),
+    Case(RECIPE, "a section that is a number", recipe("data: 3\n"), 2, "data: is a section"),
+    Case(RECIPE, "merge keys that expand to 10^9 keys", recipe(
+         aliases("{x: 1}", "{{<<: [{}]}}") + "\n"), 2, "{dir}/recipe.yaml"),
+    Case(RECIPE, "an alias of itself", recipe("data: {names: &a [*a]}\n"), 2, "recipe.yaml"),
+    Case(RECIPE, "a recipe that is not there",
+         lambda folder: [*check(folder), "--config", folder / "gone.yaml"], 2, "no such config"),
+    Case(RECIPE, "a folder", lambda folder: [*check(folder), "--config", folder], 2, "no such"),
+    Case(RECIPE, "__BASE__ that leads back", recipe("__BASE__: recipe.yaml\n"), 2,
+         "{dir}/recipe.yaml: __BASE__ leads back to itself"),
+    Case(RECIPE, "__BASE__: {a: b}", recipe("__BASE__: {a: b}\n"), 2, "does not name files"),
+    Case(RECIPE, "__BASE__: 3", recipe("__BASE__: 3\n"), 2, "no such configuration file"),
+    Case(RECIPE, "__BASE__ that nests aliases", recipe(aliases("[x]") + "\n__BASE__: *a9\n"), 2,
+         "{dir}/recipe.yaml: its aliases expand"),
+    Case(RECIPE, "30 recipes of which each names the next one twice", diamonds(30), 0, "  0  cat"),
+    Case(RECIPE, "100 recipes in a row", chain(100), 2, "more than 50 files follow one another"),
+]  # fmt: skip
+
+OPTION = "Options"
+OPTION_CASES = [
+    Case(OPTION, "seed=2001-13-45", lambda folder: [*check(folder), "seed=2001-13-45"], 2,
+         "seed: not a whole number"),
+    Case(OPTION, "--train.epochs 1e308", option("train.epochs", "1e308"), 2, "train.epochs: out"),
+    Case(OPTION, "--train.epochs 3.5", option("train.epochs", "3.5"), 2, "not a whole number"),
+    Case(OPTION, "--train.epochs 1e9", option("train.epochs", "1e9"), 2, "train.epochs: out of ra"),
+    Case(OPTION, "--data.img_size 32e9", option("data.img_size", "32e9"), 2, "out of range"),
+    Case(OPTION, "--data.img_size nan", option("data.img_size", "nan"), 2, "not a whole number"),
+    Case(OPTION, "--data.img_size 100", option("data.img_size", "100"), 2, "not a multiple of 32"),
+    Case(OPTION, "--model.width 1e-7", option("model.width", "1e-7"), 2, "model.width: out of ran"),
+    Case(OPTION, "--optimizer.lr inf", option("optimizer.lr", "inf"), 2, "not a number"),
+    Case(OPTION, "--optimizer.nesterov maybe", option("optimizer.nesterov", "maybe"), 2,
+         "not true or false"),
+    Case(OPTION, "--data.resize crop, for a detector", option("data.resize", "crop"), 2,
+         "data.resize: would cut boxes off, and is for classifiers"),
+    Case(OPTION, "--data.std '[0, 1, 1]'", option("data.std", "[0, 1, 1]"), 2, "must be positive"),
+    Case(OPTION, "--data.mean '[1, [2], 3]'", option("data.mean", "[1, [2], 3]"), 2, "data.mean"),
+    Case(OPTION, "--data.names '[a, a]'", option("data.names", "[a, a]"), 2, "occurs twice"),
+    Case(OPTION, "--data.train '{images: x}'", option("data.train", "{images: x}"), 2,
+         "data.train.annotations: missing"),
+    Case(OPTION, "--data.train '{annotations: 1, images: [x]}'",
+         option("data.train", "{annotations: 1, images: [x]}"), 2, "data.train"),
+    Case(OPTION, "--data_dir ~nobody", option("data_dir", "~nobody-has-this-name"), 2,
+         "data.root: folder not found"),
+    Case(OPTION, "--data_dir of 5000 letters", option("data_dir", "x" * 5000), 2, "too long"),
+    Case(OPTION, "--train.epoch 3", option("train.epoch", "3"), 2, "expected train.epochs"),
+]  # fmt: skip
+
+CASES: list[Case] = [*NAME_CASES, *RECIPE_CASES, *OPTION_CASES]

@@ -1,7 +1,10 @@
 """How a command ends: status and the one line on stderr."""
 
 import errno
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +50,64 @@ def test_an_unexpected_error_keeps_its_traceback(error):
 
     with pytest.raises(type(error)):
         run_command(main, [])
+
+
+SCRIPT = """
+import sys
+from mindyolo_v4.runtime.command import run_command
+
+def main(argv):
+    print("a line\\n" * int(argv[0]))
+    print("to stderr", file=sys.stderr)
+    return 0
+
+sys.exit(run_command(main))
+"""
+
+
+def run_script(redirection: str, lines: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run a command that prints, with its streams redirected; the status is the command's."""
+    command = f"set -o pipefail; '{sys.executable}' -c \"$SCRIPT\" {lines} {redirection}"
+    words = ["bash", "-c", command]
+    environment = {**os.environ, "SCRIPT": SCRIPT, "PYTHONUNBUFFERED": ""}
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "line"),
+    [
+        (">&-", 0, "to stderr\n"),
+        ("2>&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 2, "to stderr\nerror: writing: No space left on device\n"),
+        ("2> /dev/full", 2, ""),
+        ("| head -c 0", 141, "to stderr\n"),
+    ],
+)
+def test_streams_that_are_closed_or_full(redirection, status, line):
+    done = run_script(redirection)
+    assert (done.returncode, done.stderr) == (status, line)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    done = run_script("| head -1", lines=100_000)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "a line\n", "")
+
+
+def test_a_file_never_takes_the_number_of_a_closed_stream(tmp_path):
+    script = (
+        "import os, sys\n"
+        "from mindyolo_v4.runtime.command import run_command\n"
+        "def main(argv):\n"
+        "    with open(argv[0], 'wb') as file:\n"
+        "        os.write(1, b'what a library prints')\n"
+        "        return file.fileno()\n"
+        "sys.exit(run_command(main))\n"
+    )
+    path = tmp_path / "file"
+    command = f"'{sys.executable}' -c \"$SCRIPT\" '{path}' <&- >&- 2>&-"
+    environment = {**os.environ, "SCRIPT": script}
+    done = subprocess.run(["bash", "-c", command], env=environment, check=False)
+    assert done.returncode > 2
+    assert path.read_bytes() == b""

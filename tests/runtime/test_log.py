@@ -55,3 +55,11 @@ def test_a_full_disk_leaves_the_console(tmp_path, capsys):
     setup_logger(tmp_path, "full", Ranks())
     LOOP.info("hello")
     assert capsys.readouterr().err == "hello\n"
+
+
+def test_control_characters_of_names_are_escaped(tmp_path, capsys):
+    setup_logger(tmp_path, "train.log", Ranks())
+    LOOP.info("%s\n%s", "\x1b[31mcat\r\x9b", "b\udcff.jpg")
+    text = "\\x1b[31mcat\\r\\x9b\nb\\udcff.jpg\n"
+    assert capsys.readouterr().err == text
+    assert (tmp_path / "train.log").read_text().endswith(text)

@@ -1,5 +1,6 @@
 """The folder of a command: its name, and one training at a time: live, dead and distant owners."""
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import pytest
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.device import Runtime
-from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
+from mindyolo_v4.runtime.run_folder import leave, locked, make_run_folder, require_run_folder
 
 RUNTIME = Runtime("CPU", "graph", "O0", "O0")
 
@@ -107,7 +108,34 @@ def test_an_owner_on_another_host_is_respected(tmp_path):
     assert "far.example" in (tmp_path / "run.lock").read_text()
 
 
-@pytest.mark.parametrize("text", ["", "{half", '{"pid": 7, "host": "h"}'])
+def test_a_dead_owner_of_the_former_format_is_replaced(tmp_path, ended):
+    owner = {"pid": ended, "host": socket.gethostname(), "start_time": 7}
+    (tmp_path / "run.lock").write_text(json.dumps(owner) + "\n")
+    with locked(tmp_path, RUNTIME) as notes:
+        assert notes == [f"process {ended} left this run folder and has ended: taken over"]
+        assert (tmp_path / "run.lock").read_text().split()[0] == str(os.getpid())
+
+
+@pytest.mark.parametrize("host", ["far.example", None])
+def test_an_owner_of_the_former_format_that_may_live_is_respected(tmp_path, host):
+    owner = {"pid": os.getpid(), "host": host or socket.gethostname(), "start_time": 7}
+    (tmp_path / "run.lock").write_text(json.dumps(owner) + "\n")
+    refused = pytest.raises(UserError, match=f"process {os.getpid()} on .*host")
+    with refused, locked(tmp_path, RUNTIME):
+        pytest.fail("taken")
+    assert json.loads((tmp_path / "run.lock").read_text()) == owner
+
+
+def test_what_a_process_leaves_that_ends_inside_is_removed(tmp_path):
+    write_owner(tmp_path, 7, "host")
+    (tmp_path / ".last.unfinished.ckpt").write_bytes(b"half")
+    leave(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{half", '{"pid": "x", "host": "h"}', "abc\nhost\n", "9" * 5000, "\x00" * 9]
+)
 def test_a_file_that_names_no_owner_is_to_be_deleted(tmp_path, text):
     (tmp_path / "run.lock").write_text(text)
     with (

@@ -11,13 +11,12 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.errors import StoppedError
 from mindyolo_v4.runtime import signals as stopping
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.runs import rows, tensor_bytes
-from tests.support.tiny_task import RUNTIME, Task, config
+from tests.support.tiny_task import RUNTIME, Task, config, fit
 
 pytestmark = pytest.mark.slow
 

@@ -1,12 +1,14 @@
 """A task over the tiny network, for tests of training and testing without images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mindspore import Tensor, nn
+import numpy as np
+from mindspore import Tensor
 
 from mindyolo_v4.data.records import WarningLines
+from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
 
@@ -35,17 +37,29 @@ class FakeStream:
         return {"unreadable": {"a.jpg": 2}, "truths_dropped": 3}
 
 
-def scorer(config: object, network: nn.Cell, *_: object) -> Callable[..., Scores]:
-    def score(check: Callable[[], None], for_test: bool) -> Scores:
-        check()
-        files = {"predictions.json": []} if for_test else {}
-        return Scores({"AP": 0.5, "images": 8}, "AP 0.5", files)
+class FakeEvalStream:
+    """No batch; `unreadable` images of the split cannot be read."""
 
-    return score
+    unreadable: tuple[str, ...] = ()
+
+    def __init__(self, *_: object):
+        pass
+
+    def batches(self) -> Iterator[tuple[Tensor, np.ndarray]]:
+        yield from ()
+
+    def report(self) -> dict[str, Any]:
+        return {"unreadable": dict.fromkeys(self.unreadable, 1)}
 
 
-def draw_curves(folder: Path) -> None:
-    (folder / "results.png").write_bytes(b"png")
+def score(config: object, split: object, one_pass: ScoringPass, for_test: bool) -> Scores:
+    assert list(one_pass.outputs()) == []
+    files = {"predictions.json": []} if for_test else {}
+    return Scores({"AP": 0.5, "images": 8}, "AP 0.5", files)
+
+
+def draw_curves(folder: Path, png: Path) -> None:
+    png.write_bytes(b"png")
 
 
 FAKE_TASK = Task(
@@ -56,6 +70,8 @@ FAKE_TASK = Task(
     describe=lambda config, network: ["a tiny network"],
     stream=lambda config, split, ranks: FakeStream(),
     forward=lambda config, network, classes: TinyForward(network),
-    scorer=scorer,
+    inference=lambda config, network: network,
+    eval_stream=FakeEvalStream,
+    score=score,
     draw_curves=draw_curves,
 )

@@ -1,6 +1,6 @@
-"""Inputs as users have them, and how a command answers: `python -m tests.support.inputs`
+"""Inputs as users have them, and how a command answers.
 
-prints the table that docs/inputs.md shows.
+`python -m tests.support.inputs > docs/inputs.md` writes the page that shows them.
 """
 
 import importlib
@@ -26,6 +26,14 @@ MODULES = {
     "make_scenes": "mindyolo_v4.tools.make_scenes",
     "to_mindrecord": "mindyolo_v4.tools.to_mindrecord",
 }
+TITLE = "# Inputs, and what the commands say"
+INTRODUCTION = (
+    "Files and options as users have them. `used` means exit status 0: the input is understood, and",
+    "the message, if there is one, is a note or a warning. `refused` means exit status 2 and one",
+    "line `error: ...` that contains the message; nothing is left behind. `{dir}` stands for the",
+    "folder of the input. `tests/test_inputs.py` writes every one of these inputs and runs its",
+    "command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
+)
 TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands")
 
 
@@ -53,19 +61,24 @@ def all_cases() -> list[Case]:
     return [case for module in modules for case in module.CASES]
 
 
-def markdown(cases: Sequence[Case]) -> str:
-    """Return one table per kind."""
-    lines: list[str] = []
+def page(cases: Sequence[Case]) -> str:
+    """Return docs/inputs.md: one table per kind."""
+    lines = [TITLE, "", *INTRODUCTION, ""]
     for kind in dict.fromkeys(case.kind for case in cases):
         lines += [f"## {kind}", "", "| input | answer | message |", "|---|---|---|"]
         for case in cases:
             if case.kind == kind:
                 answer = "used" if case.status == 0 else "refused"
                 message = f"`{case.message}`" if case.message else ""
-                lines.append(f"| {case.input} | {answer} | {message} |")
+                cells = (_escaped(case.input), answer, _escaped(message))
+                lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines[:-1])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":
-    print(markdown(all_cases()))
+    print(page(all_cases()))

@@ -1,14 +1,19 @@
 """A training of the tiny network, and what its folder then holds."""
 
+import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
-from mindyolo_v4.engine.session import TrainingParts
+from mindyolo_v4.engine import loop
+from mindyolo_v4.engine.session import Session, TrainingParts
 from mindyolo_v4.runtime.device import Runtime
+from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
 
 RUNTIME = Runtime("CPU", "graph", "O0", "O0")
@@ -20,6 +25,22 @@ def config(**train) -> Config:
         schedule=ScheduleConfig(warmup_steps=2),
         train=TrainConfig(**({"epochs": 2, "per_batch_size": 2} | train)),
     )
+
+
+def fit(
+    parts: TrainingParts,
+    config: Config,
+    runtime: Runtime,
+    folder: Path,
+    resumed: Checkpoint | None = None,
+    signals: StopSignals | None = None,
+) -> Session:
+    """Train from the beginning, or from a checkpoint."""
+    session = Session(parts, config, runtime)
+    for line in session.resume(resumed) if resumed else ():
+        logging.getLogger("mindyolo_v4").info("%s", line)
+    loop.fit(session, folder, signals)
+    return session
 
 
 class Task:

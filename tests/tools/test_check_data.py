@@ -51,8 +51,8 @@ def test_counts_and_sizes(data: DataConfig) -> None:
 def test_report(data: DataConfig) -> None:
     datasets = {split: read_split(data, split) for split in ("train", "val")}
     lines = describe_datasets(datasets, data).splitlines()
-    assert lines[3].split()[:6] == ["train", "3", "1", "3", "0", "2"]
-    assert lines[4].split()[:6] == ["val", "1", "0", "1", "0", "1"]
+    assert lines[3].split()[:6] == ["train", "3", "0", "3", "0", "1"]
+    assert lines[4].split()[:6] == ["val", "1", "0", "1", "0", "0"]
     assert [line.split() for line in lines[7:10]] == [
         ["0", "ant", "2", "0"],
         ["1", "bee", "0", "0"],

@@ -53,6 +53,9 @@ class ClassTrainSamples(EpochSamples):
 
     def _load(self, slot: int, image: int) -> Image:
         files = self.files
+        limit = self.data.max_megapixels
         return self.cache.read(
-            slot, image, lambda: decode_image(files.encoded(image), files.path(image))
+            slot,
+            image,
+            lambda: decode_image(files.encoded(image), files.path(image), max_megapixels=limit),
         )

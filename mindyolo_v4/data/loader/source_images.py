@@ -19,6 +19,7 @@ class SourceImages:
 
     def __init__(self, records: PackedRecords, data: DataConfig):
         self._records = records
+        self._max_megapixels = data.max_megapixels
         self._factors = np.where(records.are_jpeg, reductions(records.sizes_wh_px, data), 1)
         # rounded up, as the decoder does
         self._decoded_wh_px = -(-records.sizes_wh_px // self._factors[:, None])
@@ -41,10 +42,14 @@ class SourceImages:
     def _decode(self, image: int) -> Image:
         path = self._records.path(image)
         encoded = self._records.encoded(image)
-        pixels = decode_image(encoded, path, int(self._factors[image]))
+        pixels = decode_image(encoded, path, int(self._factors[image]), self._max_megapixels)
         width, height = self._decoded_wh_px[image]
         # a file of another size or format than when the split was read is not reduced
-        return pixels if pixels.shape[:2] == (height, width) else decode_image(encoded, path)
+        return (
+            pixels
+            if pixels.shape[:2] == (height, width)
+            else decode_image(encoded, path, max_megapixels=self._max_megapixels)
+        )
 
 
 def reductions(sizes_wh_px: NDArray[np.integer], data: DataConfig) -> NDArray[np.int64]:

@@ -78,13 +78,23 @@ ONE_DEVICE = _OneDevice()
 def worker_count(num_workers: int | None, devices: int) -> int:
     """Return the worker processes per device: as configured, else cores per device, 1 to 8.
 
-    MindData accepts at most as many as the machine has cores.
+    MindData accepts at most as many as the machine has cores. Several need shared memory.
     """
     cores = os.cpu_count() or 1
-    if num_workers is not None:
-        return min(num_workers, cores)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return max(1, min(8, usable // devices))
+    count = min(num_workers or max(1, min(8, usable // devices)), cores)
+    if count > 1 and _shared_memory_bytes() < count * 2**17:
+        logger.warning("/dev/shm is full or missing: one thread reads the images, not %d", count)
+        return 1
+    return count
+
+
+def _shared_memory_bytes() -> int:
+    """Return the free shared memory."""
+    try:
+        return psutil.disk_usage("/dev/shm").free
+    except OSError:
+        return 0
 
 
 def prefetch_size(batch_bytes: int, workers: int) -> int:
@@ -132,7 +142,7 @@ def _run(batches: _Batches, columns: int, workers: int, img_size: int) -> Iterat
     prefetch = prefetch_size(batch_bytes, workers)
     # a container has 64 MB of shared memory unless told otherwise; without it, pipes carry batches
     needed = 2 * workers * (prefetch + 2) * batch_bytes
-    memory = {"max_rowsize": 0} if needed > psutil.disk_usage("/dev/shm").free else {}
+    memory = {"max_rowsize": 0} if needed > _shared_memory_bytes() else {}
     ds.config.set_prefetch_size(prefetch)
     dataset = ds.GeneratorDataset(
         batches,
@@ -312,7 +322,9 @@ class EvalStream:
         is_unreadable = False
         if index >= 0:
             try:
-                pixels = decode_image(self._files.encoded(index), self._files.path(index))
+                encoded = self._files.encoded(index)
+                limit = self._data.max_megapixels
+                pixels = decode_image(encoded, self._files.path(index), max_megapixels=limit)
                 image = fit_image(pixels, self._data)
             except ImageReadError:
                 is_unreadable = True

@@ -1,15 +1,18 @@
 """Where class names come from when the configuration or a side file gives them."""
 
+import re
 from pathlib import Path
 
-import yaml
-
-from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.readers.files import read_lines
+from mindyolo_v4.config.data import DataConfig, check_names
+from mindyolo_v4.config.text_files import parse_yaml, read_lines, read_text
+from mindyolo_v4.data.readers.files import first_present, spellings
 from mindyolo_v4.errors import UserError
 
 # looked for in this order, then *.names
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "labels/classes.txt")
+_MOST_KEY_POINTS = 1000
+# a line of darknet's obj.data
+_SETTING = re.compile(r"(classes|train|valid|names|backup|eval)\s*=\s*(.*)")
 
 
 def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
@@ -47,45 +50,71 @@ def names_beside_labels(root: Path) -> tuple[str, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read names, one per line, or the `names` entry (list, or id: name) of a YAML file."""
-    numbered = _yaml_names(path) if path.suffix in (".yaml", ".yml") else _text_names(path)
-    seen: set[str] = set()
-    for where, name in numbered:
-        if not name:
-            raise UserError(where, "empty class name")
-        if name in seen:
-            raise UserError(where, "class name occurs twice", name)
-        seen.add(name)
-    if not numbered:
-        raise UserError(path, "holds no class names")
-    return tuple(name for _, name in numbered)
+    """Read names: one per line, `names` of a YAML file, or the file that darknet's obj.data names.
+
+    Raises:
+        UserError: names the file, and the line, that is wrong.
+    """
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return check_names(_yaml_names(path), path)
+    lines = _lines(path)
+    settings = {match[1]: match[2] for line in lines if (match := _SETTING.fullmatch(line))}
+    if len(settings) < 2:
+        return check_names(lines, path, are_lines=True)
+    named = settings.get("names", "")
+    names = first_present([path.parent, Path()], spellings(named)) if named else None
+    if names is None or names == path or not names.is_file():
+        problem = "describes a data set for darknet, and the names file in it was not found"
+        raise UserError(path, problem, named or "no names =", f"a file in {path.parent}")
+    return check_names(_lines(names), names, are_lines=True)
 
 
-def _text_names(path: Path) -> list[tuple[str, str]]:
+def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in read_lines(path)]
     while lines and not lines[-1]:
         lines.pop()
-    return [(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]
+    return lines
 
 
-def _yaml_names(path: Path) -> list[tuple[str, str]]:
-    try:
-        content = yaml.safe_load("\n".join(read_lines(path)))
-    except yaml.YAMLError as error:
-        raise UserError(path, f"not valid YAML: {error}") from None
+def _yaml_names(path: Path) -> list[str]:
+    content = parse_yaml(read_text(path), path)
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        ids = [str(number) for number in range(len(names))]
+        if set(names) != set(ids):
             problem = "class ids under names: are not 0, 1, 2, ..."
-            raise UserError(path, problem, sorted(names, key=str))
-        names = [names[index] for index in range(len(names))]
+            raise UserError(path, problem, ", ".join(map(str, names)))
+        names = [names[number] for number in ids]
     if not isinstance(names, list):
         raise UserError(path, "has no list of class names", expected="names: [..]")
-    return [(str(path), str(name)) for name in names]
+    return names
+
+
+def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
+    """Return `kpt_shape` of the set's YAML file: key points per row, numbers per key point."""
+    named = [root / data.names] if isinstance(data.names, str) else []
+    for path in [*named, root / "data.yaml", root / "data.yml"]:
+        if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
+            continue
+        content = parse_yaml(read_text(path), path)
+        shape = content.get("kpt_shape") if isinstance(content, dict) else None
+        if shape is None:
+            continue
+        try:
+            points, numbers = (int(value) for value in shape)
+        except (TypeError, ValueError):
+            points = numbers = 0
+        if not 0 < points <= _MOST_KEY_POINTS or numbers not in (2, 3):
+            raise UserError(path, "malformed kpt_shape", shape, "[number of points, 2 or 3]")
+        return points, numbers
+    return None
 
 
 def check_class_count(data: DataConfig, names: tuple[str, ...], source: str) -> None:
-    """Raise UserError when data.num_classes is given and is not the number of names."""
+    """Raise UserError unless the names are text, and as many as data.num_classes says."""
+    for name in names:
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(source, "class name is not text that can be written", name)
     if data.num_classes is not None and data.num_classes != len(names):
         problem = f"disagrees with the class names of {source}"
         raise UserError("data.num_classes", problem, data.num_classes, len(names))

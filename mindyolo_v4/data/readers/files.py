@@ -1,9 +1,15 @@
-"""The data set's folder, and the text files in it that people wrote."""
+"""The data set's folder, and how the files in it are found."""
 
+import os
+from collections.abc import Iterable, Iterator
+from itertools import dropwhile
 from pathlib import Path
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.errors import UserError
+
+_NO_DATA = "__MACOSX"  # what archives of macOS hold beside the data
 
 
 def data_root(data: DataConfig) -> Path:
@@ -15,26 +21,80 @@ def data_root(data: DataConfig) -> Path:
     if data.root is None:
         expected = "the folder of the data set (--data_dir DIR, for ImageNet --data_path DIR)"
         raise UserError("data.root", "missing", expected=expected)
-    root = Path(data.root).expanduser()
+    root = Path(os.path.expanduser(data.root))  # noqa: PTH111 - Path's raises for an unknown user
     if not root.is_dir():
         raise UserError("data.root", "folder not found", str(root))
-    return root.resolve() if ".." in root.parts else root.absolute()
+    return Path(os.path.realpath(root)) if ".." in root.parts else root.absolute()
 
 
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, with or without byte order mark.
+def is_data_folder(name: str) -> bool:
+    """Tell whether a folder may hold data: it is not hidden (.ipynb_checkpoints) nor __MACOSX."""
+    return not name.startswith(".") and name != _NO_DATA
 
-    Raises:
-        UserError: the file cannot be opened, or is not UTF-8.
+
+def files_below(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Iterator[str]:
+    """Yield the files of a folder and its subfolders, relative to it, in no order.
+
+    Links to folders are followed, but each folder is read once, under its own path where the links
+    lead to a folder that is read anyway.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(path, "not UTF-8 text", error.reason) from None
-    except OSError as error:
-        raise UserError(path, f"cannot be read: {error.strerror}") from None
+    visited: set[tuple[int, int]] = set()
+    waiting = [""]
+    links: list[str] = []
+    while waiting or links:
+        inside = waiting.pop() if waiting else links.pop()
+        state = os.stat(folder / inside)  # noqa: PTH116 - also of bytes that are no UTF-8
+        if (state.st_dev, state.st_ino) in visited:
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        with os.scandir(folder / inside) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if is_data_folder(entry.name):
+                        (links if entry.is_symlink() else waiting).append(f"{inside}{entry.name}/")
+                elif entry.name.lower().endswith(suffixes) and not entry.name.startswith("."):
+                    yield f"{inside}{entry.name}"
+        links.sort(reverse=True)
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a UTF-8 file; only newlines separate them, as editors count."""
-    return [line.rstrip("\r") for line in read_text(path).split("\n")]
+class FileFinder:
+    """Files by folder and name, whatever the capitals; every folder is listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, dict[str, str]] = {}
+
+    def find(self, path: Path) -> Path | None:
+        """Return the file of this path, else one whose name differs in capitals only, or None."""
+        names = self._names.get(path.parent)
+        if names is None:
+            names = self._names[path.parent] = _list_names(path.parent)
+        name = names.get(path.name) or names.get(path.name.lower())
+        return None if name is None else path.parent / name
+
+
+def _list_names(folder: Path) -> dict[str, str]:
+    """Return the files of a folder, by their name and by their name in small letters."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file())
+    return {name.lower(): name for name in names} | {name: name for name in names}
+
+
+def spellings(name: str) -> list[str]:
+    """Return the paths that may be meant by one in a list, a COCO file or a split, likeliest first.
+
+    As it stands; with / for the backslashes of Windows; what follows a folder `data`, which darknet
+    and labelling tools put before the paths of a set that is unpacked elsewhere; without ../ at its
+    start, which data.yaml of some exports has.
+    """
+    parts = name.replace("\\", "/").split("/")
+    tails = ["/".join(parts[k + 1 :]) for k, part in enumerate(parts[:-1]) if part == "data"]
+    inside = "/".join(dropwhile(lambda part: part in ("..", "."), parts)) or "."
+    return list(dict.fromkeys([name, "/".join(parts), *tails, inside]))
+
+
+def first_present(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
+    """Return the first path of these names, in each of these folders, that exists."""
+    paths = (Path(os.path.normpath(folder / name)) for name in names for folder in folders)
+    return next((path for path in paths if os.path.exists(path)), None)  # noqa: PTH110 - no NUL

@@ -9,9 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes
 from mindyolo_v4.data.records import ImageRecord
 from mindyolo_v4.errors import UserError
+
+# fractions may leave [0, 1] by this much: rounding and unclipped boxes, not pixels
+FRACTION_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class ListedImage:
 
     path: Path  # absolute
     image_id: int | str
-    label_path: str  # file that holds its annotations
+    label_path: str  # file that holds its annotations; "" where there is none
     entry: str  # what names it in messages: "train.txt:7", "train.json: image 12"
     stated_size: tuple[int, int] | None = None  # width and height in the annotations, pixels
 
@@ -41,8 +45,9 @@ def build_records(
     images: Sequence[ListedImage],
     boxes: Sequence[RawBox],
     check_headers: bool,
+    max_megapixels: float = DataConfig.max_megapixels,
     are_fractions: bool = False,
-    keep_repeated: bool = False,
+    have_ids: bool = False,
 ) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
     """Return one record per image, in order, and a warning for every box that was dropped.
 
@@ -51,17 +56,24 @@ def build_records(
 
     Args:
         check_headers: read all headers, not only where the annotations state no size.
-        keep_repeated: for COCO, whose boxes have ids and whose server counts repeated ones.
+        have_ids: COCO's images and boxes have ids. A repeated image would be counted twice; a
+            repeated box counts twice on COCO's server, too. A list repeats images on purpose.
 
     Raises:
-        UserError: a missing or unreadable image, an image listed twice, a stated size that is not
-            the image's.
+        UserError: a missing or unreadable image, an image that has two ids, a stated size that is
+            not the image's, boxes in fractions where pixels belong.
     """
-    _refuse_repeated_images(images)
-    headers = _headers(images, check_headers)
+    warnings = _repeated_images(images, have_ids)
+    headers = _headers(images, check_headers, max_megapixels)
+    deep = [image.path for image, header in zip(images, headers, strict=True) if header.is_deep]
+    if deep:
+        problem = "more than 8 bits per channel and are scaled by the range of their pixels"
+        warnings.append(f"{len(deep)} images, such as {deep[0]}, have {problem}")
     owners = np.array([box.image for box in boxes], np.int64)
     raw_xyxy = np.array([box.box_xyxy for box in boxes], np.float64).reshape(-1, 4)
-    warnings = _turn_to_decoded(raw_xyxy, owners, images, headers)
+    if not are_fractions:
+        _refuse_fractions(raw_xyxy, images, boxes)
+    warnings += _turn_to_decoded(raw_xyxy, owners, images, headers)
 
     sizes = np.array([(header.width, header.height) for header in headers], np.float64)
     limits = np.tile(sizes.reshape(-1, 2)[owners], 2)
@@ -74,7 +86,7 @@ def build_records(
         "outside the image": (clipped[:, 2:] <= clipped[:, :2]).any(axis=1),
         "repeats an earlier one": np.zeros(len(boxes), bool),
     }
-    if not keep_repeated:
+    if not have_ids:
         reasons["repeats an earlier one"] = _repeated(boxes, raw_xyxy)
     kept = ~np.any(list(reasons.values()), axis=0)
     for index in np.flatnonzero(~kept):
@@ -89,18 +101,43 @@ def build_records(
     return _slice_records(images, headers, kept_boxes, clipped[order]), tuple(warnings)
 
 
-def _refuse_repeated_images(images: Sequence[ListedImage]) -> None:
+def _repeated_images(images: Sequence[ListedImage], have_ids: bool) -> list[str]:
+    """Refuse, or warn once of, images that are named more than once."""
     first_entry: dict[Path, str] = {}
+    repeated = []
     for image in images:
-        if image.path in first_entry:
-            problem = f"image is listed twice, first at {first_entry[image.path]}"
+        if image.path not in first_entry:
+            first_entry[image.path] = image.entry
+            continue
+        problem = f"image is listed twice, first at {first_entry[image.path]}"
+        if have_ids:
             raise UserError(image.entry, problem, str(image.path), "each image once")
-        first_entry[image.path] = image.entry
+        repeated.append(f"{image.entry}: {problem}")
+    if not repeated:
+        return []
+    return [f"{repeated[0]}; {len(repeated)} repeated lines are kept as they are"]
 
 
-def _headers(images: Sequence[ListedImage], check_headers: bool) -> list[ImageHeader]:
+def _refuse_fractions(
+    boxes_xyxy: NDArray[np.float64], images: Sequence[ListedImage], boxes: Sequence[RawBox]
+) -> None:
+    """Raise UserError where all boxes that have an area lie within 0 to 1."""
+    has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    if not has_area.any() or boxes_xyxy[has_area].max() > 1 + FRACTION_TOLERANCE:
+        return
+    first = int(has_area.argmax())
+    where = f"{images[boxes[first].image].label_path}{boxes[first].entry}"
+    got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[first])
+    expected = "pixels: multiply by the image's width and height"
+    raise UserError(where, "all boxes are fractions of the image", got, expected)
+
+
+def _headers(
+    images: Sequence[ListedImage], check_headers: bool, max_megapixels: float
+) -> list[ImageHeader]:
     wanted = [image for image in images if check_headers or image.stated_size is None]
-    read = iter(read_headers([image.path for image in wanted], [image.entry for image in wanted]))
+    paths = [image.path for image in wanted]
+    read = iter(read_headers(paths, [image.entry for image in wanted], max_megapixels))
     return [
         next(read)
         if check_headers or image.stated_size is None

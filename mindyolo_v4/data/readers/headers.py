@@ -1,21 +1,43 @@
 """Image sizes from file headers, as the decoder will deliver them, without decoding a pixel."""
 
 import os
+import stat
 import struct
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_DECODED_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000")
+# how files begin that people find under the name of an image -> what they are
+_OTHER_FILES = {
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+    b"<?xml": "an XML file",
+    b"<svg": "an SVG file",
+    b"%pdf": "a PDF file",
+    b"version https://git-lfs": "a Git LFS pointer instead of the image",
+}
+PNG_START = b"\x89PNG"
 _ORIENTATION_TAG = 0x0112
+_MAX_SAMPLE_TAG = 281  # of TIFF
 _ORIENTED_FORMATS = ("JPEG", "MPO", "PNG")  # cv2.imread ignores the orientation of a WebP
+# what Pillow raises for headers that hold nonsense
+_HEADER_ERRORS = (
+    *(ValueError, SyntaxError, TypeError, LookupError, OverflowError, EOFError, RuntimeError),
+    *(struct.error, zlib.error, AttributeError, MemoryError),
+)
 _THREADS = 16  # more than cores: network disks make them wait
 _CHUNK = 64  # files per task, so that scheduling costs less than reading
 
@@ -27,29 +49,126 @@ class ImageHeader:
     width: int  # pixels, after orientation
     height: int
     orientation: int
+    is_deep: bool = False  # more than 8 bits per channel
 
 
-def read_header(path: Path) -> ImageHeader:
+def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -> ImageHeader:
     """Read an image's size; EXIF orientation 5 to 8 swaps the sides, as cv2.imread does.
 
     Raises:
-        OSError: the file is missing, empty or no image; the message says which.
+        OSError: the file is missing, empty, too large or no image; the message says which.
     """
     try:
-        if os.stat(path).st_size == 0:  # noqa: PTH116 - a tenth of the cost of Path.stat
-            raise OSError("image has zero bytes")
-        with Image.open(path) as image:
+        state = os.stat(path)  # noqa: PTH116 - a tenth of the cost of Path.stat
+        if state.st_size == 0:
+            raise OSError("image has zero bytes" if stat.S_ISREG(state.st_mode) else "not a file")
+        with _open(path) as image:
             width, height = image.size
+            if image.format not in _DECODED_FORMATS:
+                raise OSError(f"is a {image.format} file, which is not read")
             orientation = _orientation(image)
+            is_deep = image.mode[0] in "IF" or any(";16" in str(tile) for tile in image.tile)
     except FileNotFoundError:
         raise FileNotFoundError("image is missing") from None
-    except (Image.UnidentifiedImageError, IsADirectoryError):
+    except IsADirectoryError:
         raise OSError("not a readable image") from None
-    except (ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+    except Image.UnidentifiedImageError:
+        raise OSError(_other_file(path)) from None
+    except _HEADER_ERRORS as error:
         raise OSError(f"image header is broken: {error}") from None
+    if min(width, height) < 1:
+        raise OSError(f"image header is broken: it has {width} x {height} pixels")
+    require_size(width, height, max_megapixels)
     if orientation >= 5:
         width, height = height, width
-    return ImageHeader(width, height, orientation)
+    return ImageHeader(width, height, orientation, is_deep)
+
+
+def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
+    """Return width and height that the header of an image in memory states, None for no image.
+
+    Raises OSError for a PNG that OpenCV should not see.
+    """
+    data = encoded.data
+    if bytes(data[:4]) == PNG_START:
+        return _png_size(data)
+    size = _jpeg_size(data)
+    if size is not None:
+        return size
+    try:
+        with _open(BytesIO(data)) as image:
+            return image.size
+    except (OSError, *_HEADER_ERRORS):
+        return None
+
+
+def _png_size(data: memoryview) -> tuple[int, int]:
+    """Read the size of a PNG all of whose chunks end inside the file.
+
+    OpenCV reserves gigabytes for a chunk that says that it has them.
+    """
+    start = 8
+    while start + 12 <= len(data) and bytes(data[start + 4 : start + 8]) != b"IEND":
+        start += 12 + int.from_bytes(data[start : start + 4])
+    if not 33 <= start <= len(data) or bytes(data[12:16]) != b"IHDR":
+        raise OSError("is cut short or damaged")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
+    """Read the size of a JPEG from its frame header, in a twentieth of Pillow's time."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return None
+    start = 2
+    while start + 9 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, start + 5)
+            return width, height
+        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4])
+    return None
+
+
+def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
+    """Return how many bits of its 16 a PNG (sBIT) or TIFF (MaxSampleValue) says that it uses."""
+    data = encoded.tobytes()
+    if data.startswith(PNG_START):
+        _, found, chunk = data[: data.find(b"IDAT")].partition(b"sBIT")
+        length = int.from_bytes(data[: data.find(b"sBIT")][-4:])
+        return max(chunk[:length], default=None) if found else None
+    try:
+        with _open(BytesIO(data)) as image:
+            if not isinstance(image, TiffImagePlugin.TiffImageFile):
+                return None
+            largest = image.tag_v2.get(_MAX_SAMPLE_TAG)
+    except (OSError, *_HEADER_ERRORS):
+        return None
+    largest = max(largest) if isinstance(largest, tuple) else largest
+    return int(largest).bit_length() if largest else None
+
+
+def _open(source: Any) -> ImageFile.ImageFile:
+    Image.MAX_IMAGE_PIXELS = None  # data.max_megapixels takes the place of Pillow's own limit
+    return Image.open(source)
+
+
+def require_size(width: int, height: int, max_megapixels: float) -> None:
+    """Raise OSError for an image of more pixels than may be decoded."""
+    megapixels = width * height / 1e6
+    if megapixels > max_megapixels:
+        limit = f"data.max_megapixels, {max_megapixels:g}"
+        raise OSError(f"has {megapixels:.4g} megapixels, more than {limit}")
+
+
+def _other_file(path: Path) -> str:
+    """Return what is wrong with a file that is not known as an image."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start[4:8] == b"ftyp":  # the family of AVIF and HEIC; then comes which
+        return f"is a file of the format {start[8:12].decode('ascii', 'replace').upper()}, not read"
+    kinds = [kind for begins, kind in _OTHER_FILES.items() if start.startswith(begins)]
+    return f"is {kinds[0]}" if kinds else "not a readable image"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -61,12 +180,14 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif.load(block)
         orientation = exif.get(_ORIENTATION_TAG, 1)
-    except (SyntaxError, ValueError, struct.error, OSError, KeyError):
+    except (OSError, *_HEADER_ERRORS):
         return 1  # the decoder ignores a broken block as well
     return orientation if orientation in range(1, 9) else 1
 
 
-def read_headers(paths: Sequence[Path], entries: Sequence[str]) -> list[ImageHeader]:
+def read_headers(
+    paths: Sequence[Path], entries: Sequence[str], max_megapixels: float = DataConfig.max_megapixels
+) -> list[ImageHeader]:
     """Read the header of every image, in parallel and in order.
 
     Args:
@@ -76,9 +197,10 @@ def read_headers(paths: Sequence[Path], entries: Sequence[str]) -> list[ImageHea
     Raises:
         UserError: names the first bad image and its entry, and how many more are bad.
     """
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = [result for chunk in pool.map(_read_chunk, chunks) for result in chunk]
+        chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+        read = pool.map(lambda chunk: _read_chunk(chunk, max_megapixels), chunks)
+        results = [result for chunk in read for result in chunk]
     bad = [index for index, result in enumerate(results) if isinstance(result, str)]
     if bad:
         further = f"; {len(bad) - 1} more bad images follow" if len(bad) > 1 else ""
@@ -88,11 +210,11 @@ def read_headers(paths: Sequence[Path], entries: Sequence[str]) -> list[ImageHea
     return [result for result in results if isinstance(result, ImageHeader)]
 
 
-def _read_chunk(paths: Sequence[Path]) -> list[ImageHeader | str]:
+def _read_chunk(paths: Sequence[Path], max_megapixels: float) -> list[ImageHeader | str]:
     results: list[ImageHeader | str] = []
     for path in paths:
         try:
-            results.append(read_header(path))
+            results.append(read_header(path, max_megapixels))
         except OSError as error:
             results.append(error.strerror or str(error))
     return results

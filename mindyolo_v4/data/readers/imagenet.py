@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
-from mindyolo_v4.data.readers.files import data_root, read_lines
-from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_below, is_data_folder
+from mindyolo_v4.errors import UserError, printable
 
+_MOST_CLASSES = 100_000
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -35,7 +36,7 @@ class _Line:
 
 def holds_synsets(root: str | Path) -> bool:
     """Tell whether a folder is ImageNet's: it holds train/<wnid>/."""
-    train = Path(root).expanduser() / "train"
+    train = Path(os.path.expanduser(root)) / "train"  # noqa: PTH111
     return train.is_dir() and any(
         _SYNSET.fullmatch(path.name) and path.is_dir() for path in train.iterdir()
     )
@@ -47,7 +48,7 @@ def suggest_recipe(overrides: Iterable[tuple[str, str]], configs: Path) -> Path:
     reason = ""
     recipe = configs / "yolov4/yolov4.yaml"
     if root is not None and holds_synsets(root):
-        reason = f", since {root} holds train/<wnid>/"
+        reason = f", since {printable(str(root))} holds train/<wnid>/"
         recipe = configs / "cspdarknet53/imagenet.yaml"
     print(f"no --config given: using {recipe}{reason}", flush=True)
     return recipe
@@ -104,7 +105,9 @@ def _class_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and is_data_folder(path.name) and any(True for _ in files_below(path))
     )
 
 
@@ -157,6 +160,9 @@ def _read_list(path: Path, split: str) -> list[_Line]:
         if not name or not label.isdecimal():
             problem = "not a line of an image list"
             raise UserError(where, problem, text.strip()[:80], "relative/path label")
+        if len(label) > len(str(_MOST_CLASSES)) or int(label) >= _MOST_CLASSES:
+            expected = f"0 to {_MOST_CLASSES - 1}"
+            raise UserError(where, "label out of range", label[:80], expected)
         lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), where))
     return lines
 
@@ -195,8 +201,7 @@ def _check_labels(lines: list[_Line], labels: Mapping[str, int], classes: int) -
 
 def _check_files(lines: list[_Line], folder: Path, listing: Path) -> tuple[str, ...]:
     """Raise for a listed image that is not there; return a warning where images are not listed."""
-    parts = ["", *_class_folders(folder)]
-    present = {name for part in parts for name in _files_below(folder, part)}
+    present = set(files_below(folder))
     for line in lines:
         if line.name not in present:
             raise UserError(line.entry, "image is missing", line.name, f"a file in {folder}")
@@ -213,21 +218,6 @@ def _folder_images(folder: Path, labels: Mapping[str, int]) -> list[tuple[str, i
     for name in _class_folders(folder):
         if name not in labels:
             raise UserError(folder / name, "is a class that the training split does not have")
-        images += [(file, labels[name]) for file in _files_below(folder, name)]
+        files = sorted(f"{name}/{file}" for file in files_below(folder / name))
+        images += [(file, labels[name]) for file in files]
     return images
-
-
-def _files_below(folder: Path, part: str) -> list[str]:
-    """Return the images of a class's folder with its subfolders ("": of `folder` alone), sorted."""
-    images = []
-    for parent, folders, names in os.walk(folder / part, followlinks=True):
-        if not part:
-            folders.clear()
-        inside = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        images += [
-            prefix + name
-            for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
-        ]
-    return sorted(images)

@@ -1,5 +1,8 @@
 """Splits packed by `tools.to_mindrecord`: an index beside the files locates each image."""
 
+import os
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -12,6 +15,10 @@ from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.errors import UserError
 
 INDEX_VERSION = 1
+_FIELDS = (
+    *("version", "files", "sizes", "class_names", "names", "class_ids"),
+    *("shard_ids", "offsets", "lengths"),
+)
 
 
 def index_path(folder: Path, split: str) -> Path:
@@ -28,7 +35,7 @@ def read_classes(data: DataConfig, split: str) -> ClassImages:
     if data.format != "imagenet":
         raise UserError("data.format", "is for detectors", data.format, "imagenet")
     if data.mindrecord is not None:
-        folder = Path(data.mindrecord).expanduser().absolute()
+        folder = Path(os.path.expanduser(data.mindrecord)).absolute()  # noqa: PTH111
         if not any(folder.glob(index_path(Path(), "*").name)):
             expected = "what tools.to_mindrecord wrote"
             raise UserError("data.mindrecord", "holds no packed split", str(folder), expected)
@@ -37,16 +44,21 @@ def read_classes(data: DataConfig, split: str) -> ClassImages:
     return read_imagenet(data, split)
 
 
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the named arrays of an .npz file. Raises UserError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(path, f"is no index of packed images: {error}") from None
+
+
 def _read_packed(data: DataConfig, folder: Path, split: str) -> ClassImages:
     source = index_path(folder, split)
-    try:
-        with np.load(source, allow_pickle=False) as index:
-            fields = {name: index[name] for name in index.files}
-        paths = tuple(folder / str(name) for name in fields["files"])
-        sizes = fields["sizes"].tolist()
-        version = int(fields["version"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UserError(source, f"is no index of packed images: {error}") from None
+    fields = read_arrays(source, _FIELDS)
+    paths = tuple(folder / str(name) for name in fields["files"])
+    sizes = fields["sizes"].tolist()
+    version = fields["version"].tolist()
     if version != INDEX_VERSION:
         problem = "was written by another version of tools.to_mindrecord"
         raise UserError(source, problem, version, INDEX_VERSION)

@@ -27,8 +27,6 @@ def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> D
     """
     if data.format not in _READERS:
         raise UserError("data.format", "holds no boxes", data.format, " | ".join(_READERS))
-    if data.resize in ("crop", "stretch_crop"):
-        raise UserError("data.resize", "would cut boxes off", data.resize, "letterbox | stretch")
     key = f"data.{split}"
     location = {"train": data.train, "val": data.val, "test": data.test}[split]
     root = data_root(data)

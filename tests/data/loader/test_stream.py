@@ -256,6 +256,15 @@ def test_rows_are_made_in_worker_processes_with_one_thread(dataset):
     assert set(rows[:, 1].tolist()) == {1}
 
 
+@pytest.mark.parametrize("free", [0, 2**17])
+def test_without_shared_memory_a_thread_reads(monkeypatch, caplog, free):
+    free_bytes = "mindyolo_v4.data.loader.stream._shared_memory_bytes"
+    monkeypatch.setattr(free_bytes, lambda: free)
+    assert worker_count(2, 1) == 1
+    assert caplog.messages == ["/dev/shm is full or missing: one thread reads the images, not 2"]
+    assert worker_count(1, 1) == 1
+
+
 def test_worker_count():
     assert worker_count(1, 8) == 1
     assert worker_count(10**6, 1) == os.cpu_count()  # MindData refuses more

@@ -130,7 +130,7 @@ def test_names_in_the_configuration_set_the_class_order(tmp_path: Path) -> None:
     assert (dataset.class_names, dataset.category_ids) == (("cat", "dog"), (7, 3))
     np.testing.assert_array_equal(dataset.records[1].class_ids, [0, 1])
     with pytest.raises(
-        UserError, match=r"data\.names: differs .*\(got \['cow'\], expected \['dog'\]\)"
+        UserError, match=r"data\.names: differs .*\(got cow not in the file; dog in the file only\)"
     ):
         read_split(DataConfig(root=root, train=data.train, names=["cat", "cow"]), "train")
     with pytest.raises(UserError, match=r"data\.num_classes: disagrees .*\(got 80, expected 2\)"):
@@ -277,3 +277,33 @@ def test_coco128(data_root: Path) -> None:
     assert train.warnings == ()
     trained = {class_id for r in train.records for class_id in r.class_ids[~r.ignore].tolist()}
     assert len(trained) == 71
+
+
+def _kind(number: int, name: str, parent: str) -> dict[str, Any]:
+    return {"id": number, "name": name, "supercategory": parent}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names", "ids"),
+    [
+        ([_kind(3, "pets", "none"), _kind(7, "cat", "pets")], ("cat",), (7,)),
+        ([_kind(3, "cat", "none"), _kind(7, "cat", "cat")], ("cat",), (7,)),
+        ([_kind(7, "person", "person"), _kind(3, "dog", "person")], ("dog", "person"), (3, 7)),
+        ([_kind(3, "cat", ""), _kind(7, "cat", "")], ("cat",), (3,)),
+    ],
+    ids=["of the project", "of a set of one class", "as in COCO", "one class twice"],
+)
+def test_categories_that_are_no_classes(
+    tmp_path: Path, kinds: list[dict[str, Any]], names: tuple[str, ...], ids: tuple[int, ...]
+) -> None:
+    content = _content()
+    content["categories"] = kinds
+    content["annotations"] = content["annotations"][:1]  # of category 7
+    for image in content["images"]:
+        image["file_name"] = f"data\\train2017\\{image['file_name']}"
+        image["width"] = 40.0
+    dataset = read_split(_write(tmp_path, content), "train")
+    assert (dataset.class_names, dataset.category_ids) == (names, ids)
+    name_of_7 = next(kind["name"] for kind in kinds if kind["id"] == 7)
+    assert dataset.records[1].class_ids.tolist() == [names.index(name_of_7)]
+    assert dataset.records[0].path.name == "first one.jpg"

@@ -110,7 +110,7 @@ def test_names_files(tmp_path: Path) -> None:
         ("n.txt", "\n", "holds no class names"),
         ("n.yaml", "names: {0: a, 2: b}", "class ids under names: are not 0, 1, 2"),
         ("n.yaml", "nc: 3", "has no list of class names"),
-        ("n.yaml", "names: [", "not valid YAML"),
+        ("n.yaml", "names: [", "not readable as YAML"),
     ],
 )
 def test_malformed_names_file_is_named(
@@ -144,13 +144,18 @@ def listed(path: Path, entry: str) -> ListedImage:
     return ListedImage(path, 1, "labels.txt", entry, stated_size=(24, 16))
 
 
-def test_an_image_listed_twice_is_refused_whatever_the_entries_are(tmp_path: Path) -> None:
+WARNING = "list:1: image is listed twice, first at list:1"
+
+
+def test_an_image_with_two_ids_is_refused_and_a_repeated_line_kept(tmp_path: Path) -> None:
     entry = "list:1"
     equal_entry = "".join(["list", ":1"])  # another object
     first = listed(tmp_path / "a.jpg", entry)
     for second in (listed(first.path, entry), listed(first.path, equal_entry)):
         with pytest.raises(UserError, match=r"list:1: image is listed twice, first at list:1"):
-            build_records([first, second], [], check_headers=False)
+            build_records([first, second], [], check_headers=False, have_ids=True)
+        _, warnings = build_records([first, second], [], check_headers=False)
+        assert warnings == (f"{WARNING}; 1 repeated lines are kept as they are",)
     records, _ = build_records([first, listed(tmp_path / "b.jpg", entry)], [], check_headers=False)
     assert [record.path.name for record in records] == ["a.jpg", "b.jpg"]
 

@@ -178,3 +178,12 @@ def test_tiny_imagenet(data_root: Path) -> None:
     assert (len(dataset), len(dataset.class_names)) == (5000, 10)
     assert np.bincount(dataset.class_ids).tolist() == [500] * 10
     assert len(read_imagenet(data(data_root / "tinyimagenet10"), "val")) == 500
+
+
+def test_folders_that_are_no_classes(root: Path) -> None:
+    for name in ("__MACOSX", ".ipynb_checkpoints", "empty"):
+        (root / "train" / name).mkdir()
+    write_image(root / "train/__MACOSX/x.JPEG", 0, 0)
+    (root / "train" / SYNSETS[0] / "again").symlink_to("..")
+    (root / "train" / SYNSETS[1] / "again").symlink_to(".")
+    assert read_imagenet(data(root), "train").class_names == SYNSETS[:3]

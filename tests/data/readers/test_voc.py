@@ -1,5 +1,7 @@
 """Pascal VOC reader: lists, difficult objects, names over all splits, errors with their lines."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +89,9 @@ def test_missing_annotation_file_makes_a_negative(tmp_path: Path) -> None:
     data = _tree(tmp_path, {"a": _annotation(_object()), "b": None}, train="a\nb\n")
     dataset = read_split(data, "train")
     assert len(dataset.records[1].class_ids) == 0
-    assert len(dataset.warnings) == 1 and "train.txt:2: no b.xml" in dataset.warnings[0]
+    assert len(dataset.warnings) == 1
+    expected = "train.txt:2: 1 of 2 images, such as"
+    assert expected in dataset.warnings[0] and "b.PNG, have no XML file" in dataset.warnings[0]
     (tmp_path / "Annotations" / "a.xml").unlink()
     with pytest.raises(UserError, match="none of its images has an annotation file"):
         read_split(data, "train")
@@ -119,10 +123,11 @@ def test_list_errors(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"train\.txt:2: image is missing"):
         read_split(data, "train")
-    with pytest.raises(
-        UserError, match=r"twice\.txt:2: image is listed twice, first at .*twice\.txt:1"
-    ):
-        read_split(DataConfig(format="voc", root=data.root, val="twice"), "val")
+    twice = read_split(DataConfig(format="voc", root=data.root, val="twice"), "val")
+    assert len(twice) == 2
+    assert re.search(
+        r"twice\.txt:2: image is listed twice, first at .*:1; 1 rep", twice.warnings[0]
+    )
     with pytest.raises(UserError, match="lists no images"):
         read_split(DataConfig(format="voc", root=data.root, val="none"), "val")
     with pytest.raises(UserError, match=r"data\.val: list not found"):
@@ -154,3 +159,27 @@ def test_bccd(data_root: Path) -> None:
         "BloodImage_00343.xml:50: no area" in warnings[0]
         and "BloodImage_00338.xml:158: no area" in warnings[1]
     )
+
+
+def test_a_folder_stands_for_all_its_annotations(tmp_path: Path) -> None:
+    data = _tree(tmp_path, {"a": _annotation(_object()), "b": _annotation(_object("dog"))})
+    for split in (".", "Annotations"):
+        dataset = read_split(replace(data, train=split), "train")
+        assert [record.path.name for record in dataset.records] == ["a.jpg", "b.PNG"]
+        assert [record.class_ids.tolist() for record in dataset.records] == [[0], [1]]
+    (tmp_path / "JPEGImages/b.PNG").unlink()
+    with pytest.raises(UserError, match=r"Annotations/b\.xml: its image is missing"):
+        read_split(replace(data, train="."), "train")
+
+
+@pytest.mark.parametrize(
+    ("codec", "declared"), [("gbk", "gb2312"), ("cp932", "Shift_JIS"), ("utf-8", "utf8")]
+)
+def test_encodings(tmp_path: Path, codec: str, declared: str) -> None:
+    data = _tree(tmp_path, {"a": ""}, train="a\n")
+    head = f'<?xml version="1.0" encoding="{declared}"?>\n'
+    path = tmp_path / "Annotations/a.xml"
+    path.write_bytes((head + _annotation(_object("①" if codec == "cp932" else "喆"))).encode(codec))
+    dataset = read_split(data, "train")
+    assert dataset.class_names == ("①" if codec == "cp932" else "喆",)
+    np.testing.assert_array_equal(dataset.records[0].boxes_xyxy_px, [[1, 2, 11, 12]])

@@ -1,5 +1,6 @@
 """YOLO txt reader: lists and folders, negatives, polygons, and every error with its line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.files import spellings
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.readers.yolo import label_candidates
 from mindyolo_v4.errors import UserError
@@ -99,7 +101,10 @@ def test_repeated_and_empty_rows_are_dropped_and_named(tmp_path: Path) -> None:
     dataset = read_split(_tree(tmp_path, rows), "train")
     np.testing.assert_array_equal(dataset.records[0].class_ids, [0, 1])
     label = tmp_path / "labels" / "train" / "a b.txt"
+    without = tmp_path / "images" / "train" / "ü.PNG"
+    problem = "they count as images without objects"
     assert dataset.warnings == (
+        f"{tmp_path}/images/train: 1 of 2 images have no label file, such as {without}; {problem}",
         f"{label}:3: repeats an earlier one, box dropped (got 10 5 30 15)",
         f"{label}:4: no area, box dropped (got 20 5 20 15)",
     )
@@ -133,8 +138,9 @@ def test_list_errors_name_the_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"t\.txt:2: image is missing \(got images/train/gone\.jpg"):
         read_split(listed, "train")
     file.write_text("images/train/a b.jpg\n\n./images/train/a b.jpg\n")
-    with pytest.raises(UserError, match=r"t\.txt:3: image is listed twice, first at .*t\.txt:1"):
-        read_split(listed, "train")
+    twice = read_split(listed, "train")
+    assert [record.class_ids.tolist() for record in twice.records] == [[0], [0]]
+    assert re.search(r"t\.txt:3: image is listed twice, first at .*t\.txt:1", twice.warnings[0])
     (tmp_path / "images" / "train" / "ü.PNG").write_bytes(b"no image")
     file.write_text("images/train/a b.jpg\nimages/train/ü.PNG\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"t\.txt:2: not a readable image"):
@@ -192,3 +198,64 @@ def test_coco128_equals_the_json(data_root: Path) -> None:
         mine, theirs = (rows[np.lexsort(np.round(rows).T[::-1])] for rows in (mine, theirs))
         np.testing.assert_allclose(mine, theirs, atol=0.01)
     assert sum(len(record.class_ids) for record in read_split(data, "val").records) == 898
+
+
+POSE = "1 0.5 0.5 0.4 0.5 0.4 0.4 {0}0.6 0.4 {0}0.5 0.6 {0}0 0 {1}\n"
+
+
+@pytest.mark.parametrize("visibility", [("", ""), ("2 ", "0")])
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_the_box_of_a_pose_is_its_first_four_numbers(
+    tmp_path: Path, visibility: tuple[str, str], is_stated: bool
+) -> None:
+    data = _tree(tmp_path, POSE.format(*visibility) + "0 0.5 0.5 0.5 0.5\n")
+    if is_stated:
+        numbers = 3 if visibility[0] else 2
+        (tmp_path / "data.yaml").write_text(f"kpt_shape: [4, {numbers}]\n")
+    dataset = read_split(data, "train")
+    expected = [[12, 5, 28, 15], [10, 5, 30, 15]]
+    np.testing.assert_allclose(dataset.records[0].boxes_xyxy_px, expected, atol=1e-5)
+    assert any("key points" in warning for warning in dataset.warnings) != is_stated
+
+
+def test_capitals_of_label_files(tmp_path: Path) -> None:
+    data = _tree(tmp_path)
+    images, labels = tmp_path / "images/train", tmp_path / "labels/train"
+    Image.new("RGB", (40, 20)).save(images / "A B.jpg")
+    (labels / "a b.txt").rename(labels / "a b.TXT")
+    (labels / "Ü.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    records = {record.path.name: record for record in read_split(data, "train").records}
+    assert records["a b.jpg"].label_path == str(labels / "a b.TXT")
+    assert records["A B.jpg"].label_path == ""  # a b.TXT is that of another image
+    assert records["ü.PNG"].class_ids.tolist() == [1]
+
+
+def test_links_multiply_no_image_and_other_folders_hold_none(tmp_path: Path) -> None:
+    data = _tree(tmp_path)
+    folder = tmp_path / "images/train"
+    for name in ("__MACOSX", ".ipynb_checkpoints"):
+        (folder / name).mkdir()
+        Image.new("RGB", (40, 20)).save(folder / name / "a.jpg")
+    for name in ("0", "1"):
+        (folder / name).symlink_to(".")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "up").symlink_to(tmp_path / "images")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "elsewhere/x.jpg")
+    (folder / "2").symlink_to(tmp_path / "elsewhere")
+    paths = [record.path.relative_to(folder) for record in read_split(data, "train").records]
+    assert [str(path) for path in paths] == ["2/x.jpg", "a b.jpg", "ü.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.jpg", ["a/b.jpg"]),
+        ("data/a/b.jpg", ["data/a/b.jpg", "a/b.jpg"]),
+        ("a\\b.jpg", ["a\\b.jpg", "a/b.jpg"]),
+        ("C:\\data\\a.jpg", ["C:\\data\\a.jpg", "C:/data/a.jpg", "a.jpg"]),
+        ("/x/data/y/data/b.jpg", ["/x/data/y/data/b.jpg", "y/data/b.jpg", "b.jpg"]),
+    ],
+)
+def test_spellings(name: str, expected: list[str]) -> None:
+    assert spellings(name) == expected
