@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from benchmarks.common.fuzz_inputs import KINDS, Kind, write_valid
 from benchmarks.common.mutations import mutate
@@ -91,7 +92,7 @@ def run_input(kind: Kind, folder: Path, work: Path) -> Outcome:
     sys.stdout.flush()
     process = os.fork()
     if process == 0:
-        os._exit(_child(lambda: kind.run(folder), output, errors))
+        _child(lambda: kind.run(folder), output, errors)
     status, peak_bytes = _wait(process, SECONDS)
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in (output, errors)]
     return Outcome(status, *texts, peak_bytes)
@@ -119,17 +120,19 @@ def judge(outcome: Outcome, new_files: set[str], is_valid: bool) -> str | None:
     return next((problem for problem, is_wrong in checks.items() if is_wrong), None)
 
 
-def _child(command: Callable[[], int], output: Path, errors: Path) -> int:
+def _child(command: Callable[[], int], output: Path, errors: Path) -> NoReturn:
+    """Run `command` with its output in files, and end the process with its status."""
     for number, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    status = 1
     try:
         status = command()
+    finally:
+        if status == 1:
+            traceback.print_exc()  # the judge reads it
         sys.stdout.flush()
-    except BaseException:  # noqa: BLE001 (the judge reads the traceback)
-        traceback.print_exc()
-        status = 1
-    sys.stderr.flush()
-    return status
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _wait(process: int, seconds: float) -> tuple[int | None, int]:

@@ -62,29 +62,6 @@ class AnchorSet:
     levels: tuple[AnchorLevel, ...]
 
 
-def anchor_set(
-    architecture: str,
-    anchors_wh_px: Sizes | None = None,
-    scale_x_y: tuple[float, ...] | None = None,
-    box_decode: str = "exp",
-    anchor_masks: Masks | None = None,
-) -> AnchorSet:
-    """Return the levels of an architecture. Anchors do not scale with the input size (yolov4.cfg).
-
-    Args:
-        anchors_wh_px, scale_x_y, anchor_masks: as in ModelConfig; None: the architecture's own.
-    """
-    layout = LAYOUTS[architecture]
-    anchors = tuple((float(w), float(h)) for w, h in anchors_wh_px or layout.anchors_wh_px)
-    scales = scale_x_y or layout.scale_x_y
-    masks = anchor_masks or layout.anchor_masks
-    levels = tuple(
-        AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), box_decode)
-        for stride, ids, scale in zip(layout.strides, masks, scales, strict=True)
-    )
-    return AnchorSet(anchors, levels)
-
-
 def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return 1 / (1 + e^-x) without overflow."""
     half = np.tanh(logits * 0.5)

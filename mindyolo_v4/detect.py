@@ -20,6 +20,7 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
+from mindyolo_v4.errors import require
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.nms import (
     DETECTION_COLUMNS,
@@ -53,6 +54,7 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
+    require(data.img_height is None, "data.img_height", "training takes square inputs only")
     samples = TrainSamples(dataset, data, config.seed, config.train.epochs)
     assign = Assigner(
         config.model.anchor_set,

@@ -189,7 +189,7 @@ def test_a_signal_ends_predict_with_what_was_done(
     scenes = draw_scenes(tmp_path / "scenes", train=1, val=1)
     (picture,) = (scenes / "images/val").iterdir()
     for index in range(3000):
-        (picture.parent / f"{index:05}.jpg").hardlink_to(picture)
+        (picture.parent / f"copy{index}.jpg").hardlink_to(picture)
     out = tmp_path / "out"
     files = "--source", str(picture.parent), "--save_dir", str(out)
     process = start_command("predict.py", "--weight", str(whole / "last.ckpt"), *files)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mindyolo_v4.anchors import LAYOUTS, AnchorSet, Masks, anchor_set
+from mindyolo_v4.anchors import LAYOUTS, AnchorLevel, AnchorSet, Masks, Sizes
 from mindyolo_v4.config.ranges import require_ranges
 from mindyolo_v4.errors import require
 
@@ -30,7 +30,7 @@ class ModelConfig:
     backbone_activation: Literal["mish", "leaky", "leaky001", "silu"] | None = None
     neck_activation: Literal["mish", "leaky", "silu"] | None = None
     leaky_slope: float = 0.1  # of the activation leaky for negative inputs; leaky001 has 0.01
-    anchors_wh_px: tuple[tuple[float, float], ...] | None = None  # all, smallest level first
+    anchors_wh_px: Sizes | None = None  # all, smallest level first
     # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
     # may serve several levels or none.
     anchor_masks: Masks | None = None
@@ -57,23 +57,21 @@ class ModelConfig:
         """Raise UserError where anchors, masks and factors do not fit the network's levels."""
         layout = LAYOUTS[self.architecture]
         levels = len(layout.strides)
-        anchors = layout.anchors_wh_px if self.anchors_wh_px is None else self.anchors_wh_px
-        key = "model.anchors_wh_px"
-        pairs = all(width > 0 and height > 0 for width, height in anchors)
-        require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
         count = len(layout.anchors_wh_px)
-        is_counted = self.anchor_masks is not None or len(anchors) == count
-        require(is_counted, key, "wrong count", len(anchors), f"{count} (or model.anchor_masks)")
-
-        masks = self.anchor_masks
+        anchors, masks, scales = self.anchors_wh_px, self.anchor_masks, self.scale_x_y
+        if anchors is not None:
+            key = "model.anchors_wh_px"
+            pairs = all(width > 0 and height > 0 for width, height in anchors)
+            require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
+            is_counted = masks is not None or len(anchors) == count
+            require(is_counted, key, "wrong count", len(anchors), f"{count}, or model.anchor_masks")
+            count = len(anchors)
         if masks is not None:
             key = "model.anchor_masks"
             require(len(masks) == levels, key, "wrong count of levels", len(masks), levels)
-            good = all(mask and min(mask) >= 0 and max(mask) < len(anchors) for mask in masks)
-            expected = f"at least one anchor number per level, 0 to {len(anchors) - 1}"
+            good = all(mask and min(mask) >= 0 and max(mask) < count for mask in masks)
+            expected = f"at least one anchor per level, numbers 0 to {count - 1}"
             require(good, key, "not numbers of anchors", masks, expected)
-
-        scales = self.scale_x_y
         if scales is not None:
             key = "model.scale_x_y"
             require(len(scales) == levels, key, "wrong count", len(scales), levels)
@@ -96,11 +94,17 @@ class ModelConfig:
 
     @property
     def anchor_set(self) -> AnchorSet:
-        """Return the anchors and output levels of the network; a classifier has none."""
-        return anchor_set(
-            self.architecture,
-            self.anchors_wh_px,
-            self.scale_x_y,
-            self.box_decode,
-            self.anchor_masks,
+        """Return the anchors and output levels of the network; a classifier has none.
+
+        Anchors do not scale with the input size (yolov4.cfg).
+        """
+        layout = LAYOUTS[self.architecture]
+        sizes = layout.anchors_wh_px if self.anchors_wh_px is None else self.anchors_wh_px
+        anchors = tuple((float(width), float(height)) for width, height in sizes)
+        masks = self.anchor_masks or layout.anchor_masks
+        scales = self.scale_x_y or layout.scale_x_y
+        levels = tuple(
+            AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), self.box_decode)
+            for stride, ids, scale in zip(layout.strides, masks, scales, strict=True)
         )
+        return AnchorSet(anchors, levels)

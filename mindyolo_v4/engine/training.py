@@ -20,7 +20,6 @@ from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Check, Session, TrainingParts
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
-from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.device import Runtime, peak_memory_gb, to_mixed_precision
 from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
 from mindyolo_v4.runtime.log import setup_logger
@@ -48,8 +47,6 @@ def train(
         default_name: of the run folder, where the configuration names none.
         resume: None, a checkpoint, or "auto": the newest one of the folder.
     """
-    height = config.data.img_height
-    require(height is None, "data.img_height", "training takes square inputs only", height)
     start_weights = Checkpoint.open(config.weight) if config.weight else None
     taken_over: list[str] = []
     if start_weights:

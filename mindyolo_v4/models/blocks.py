@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mindspore import Tensor, lazy_inline, nn, ops
 
-from mindyolo_v4.anchors import AnchorLevel
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.build import BuildError
@@ -142,8 +141,7 @@ class Residual(nn.Cell):
 class Prediction(nn.Conv2d):
     """Linear 1x1 convolution to a raw map; per anchor: x, y, w, h, objectness, classes."""
 
-    def __init__(self, in_channels: int, level: AnchorLevel, num_classes: int):
-        anchors = len(level.anchor_ids)
+    def __init__(self, in_channels: int, anchors: int, num_classes: int):
         out_channels = anchors * (5 + num_classes)
         super().__init__(in_channels, out_channels, 1, pad_mode="pad", padding=0, has_bias=True)
         self.anchors = anchors

@@ -72,14 +72,8 @@ class _Walk:
     def scaled(self, channels: int) -> int:
         return scale_channels(channels, self.model.width)
 
-    def conv(self, name: str, filters: int, kernel: int, act: str, stride: int = 1) -> int:
-        return self._layer(name, "norm", filters, kernel, act, stride)
-
-    def output(self, name: str, kind: Kind, filters: int, act: str) -> int:
-        return self._layer(name, kind, filters, 1, act, 1)
-
-    def _layer(
-        self, name: str, kind: Kind, filters: int, kernel: int, act: str, stride: int
+    def conv(
+        self, name: str, filters: int, kernel: int, act: str, stride: int = 1, kind: Kind = "norm"
     ) -> int:
         layer = Layer(self.last + 1, name, kind, filters, self.channels(self.last), kernel)
         options = {"batch_normalize": "1"} if kind == "norm" else {}
@@ -168,7 +162,7 @@ def _backbone(walk: _Walk) -> tuple[int, int, int]:
 def _classifier(walk: _Walk, classes: int) -> None:
     _backbone(walk)
     walk.add("avgpool", {}, walk.channels(walk.last))
-    walk.output("fc", "dense", classes, "linear")
+    walk.conv("fc", classes, 1, "linear", kind="dense")
     walk.add("softmax", {"groups": "1"}, classes)
 
 
@@ -185,7 +179,8 @@ def _head(walk: _Walk, level: int, filters: int, classes: int, act: str) -> None
     walk.conv(f"head.expand{level}", walk.scaled(filters), 3, act)
     # With (2 sigma)^2 sizes, darknet's `new_coords`, the convolution itself ends in the logistic.
     end = "logistic" if walk.model.box_decode == "square" else "linear"
-    walk.output(f"head.predict{level}", "biased", len(output.anchor_ids) * (5 + classes), end)
+    channels = len(output.anchor_ids) * (5 + classes)
+    walk.conv(f"head.predict{level}", channels, 1, end, kind="biased")
     square = {"new_coords": "1"} if walk.model.box_decode == "square" else {}
     options = {
         "mask": ",".join(str(number) for number in output.anchor_ids),

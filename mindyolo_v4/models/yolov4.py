@@ -16,13 +16,13 @@ class YoloV4Head(nn.Cell):
     ):
         super().__init__()
         c256, c512, c1024 = (scale_channels(count, model.width) for count in (256, 512, 1024))
-        level3, level4, level5 = model.anchor_set.levels
+        anchors3, anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
         self.expand3 = ConvNormAct(in_channels[0], c256, 3, style)
-        self.predict3 = Prediction(c256, level3, num_classes)
+        self.predict3 = Prediction(c256, anchors3, num_classes)
         self.expand4 = ConvNormAct(in_channels[1], c512, 3, style)
-        self.predict4 = Prediction(c512, level4, num_classes)
+        self.predict4 = Prediction(c512, anchors4, num_classes)
         self.expand5 = ConvNormAct(in_channels[2], c1024, 3, style)
-        self.predict5 = Prediction(c1024, level5, num_classes)
+        self.predict5 = Prediction(c1024, anchors5, num_classes)
 
     def construct(
         self, map8: Tensor, map16: Tensor, map32: Tensor

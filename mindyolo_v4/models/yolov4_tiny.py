@@ -80,11 +80,11 @@ class TinyHead(nn.Cell):
     ):
         super().__init__()
         c256, c512 = (scale_channels(count, model.width) for count in (256, 512))
-        level4, level5 = model.anchor_set.levels
+        anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
         self.expand4 = ConvNormAct(in_channels[0], c256, 3, style)
-        self.predict4 = Prediction(c256, level4, num_classes)
+        self.predict4 = Prediction(c256, anchors4, num_classes)
         self.expand5 = ConvNormAct(in_channels[1], c512, 3, style)
-        self.predict5 = Prediction(c512, level5, num_classes)
+        self.predict5 = Prediction(c512, anchors5, num_classes)
 
     def construct(self, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor]:
         return self.predict4(self.expand4(map16)), self.predict5(self.expand5(map32))

@@ -100,7 +100,7 @@ def other_network(sections: Sequence[CfgSection]) -> str | None:
         ("YOLOv2", kinds["region"] > 0),
         ("Gaussian YOLOv3", kinds["gaussian_yolo"] > 0),
         ("YOLOR", any(kind.startswith(("implicit", "control")) for kind in kinds)),
-        ("YOLOv4 with attention", kinds["sam"] + kinds["scale_channels"] > 0),
+        ("a network with attention", kinds["sam"] + kinds["scale_channels"] > 0),
         ("YOLOv4-tiny-3l", heads == 3 and has_split and not kinds["shortcut"]),
         ("YOLOv7", heads == 3 and "swish" in activations and not kinds["shortcut"]),
         ("YOLOv7-tiny", heads == 3 and is_leaky and not kinds["shortcut"]),

@@ -6,6 +6,7 @@ obj.conv.N), else the only one there whose network is as long as SRC. Without on
 network is assumed, and the length tells the number of classes. DST gets a `.cfg` beside it.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from mindyolo_v4.models.topology import DARKNET_SLOPE, Layer, floats_of, layers_
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
 from mindyolo_v4.weights.command import Request, check_complete, convert, require_suffix
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork, read_cfg, write_cfg
-from mindyolo_v4.weights.darknet_file import Header, WeightsFile, open_weights, write_weights
+from mindyolo_v4.weights.darknet_file import HEADERS, WeightsFile, open_weights, write_weights
 from mindyolo_v4.weights.files import Converted, Own, check_finite, note, output_file
 from mindyolo_v4.weights.mapping import shift_epsilon
 
@@ -39,13 +40,8 @@ def to_ours(request: Request) -> Converted:
     file = open_weights(request.what)
     section = request.partial if request.partial is not None else file.section_in_name
     cfg, where = find_cfg(file, request.cfg, section)
-    origin: dict[str, Any] = {"header": file.header.numbers, "header_bytes": file.header.size}
-    if section is None:
-        network = _whole_network(request, file, cfg, where)
-        layers = network.layers
-    else:
-        network, layers = _partial_network(request, file, section, cfg)
-        origin["partial"] = section
+    network, layers = _fitting_network(request, file, section, cfg, where)
+    origin: dict[str, Any] = {"header": file.header, "header_bytes": file.header_bytes}
     notes = []
     if cfg is not None:
         origin["cfg"] = Path(where).name
@@ -54,6 +50,7 @@ def to_ours(request: Request) -> Converted:
         origin["assumed"] = assumption(network, where)
         notes.append(f"{origin['assumed']}; --cfg FILE names the right one")
     if section is not None:
+        origin["partial"] = section
         held = f"{len(layers)} layers of sections 0 to {section - 1}"
         notes.append(f"{held}; the others keep their starting values")
     tensors = file.read(layers)
@@ -84,7 +81,7 @@ def find_cfg(
             network = read_cfg(path)
         except (UserError, OSError):  # of another network, or of another program
             continue
-        if file.layers_below(section, network):
+        if file.has_length_of(file.layers_below(section, network)):
             fitting.setdefault(network, path)
     if len(fitting) == 1:
         ((network, path),) = fitting.items()
@@ -134,7 +131,7 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
         raise UserError(cfg, problem)
     tensors = shift_epsilon(own.tensors, model.bn_eps, BN_EPS)
     with output_file(target) as unfinished:
-        write_weights(unfinished, Header.of_card(card), layers_of(model, classes), tensors)
+        write_weights(unfinished, _header(own), layers_of(model, classes), tensors)
         with output_file(cfg) as unfinished_cfg:
             unfinished_cfg.write_text(text, encoding="utf-8")
     return (target, cfg)
@@ -156,70 +153,55 @@ def classes_of(architecture: str, floats: int) -> int | None:
     return 1 + more if rest == 0 and 0 <= more < MOST_CLASSES[architecture] else None
 
 
-def _whole_network(
-    request: Request, file: WeightsFile, cfg: CfgNetwork | None, where: str
-) -> CfgNetwork:
+def _fitting_network(
+    request: Request, file: WeightsFile, section: int | None, cfg: CfgNetwork | None, where: str
+) -> tuple[CfgNetwork, tuple[Layer, ...]]:
+    """Return the network that fills a file, of its cfg or a released one, and the file's layers.
+
+    Raises:
+        UserError: there is none; names the lengths that would fit.
+    """
     asked = request.architecture
     if cfg is not None and asked not in (None, cfg.model.architecture):
         problem = "its cfg describes another architecture"
         raise UserError(request.source, problem, cfg.model.architecture, asked)
-    network = cfg or _released_network(request, file, where)
-    if request.names is not None and len(request.names) != network.classes:
-        raise file.misfit(replace(network, classes=len(request.names)), request.names)
-    if not file.has_length_of(network.layers):
-        raise file.misfit(network, request.names)
-    return network
-
-
-def _released_network(request: Request, file: WeightsFile, why: str) -> CfgNetwork:
-    """Return the released network that is as long as the file. Raises UserError where none is."""
-    asked = request.architecture
-    candidates = (asked,) if asked else ("yolov4", "yolov4-tiny", "cspdarknet53")
-    for name in candidates:
-        classes = classes_of(name, file.floats)
-        if classes is not None:
-            return released(name, classes)
-    other = other_weights(file.path.name, file.floats)
-    if other is not None:
-        raise UserError(file.path, f"holds {other}, which is not supported", None, SUPPORTED)
-    named = len(request.names) if request.names else None
-    guesses = [released(name, named) for name in candidates]
-    sizes = [file.header.size + 4 * floats_of(guess.layers) for guess in guesses]
-    problem = (
-        f"{why}, and it has the length of no supported network: cut short, or needs --cfg FILE"
-    )
-    expected = [
-        f"{size} for {guess.model.architecture} with {guess.classes} classes"
-        for size, guess in zip(sizes, guesses, strict=True)
-    ]
-    raise UserError(file.path, problem, f"{file.bytes} bytes", ", ".join(expected))
-
-
-def _partial_network(
-    request: Request, file: WeightsFile, section: int, cfg: CfgNetwork | None
-) -> tuple[CfgNetwork, tuple[Layer, ...]]:
-    """Return the network whose sections below `section` fill the file, and their layers."""
-    asked = request.architecture
     names = (asked,) if asked else ("cspdarknet53", "yolov4", "yolov4-tiny")
-    networks = [released(name) for name in names] if cfg is None else [cfg]
+    networks = [cfg] if cfg else [released(name, classes_of(name, file.floats)) for name in names]
     expected = []
     for network in networks:
         layers = file.layers_below(section, network)
-        if layers:
+        if file.has_length_of(layers):
             has_head = any(layer.kind != "norm" for layer in layers)
             return (network if has_head else replace(network, classes=0)), layers
-        below = tuple(layer for layer in network.layers if layer.idx < section)
-        size = file.header.size + 4 * floats_of(below)
-        expected.append(f"{size} for {network.model.architecture}")
-    problem = f"its length does not fit the sections below {section}"
-    raise UserError(request.source, problem, f"{file.bytes} bytes", ", ".join(expected))
+        size = file.header_bytes + 4 * floats_of(layers)
+        expected.append(f"{size} for {network.model.architecture} of {network.classes} classes")
+    other = other_weights(file.path.name, file.floats)
+    if other is not None and cfg is None:
+        raise UserError(file.path, f"holds {other}, which is not supported", None, SUPPORTED)
+    problem = "cut short, or of another class count (--cfg FILE, --partial N)"
+    if cfg is None:
+        problem = f"{where}, and no released network is as long: {problem}"
+    elif section is None:
+        problem = f"is not as long as the network of {where}: {problem}"
+    else:
+        problem = f"its length does not fit the sections below {section}"
+    raise UserError(file.path, problem, f"{file.bytes} bytes", ", ".join(expected))
+
+
+def _header(own: Own) -> bytes:
+    """Return the header that weights came with, or one for weights trained here."""
+    origin = own.card.origin if own.card.source_format == "darknet" else {}
+    try:
+        form = HEADERS[origin.get("header_bytes", 20)]
+        return struct.pack(form, *origin.get("header", (0, 2, 5, 0)))
+    except (KeyError, TypeError, struct.error) as error:
+        raise UserError(own.path, "its card holds no header of darknet's", str(origin)) from error
 
 
 def _check_variances(path: Path, tensors: Mapping[str, NDArray]) -> None:
     for name, value in tensors.items():
         if name.endswith("moving_variance") and value.min() < 0:
-            negative = f"a running variance ({name}) is negative"
-            problem = f"{negative}: the file is of another network or class count"
+            problem = f"a running variance ({name}) is negative: the file is of another network"
             raise UserError(path, problem, float(value.min()))
 
 

@@ -29,6 +29,7 @@ _COMPARED = {  # option -> value where a section does not name it
     "upsample": {"stride": "2"},
     "yolo": {"anchors": "", "classes": "20", "scale_x_y": "1", "new_coords": "0"},
 }
+_LONGEST_SIDE = 8192  # pixels, as of data.img_size
 # Architecture and channels of its widest layer, by the number of heads.
 _ARCHITECTURES = {0: ("cspdarknet53", 1024), 2: ("yolov4-tiny", 512), 3: ("yolov4", 1024)}
 _ACTIVATIONS = {"mish": "mish", "swish": "silu", "leaky": "leaky"}
@@ -94,8 +95,10 @@ def read_cfg(path: str | Path) -> CfgNetwork:
         ) from error
     width = net.number("width", "416")
     height = net.number("height", "416")
-    if min(width, height) < 32 or width % 32 or height % 32:
-        raise UserError(net.where, "input sides are no multiples of 32", f"{width}x{height}")
+    sides = range(32, _LONGEST_SIDE + 1, 32)
+    if width not in sides or height not in sides:
+        expected = f"multiples of 32 up to {_LONGEST_SIDE}"
+        raise UserError(net.where, "wrong input sides", f"{width}x{height}", expected)
     if net.number("channels", "3") != 3:
         raise UserError(net.where, "[net] channels", net.options["channels"], "3")
     if model.architecture == "cspdarknet53":

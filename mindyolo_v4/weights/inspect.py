@@ -150,7 +150,7 @@ def _darknet_prefix(file: WeightsFile) -> dict[str, Any]:
 
 def _end(file: WeightsFile, layers: tuple[Layer, ...]) -> str:
     idx, inside = file.cut(layers)
-    whole = file.header.size + 4 * floats_of(layers)
+    whole = file.header_bytes + 4 * floats_of(layers)
     if file.bytes > whole:
         return f"not cut: {file.bytes - whole} bytes too many"
     return f"{'inside' if inside else 'before'} section {idx} ({file.bytes} of {whole} bytes)"

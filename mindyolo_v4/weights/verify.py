@@ -1,6 +1,6 @@
 """Proves a conversion with another engine: python -m convert.verify CKPT --darknet CFG WEIGHTS
 
-OpenCV's DNN runs the darknet files, our network runs the checkpoint in graph mode; the raw outputs
+OpenCV's DNN runs the darknet files, our network runs the checkpoint in graph mode. The raw outputs
 and the decoded boxes are compared, and what the cfg and the card say of the network.
 """
 
@@ -40,55 +40,53 @@ def main(argv: Sequence[str]) -> int:
     checkpoint = Checkpoint.open(options.checkpoint)
     check_complete(read_own(checkpoint))
     card = checkpoint.card
-    side = options.img_size
-    width, height = (side, side) if side is not None else (card.img_size, card.img_height)
-    height = height or width
+    width = card.img_size if options.img_size is None else options.img_size
+    height = (None if options.img_size else card.img_height) or width
     if min(width, height) < 32 or width % 32 or height % 32:
         raise UserError("--img_size", "not a multiple of 32", width)
     if not options.tolerance > 0:
         raise UserError("--tolerance", "must be positive", options.tolerance)
     image = make_image(width, height, options.image)
     cfg, weights = (Path(path) for path in options.darknet)
-    described = read_darknet(cfg, weights, card)
+    differing = list(differences(card, read_darknet(cfg, weights, card)))
     theirs = run_opencv(cfg, weights, image, card)
     ours = run_ours(checkpoint, image)
-    if card.task == "detect":
-        ours |= decoded(card, list(ours.values()))
+    # The boxes of the same raw outputs, so that exp does not magnify what differs in those.
+    for raw, level in zip(theirs.values(), card.model.anchor_set.levels, strict=False):
+        ours.append(all_boxes(raw, level))
     worst = 0.0
-    for name, expected in theirs.items():
+    for (name, expected), found in zip(theirs.items(), ours, strict=True):
         largest = float(np.abs(expected).max())
-        difference = float(np.abs(ours[name] - expected).max())
+        difference = float(np.abs(found - expected).max())
         is_comparable = np.isfinite(difference) and largest > 0
         ratio = difference / largest if is_comparable else float("inf")
         worst = max(worst, ratio)
         shape = "x".join(str(count) for count in expected.shape)
         print(f"{name} {shape}: largest difference {difference:.3g} of {largest:.4g} = {ratio:.2e}")
-    differing = list(differences(card, described))
     for text in differing:
         print(text)
     is_equal = worst <= options.tolerance and not differing
-    tolerance = f"tolerance {options.tolerance:g}, input {width} x {height}"
-    print(f"{'equal' if is_equal else 'DIFFERENT'}: {worst:.2e}, {tolerance}")
+    verdict = f"{'equal' if is_equal else 'DIFFERENT'}: {worst:.2e}"
+    print(f"{verdict}, tolerance {options.tolerance:g}, input {width} x {height}")
     return 0 if is_equal else 1
 
 
 def differences(card: Card, described: CfgNetwork) -> Iterator[str]:
-    """Yield a line for each property of the network in which card and cfg differ."""
-    cards, cfgs = card.model.anchor_set, described.model.anchor_set
-    properties = (
-        ("input size", card.input_text, described.input_text),
-        ("anchors", cards.anchors_wh_px, cfgs.anchors_wh_px),
-        *(
-            (f"{name} of stride {one.stride}", getattr(one, key), getattr(other, key))
-            for one, other in zip(cards.levels, cfgs.levels, strict=True)
-            for name, key in (("mask", "anchor_ids"), ("scale_x_y", "scale_x_y"))
-        ),
-        ("box_decode", card.model.box_decode, described.model.box_decode),
-        ("leaky slope", card.model.leaky_slope, described.model.leaky_slope),
+    """Yield a line for each property in which the network of a card differs from that of a cfg."""
+    held, stated = (
+        {
+            "input size": network.input_text,
+            "anchors": network.model.anchor_set.anchors_wh_px,
+            "masks": [level.anchor_ids for level in network.model.anchor_set.levels],
+            "scale_x_y": [level.scale_x_y for level in network.model.anchor_set.levels],
+            "box decode": network.model.box_decode,
+            "leaky slope": network.model.leaky_slope,
+        }
+        for network in (card, described)
     )
-    for name, ours, theirs in properties:
-        if ours != theirs:
-            yield f"{name}: {ours} in the checkpoint, {theirs} in the cfg"
+    for name, value in held.items():
+        if value != stated[name]:
+            yield f"{name}: {value} in the checkpoint, {stated[name]} in the cfg"
 
 
 def _parse(argv: Sequence[str]) -> Namespace:
@@ -122,19 +120,18 @@ def read_darknet(cfg: Path, weights: Path, card: Card) -> CfgNetwork:
     Raises:
         UserError: the files are no darknet files of a network with the card's parameters.
     """
-    for path in (cfg, weights):
-        if not path.is_file():
-            raise UserError(path, "no such file")
+    if not weights.is_file():
+        raise UserError(weights, "no such file")
     described = read_cfg(cfg)
-    file = open_weights(identify(weights))
     model = described.model
     classes = len(card.class_names)
     if parameter_shapes(model, described.classes) != parameter_shapes(card.model, classes):
         theirs = f"{model.architecture}, {described.classes} classes, width {model.width:g}"
         held = f"{card.architecture}, {classes} classes, width {card.model.width:g}"
         raise UserError(cfg, "describes another network than the checkpoint's", theirs, held)
+    file = open_weights(identify(weights))
     if not file.has_length_of(described.layers):  # OpenCV reads such files all the same
-        raise file.misfit(described, card.class_names)
+        raise UserError(weights, f"is not as long as the network of {cfg}", f"{file.bytes} bytes")
     return described
 
 
@@ -146,64 +143,52 @@ def run_opencv(
     Raises:
         UserError: OpenCV cannot run the files.
     """
+    raw = [f"conv_{idx}" for idx in output_sections(card)]
+    boxes = [f"yolo_{idx + 1}" for idx in output_sections(card) if card.task == "detect"]
     try:
         network = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
-        raw, boxes = output_sections(card)
         network.setInput(image)
         network.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         network.enableFusion(False)
-        outputs = network.forward([f"conv_{idx}" for idx in raw] + [f"yolo_{idx}" for idx in boxes])
+        outputs = dict(zip(raw + boxes, network.forward(raw + boxes), strict=True))
     except cv2.error as error:
         raise UserError(f"{cfg} {weights}", f"OpenCV cannot run it: {error.err}") from error
     height, width = image.shape[2:]
-    found = dict(zip((f"conv_{idx}" for idx in raw), outputs, strict=False))
-    for idx, rows in zip(boxes, outputs[len(raw) :], strict=True):
-        found[f"boxes_{idx}"] = rows[:, :4] * np.array([width, height, width, height], np.float32)
-    return found
+    size = np.array([width, height] * 2, np.float32)
+    return outputs | {name: outputs[name][:, :4] * size for name in boxes}
 
 
-def output_sections(card: Card) -> tuple[list[int], list[int]]:
-    """Return the cfg sections of raw outputs and of their decoding, smallest stride first."""
+def output_sections(card: Card) -> list[int]:
+    """Return the cfg sections of the network's raw outputs, smallest stride first."""
     sections = sections_of(card.model, max(len(card.class_names), 1))
     layers = [section.layer for section in sections if section.layer]
     outputs = [layer for layer in layers if layer.kind != "norm"]
-    raw = [layer.idx for layer in sorted(outputs, key=lambda layer: layer.name)]
-    return raw, [idx + 1 for idx in raw] if card.task == "detect" else []
+    return [layer.idx for layer in sorted(outputs, key=lambda layer: layer.name)]
 
 
-def run_ours(checkpoint: Checkpoint, image: NDArray[np.float32]) -> dict[str, NDArray]:
-    """Return our raw outputs, computed in graph mode, by OpenCV's names."""
+def run_ours(checkpoint: Checkpoint, image: NDArray[np.float32]) -> list[NDArray]:
+    """Return our raw outputs, computed in graph mode."""
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     card = checkpoint.card
     bn_eps = card.model.bn_eps - _EPS_OF_DARKNET + _EPS_OF_OPENCV
     # OpenCV knows one slope only; `differences` compares it.
-    backbone = "leaky" if card.model.activations[0] == "leaky001" else card.model.activations[0]
-    computed = {"bn_eps": bn_eps, "leaky_slope": DARKNET_SLOPE, "backbone_activation": backbone}
-    model = replace(card.model, cpu_fused="off", **computed)  # type: ignore[arg-type]
+    backbone = card.model.activations[0].removesuffix("001")
+    model = replace(card.model, cpu_fused="off", bn_eps=bn_eps, leaky_slope=DARKNET_SLOPE)
+    model = replace(model, backbone_activation=backbone)  # type: ignore[arg-type]
     network = build_network(model, len(card.class_names))
     checkpoint.load_weights(network)
     outputs = network.set_train(False)(ms.Tensor(image))
-    raw = [outputs[:, :, None, None]] if card.task == "classify" else outputs
-    names = (f"conv_{idx}" for idx in output_sections(card)[0])
-    return {name: level.asnumpy() for name, level in zip(names, raw, strict=True)}
+    if card.task == "classify":
+        return [outputs.asnumpy()[:, :, None, None]]
+    return [level.asnumpy() for level in outputs]
 
 
-def decoded(card: Card, raw_maps: list[NDArray]) -> dict[str, NDArray]:
-    """Return all boxes, centre and size in pixels (N, 4), of raw maps by OpenCV's names."""
-    levels = card.model.anchor_set.levels
-    names = (f"boxes_{idx}" for idx in output_sections(card)[1])
-    return {
-        name: _all_boxes(raw[0], level)
-        for name, raw, level in zip(names, raw_maps, levels, strict=True)
-    }
-
-
-def _all_boxes(raw_map: NDArray, level: AnchorLevel) -> NDArray:
-    """Decode a raw map (A(5 + C), H, W) by row, column and anchor, as OpenCV orders boxes."""
+def all_boxes(raw_maps: NDArray, level: AnchorLevel) -> NDArray:
+    """Decode the raw maps (1, A(5 + C), H, W) of a level to centre and size (H W A, 4), pixels."""
     anchors = np.array(level.anchors_wh_px, np.float32)
-    channels, rows, columns = raw_map.shape
-    split = raw_map.reshape(len(anchors), channels // len(anchors), rows, columns)
+    rows, columns = raw_maps.shape[2:]
+    split = raw_maps.reshape(len(anchors), -1, rows, columns)
     logits = split[:, :4].transpose(2, 3, 0, 1).reshape(-1, 4)
     row, column, anchor = np.indices((rows, columns, len(anchors))).reshape(3, -1)
     return decode_boxes(logits, column, row, anchors[anchor], level)

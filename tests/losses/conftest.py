@@ -72,7 +72,7 @@ class Oracle:
             side = self.size // level.stride
             rows, columns = np.divmod(np.arange(side * side), side)
             split = level_map.astype(np.float64).reshape(
-                self.images, 3, 5 + self.classes, side * side
+                self.images, len(level.anchor_ids), 5 + self.classes, side * side
             )
             for anchor, wh in enumerate(level.anchors_wh_px):
                 part = split[:, anchor].transpose(0, 2, 1)

@@ -75,17 +75,19 @@ class Flat(nn.Cell):
 class Case:
     """One configuration of assigner and loss."""
 
-    def __init__(self, config, size=608, classes=3, anchors=None, max_truths=4):
-        self.anchors = ModelConfig(anchors_wh_px=anchors).anchor_set
+    def __init__(self, config, size=608, classes=3, anchors=None, max_truths=4, masks=None):
+        self.anchors = ModelConfig(anchors_wh_px=anchors, anchor_masks=masks).anchor_set
         self.size, self.classes, self.config = size, classes, config
         self.assign = Assigner(self.anchors, size, classes, max_truths, config.anchor_threshold)
         self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config))
 
     def empty_maps(self, images=1):
-        shape = (images, 3 * (5 + self.classes))
+        channels = 5 + self.classes
         return [
-            np.zeros((*shape, s, s), np.float32)
-            for s in (self.size // 8, self.size // 16, self.size // 32)
+            np.zeros(
+                (images, len(level.anchor_ids) * channels, *[self.size // level.stride] * 2)
+            ).astype(np.float32)
+            for level in self.anchors.levels
         ]
 
     def tables(self, truths):
@@ -219,8 +221,14 @@ def random_maps(case, rng, images=3):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ciou", "diou", "giou", "iou"])
-def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_oracle):
+@pytest.mark.parametrize(
+    ("kind", "masks"),
+    [
+        *(("ciou", None), ("diou", None), ("giou", None), ("iou", None)),
+        ("ciou", ((0, 1), (1, 2, 3, 5), (8,))),
+    ],
+)
+def test_value_and_gradient_against_finite_differences(kind, masks, graph, rng, loss_oracle):
     config = LossConfig(
         box=kind,
         label_smoothing=0.1,
@@ -229,7 +237,7 @@ def test_value_and_gradient_against_finite_differences(kind, graph, rng, loss_or
         cls_gain=1.3,
         ignore_threshold=0.4,
     )
-    case = Case(config, size=32, anchors=SMALL_ANCHORS)
+    case = Case(config, size=32, anchors=SMALL_ANCHORS, masks=masks)
     maps = random_maps(case, rng)
     oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
     assert oracle.ignored.any()

@@ -1,5 +1,6 @@
 """The foreign files that docs/weights.md speaks of, narrow."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.coco_names import COCO_NAMES
 from mindyolo_v4.weights.darknet_cfg import write_cfg
-from mindyolo_v4.weights.darknet_file import Header, write_weights
+from mindyolo_v4.weights.darknet_file import write_weights
 from mindyolo_v4.weights.mapping import export_tensors
 from mindyolo_v4.weights.mindspore_zoo import CLASSIFIER as ZOO
 from mindyolo_v4.weights.mindyolo import SCHEME as MINDYOLO
@@ -60,4 +61,4 @@ def darknet_files(folder: Path, stem: str, model: ModelConfig, classes: int, par
     (folder / f"{stem}.cfg").write_text(write_cfg(model, classes, 64, letterbox=False))
     first = tuple(layer for layer in layers if layer.idx < int(partial.removeprefix("conv.")))
     for name, held in ((f"{stem}.weights", layers), (f"{stem}.{partial}", first)):
-        write_weights(folder / name, Header((0, 2, 5, 32_000), 20), held, tensors)
+        write_weights(folder / name, struct.pack("<3iQ", 0, 2, 5, 32_000), held, tensors)

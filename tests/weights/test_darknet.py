@@ -264,7 +264,7 @@ def test_a_part_of_another_length_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         f"error: {source}: its length does not fit the sections below 8 "
-        f"(got {size + change} bytes, expected {size} for yolov4)"
+        f"(got {size + change} bytes, expected {size} for yolov4 of 3 classes)"
     )
 
 

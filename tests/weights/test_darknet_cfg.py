@@ -141,7 +141,7 @@ def line_of(text: str, section: int) -> int:
             "[detection]",
             "[convolutional] stride is not our network's (got 1, expected 2)",
         ),
-        (-1, "width=96", "width=100", "input sides are no multiples of 32 (got 100x96)"),
+        (-1, "width=96", "width=100", "wrong input sides (got 100x96, expected"),
         (-1, "width=96", "width=1e2", "[net] width is no whole number (got 1e2)"),
         (-1, "channels=3", "channels=1", "[net] channels (got 1, expected 3)"),
     ],

@@ -73,8 +73,8 @@ def test_one_altered_weight_is_seen(tmp_path: Path, capsys: pytest.CaptureFixtur
         ({"cfg": "no.cfg"}, "no.cfg: no such file"),
         ({"cfg": "."}, "no such file"),
         ({"weights": "no.weights"}, "no.weights: no such file"),
-        ({"weights": "cut.weights"}, "cut.weights: ends inside section 0"),
-        ({"weights": "long.weights"}, "long.weights: is longer than the network"),
+        ({"weights": "cut.weights"}, "cut.weights: is not as long as the network of"),
+        ({"weights": "long.weights"}, "long.weights: is not as long as the network of"),
         ({"weights": "ours.ckpt"}, "ours.ckpt: no darknet .weights file"),
         ({"cfg": "other.cfg"}, "other.cfg:"),
         ({"cfg": "ours.ckpt"}, "ours.ckpt"),
@@ -131,3 +131,20 @@ def test_a_part_of_a_network_cannot_be_verified(
         "part.ckpt: holds a part of its network only (got no head.expand5.bn.beta)"
         in capsys.readouterr().err
     )
+
+
+def test_what_the_cfg_says_otherwise_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The raw outputs are equal, the boxes are not."""
+    source, cfg, weights = exported(tmp_path, TINY)
+    text = cfg.read_text().replace("10,14, 23,27", "11,14, 23,27").replace("width=96", "width=128")
+    cfg.write_text(text.replace("mask=1,2,3", "mask=0,1,2"))
+    assert run("verify", source, "--darknet", cfg, weights) == 1
+    *lines, verdict = capsys.readouterr().out.splitlines()
+    named = [line.split(":")[0] for line in lines if "in the checkpoint, " in line]
+    assert named == ["input size", "anchors", "masks"]
+    ratios = {line.split()[0]: float(line.split()[-1]) for line in lines if " = " in line}
+    assert ratios["conv_29"] < 1e-4 and ratios["conv_36"] < 1e-4  # raw
+    assert ratios["yolo_37"] > 1e-2 and ratios["yolo_30"] < 1e-4  # decoded: stride 16 has the masks
+    assert verdict.startswith("DIFFERENT: ")

@@ -316,8 +316,7 @@ class EvalStream:
 
     def _row(self, number: int) -> Row:
         """Make an image and its notes: [data set index, or -1 for padding; 1 where unreadable]."""
-        data = self._data
-        image = grey_image(data.img_size, data.pad_value, data.img_height)
+        image = grey_image(self._data.img_size, self._data.pad_value, self._data.img_height)
         index = int(self._indices[number]) if number < len(self._indices) else -1
         is_unreadable = False
         if index >= 0:
