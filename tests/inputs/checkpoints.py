@@ -321,10 +321,10 @@ CARDS = [
     ),
     Case(
         K,
-        "a darknet header of texts, replaced by the usual one",
+        "a darknet header of texts",
         carded("convert.darknet", source_format="darknet", origin={"header": ["x"] * 4}),
-        0,
-        "net.ckpt -> {dir}/made.weights",
+        2,
+        "{dir}/net.ckpt: its card holds no header of darknet's",
     ),
     Case(K, "in training too", carded("train.py", model=None), 2, f"{IN_CARD}model"),
     Case(K, "inspected", carded("convert.inspect", img_size=10**9), 2, "img_size: out of range"),
