@@ -149,7 +149,8 @@ def test_classes_of_another_data_set_are_one_line(
         "[a,b,c,d]",
     )
     assert command(test_command.main, "--weight", ours, *data, "--save_dir", tmp_path / "t") == 2
-    assert capfd.readouterr().err.strip().splitlines()[-1].startswith("error: data.names: ")
+    last_line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last_line.startswith(f"error: {ours}: its 4 class names are not the 4 of ")
 
 
 @pytest.fixture(scope="module")
