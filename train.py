@@ -13,13 +13,14 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     environment.prepare()
     from mindyolo_v4.config.command_line import build_parser, parse
-    from mindyolo_v4.config.recipe import build_config, read_tree
-    from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
     parser = build_parser("train.py", "Train a detector or a classifier.")
     help_text = "continue from PATH, or from the run folder's newest checkpoint"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=help_text)
     words = parse(parser, argv)
+    from mindyolo_v4.config.recipe import build_config, read_tree  # not for --help: loads NumPy
+    from mindyolo_v4.data.readers.imagenet import suggest_recipe
+
     configs = Path(__file__).parent / "configs"
     recipe = Path(words.config or suggest_recipe(words.overrides, configs))
     tree = read_tree(recipe, words.overrides)
