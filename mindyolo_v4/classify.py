@@ -25,7 +25,7 @@ from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
-from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
+from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,6 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     """Return images and targets -> loss and its parts."""
     loss = ClassificationLoss(num_classes, config.loss)
     return TrainingForward(normaliser(config.data), network, loss)
-
-
-def inference(config: Config, network: nn.Cell) -> nn.Cell:
-    """Return uint8 images -> logits."""
-    return InferenceForward(normaliser(config.data), network)
 
 
 def score(config: Config, dataset: ClassImages, one_pass: ScoringPass, for_test: bool) -> Scores:

@@ -33,7 +33,7 @@ from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
-from mindyolo_v4.models.forward import InferenceForward, TrainingForward, normaliser
+from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
 
 
 def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
@@ -71,11 +71,6 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     anchors = config.model.anchor_set
     loss = DetectionLoss(anchors, num_classes, config.data.img_size, config.loss)
     return TrainingForward(normaliser(config.data), network, loss)
-
-
-def inference(config: Config, network: nn.Cell) -> nn.Cell:
-    """Return uint8 images -> raw maps."""
-    return InferenceForward(normaliser(config.data), network)
 
 
 def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:

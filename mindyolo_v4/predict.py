@@ -28,7 +28,7 @@ from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import detect_objects
 from mindyolo_v4.evaluation.top_k import best_classes
-from mindyolo_v4.models.forward import InferenceForward, normaliser
+from mindyolo_v4.models.forward import inference
 from mindyolo_v4.runtime.device import start, to_mixed_precision
 from mindyolo_v4.runtime.files import remove_unfinished, whole_file, write_json
 from mindyolo_v4.runtime.log import setup_logger
@@ -49,7 +49,7 @@ class Predictor:
         network = to_mixed_precision(load_network(checkpoint, None), amp_level)
         self.card = checkpoint.card
         self.config = config
-        self.forward = InferenceForward(normaliser(config.data), network)
+        self.forward = inference(config, network)
 
     def predict(self, file: str, image: np.ndarray) -> Prediction:
         """Return what `predictions.json` says of an RGB image (H, W, 3) uint8."""

@@ -5,6 +5,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.root import Config
 
 
 class Normalise(nn.Cell):
@@ -57,3 +58,8 @@ class InferenceForward(nn.Cell):
 
     def construct(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         return self.network(self.normalise(images))
+
+
+def inference(config: Config, network: nn.Cell) -> InferenceForward:
+    """Return the cell that computes the network's output of the loader's images."""
+    return InferenceForward(normaliser(config.data), network)
