@@ -47,10 +47,10 @@ class Card:
         """Return the network's name, as `model.architecture` has it."""
         return self.model.architecture
 
-    @property
-    def input_text(self) -> str:
-        """Return the size of the network's input in words, without the unit."""
-        return f"{self.img_size} x {self.img_height}" if self.img_height else str(self.img_size)
+
+def input_text(img_size: int, img_height: int | None) -> str:
+    """Return the size of a network's input in words, without the unit."""
+    return f"{img_size} x {img_height}" if img_height else str(img_size)
 
 
 def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:

@@ -77,10 +77,9 @@ class Checkpoint:
         if what.file is None or text is None:
             raise _foreign_file(what)
         tree = parse_card(path, text)
-        card = build_card(path, tree)
-        held = {name: (entry.shape, entry.is_float) for name, entry in what.file.index.items()}
-        check_network(path, card, held)
-        return cls(path, what.file, tree, card)
+        checkpoint = cls(path, what.file, tree, build_card(path, tree))
+        checkpoint.check_network()
+        return checkpoint
 
     @property
     def index(self) -> dict[str, Entry]:
@@ -116,6 +115,11 @@ class Checkpoint:
         if (whole or task is not None) and not self.card.class_names:
             problem = "holds the beginning of a network only, without a head"
             raise UserError(self.path, f"{problem}: training can start from it")
+
+    def check_network(self, whole: bool = False) -> None:
+        """Compare the tensors with the network of the card, as `check_network` does."""
+        held = {name: (entry.shape, entry.is_float) for name, entry in self.index.items()}
+        check_network(self.path, self.card, held, whole)
 
     def load_weights(
         self, network: nn.Cell, prefix: str = "", use_ema: bool = True, partial: bool = False

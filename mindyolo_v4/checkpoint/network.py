@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mindspore import nn
 
-from mindyolo_v4.checkpoint.file import Checkpoint, check_network
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.models.build import build_network
 
 
@@ -18,9 +18,8 @@ def load_network(checkpoint: Checkpoint, task: str | None) -> nn.Cell:
         UserError: the file is damaged, or holds no whole network for `task`.
     """
     checkpoint.require(task, whole=True)
+    checkpoint.check_network(whole=True)
     card = checkpoint.card
-    held = {name: (entry.shape, entry.is_float) for name, entry in checkpoint.index.items()}
-    check_network(checkpoint.path, card, held, whole=True)
     # Fused operators are for training: here they would have to be compiled first.
     model = replace(card.model, cpu_fused="off", sync_bn=False)
     network = build_network(model, len(card.class_names))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mindyolo_v4.checkpoint.card import input_text
 from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser
@@ -65,7 +66,7 @@ def convert(
         f"depth {model.depth:g}, top-down kernel {model.topdown_kernel}, "
         f"{model.stride2_padding} padding, BN epsilon {model.bn_eps:g}, "
         f"box decode {model.box_decode}, leaky slope {model.leaky_slope:g}, "
-        f"{card.preprocessing.resize} to {card.input_text} px"
+        f"{card.preprocessing.resize} to {input_text(card.img_size, card.img_height)} px"
     )
     return 0
 

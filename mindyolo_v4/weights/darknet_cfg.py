@@ -45,11 +45,6 @@ class CfgNetwork:
     preprocessing: Preprocessing
     img_height: int | None = None  # of an input that is no square
 
-    @property
-    def input_text(self) -> str:
-        """The size of the input in words, without the unit."""
-        return f"{self.img_size} x {self.img_height}" if self.img_height else str(self.img_size)
-
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers that have parameters, in the order of a `.weights` file."""

@@ -183,7 +183,7 @@ class _Machine:
 
     def _name(self, full: str) -> _Name:
         module, _, name = full.rpartition(".")
-        if full in _INERT_NAMES | _DICTS | _STORAGES | _FUNCTIONS.keys():
+        if full in _KNOWN_NAMES:
             return _Name(full)
         if module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage"):
             problem = "holds numbers of a type that is not read"
@@ -283,3 +283,4 @@ _FUNCTIONS: dict[str, Callable] = {
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
 }
+_KNOWN_NAMES = _INERT_NAMES | _DICTS | _STORAGES | _FUNCTIONS.keys()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.anchors import AnchorLevel, decode_boxes
-from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.checkpoint.card import Card, input_text
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.config.command_line import Parser
@@ -75,7 +75,7 @@ def differences(card: Card, described: CfgNetwork) -> Iterator[str]:
     """Yield a line for each property in which the network of a card differs from that of a cfg."""
     held, stated = (
         {
-            "input size": network.input_text,
+            "input size": input_text(network.img_size, network.img_height),
             "anchors": network.model.anchor_set.anchors_wh_px,
             "masks": [level.anchor_ids for level in network.model.anchor_set.levels],
             "scale_x_y": [level.scale_x_y for level in network.model.anchor_set.levels],
