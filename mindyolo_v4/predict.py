@@ -22,7 +22,13 @@ from mindyolo_v4.classify import probabilities
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import Tree, read_tree
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.data.images import ImageReadError, fit_image, read_image, resize_image
+from mindyolo_v4.data.images import (
+    ImageReadError,
+    fit_image,
+    read_image,
+    resize_image,
+    sixteen_to_eight_bits,
+)
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.evaluation.draw import draw_detections
@@ -153,11 +159,11 @@ def rgb_pixels(array: object, name: str) -> np.ndarray:
         raise UserError(name, "is no image", f"type {pixels.dtype}", expected)
 
     pixels = pixels[:, :, [0, 0, 0] if pixels.shape[2] == 1 else [0, 1, 2]]
-    low, high = float(pixels.min()), float(pixels.max())
+    low = float(pixels.min())
+    high = float(pixels.max())
     is_whole = pixels.dtype.kind != "f" or bool((pixels == np.rint(pixels)).all())
     if pixels.dtype == np.uint16:
-        bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
-        pixels = pixels >> (bits - 8)
+        pixels = sixteen_to_eight_bits(pixels)
     elif pixels.dtype.kind in "bf" and 0 <= low <= high <= 1:
         pixels = np.rint(pixels * 255.0)
     elif not (is_whole and 0 <= low <= high <= 255):

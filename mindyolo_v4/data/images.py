@@ -113,22 +113,29 @@ def _decode_unterminated(encoded: NDArray[np.uint8], flag: int) -> Image | None:
 
 
 def _to_eight_bits(image: NDArray[Any], stated_bits: int | None, path: Path | str) -> Image:
-    """Return an image of larger numbers as uint8, by the range that the file states or fills.
-
-    16-bit files of cameras hold 10, 12 or 14 bits. The range is 2^bits for the stated bits, else
-    for the first usual number of bits, that holds the largest pixel.
-    """
+    """Return an image of larger numbers as uint8, by the range that the file states or fills."""
     if multiprocessing.parent_process() is None:
         _say_scaled()  # of the images of a split, its warnings have said so
     if image.dtype == np.uint16:
-        largest = int(image.max(initial=0))
-        choices = (max(8, stated_bits or 0), *_USUAL_BITS)
-        bits = next(bits for bits in choices if largest < 2**bits <= 2**16)
-        return (image >> (bits - 8)).astype(np.uint8)
+        return sixteen_to_eight_bits(image, stated_bits)
     if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
         return np.rint(image * 255).astype(np.uint8)
     expected = "8 or 16 bits, or fractions from 0 to 1"
     raise ImageReadError(path, f"has {image.dtype} pixels of no certain range, expected {expected}")
+
+
+def sixteen_to_eight_bits(
+    image: NDArray[np.uint16], stated_bits: int | None = None
+) -> NDArray[np.uint8]:
+    """Return 16-bit pixels as uint8.
+
+    Cameras use 10, 12 or 14 of the 16 bits. The range is 2^bits for the stated bits, or else for
+    the first usual number of bits, that holds the largest pixel.
+    """
+    largest = int(image.max(initial=0))
+    choices = (max(8, stated_bits or 0), *_USUAL_BITS)
+    bits = next(bits for bits in choices if largest < 2**bits <= 2**16)
+    return (image >> (bits - 8)).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)

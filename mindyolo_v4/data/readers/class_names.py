@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mindyolo_v4.config.data import DataConfig, check_names
 from mindyolo_v4.config.text_files import parse_yaml, read_lines, read_text
@@ -84,9 +85,14 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _yaml_names(path: Path) -> list[str]:
+def _yaml_entry(path: Path, key: str) -> Any:
+    """Return a value at the top of a YAML file, None where there is none."""
     content = parse_yaml(read_text(path), path)
-    names = content.get("names") if isinstance(content, dict) else None
+    return content.get(key) if isinstance(content, dict) else None
+
+
+def _yaml_names(path: Path) -> list[str]:
+    names = _yaml_entry(path, "names")
     if isinstance(names, dict):
         ids = [str(number) for number in range(len(names))]
         if set(names) != set(ids):
@@ -104,8 +110,7 @@ def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
     for path in [*named, root / "data.yaml", root / "data.yml"]:
         if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
             continue
-        content = parse_yaml(read_text(path), path)
-        shape = content.get("kpt_shape") if isinstance(content, dict) else None
+        shape = _yaml_entry(path, "kpt_shape")
         if shape is None:
             continue
         try:

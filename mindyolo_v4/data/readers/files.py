@@ -21,10 +21,15 @@ def data_root(data: DataConfig) -> Path:
     if data.root is None:
         expected = "the folder of the data set (--data_dir DIR, for ImageNet --data_path DIR)"
         raise UserError("data.root", "missing", expected=expected)
-    root = Path(os.path.expanduser(data.root))  # noqa: PTH111 - Path's raises for an unknown user
+    root = user_path(data.root)
     if not root.is_dir():
         raise UserError("data.root", "folder not found", str(root))
     return Path(os.path.realpath(root)) if ".." in root.parts else root.absolute()
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path with ~ expanded; that of an unknown user stays, where Path's method raises."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def is_data_folder(name: str) -> bool:

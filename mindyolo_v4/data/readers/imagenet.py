@@ -13,7 +13,13 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
-from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_below, is_data_folder
+from mindyolo_v4.data.readers.files import (
+    IMAGE_SUFFIXES,
+    data_root,
+    files_below,
+    is_data_folder,
+    user_path,
+)
 from mindyolo_v4.errors import UserError, printable
 
 _MOST_CLASSES = 100_000
@@ -36,7 +42,7 @@ class _Line:
 
 def holds_synsets(root: str | Path) -> bool:
     """Tell whether a folder is ImageNet's: it holds train/<wnid>/."""
-    train = Path(os.path.expanduser(root)) / "train"  # noqa: PTH111
+    train = user_path(root) / "train"
     return train.is_dir() and any(
         _SYNSET.fullmatch(path.name) and path.is_dir() for path in train.iterdir()
     )

@@ -1,6 +1,5 @@
 """Splits packed by `tools.to_mindrecord`: an index beside the files locates each image."""
 
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages, Shards
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
+from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.errors import UserError
 
@@ -35,7 +35,7 @@ def read_classes(data: DataConfig, split: str) -> ClassImages:
     if data.format != "imagenet":
         raise UserError("data.format", "is for detectors", data.format, "imagenet")
     if data.mindrecord is not None:
-        folder = Path(os.path.expanduser(data.mindrecord)).absolute()  # noqa: PTH111
+        folder = user_path(data.mindrecord).absolute()
         if not any(folder.glob(index_path(Path(), "*").name)):
             expected = "what tools.to_mindrecord wrote"
             raise UserError("data.mindrecord", "holds no packed split", str(folder), expected)
