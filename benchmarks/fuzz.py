@@ -88,7 +88,8 @@ def main() -> int:
 
 def run_input(kind: Kind, folder: Path, work: Path) -> Outcome:
     """Run the kind's command on `folder` in a fork of this process, in an empty folder."""
-    output, errors = work / "output", work / "errors"
+    output = work / "output"
+    errors = work / "errors"
     sys.stdout.flush()
     process = os.fork()
     if process == 0:

@@ -58,7 +58,9 @@ class ModelConfig:
         layout = LAYOUTS[self.architecture]
         levels = len(layout.strides)
         count = len(layout.anchors_wh_px)
-        anchors, masks, scales = self.anchors_wh_px, self.anchor_masks, self.scale_x_y
+        anchors = self.anchors_wh_px
+        masks = self.anchor_masks
+        scales = self.scale_x_y
         if anchors is not None:
             key = "model.anchors_wh_px"
             pairs = all(width > 0 and height > 0 for width, height in anchors)

@@ -125,7 +125,8 @@ class CocoEvaluator:
         pycocotools sorts ids, which text beside numbers does not allow; hotcoco takes non-negative
         integers only.
         """
-        truth, results = self.ground_truth(), self.predictions()
+        truth = self.ground_truth()
+        results = self.predictions()
         image_ids = [image["id"] for image in truth["images"]]
         category_ids = sorted(self._dataset.category_ids)
         if all(isinstance(number, int) and number >= 0 for number in image_ids + category_ids):
