@@ -21,6 +21,7 @@ from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.distributed import two_ranks
 from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
 from tests.support.class_folders import write_imagenet
+from tests.support.recipes import draw_scenes, write_tiny_recipe
 from tests.support.runs import rows
 
 pytestmark = pytest.mark.slow
@@ -202,6 +203,18 @@ def test_a_classifier_by_the_script_for_several_nodes(tmp_path: Path) -> None:
     log = (tmp_path / "run" / "rank_1.log").read_text()
     assert "2 x 2 x 1 = 4 images per step: the peak learning rate is 0.01 x 4 / 16 = 0.0025" in log
     assert float(rows(tmp_path / "run" / "steps.csv")[0]["lr"]) == pytest.approx(0.0025)
+
+
+def test_a_slow_compilation_of_the_average_is_no_hang(tmp_path: Path) -> None:
+    scenes = draw_scenes(tmp_path / "scenes", train=4, val=1)
+    settings = {"epochs": 1, "per_batch_size": 1, "hang_seconds": 5.0}
+    recipe = write_tiny_recipe(tmp_path / "tiny.yaml", scenes, train=settings)
+    run, slow = tmp_path / "run", "tests.distributed.slow_average"
+    words = ["--config", recipe, "--data.val", "null", "--save_dir", run]
+    done = launch(msrun(tmp_path / "logs", "python", "-m", slow, 9, *words))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "no progress" not in (run / "rank_0.log").read_text()
+    assert (run / "last.ckpt").exists()
 
 
 def test_norm_collectives_and_start(tmp_path: Path) -> None:
