@@ -298,7 +298,7 @@ OPTIONS = [
     (
         "recomputation in PyNative mode",
         train("--train.recompute", "[neck]", "--ms_mode", "pynative"),
-        "train.recompute: needs graph mode",
+        "train.recompute: needs --ms_mode graph",
     ),
     ("recomputation of no part", train("--train.recompute", "[spine]"), "backbone, neck, head"),
     (
