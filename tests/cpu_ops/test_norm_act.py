@@ -21,7 +21,7 @@ from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, choose_fused
-from mindyolo_v4.runtime.device import to_mixed_precision
+from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.mean_square import MeanSquare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
