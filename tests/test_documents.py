@@ -5,7 +5,6 @@ documents say that data lies, and the run folders that earlier documented comman
 README's first two blocks are `.ci/run`'s.
 """
 
-import contextlib
 import json
 import re
 import runpy
@@ -37,6 +36,7 @@ from tests.support.documents import (
     is_of_classifier,
     own_data_recipes,
     split_command,
+    working_in,
 )
 from tests.support.launch import free_port, variables
 
@@ -139,7 +139,7 @@ def test_own_data_in_every_format(
 ) -> None:
     (recipe,) = [text for text in own_data_recipes() if f"format: {format_}" in text]
     (world.root / f"{format_}.yaml").write_text(recipe)
-    with contextlib.chdir(world.root):
+    with working_in(world.root):
         assert run_command(check_data.main, ["--config", f"{format_}.yaml"]) == 0
     table = capsys.readouterr().out
     assert re.search(r"^train +8 ", table, re.M)
@@ -209,7 +209,7 @@ def test_ascend_command_on_several_devices(line: str, without_ascend: None, tmp_
 def run_python_block(world: World, text: str, name: str) -> dict[str, object]:
     path = world.root / f"{name}.py"
     path.write_text(text)
-    with contextlib.chdir(world.root):
+    with working_in(world.root):
         return runpy.run_path(str(path))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -93,6 +94,17 @@ class UnknownCommandError(ValueError):
     """A documented command that this file cannot run small."""
 
 
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make a folder the current one: contextlib.chdir, which Python 3.10 does not have."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def fenced_blocks(document: Path, *languages: str) -> list[str]:
     text = document.read_text("utf-8")
     return [
@@ -149,7 +161,7 @@ class World:
                     assert self.run(maker) == 0, maker
             main, shrink = PROGRAMS[program]
             before = self._run_folders()
-            with contextlib.chdir(self.root):
+            with working_in(self.root):
                 self.statuses[line] = run_command(main, [*arguments, *shrink])
             made = self._run_folders() - before
             if "--save_dir" in arguments:

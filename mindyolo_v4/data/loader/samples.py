@@ -44,7 +44,8 @@ class TrainSamples(EpochSamples):
         except Exception as error:
             files = ", ".join(str(self.files.path(image)) for image in images)
             where = f"seed {self.seed}, epoch {epoch}, index {index}"
-            error.add_note(f"while making the sample of {files} ({where})")
+            note = f"while making the sample of {files} ({where})"
+            error.__notes__ = [note]  # type: ignore[attr-defined]  # add_note() came with Python 3.11
             raise
         kept = keep_largest(sample, self.data.max_truths)
         dropped = len(sample.class_ids) - len(kept.class_ids)
