@@ -120,7 +120,9 @@ def read_report(report: Path) -> Tests:
     if not report.is_file():
         return Tests(0, 0, 0)
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    failed = sum(
+        case.find("failure") is not None or case.find("error") is not None for case in cases
+    )
     skipped = sum(case.find("skipped") is not None for case in cases)
     return Tests(len(cases) - failed - skipped, failed, skipped)
 
@@ -144,9 +146,13 @@ def first_steps(python: Path, folder: Path) -> tuple[list[float], list[str]]:
 
 
 def deprecations(printed: str) -> list[str]:
-    """Return the lines that say that a call is deprecated, each once."""
+    """Return the lines that say that a call of ours is deprecated, each once.
+
+    Python's own warnings name the file of the caller; those of other packages are left out.
+    """
     lines = [line.strip() for line in printed.splitlines() if "deprecat" in line.lower()]
-    return list(dict.fromkeys(lines))
+    ours = [line for line in lines if not re.match(r"\S*/site-packages/\S+:\d+: ", line)]
+    return list(dict.fromkeys(ours))
 
 
 def _run(python: Path, *words: object) -> str:
