@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_the_documents_hold_the_commands_that_others_rest_on() -> None:
     assert {TEST_MINE, *MAKERS.values()} <= set(ANYWHERE)
     assert {split_command(line)[0] for line in ANYWHERE} == set(PROGRAMS)
-    assert sorted(line.split()[0] for line in ON_ASCEND) == ["msrun"] * 2 + ["python"] * 3
+    assert sorted(line.split()[0] for line in ON_ASCEND) == ["msrun"] * 3 + ["python"] * 4
 
 
 def test_no_block_hides_commands_under_another_language() -> None:
@@ -283,6 +283,7 @@ OWN_OPTIONS = {
     "image_path",
     "output",
     "shards",
+    "steps",
     "train",
     "val",
 }
