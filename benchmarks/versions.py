@@ -34,7 +34,7 @@ STEPS = 3
 
 
 @dataclass(frozen=True)
-class Tests:
+class Outcome:
     """What the tests of one environment came to."""
 
     passed: int
@@ -108,23 +108,23 @@ def make_environment(pair: str, folder: Path) -> Path:
     return python
 
 
-def run_tests(python: Path, report: Path, folders: Sequence[str]) -> Tests:
+def run_tests(python: Path, report: Path, folders: Sequence[str]) -> Outcome:
     """Run the fast tests of some folders, or all, in one process."""
     options = ["-m", "not slow", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     subprocess.run([python, "-m", "pytest", *options, *folders], cwd=REPOSITORY, env=_variables())
     return read_report(report)
 
 
-def read_report(report: Path) -> Tests:
+def read_report(report: Path) -> Outcome:
     """Count the results in pytest's JUnit file; a missing file has none."""
     if not report.is_file():
-        return Tests(0, 0, 0)
+        return Outcome(0, 0, 0)
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     failed = sum(
         case.find("failure") is not None or case.find("error") is not None for case in cases
     )
     skipped = sum(case.find("skipped") is not None for case in cases)
-    return Tests(len(cases) - failed - skipped, failed, skipped)
+    return Outcome(len(cases) - failed - skipped, failed, skipped)
 
 
 def first_steps(python: Path, folder: Path) -> tuple[list[float], list[str]]:

@@ -45,7 +45,8 @@ class TrainSamples(EpochSamples):
             files = ", ".join(str(self.files.path(image)) for image in images)
             where = f"seed {self.seed}, epoch {epoch}, index {index}"
             note = f"while making the sample of {files} ({where})"
-            error.__notes__ = [note]  # type: ignore[attr-defined]  # add_note() came with Python 3.11
+            # Python 3.10 has no add_note(), and keeps the note without printing it.
+            error.__notes__ = [note]  # type: ignore[attr-defined]
             raise
         kept = keep_largest(sample, self.data.max_truths)
         dropped = len(sample.class_ids) - len(kept.class_ids)
