@@ -348,6 +348,29 @@ TOOLS = [
     ("make_scenes: a text as number", plain(*SCENES, "--seed", "x"), "--seed"),
     ("make_scenes: a seed below 0", plain(*SCENES, "--seed", "-1"), "--seed: out of range"),
     (
+        "check_device: no steps",
+        plain("check_device", "--steps", "0"),
+        "--steps: is no number of steps",
+    ),
+    (
+        "check_device: a word as steps",
+        plain("check_device", "--steps", "many"),
+        "--steps: is no number of steps",
+    ),
+    (
+        "check_device: an option of train.py",
+        plain("check_device", "--epochs", "3"),
+        "--epochs: unknown option",
+    ),
+    (
+        "check_device: data that is not there",
+        plain(
+            *("check_device", "--device_target", "CPU", "--data.train", "train.json"),
+            *("--data_dir", "{dir}/none"),
+        ),
+        "data.root: folder not found",
+    ),
+    (
         "fit_anchors: more anchors than sizes",
         anchors("--clusters", "5"),
         "--clusters: out of range",
