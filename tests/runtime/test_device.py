@@ -56,6 +56,7 @@ def test_absent_device_comes_before_joining_the_others(cpu_only, monkeypatch):
         runtime.start(replace(Config(), device_target="Ascend"))
 
 
+@pytest.mark.slow
 def test_real_detection_is_quiet_and_does_not_fail():
     code = (
         "from mindyolo_v4 import environment\n"
