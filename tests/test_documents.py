@@ -160,11 +160,14 @@ def without_ascend() -> None:
 
 @pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("python ")])
 def test_ascend_command_names_the_cpu_where_there_is_none(
-    line: str, without_ascend: None, capfd: pytest.CaptureFixture[str]
+    line: str,
+    without_ascend: None,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program, arguments = split_command(line)
-    with contextlib.chdir(REPOSITORY):
-        assert run_command(PROGRAMS[program][0], arguments) == 2
+    monkeypatch.chdir(REPOSITORY)
+    assert run_command(PROGRAMS[program][0], arguments) == 2
     (error,) = capfd.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert "--device_target CPU" in error
