@@ -121,6 +121,26 @@ def test_a_worker_takes_its_cores_unless_the_user_has_decided(clean, changes):
     assert ("this worker keeps to" in done.stdout) == (not changes)
 
 
+def test_a_bound_process_counts_its_cores_once(monkeypatch):
+    cores = {0: set(range(6)), os.getppid(): set(range(48))}  # by process, 0: this one
+    monkeypatch.setattr(os, "sched_getaffinity", cores.get)
+    assert environment.cores_of_process(8) == 6
+    cores[0] = cores[os.getppid()]
+    assert environment.cores_of_process(8) == 6
+    assert environment.cores_of_process(16) == 3
+    assert environment.cores_of_process(64) == 0
+
+
+def test_without_the_launcher_the_cores_are_shared(monkeypatch):
+    def affinity(process):
+        if process:
+            raise ProcessLookupError
+        return set(range(48))
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
+    assert environment.cores_of_process(8) == 6
+
+
 START = """
 import os, sys
 from mindyolo_v4 import environment

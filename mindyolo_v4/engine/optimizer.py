@@ -1,5 +1,6 @@
 """SGD with momentum or AdamW: which parameters are trained, and which of them decay."""
 
+import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -30,6 +31,23 @@ def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         if f"{name}.moving_mean" in frozen:
             cell.use_batch_statistics = False
     return frozen
+
+
+def recompute(network: nn.Cell, parts: tuple[str, ...]) -> None:
+    """Compute the activations of top-level parts again for the gradient, instead of keeping them.
+
+    Batch normalisation is left out: it would move its running statistics a second time. Call this
+    before the network is compiled. Raises UserError in PyNative mode, and for a part that is not
+    there.
+    """
+    is_graph = ms.get_context("mode") == ms.GRAPH_MODE
+    require(is_graph or not parts, "train.recompute", "needs --ms_mode graph")
+    cells = network.name_cells()
+    for part in parts:
+        require(part in cells, "train.recompute", "no part of the network", part, ", ".join(cells))
+        cells[part].recompute()
+        for norm in batch_norms(cells[part]).values():
+            norm.bn_train.recompute(False)
 
 
 def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer:

@@ -21,6 +21,7 @@ from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.distributed import two_ranks
 from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
 from tests.support.class_folders import write_imagenet
+from tests.support.recipes import draw_scenes, write_tiny_recipe
 from tests.support.runs import rows
 
 pytestmark = pytest.mark.slow
@@ -172,6 +173,18 @@ def test_scoring_a_checkpoint_equals_that_of_one_process(runs: Runs, tmp_path: P
         [one[name] for name in NUMBERS], abs=1e-6
     )
     assert (tmp_path / "two" / "rank_1.log").exists()
+
+
+def test_a_slow_compilation_of_the_average_is_no_hang(tmp_path: Path) -> None:
+    scenes = draw_scenes(tmp_path / "scenes", train=4, val=1)
+    settings = {"epochs": 1, "per_batch_size": 1, "hang_seconds": 5.0}
+    recipe = write_tiny_recipe(tmp_path / "tiny.yaml", scenes, train=settings)
+    run, slow = tmp_path / "run", "tests.distributed.slow_average"
+    words = ["--config", recipe, "--data.val", "null", "--save_dir", run]
+    done = launch(msrun(tmp_path / "logs", "python", "-m", slow, 9, *words))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "no progress" not in (run / "rank_0.log").read_text()
+    assert (run / "last.ckpt").exists()
 
 
 def test_norm_collectives_and_a_classifiers_score(tmp_path: Path) -> None:

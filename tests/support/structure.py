@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "boxes", "anchors"),
     "distributed": ("errors", "cpu_ops"),
     "runtime": ("environment", "errors", "config", "distributed"),
-    "data": ("errors", "boxes", "config"),
+    "data": ("environment", "errors", "boxes", "config"),
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
@@ -58,7 +58,16 @@ MAY_IMPORT |= {
         "data.readers.class_names",
         "checkpoint",
     ),
-    "tools": (*GROUND, "config", "runtime", "data"),
+    "tools": (
+        *GROUND,
+        "config",
+        "runtime",
+        "data",
+        "losses.assign",
+        "engine",
+        "detect",
+        "classify",
+    ),
     "convert": ("environment", "runtime.command", "weights"),
 }
 NEVER_IMPORTED = (*ENTRY_POINTS, "tests", "benchmarks", "scripts", "convert")
@@ -69,6 +78,7 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
+    *("!tools.check_device", "!tools.device_trial"),
 )
 
 
