@@ -36,9 +36,9 @@ from tests.support.documents import (
     is_of_classifier,
     own_data_recipes,
     split_command,
-    working_in,
 )
 from tests.support.launch import free_port, variables
+from tests.support.runs import working_in
 
 COMMANDS = documented_commands()
 ON_ASCEND = [line for line in COMMANDS if is_for_ascend(line)]
@@ -163,7 +163,7 @@ def test_ascend_command_names_the_cpu_where_there_is_none(
     line: str, without_ascend: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program, arguments = split_command(line)
-    with contextlib.chdir(REPOSITORY):
+    with working_in(REPOSITORY):
         assert run_command(PROGRAMS[program][0], arguments) == 2
     (error,) = capfd.readouterr().err.splitlines()
     assert error.startswith("error: ")
