@@ -1,0 +1,100 @@
+"""MindSpore's Ascend back end takes every graph of training and evaluation, at both jit levels."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.tools.ascend_dry_run.recording import Recording
+from mindyolo_v4.tools.ascend_dry_run.run import Job, dry_run
+
+pytestmark = pytest.mark.slow
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LEVELS = ("O2", "O0")
+# Narrow and shallow: the same operators and branches in seconds.
+SMALL = (
+    ("model.width", "0.125"),
+    ("model.depth", "0.1"),
+    ("train.per_batch_size", "2"),
+    ("data.img_size", "64"),
+    ("train.ema.decay", "0"),
+)
+EMA = ("train.ema.decay", "0.9998")
+ADAMW = ("optimizer.kind", "adamw")
+
+
+def job(name: str, recipe: str, *overrides: tuple[str, str], graphs: Iterable[str] = ()) -> Job:
+    return Job(name, str(CONFIGS / recipe), (*SMALL, *overrides), tuple(graphs) or ("step",))
+
+
+BOTH = ("step", "evaluation")
+ONE_DEVICE = (
+    job("yolov4", "yolov4/yolov4.yaml", EMA, graphs=BOTH),
+    job("silu", "yolov4/yolov4-silu.yaml", ADAMW, EMA, graphs=BOTH),
+    job("tiny", "yolov4/yolov4-tiny.yaml", graphs=BOTH),
+    job("accumulate", "yolov4/yolov4-tiny.yaml", ("train.accumulate", "2")),
+    job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
+)
+EIGHT_DEVICES = (
+    job("mean", "yolov4/yolov4-tiny.yaml", EMA, graphs=("step", "statistics")),
+    job("sync", "yolov4/yolov4-tiny.yaml", ("model.sync_bn", "True"), EMA),
+)
+JOBS = {1: ONE_DEVICE, 8: EIGHT_DEVICES}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One graph at one jit level."""
+
+    level: str
+    devices: int
+    job: Job
+    graph: str
+
+    def __str__(self) -> str:
+        return f"{self.level}-{self.devices}-{self.job.name}.{self.graph}"
+
+
+CASES = [
+    Case(level, devices, job, graph)
+    for level in LEVELS
+    for devices, jobs in JOBS.items()
+    for job in jobs
+    for graph in job.graphs
+]
+
+
+@pytest.fixture(scope="module")
+def recordings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Recording]:
+    """Return the recordings of all jobs of a level and number of devices, from one process."""
+    level, devices = request.param
+    return dry_run(JOBS[devices], tmp_path_factory.mktemp(level), level, devices)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "case"),
+    [pytest.param((case.level, case.devices), case, id=str(case)) for case in CASES],
+    indirect=["recordings"],
+)
+def test_graph_is_taken_whole(recordings: Mapping[str, Recording], case: Case) -> None:
+    recording = recordings[f"{case.job.name}.{case.graph}"]
+    graphs = 2 if case.job.name == "accumulate" else 1
+    assert recording.findings(graphs) == []
+    if case.level == "O2" and case.graph == "step":
+        assert_every_parameter_is_moved(recording, case.job)
+
+
+def assert_every_parameter_is_moved(recording: Recording, job: Job) -> None:
+    """The optimizer is in the branch of a finite step: its operators show that this is converted.
+
+    MindSpore's AdamW is written out; it takes one square root per parameter.
+    """
+    counts = Counter(operator.kind for operator in recording.operators)
+    config = build_config(read_tree(job.recipe, (("data.train", "none"), *job.overrides)))
+    kind = "Sqrt" if config.optimizer.kind == "adamw" else "ApplyMomentumD"
+    assert counts[kind] >= parameters(config)
