@@ -94,9 +94,10 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
 
     # Metrics over the detections of all devices.
     evaluator = CocoEvaluator(dataset)
-    for index, detections in detections_by_image(runtime.ranks.gather_rows(np.concatenate(rows))):
-        evaluator.add(index, detections)
     with runtime.heartbeat.pause("computing metrics"):
+        all_rows = runtime.ranks.gather_rows(np.concatenate(rows))
+        for index, detections in detections_by_image(all_rows):
+            evaluator.add(index, detections)
         metrics = evaluator.metrics()
     files: dict[str, Any] = {"predictions.json": evaluator.predictions()} if for_test else {}
     if for_test and data.format != "coco":

@@ -105,6 +105,20 @@ def cores_of_worker(number: str, cores: Sequence[int], launcher: Sequence[str]) 
     return cores[int(number) * len(cores) // count : (int(number) + 1) * len(cores) // count]
 
 
+def cores_of_process(processes: int) -> int:
+    """Return how many cores this process may use: those that it is bound to (`msrun --bind_core`),
+    else its share as one of several processes; 0 where there are more of them than cores.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return (os.cpu_count() or 1) // processes
+    own = os.sched_getaffinity(0)
+    try:
+        is_bound = own != os.sched_getaffinity(os.getppid())
+    except OSError:  # that process has ended
+        is_bound = False
+    return len(own) if is_bound else len(own) // processes
+
+
 def _take_own_cores() -> str:
     """Keep a worker on CPU to its share of the machine's cores; return what to log.
 

@@ -35,9 +35,10 @@ from mindyolo_v4.evaluation.draw import draw_detections
 from mindyolo_v4.evaluation.nms import detect_objects
 from mindyolo_v4.evaluation.top_k import best_classes
 from mindyolo_v4.models.forward import inference
-from mindyolo_v4.runtime.device import start, to_mixed_precision
+from mindyolo_v4.runtime.device import Runtime, start
 from mindyolo_v4.runtime.files import remove_unfinished, whole_file, write_json
 from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -51,8 +52,9 @@ _SOURCES = "an image file, a folder of images or a glob pattern"
 class Predictor:
     """A checkpoint ready for images, one at a time: one compiled graph whatever their sizes."""
 
-    def __init__(self, checkpoint: Checkpoint, config: Config, amp_level: str):
-        network = to_mixed_precision(load_network(checkpoint, None), amp_level)
+    def __init__(self, checkpoint: Checkpoint, config: Config, runtime: Runtime):
+        network = load_network(checkpoint, None)
+        network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
         self.card = checkpoint.card
         self.config = config
         self.forward = inference(config, network)
@@ -126,7 +128,7 @@ def predict_images(
     with _one_at_a_time():
         checkpoint = Checkpoint.open(weight)
         config = config_for_checkpoint(checkpoint, {}, read_tree(None, list(thresholds.items())))
-        predictor = Predictor(checkpoint, config, start(config).amp_level)
+        predictor = Predictor(checkpoint, config, start(config))
         return [
             predictor.predict(str(item), read_image(item, config.data.max_megapixels))
             if isinstance(item, str | Path)
@@ -192,7 +194,7 @@ def predict(
     runtime = start(asked)
     checkpoint = Checkpoint.open(weight)
     config = config_for_checkpoint(checkpoint, recipe, overrides)
-    predictor = Predictor(checkpoint, config, runtime.amp_level)
+    predictor = Predictor(checkpoint, config, runtime)
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", exist_ok)
     setup_logger(folder, "predict.log", runtime.ranks)
 

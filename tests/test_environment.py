@@ -16,7 +16,8 @@ from mindyolo_v4 import environment
 def clean(monkeypatch):
     """Let `prepare` meet an environment in which nothing is set, and forget what it did before."""
     environment._prepare_once.cache_clear()
-    for name in (*environment._DEFAULTS, "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+    others = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "LD_PRELOAD")
+    for name in (*environment._DEFAULTS, *others):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "mindspore", raising=False)
     yield monkeypatch
@@ -120,6 +121,26 @@ def test_a_worker_takes_its_cores_unless_the_user_has_decided(clean, changes):
     assert ("this worker keeps to" in done.stdout) == (not changes)
 
 
+def test_a_bound_process_counts_its_cores_once(monkeypatch):
+    cores = {0: set(range(6)), os.getppid(): set(range(48))}  # by process, 0: this one
+    monkeypatch.setattr(os, "sched_getaffinity", cores.get)
+    assert environment.cores_of_process(8) == 6
+    cores[0] = cores[os.getppid()]
+    assert environment.cores_of_process(8) == 6
+    assert environment.cores_of_process(16) == 3
+    assert environment.cores_of_process(64) == 0
+
+
+def test_without_the_launcher_the_cores_are_shared(monkeypatch):
+    def affinity(process):
+        if process:
+            raise ProcessLookupError
+        return set(range(48))
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
+    assert environment.cores_of_process(8) == 6
+
+
 START = """
 import os, sys
 from mindyolo_v4 import environment
@@ -142,7 +163,6 @@ def restart(clean, tmp_path):
     """Return a function that runs START with some variables, and what it printed."""
     script = tmp_path / "start.py"
     script.write_text(START)
-    clean.delenv("LD_PRELOAD", raising=False)
     clean.delenv(environment.NO_RESTART, raising=False)
     command = [sys.executable, "-X", "utf8", script, str(os.getpid()), "a b", "--x"]
 
@@ -176,7 +196,6 @@ def test_a_user_can_prevent_the_second_start(restart, variable):
 
 
 def test_no_second_start_under_a_debugger(clean):
-    clean.delenv("LD_PRELOAD", raising=False)
     clean.setattr(environment.sys, "gettrace", lambda: print)
     clean.setattr(environment.os, "execve", lambda *_: pytest.fail("started again"))
     environment.prepare(restart=True)

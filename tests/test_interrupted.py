@@ -109,25 +109,30 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize(
-    ("step", "said"), [(5, "last.ckpt at step"), (1, "no checkpoint yet: starting from the")]
-)
-def test_a_killed_training_goes_on_bit_for_bit(
-    recipe: Path, whole: Path, tmp_path: Path, temporary: Path, step: int, said: str
-) -> None:
-    """Of 8 steps, the fourth with a checkpoint; resumed with another number of loaders."""
-    halves = tmp_path / "halves"
-    process = start(recipe, halves)
-    wait_for_rows(process, halves, step)
+def kill_after(process: subprocess.Popen, folder: Path, step: int) -> str:
+    """Kill a training after a step; return what it has printed to stderr."""
+    wait_for_rows(process, folder, step)
     process.kill()
     process.wait(20)
-    assert (halves / "run.lock").exists()
+    assert (folder / "run.lock").exists()
     assert wait_until_gone(process.pid) == []
+    return process.communicate()[1]
+
+
+def test_a_training_killed_twice_goes_on_bit_for_bit(
+    recipe: Path, whole: Path, tmp_path: Path, temporary: Path
+) -> None:
+    """Of 8 steps, the second with the first checkpoint; resumed with another number of loaders."""
+    halves = tmp_path / "halves"
+    kill_after(start(recipe, halves), halves, 1)
+    errors = kill_after(start(recipe, halves, "--resume"), halves, 5)
+    assert "taken over" in errors
+    assert "no checkpoint yet: starting from the" in errors
     process = start(recipe, halves, "--resume")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "taken over" in errors
-    assert said in errors
+    assert "last.ckpt at step" in errors
     assert losses(whole) == losses(halves)
     assert len(losses(whole)) == 8
     assert tensor_bytes(whole / "last.ckpt") == tensor_bytes(halves / "last.ckpt")

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mindspore import nn
 
+from mindyolo_v4 import predict
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.forward import inference
 from mindyolo_v4.predict import list_images, output_names, predict_images, rgb_pixels
 from tests.inputs.commands import checkpoint, picture
 
@@ -73,7 +76,20 @@ def weight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("weight") / "net.ckpt")
 
 
-def test_one_image_alone_is_a_list_of_one(weight, tmp_path):
+@pytest.fixture
+def compiled_once(monkeypatch):
+    """Give all predictions of a test the first one's graph: the weights are the same file's."""
+    graphs: list[nn.Cell] = []
+
+    def shared(config, network):
+        if not graphs:
+            graphs.append(inference(config, network))
+        return graphs[0]
+
+    monkeypatch.setattr(predict, "inference", shared)
+
+
+def test_one_image_alone_is_a_list_of_one(weight, tmp_path, compiled_once):
     path = picture(tmp_path / "a.png")
     expected = predict_images(weight, [path])
     assert expected[0]["file"] == str(path)

@@ -42,7 +42,7 @@ def test_recipe_loads_and_leaves_the_weights_their_variants(path: Path) -> None:
     assert not {"topdown_kernel", "stride2_padding", "bn_eps"} & set(tree["model"])
     assert config.weight is None
     assert config.save_dir is None
-    assert (config.jit_level, config.ms_amp_level, config.device_target) == ("O2", "auto", "auto")
+    assert (config.jit_level, config.ms_amp_level, config.device_target) == ("auto", "auto", "auto")
 
 
 @each_recipe

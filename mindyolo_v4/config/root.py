@@ -18,9 +18,11 @@ class Config:
     device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"  # auto: what the machine has
     is_parallel: Literal["auto", "True", "False"] = "auto"  # auto: on in a process of msrun
     ms_mode: Literal["graph", "pynative"] = "graph"
-    jit_level: Literal["O0", "O1", "O2"] = "O2"  # MindSpore's graph compilation level
-    # Mixed precision. auto: O2 (float16) on Ascend, O0 (float32) on CPU.
-    ms_amp_level: Literal["auto", "O0", "O2", "O3"] = "auto"
+    # MindSpore's graph compilation level. auto: on Ascend O2 where MindSpore has it, else O1.
+    jit_level: Literal["auto", "O0", "O1", "O2"] = "auto"
+    # Mixed precision. auto: O2 on Ascend, O0 (float32) on CPU; ms_auto: MindSpore's level "auto".
+    ms_amp_level: Literal["auto", "O0", "O2", "O3", "ms_auto"] = "auto"
+    ms_amp_dtype: Literal["float16", "bfloat16"] = "float16"  # of mixed precision
     seed: int = 2
     weight: str | None = None  # checkpoint to start from
     save_dir: str | None = None  # the run folder; default runs/<config>-<n>
@@ -38,6 +40,8 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
+        is_pynative = self.ms_mode == "pynative" and self.train.recompute != ()
+        require(not is_pynative, "train.recompute", "needs graph mode", self.ms_mode, "graph")
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)

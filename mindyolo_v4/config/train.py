@@ -108,6 +108,12 @@ class TrainConfig:
     # Several devices: end the job after so long without progress on any of them.
     hang_seconds: float = 60.0
     pause_seconds: float = 1800.0  # the same while compiling, saving or computing metrics
+    # First and last optimizer step, from 1, of which MindSpore's profiler writes a trace.
+    profile_steps: tuple[int, int] | None = None
+    # Top-level parts of the network (backbone, neck, head) whose activations are computed again for
+    # the gradient instead of kept: less memory, more time.
+    recompute: tuple[str, ...] = ()
+    deterministic: bool = False  # operators that give the same bits in every run: slower on Ascend
     ema: EmaConfig = field(default_factory=EmaConfig)
 
     def __post_init__(self) -> None:
@@ -120,3 +126,7 @@ class TrainConfig:
         require_ranges(self, section, (*intervals, *limits), 1)
         require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)
         require_ranges(self, section, ("max_minutes", "clip_norm"), 0.0, open_low=True)
+        first, last = self.profile_steps or (1, 1)
+        expected = "[first, last], counted from 1"
+        is_range = 1 <= first <= last
+        require(is_range, "train.profile_steps", "no range of steps", self.profile_steps, expected)

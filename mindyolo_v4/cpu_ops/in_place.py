@@ -29,6 +29,7 @@ class InPlace(ops.Custom):
     ):
         super().__init__(function, shapes, types, "aot", bprop=bprop)
         self.add_prim_attr("side_effect_mem", True)
+        self.recompute(False)  # it would write a second time
         kinds = [signature.sig_rw.RW_READ] * read + [signature.sig_rw.RW_WRITE] * written
         named = enumerate(kinds)
         self.set_signatures(tuple(signature.make_sig(f"input_{i}", kind) for i, kind in named))

@@ -12,6 +12,15 @@ from mindyolo_v4.errors import UserError
 EXIT_STATUS = 4  # of what goes wrong between processes
 LOOKS = 3  # a second apart
 SCHEDULER_COMES_S = 30.0
+_LOST = "timed out node"  # what MindSpore's error says where the processes had met
+_NOT_MET = (  # and where they had not
+    _LOST,
+    "Topology build timed out",
+    "not successfully spawned",
+    "Failed to initialize cluster",
+    "Failed to initialize distributed job cluster",
+    "meta server",
+)
 
 
 class ClusterError(UserError):
@@ -40,14 +49,16 @@ def check_port(variables: Mapping[str, str]) -> None:
         raise ClusterError("msrun", problem, expected="--master_port with a free port")
 
 
-def explain(error: RuntimeError, variables: Mapping[str, str]) -> ClusterError:
-    """Return what MindSpore's error means when the processes did not meet, as one line."""
+def explain(error: RuntimeError, variables: Mapping[str, str]) -> ClusterError | None:
+    """Return in one line that the processes did not meet; None for any other error of MindSpore."""
+    if not any(words in str(error) for words in _NOT_MET):
+        return None
     where = f"{variables.get('MS_SCHED_HOST')}:{variables.get('MS_SCHED_PORT')}"
     workers = variables.get("MS_WORKER_NUM", "?")
     waited = variables.get("MS_TOPO_TIMEOUT", "?")
     lines = (line.strip() for line in str(error).splitlines() if line.strip(" -"))
     reason = f"MindSpore says: {next(lines, type(error).__name__)}"
-    if "timed out node" in reason:
+    if _LOST in str(error):
         return ClusterError(
             "msrun", f"a worker of the job that had met at {where} is lost. {reason}"
         )

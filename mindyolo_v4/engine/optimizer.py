@@ -32,6 +32,20 @@ def freeze(network: nn.Cell, prefixes: tuple[str, ...]) -> tuple[str, ...]:
     return frozen
 
 
+def recompute(network: nn.Cell, parts: tuple[str, ...]) -> None:
+    """Compute the activations of top-level parts again for the gradient, instead of keeping them.
+
+    Batch normalisation is left out: it would move its running statistics a second time. Call this
+    before the network is compiled, in graph mode. Raises UserError for a part that is not there.
+    """
+    cells = network.name_cells()
+    for part in parts:
+        require(part in cells, "train.recompute", "no part of the network", part, ", ".join(cells))
+        cells[part].recompute()
+        for norm in batch_norms(cells[part]).values():
+            norm.bn_train.recompute(False)
+
+
 def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer:
     """Return the optimizer of the trainable parameters of `network`.
 

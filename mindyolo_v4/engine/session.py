@@ -26,6 +26,7 @@ from mindyolo_v4.engine.resume import continued_state, saved_state
 from mindyolo_v4.engine.schedule import learning_rates, rate_factor
 from mindyolo_v4.engine.state import TrainingState, unreadable_images
 from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step_profiler import StepProfiler
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime
 
@@ -59,6 +60,7 @@ class Session:
     records: Records
     progress: Progress
     recorder: Recorder
+    profiler: StepProfiler
     folder: Path
 
     def __init__(self, parts: TrainingParts, config: Config, runtime: Runtime):
@@ -73,6 +75,7 @@ class Session:
         self.runtime = runtime
         self.writes = runtime.ranks.rank == 0
         self.resumed: Checkpoint | None = None
+        self.is_first_step = True  # of this process
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
 
@@ -122,7 +125,8 @@ class Session:
         self.records = Records(folder, names, self.resumed_step, self.writes)
         self.progress = Progress(names, self.state.step, self.last_step, self.settings.epochs)
         self.recorder = Recorder(self.state, self.settings, self.records, self.progress)
-        with self.records, self.progress:
+        self.profiler = StepProfiler(self.settings.profile_steps, folder, self.runtime.heartbeat)
+        with self.records, self.progress, self.profiler:
             yield
 
     def micro_batches(self) -> Iterator[list[MicroBatch]]:
@@ -159,7 +163,11 @@ class Session:
     def step(self, micro_batches: list[MicroBatch]) -> None:
         """Do one optimizer step."""
         rate = self.rates[self.state.step]
-        result = self.train_step(rate, micro_batches)
+        # In PyNative mode, operators are compiled in the first step.
+        pause = self.runtime.heartbeat.pause("compiling") if self.is_first_step else nullcontext()
+        with pause, self.profiler.step(self.state.step + 1):
+            result = self.train_step(rate, micro_batches)
+        self.is_first_step = False
         self.recorder.flush()  # the step before, whose values are ready while this one runs
         self.state.step += 1
         images = self.runtime.ranks.size * sum(len(batch[0]) for batch in micro_batches)
@@ -237,7 +245,7 @@ class Session:
         assert self.parts.evaluate is not None
         state = self.state
         name = self.parts.best_metric
-        self.train_step.average_statistics()
+        self._average_statistics()
         state.validation_due = True  # until it is over: a signal may end it
         with self.ema.swapped_in() if self.ema else nullcontext(), _inference(self.parts.network):
             metrics = dict(self.parts.evaluate(check))
@@ -267,8 +275,13 @@ class Session:
             self._keep_newest(checkpoints.STEP)
 
     def _save_last(self) -> None:
-        self.train_step.average_statistics()
+        self._average_statistics()
         self._write(self.folder / checkpoints.LAST)
+
+    def _average_statistics(self) -> None:
+        """Average the statistics over the devices, which compiles a graph the first time."""
+        with self.runtime.heartbeat.pause("averaging batch statistics"):
+            self.train_step.average_statistics()
 
     def _is_due_inside_epoch(self) -> bool:
         every = self.settings.checkpoint_steps
@@ -305,11 +318,13 @@ def _inference(network: nn.Cell) -> Iterator[None]:
 def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
     scale = settings.loss_scale
     if scale == "auto":
-        scale = "none" if runtime.amp_level == "O0" else "dynamic"
+        is_float16 = runtime.amp_level != "O0" and runtime.amp_dtype == "float16"
+        scale = "dynamic" if is_float16 else "none"
     return StepSettings(
         settings.accumulate,
         settings.clip_norm,
         scale,
         settings.loss_scale_value,
         world_size=runtime.ranks.size,
+        overflow_saturates=runtime.overflow_saturates,
     )

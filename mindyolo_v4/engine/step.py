@@ -40,6 +40,7 @@ class StepSettings:
     loss_scale_value: float = 1024.0
     scale_window: int = SCALE_WINDOW
     world_size: int = 1
+    overflow_saturates: bool = False  # an overflow leaves no infinity in the gradients
 
 
 def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
@@ -100,6 +101,7 @@ class Update(nn.Cell):
         self.at_once = updates_at_once(network, self.statistics)
         if self.at_once:
             self.copy_all = copy_operator(len(self.statistics))
+        self.overflow_saturates = settings.overflow_saturates
         self.distributed = settings.world_size > 1
         if self.distributed:
             size = settings.world_size
@@ -116,6 +118,9 @@ class Update(nn.Cell):
         # A squared norm beyond float32 counts as an overflow, as an infinity does.
         squared_norm = 2.0 * ops.addn(self.map(half_squared_norm_each, gradients))
         finite = ops.logical_and(ops.isfinite(squared_norm), ops.isfinite(values).all())
+        if self.overflow_saturates:
+            # The device's own status tells, and MindSpore reads it here.
+            finite = ops.logical_and(finite, ms.amp.all_finite(gradients))
         if self.distributed:
             # Ranks see different losses, so they must agree before any of them moves.
             finite = ops.logical_not(self.any_rank(ops.logical_not(finite)))

@@ -10,9 +10,10 @@ from mindyolo_v4.config.recipe import Tree
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.task import Task, log_warnings
 from mindyolo_v4.errors import StoppedError, UserError
-from mindyolo_v4.runtime.device import Runtime, to_mixed_precision
+from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.files import remove_unfinished, write_json
 from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -37,7 +38,8 @@ def test(
     config = config_for_checkpoint(checkpoint, recipe, overrides)
     dataset = task.read(config.data, config.evaluate.split)
     require_same_classes(checkpoint, dataset.class_names, dataset.source)
-    network = to_mixed_precision(load_network(checkpoint, task.name), runtime.amp_level)
+    network = load_network(checkpoint, task.name)
+    network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
 
     folder = make_run_folder(config.save_dir, "test", runtime, "--exist_ok", exist_ok)
     setup_logger(folder, "test.log", runtime.ranks)

@@ -15,14 +15,15 @@ from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
-from mindyolo_v4.engine.optimizer import freeze
+from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Check, Session, TrainingParts
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
-from mindyolo_v4.runtime.device import Runtime, peak_memory_gb, to_mixed_precision
+from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
 from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
 from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -86,7 +87,7 @@ def train(
                 task.draw_curves(folder, png)
 
     log_unreadable(stream.report())
-    memory = f"peak memory {peak_memory_gb():.2f} GB; run folder: {folder}"
+    memory = f"{describe_peak_memory(runtime.device_target)}; run folder: {folder}"
     lines = session.state.end_lines(task.best_metric, session.stopped_by)
     logger.info("%s", "\n".join([*lines, memory]))
     runtime.ranks.wait()  # one that left early would fail the others
@@ -106,6 +107,7 @@ def _build(
         lines.append(str(weights.load_weights(network, partial=True)))
     if frozen := freeze(network, config.train.freeze):
         lines.append(f"frozen: {len(frozen)} parameters")
+    recompute(network, config.train.recompute)
     return network
 
 
@@ -118,7 +120,7 @@ def _training_parts(
     class_names: tuple[str, ...],
     val_set: Split | None,
 ) -> TrainingParts:
-    network = to_mixed_precision(network, runtime.amp_level)
+    network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     forward = task.forward(config, network, len(class_names))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
@@ -145,7 +147,7 @@ def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) ->
     lines = [
         *runtime.notes,
         f"{runtime.device_target}, {runtime.ms_mode} mode, jit level {runtime.jit_level}, mixed "
-        f"precision {runtime.amp_level}, {runtime.ranks.size} device(s) x {train.per_batch_size} "
+        f"precision {runtime.precision}, {runtime.ranks.size} device(s) x {train.per_batch_size} "
         f"images x {train.accumulate} accumulated",
         *task.describe(config, network),
     ]

@@ -56,6 +56,10 @@ class Assigner:
         self._slot_anchor, self._slot_side, self._slot_offset = np.array(slots, np.int64).T
         self._num_rows = max_truths * len(slots)
 
+        # Padding rows name predictions all over the maps: a device adds the gradients of one
+        # prediction one after the other.
+        self._padding = np.arange(self._num_rows) * predictions // self._num_rows
+
     def __call__(
         self, boxes_cxcywh: NDArray[np.floating], class_ids: NDArray[np.integer]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
@@ -70,7 +74,8 @@ class Assigner:
             match_values (7, P): the target's cx, cy, w, h in input pixels; the row's weight in the
                 box, objectness and class term. The box weight is 1/m where m classes share a
                 prediction; objectness counts the first row of each prediction, class the first
-                row of each (prediction, class). Padding has prediction 0 and weights 0.
+                row of each (prediction, class). Padding has weights 0 and evenly spread
+                predictions.
             targets_xyxy_px (4, T): all targets, for the ignore rule; padding is zero boxes.
 
         Raises:
@@ -84,6 +89,7 @@ class Assigner:
             raise ValueError(f"class id outside 0..{self.num_classes - 1}: {present}")
 
         match_ids = np.zeros((MATCH_IDS, self._num_rows), np.int32)
+        match_ids[0] = self._padding
         match_values = np.zeros((MATCH_VALUES, self._num_rows), np.float32)
         targets_xyxy_px = np.zeros((4, self.max_truths), np.float32)
         if len(boxes_px):

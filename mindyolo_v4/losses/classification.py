@@ -4,6 +4,8 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.cpu_ops.device import on_cpu
+from mindyolo_v4.losses.matched import gather_class, select_class
 
 
 class ClassificationLoss(nn.Cell):
@@ -14,12 +16,17 @@ class ClassificationLoss(nn.Cell):
     e / (C - 1), as in darknet and the MindSpore model zoo. The usual smoothing, 1 - e' + e' / C and
     e' / C (Szegedy et al. 2016, Rethinking the Inception Architecture, section 7), is the same with
     e' = e C / (C - 1).
+
+    Args:
+        for_cpu: as in `losses.detection.DetectionLoss`.
     """
 
     part_names = ("acc1",)  # percent of images whose best class is that of the largest share
 
-    def __init__(self, num_classes: int, loss: LossConfig) -> None:
+    def __init__(self, num_classes: int, loss: LossConfig, for_cpu: bool | None = None) -> None:
         super().__init__()
+        for_cpu = on_cpu() if for_cpu is None else for_cpu
+        self.class_score = gather_class if for_cpu else select_class
         self.wrong_target = loss.label_smoothing / max(num_classes - 1, 1)
         self.true_weight = 1.0 - loss.label_smoothing - self.wrong_target
 
@@ -34,7 +41,7 @@ class ClassificationLoss(nn.Cell):
             shares: float32 (B, M), sum 1 over M.
         """
         log_probabilities = ops.log_softmax(logits.astype(ms.float32), 1)
-        own = ops.gather_elements(log_probabilities, 1, class_ids)  # (B, M)
+        own = self.class_score(log_probabilities, class_ids)  # (B, M)
         true_part = self.true_weight * (own * shares).sum(axis=1)
         per_image = true_part + self.wrong_target * log_probabilities.sum(axis=1)
 

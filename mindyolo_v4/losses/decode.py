@@ -11,7 +11,10 @@ from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
 
 Planes = tuple[Tensor, Tensor, Tensor, Tensor]
 
+_BOX_CHANNELS = (0, 1, 2, 3)
+
 concat_predictions = ops.Concat(2)  # of arrays (B, anything, N)
+_split_in_four = ops.Split(1, 4)
 
 
 def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray, ...]:
@@ -70,11 +73,46 @@ def split_anchors(
 
 
 def prediction_plane(maps: tuple[Tensor, ...], channel: int) -> Tensor:
-    """Return one channel of all predictions (B, 1, N) from the maps of `split_anchors`."""
+    """Return one channel of all predictions (B, 1, N) from the maps of `split_anchors`: CPU form.
+
+    StridedSlice, the form for other devices, takes seven times as long on CPU. On Ascend, MindSpore
+    gives the gradient of Slice, this form, to the AI CPU.
+    """
     levels = ()
     for level_map in maps:
         batch, anchors, _, cells = level_map.shape
-        # ops.slice, not [:, :, channel]: StridedSlice takes seven times as long on CPU.
         plane = ops.slice(level_map, (0, 0, channel, 0), (batch, anchors, 1, cells))
         levels += (plane.reshape(batch, 1, anchors * cells),)
     return concat_predictions(levels)
+
+
+def prediction_plane_strided(maps: tuple[Tensor, ...], channel: int) -> Tensor:
+    """Return what `prediction_plane` does, in the form for other devices."""
+    levels = ()
+    for level_map in maps:
+        batch, anchors, _, cells = level_map.shape
+        end = (batch, anchors, channel + 1, cells)
+        plane = ops.strided_slice(level_map, (0, 0, channel, 0), end, (1, 1, 1, 1))
+        levels += (plane.reshape(batch, 1, anchors * cells),)
+    return concat_predictions(levels)
+
+
+def box_logits(maps: tuple[Tensor, ...]) -> Planes:
+    """Return t_x, t_y, t_w, t_h of all predictions from the maps of `split_anchors`: CPU form.
+
+    The form for other devices has a third of the operators, and transposes.
+    """
+    planes = ()
+    for channel in _BOX_CHANNELS:
+        planes += (prediction_plane(maps, channel),)
+    return planes
+
+
+def box_logits_transposed(maps: tuple[Tensor, ...]) -> Planes:
+    """Return what `box_logits` does, in the form for other devices."""
+    levels = ()
+    for level_map in maps:
+        batch, anchors, _, cells = level_map.shape
+        box = ops.slice(level_map, (0, 0, 0, 0), (batch, anchors, 4, cells))
+        levels += (ops.transpose(box, (0, 2, 1, 3)).reshape(batch, 4, anchors * cells),)
+    return _split_in_four(concat_predictions(levels))

@@ -7,6 +7,9 @@ from mindyolo_v4.losses.decode import Planes
 
 # Elements of one intermediate array: B x chunk x N float32 of about 6 MB.
 _CHUNK_ELEMENTS = 1_500_000
+# The same of the form for other devices: at most 268 MB, of which three or four exist at a time.
+# With 160 targets, 16 images of 608 pixels need one chunk, of 233 MB.
+_BROADCAST_ELEMENTS = 2**26
 # Added to the cost of a padding target, so that no prediction overlaps it enough.
 _PADDING_COST = 1e30
 
@@ -18,6 +21,8 @@ _greatest = ops.ReduceMax(keep_dims=True)
 
 def overlaps_target(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) -> Tensor:
     """Return whether each prediction's best IoU with a target exceeds `threshold`: (B, 1, N).
+
+    This is the form for the CPU.
 
     I / (a_p + a_t - I) > h is I - k a_t > k a_p with k = h / (1 + h), so that only the greatest
     I - k a_t is kept and nothing is divided. All operands are tiled to B x chunk x N first, and the
@@ -61,10 +66,8 @@ def _excess(sides: Planes, targets_xyxy_px: Tensor, share: float) -> Tensor:
     batch, step, predictions = low_x.shape
     tiling = (1, 1, predictions)
 
-    # What a target takes off the intersection; a padding target takes off more than any has.
     left, top, right, bottom = _split_in_four(targets_xyxy_px.reshape(batch, 4 * step, 1))
-    area = (right - left) * (bottom - top)
-    cost = share * area + _PADDING_COST * ops.cast(area <= 0, ms.float32)
+    cost = _cost(left, top, right, bottom, share)
 
     # The intersection. One relu is enough: boxes apart in y give a product that is not positive.
     overlap_right = ops.minimum(high_x, ops.tile(right, tiling))
@@ -72,3 +75,42 @@ def _excess(sides: Planes, targets_xyxy_px: Tensor, share: float) -> Tensor:
     overlap_bottom = ops.minimum(high_y, ops.tile(bottom, tiling))
     height = overlap_bottom - ops.maximum(low_y, ops.tile(top, tiling))
     return ops.relu(width) * height - ops.tile(cost, tiling)
+
+
+def overlaps_target_broadcast(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) -> Tensor:
+    """Return what `overlaps_target` does, in the form for other devices.
+
+    On Ascend, broadcasting costs nothing and each operator its launch: operands are not tiled, and
+    the chunks of targets are few and large.
+    """
+    x, y, w, h = boxes
+    batch, _, predictions = x.shape
+    share = threshold / (1 + threshold)
+    low_x = x - 0.5 * w
+    low_y = y - 0.5 * h
+    high_x = x + 0.5 * w
+    high_y = y + 0.5 * h
+
+    # Chunks of nearly equal size; the greatest excess in each, then over all.
+    targets = targets_xyxy_px.shape[2]
+    chunks = -(-targets * batch * predictions // _BROADCAST_ELEMENTS)
+    best = ()
+    for chunk in range(chunks):
+        start = chunk * targets // chunks
+        step = (chunk + 1) * targets // chunks - start
+        part = ops.slice(targets_xyxy_px, (0, 0, start), (batch, 4, step))
+        if chunk > 0:
+            part = ops.depend(part, best)
+        left, top, right, bottom = _split_in_four(part.reshape(batch, 4 * step, 1))
+        width = ops.minimum(high_x, right) - ops.maximum(low_x, left)  # (B, step, N)
+        height = ops.minimum(high_y, bottom) - ops.maximum(low_y, top)
+        excess = ops.relu(width) * height - _cost(left, top, right, bottom, share)
+        greatest = _greatest(excess, 1)
+        best = greatest if chunk == 0 else ops.maximum(best, greatest)
+    return best > share * (w * h)
+
+
+def _cost(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor, share: float) -> Tensor:
+    """Return what a target takes off the intersection; a padding target more than any has."""
+    area = (right - left) * (bottom - top)
+    return share * area + _PADDING_COST * ops.cast(area <= 0, ms.float32)

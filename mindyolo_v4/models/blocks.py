@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindspore import Tensor, lazy_inline, nn, ops
+from mindspore import Tensor, lazy_inline, nn
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.cpu_ops.activation import leaky_relu
+from mindyolo_v4.cpu_ops.activation import SumLeakyReLU
 from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.distributed.collectives import joined_ranks
@@ -81,7 +81,7 @@ def scale_blocks(blocks: int, depth: float) -> int:
 def build_activation(style: ConvStyle) -> nn.Cell:
     """Return the activation of a style."""
     if style.activation == "leaky":
-        return leaky_relu(style.leaky_slope)
+        return SumLeakyReLU(style.leaky_slope)
     return {"mish": nn.Mish, "silu": nn.SiLU}[style.activation]()
 
 
@@ -155,14 +155,3 @@ def squeeze_expand(
     for _ in range(length // 2):
         blocks += [ConvNormAct(narrow, wide, 3, style), ConvNormAct(wide, narrow, 1, style)]
     return nn.SequentialCell(blocks)
-
-
-def upsample_twice(x: Tensor) -> Tensor:
-    """Repeat every pixel 2 x 2 times: (B, C, H, W) -> (B, C, 2H, 2W).
-
-    It is a broadcast because `ops.interpolate` cannot be exported to ONNX; both are equally fast.
-    """
-    batch, channels, height, width = x.shape
-    rows = batch * channels * height
-    repeated = ops.broadcast_to(x.reshape(rows, 1, width, 1), (rows, 2, width, 2))
-    return repeated.reshape(batch, channels, 2 * height, 2 * width)

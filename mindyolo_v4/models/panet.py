@@ -4,13 +4,8 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.pooling import pyramid_pools
-from mindyolo_v4.models.blocks import (
-    ConvNormAct,
-    ConvStyle,
-    scale_channels,
-    squeeze_expand,
-    upsample_twice,
-)
+from mindyolo_v4.cpu_ops.upsampling import upsampling
+from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, scale_channels, squeeze_expand
 
 
 class SpatialPyramid(nn.Cell):
@@ -43,6 +38,7 @@ class PathAggregation(nn.Cell):
         self.spp = SpatialPyramid(c512)
         self.post_spp = squeeze_expand(4 * c512, c512, c1024, 3, style)
 
+        self.upsample = upsampling()
         self.reduce5 = ConvNormAct(c512, c256, 1, style)
         self.lateral4 = ConvNormAct(in4, c256, 1, style)
         self.topdown4 = squeeze_expand(2 * c256, c256, c512, 5, style)
@@ -61,10 +57,10 @@ class PathAggregation(nn.Cell):
     ) -> tuple[Tensor, Tensor, Tensor]:
         top5 = self.post_spp(self.spp(self.pre_spp(map32)))
         top4 = self.topdown4(
-            ops.concat((self.lateral4(map16), upsample_twice(self.reduce5(top5))), axis=1)
+            ops.concat((self.lateral4(map16), self.upsample(self.reduce5(top5))), axis=1)
         )
         out3 = self.topdown3(
-            ops.concat((self.lateral3(map8), upsample_twice(self.reduce4(top4))), axis=1)
+            ops.concat((self.lateral3(map8), self.upsample(self.reduce4(top4))), axis=1)
         )
         out4 = self.bottomup4(ops.concat((self.down3(out3), top4), axis=1))
         out5 = self.bottomup5(ops.concat((self.down4(out4), top5), axis=1))

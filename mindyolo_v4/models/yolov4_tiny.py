@@ -3,14 +3,8 @@
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.blocks import (
-    ConvNormAct,
-    ConvStyle,
-    Prediction,
-    conv_style,
-    scale_channels,
-    upsample_twice,
-)
+from mindyolo_v4.cpu_ops.upsampling import upsampling
+from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Prediction, conv_style, scale_channels
 
 
 class TinyBlock(nn.Cell):
@@ -65,11 +59,12 @@ class TinyNeck(nn.Cell):
         c128, c256 = (scale_channels(count, model.width) for count in (128, 256))
         self.reduce = ConvNormAct(in_channels[1], c256, 1, style)
         self.lateral = ConvNormAct(c256, c128, 1, style)
+        self.upsample = upsampling()
         self.out_channels = (c128 + in_channels[0], c256)
 
     def construct(self, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor]:
         map32 = self.reduce(map32)
-        return ops.concat((upsample_twice(self.lateral(map32)), map16), axis=1), map32
+        return ops.concat((self.upsample(self.lateral(map32)), map16), axis=1), map32
 
 
 class TinyHead(nn.Cell):

@@ -3,18 +3,21 @@
 import os
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import mindspore as ms
 import numpy as np
-from mindspore import communication, device_context, nn
+from mindspore import communication, device_context
 
+from mindyolo_v4 import environment
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.distributed.cluster import check_port, explain
 from mindyolo_v4.distributed.collectives import Ranks, joined_ranks
 from mindyolo_v4.distributed.heartbeat import Heartbeat
 from mindyolo_v4.errors import UserError, error_line
+from mindyolo_v4.runtime.precision import choose_amp_level, overflow_saturates
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,18 @@ class Runtime:
 
     device_target: str
     ms_mode: str
-    jit_level: str
-    amp_level: str  # O0, O2 or O3
+    jit_level: str  # "default": MindSpore's own
+    amp_level: str  # O0, O2, O3 or ms_auto
+    amp_dtype: str = "float16"
+    overflow_saturates: bool = False
     notes: tuple[str, ...] = ()  # fall-backs and their reasons, a sentence each
     ranks: Ranks = field(default_factory=Ranks)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+
+    @property
+    def precision(self) -> str:
+        """Return the mixed precision in words, for the log."""
+        return self.amp_level if self.amp_level == "O0" else f"{self.amp_level} ({self.amp_dtype})"
 
 
 def start(config: Config) -> Runtime:
@@ -39,19 +49,38 @@ def start(config: Config) -> Runtime:
     notes: list[str] = []
     device = choose_device(config.device_target)  # before a worker waits for the others
     is_parallel = choose_parallel(config.is_parallel, os.environ)
-    ms.set_device(device)
+    ms.set_device(device, choose_device_id(device, os.environ))
     is_graph = config.ms_mode == "graph"
     ms.set_context(mode=ms.GRAPH_MODE if is_graph else ms.PYNATIVE_MODE)
-    jit_level = _set_jit_level(config.jit_level, device, notes)
+    version = environment.mindspore_version()
+    jit_level = choose_jit_level(config.jit_level, device, version, notes)
+    if jit_level != "default":
+        ms.set_context(jit_config={"jit_level": jit_level})
+    amp_level = choose_amp_level(config.ms_amp_level, config.ms_amp_dtype, device, notes)
+    saturates = overflow_saturates(device, os.environ)
+    if saturates:
+        notes.append("overflows saturate here: MindSpore reads the status of the device")
+    if config.train.deterministic:
+        with suppress(RuntimeError):  # MindSpore takes it once per process
+            ms.set_deterministic(True)
+
     heartbeat = Heartbeat()
     if is_parallel:
         _join_workers(config.train, heartbeat)
     ms.set_seed(config.seed)
     # MindSpore's initializers draw from NumPy's global generator.
     np.random.seed(config.seed % 2**32)  # noqa: NPY002
-    amp_level = choose_amp_level(config.ms_amp_level, device, notes)
-    ranks = joined_ranks()
-    return Runtime(device, config.ms_mode, jit_level, amp_level, tuple(notes), ranks, heartbeat)
+    return Runtime(
+        device,
+        config.ms_mode,
+        jit_level,
+        amp_level,
+        config.ms_amp_dtype,
+        saturates,
+        tuple(notes),
+        joined_ranks(),
+        heartbeat,
+    )
 
 
 def choose_device(target: str) -> str:
@@ -62,6 +91,41 @@ def choose_device(target: str) -> str:
         problem = f"{target} is not available on this machine"
         raise UserError("--device_target", problem, target, "--device_target CPU")
     return target
+
+
+def choose_device_id(device: str, variables: Mapping[str, str]) -> int | None:
+    """Return the device of this machine that DEVICE_ID names; None: MindSpore chooses.
+
+    msrun sets the variable too, but leaves the choice to MindSpore.
+    """
+    text = variables.get("DEVICE_ID")
+    if text is None or device == "CPU" or "MS_ROLE" in variables:
+        return None
+    if not text.isdecimal():
+        raise UserError("DEVICE_ID", "is not the number of a device", text, "0, 1, 2, ...")
+    return int(text)
+
+
+def choose_jit_level(level: str, device: str, version: tuple[int, int], notes: list[str]) -> str:
+    """Return the level of graph compilation to set; "default": MindSpore's own.
+
+    Args:
+        version: major and minor number of MindSpore.
+    """
+    has_o2 = version < (2, 9)
+    if level != "auto":
+        if device == "CPU":
+            notes.append(f"jit_level {level} has no effect on CPU")
+        elif level == "O2" and not has_o2:
+            notes.append("jit_level O2: MindSpore deprecates it from 2.9 on; auto takes O1")
+        return level
+    if device != "Ascend":
+        return "default"
+    if has_o2:
+        notes.append("jit_level auto: O2, the whole graph on the device")
+        return "O2"
+    notes.append("jit_level auto: O1, since MindSpore deprecates O2 from 2.9 on")
+    return "O1"
 
 
 def choose_parallel(is_parallel: str, variables: Mapping[str, str]) -> bool:
@@ -79,26 +143,18 @@ def choose_parallel(is_parallel: str, variables: Mapping[str, str]) -> bool:
     return is_one_of_several
 
 
-def choose_amp_level(level: str, device: str, notes: list[str]) -> str:
-    """Return the mixed-precision level in force; O2 and O3 compute in float16."""
-    if level == "auto":
-        return "O2" if device == "Ascend" else "O0"
-    if device == "CPU" and level != "O0":
-        notes.append(f"ms_amp_level {level} on CPU: float16 is 2 to 3 times slower than O0 here")
-    return level
-
-
-def to_mixed_precision(network: nn.Cell, amp_level: str) -> nn.Cell:
-    """Return the network in float16 with float32 outputs; its own parameters stay float32."""
-    if amp_level == "O0":
-        return network
-    return ms.amp.auto_mixed_precision(network, amp_level=amp_level, dtype=ms.float16)
-
-
 def peak_memory_gb() -> float:
     """Return the most memory that this process has held, in GB, without its loader processes."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
     return kilobytes * 1024 / 1e9
+
+
+def describe_peak_memory(device: str) -> str:
+    """Return the most memory that this process and its device have held, for the log."""
+    memory = f"peak memory {peak_memory_gb():.2f} GB"
+    if device == "CPU":
+        return memory
+    return f"{memory}, of the {device} {ms.runtime.max_memory_allocated() / 1e9:.2f} GB"
 
 
 def _is_available(target: str) -> bool:
@@ -120,33 +176,25 @@ def _is_available(target: str) -> bool:
         return False
 
 
-def _set_jit_level(level: str, device: str, notes: list[str]) -> str:
-    for candidate in dict.fromkeys((level, "O1", "O0")):
-        try:
-            ms.set_context(jit_config={"jit_level": candidate})
-        except (ValueError, RuntimeError, TypeError) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            refused = f"jit_level {candidate} is refused by MindSpore {ms.__version__}"
-            notes.append(f"{refused}: {reason}")
-            continue
-        if device == "CPU" and candidate != "O0":
-            notes.append(f"jit_level {candidate} has no effect on CPU")
-        return candidate
-    return "default"
-
-
 def _join_workers(settings: TrainConfig, heartbeat: Heartbeat) -> None:
     """Meet the other processes of msrun, and start the guard beside this one."""
     heartbeat.start(settings.hang_seconds, settings.pause_seconds)
     try:
         check_port(os.environ)
-        try:
-            communication.init()
-        except RuntimeError as error:
-            raise explain(error, os.environ) from error
-    except UserError as error:
+        _init_communication()
+    except (UserError, RuntimeError) as error:
         heartbeat.failed(error_line(error))
         raise
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
     ranks = joined_ranks()
     heartbeat.join(ranks.rank, ranks.size)
+
+
+def _init_communication() -> None:
+    try:
+        communication.init()
+    except RuntimeError as error:
+        explanation = explain(error, os.environ)
+        if explanation is None:
+            raise
+        raise explanation from error

@@ -1,12 +1,11 @@
-"""Leaky ReLU of either device, in value and gradient."""
+"""Leaky ReLU in value and gradient."""
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
-from mindyolo_v4.cpu_ops import activation
-from mindyolo_v4.cpu_ops.activation import SumLeakyReLU, leaky_relu
+from mindyolo_v4.cpu_ops.activation import SumLeakyReLU
 
 
 @pytest.mark.parametrize("slope", [0.1, 0.01])
@@ -20,9 +19,3 @@ def test_the_sum_is_leaky_relu(slope: float, rng: np.random.Generator, graph_mod
     )
     gradient = ms.grad(cell)(Tensor(x)).asnumpy()
     np.testing.assert_allclose(gradient, np.where(x > 0, 1, slope), rtol=3e-7)
-
-
-def test_the_form_is_chosen_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(leaky_relu(0.1)) is SumLeakyReLU
-    monkeypatch.setattr(activation, "on_cpu", lambda: False)
-    assert type(leaky_relu(0.1)) is nn.LeakyReLU

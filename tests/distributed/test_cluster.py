@@ -58,13 +58,18 @@ def test_a_worker_believes_only_repeated_looks(
 
 def test_an_explanation_is_one_line_with_the_address() -> None:
     found = explain(
-        RuntimeError("\n----\nFailed to build.\nmore"), VARIABLES | {"MS_SCHED_PORT": "8118"}
+        RuntimeError("\n----\nTopology build timed out.\nmore"),
+        VARIABLES | {"MS_SCHED_PORT": "8118"},
     )
     assert str(found).startswith("msrun: the 2 workers did not meet at 127.0.0.1:8118 within 25 s")
-    assert "MindSpore says: Failed to build." in str(found)
+    assert "MindSpore says: Topology build timed out." in str(found)
     assert "\n" not in str(found)
     lost = explain(
         RuntimeError("The total number of timed out node is 1."),
         VARIABLES | {"MS_SCHED_PORT": "8118"},
     )
     assert "a worker of the job that had met at 127.0.0.1:8118 is lost" in str(lost)
+
+
+def test_other_errors_are_left_to_mindspore() -> None:
+    assert explain(RuntimeError("HcclCommInitClusterInfo failed"), VARIABLES) is None

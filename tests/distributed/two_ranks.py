@@ -1,4 +1,4 @@
-"""What two workers of msrun compute for test_collectives.py: python -m tests.distributed.two_ranks
+"""What two workers of msrun compute for test_two_workers.py: python -m tests.distributed.two_ranks
 <folder>.
 """
 
@@ -9,9 +9,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from mindyolo_v4 import classify
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.models.sync_norm import ReducedNorm, batch_norm
-from mindyolo_v4.runtime.device import start
+from mindyolo_v4.runtime.device import Runtime, start
 
 SHAPE = (6, 5, 4, 3)  # the whole batch (B, C, H, W)
 
@@ -52,6 +57,28 @@ def norm_results(norm: nn.Cell, x: np.ndarray, weight: np.ndarray) -> dict[str, 
     return {"loss": loss.asnumpy(), "dx": dx.asnumpy(), **gradients, **statistics}
 
 
+class RedGreenBlue(nn.Cell):
+    """Return the means of red and green, and minus that of blue, as logits (B, 3)."""
+
+    def __init__(self):
+        super().__init__()
+        self.signs = Tensor([1.0, 1.0, -1.0], ms.float32)
+
+    def construct(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) * self.signs
+
+
+def classifier_metrics(root: Path, runtime: Runtime) -> dict[str, float]:
+    """Return what a validation of red, green and blue images finds, an odd number of them."""
+    data = DataConfig(
+        format="imagenet", root=str(root), val="val", img_size=32, resize="crop", num_workers=1
+    )
+    model = ModelConfig(architecture="cspdarknet53")
+    config = Config(model=model, data=data, train=TrainConfig(per_batch_size=2))
+    split = classify.TASK.read(data, "val")
+    return Scorer(classify.TASK, config, RedGreenBlue(), split, runtime)(lambda: None).metrics
+
+
 def main(folder: Path) -> None:
     runtime = start(Config())
     ranks = runtime.ranks
@@ -71,6 +98,8 @@ def main(folder: Path) -> None:
     results["any"] = np.array(ranks.any(rank == 1))
     results["rows"] = ranks.gather_rows(rows)
     results["nothing"] = ranks.gather_rows(rows[:0])
+    metrics = classifier_metrics(folder / "set", runtime)
+    results |= {name: np.array(metrics[name]) for name in ("acc1", "images")}
     np.savez(folder / f"{rank}.npz", **results)
     ranks.wait()
     runtime.heartbeat.done()

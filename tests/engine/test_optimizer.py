@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import Tensor, nn
 
+from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig
-from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
+from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state, recompute
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.blocks import ConvNormAct, Residual, conv_style
 from tests.support.rig import RATE, Rig, linear_input
 from tests.support.tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
 
@@ -127,3 +130,36 @@ def test_freeze_refuses_an_unknown_prefix():
 def test_nesterov_without_momentum():
     with pytest.raises(UserError, match=r"optimizer.nesterov: needs optimizer.momentum > 0"):
         build_optimizer(TinyNet(), OptimizerConfig(momentum=0.0, nesterov=True))
+
+
+class Network(nn.Cell):
+    """Two parts with everything that the real ones are made of."""
+
+    def __init__(self, fused: str):
+        super().__init__()
+        style = conv_style(ModelConfig(cpu_fused=fused), "mish")
+        self.backbone = nn.SequentialCell(ConvNormAct(3, 4, 3, style), Residual(4, 4, style))
+        self.head = ConvNormAct(4, 2, 1, style)
+
+    def construct(self, x):
+        return self.head(self.backbone(x))
+
+
+@pytest.mark.parametrize("fused", ["off", "on"])
+@pytest.mark.parametrize("parts", [("backbone",), ("backbone", "head")])
+def test_recomputed_activations_change_no_bit(graph_mode, fused, parts):
+    kept = Rig(Network(fused), TinyForward)
+    network = Network(fused)
+    for name, value in named_parameters(network).items():
+        value.set_data(Tensor(kept.value(name)))
+    recompute(network, parts)
+    again = Rig(network, TinyForward)
+    for index in range(3):
+        losses = [rig.step(RATE, [tiny_batch(index)])[0].asnumpy() for rig in (kept, again)]
+        assert losses[0].tobytes() == losses[1].tobytes()
+    assert again.state() == kept.state()  # running statistics too
+
+
+def test_a_part_to_recompute_must_exist():
+    with pytest.raises(UserError, match=r"train.recompute: no part .* stem, bn, head\)"):
+        recompute(TinyNet(), ("backbone",))

@@ -9,7 +9,7 @@ from mindspore import Tensor, ops
 
 from mindyolo_v4.checkpoint.parameters import batch_statistics, named_parameters
 from mindyolo_v4.config.train import OptimizerConfig
-from mindyolo_v4.runtime.device import to_mixed_precision
+from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.rig import RATE, Rig, frozen_net, linear_input
 from tests.support.tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
 
@@ -89,6 +89,29 @@ def test_infinite_loss_with_finite_gradients_is_refused(graph_mode):
     _, finite = rig.step(RATE, [(huge,)])
     assert not bool(finite.asnumpy())
     assert rig.state() == before
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_where_overflows_saturate_mindspores_status_decides(graph_mode, monkeypatch, accumulate):
+    settings = {"accumulate": accumulate, "loss_scale": "dynamic", "overflow_saturates": True}
+    plain = Rig(TinyNet(), TinyForward, accumulate=accumulate, loss_scale="dynamic")
+    rig = Rig(TinyNet(), TinyForward, **settings)
+    batches = [tiny_batch(index) for index in range(accumulate)]
+    for each in (plain, rig):
+        each.step(RATE, batches)
+    assert rig.state() == plain.state()  # nothing has overflown
+
+    monkeypatch.setattr(ms.amp, "all_finite", _overflown)
+    rig = Rig(TinyNet(), TinyForward, **settings)
+    before = rig.state()
+    _, finite = rig.step(RATE, batches)
+    assert not bool(finite.asnumpy())
+    assert rig.state() == before
+    assert rig.step.scaler.scale_value.asnumpy() == 512.0
+
+
+def _overflown(gradients):
+    return gradients[0].sum() > 1e30
 
 
 def test_running_statistics_move_once_a_step(graph_mode):

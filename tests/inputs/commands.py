@@ -292,6 +292,20 @@ OPTIONS = [
     ("a batch larger than the set", train("--batch_size", "9"), "train.per_batch_size"),
     ("more accumulation than an epoch has", train("--train.accumulate", "2"), "train.accumulate"),
     ("a part that no network has", train("--train.freeze", "[spine.]"), "train.freeze"),
+    ("a level that MindSpore lacks", train("--jit_level", "O3"), "jit_level: not one of its choi"),
+    ("another level of precision", train("--ms_amp_level", "O1"), "ms_amp_level: not one of its"),
+    ("another type", train("--ms_amp_dtype", "half"), "ms_amp_dtype: not one of its choices"),
+    (
+        "recomputation in PyNative mode",
+        train("--train.recompute", "[neck]", "--ms_mode", "pynative"),
+        "train.recompute: needs graph mode",
+    ),
+    ("recomputation of no part", train("--train.recompute", "[spine]"), "backbone, neck, head"),
+    (
+        "bfloat16 on a CPU",
+        train("--ms_amp_level", "O2", "--ms_amp_dtype", "bfloat16"),
+        "--ms_amp_dtype: MindSpore has no bfloat16 kernels for the CPU",
+    ),
     ("everything frozen", train("--train.freeze", "[backbone., neck., head.]"), "leaves nothing"),
     ("a split that the recipe lacks", test("--split", "test"), "data.test"),
     (

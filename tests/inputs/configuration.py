@@ -169,6 +169,14 @@ OPTION_CASES = [
     Case(OPTION, "--data_dir ~nobody", option("data_dir", "~nobody-has-this-name"), 2,
          "data.root: folder not found"),
     Case(OPTION, "--data_dir of 5000 letters", option("data_dir", "x" * 5000), 2, "too long"),
+    Case(OPTION, "--train.profile_steps '[5, 3]'", option("train.profile_steps", "[5, 3]"), 2,
+         "train.profile_steps: no range of steps"),
+    Case(OPTION, "--train.profile_steps '[0, 3]'", option("train.profile_steps", "[0, 3]"), 2,
+         "train.profile_steps: no range of steps"),
+    Case(OPTION, "--train.profile_steps 3", option("train.profile_steps", "3"), 2,
+         "train.profile_steps: needs 2 values"),
+    Case(OPTION, "--train.deterministic maybe", option("train.deterministic", "maybe"), 2,
+         "not true or false"),
     Case(OPTION, "--train.epoch 3", option("train.epoch", "3"), 2, "expected train.epochs"),
 ]  # fmt: skip
 

@@ -84,21 +84,22 @@ class Oracle:
         return np.concatenate(logits, 1), np.concatenate(boxes, 1)
 
     def _box_term(self, boxes):
-        total, alphas = 0.0, []
+        """Return the box term of every prediction (B, N), and every match's alpha."""
+        term, alphas = np.zeros(boxes.shape[:2]), []
         for image, matches in enumerate(self.matches):
             for prediction, truth, _ in matches:
                 sharing = len({label for other, _, label in matches if other == prediction})
                 fixed = None if self.alphas is None else self.alphas[len(alphas)]
                 value, alpha = similarity(boxes[image, prediction], truth, self.config.box, fixed)
                 alphas.append(alpha)
-                total += (1 - value) / sharing
-        return total, alphas
+                term[image, prediction] += (1 - value) / sharing
+        return term, alphas
 
-    def parts(self, maps):
-        """Return box, objectness and class part."""
+    def _terms(self, maps):
+        """Return box, objectness and class part of every prediction (3, B, N)."""
         logits, boxes = self._predictions(maps)
         target = np.zeros(logits.shape[:2])
-        class_term = 0.0
+        class_term = np.zeros(logits.shape[:2])
         for image, matches in enumerate(self.matches):
             for prediction in {prediction for prediction, _, _ in matches}:
                 target[image, prediction] = 1
@@ -107,25 +108,49 @@ class Oracle:
                 smooth = (
                     labels * (1 - self.config.label_smoothing) + self.config.label_smoothing / 2
                 )
-                class_term += bce(logits[image, prediction, 5:], smooth).sum()
-        object_term = (bce(logits[..., 4], target) * ~self.ignored).sum()
+                class_term[image, prediction] = bce(logits[image, prediction, 5:], smooth).sum()
+        object_term = bce(logits[..., 4], target) * ~self.ignored
         gains = self.config.box_gain, self.config.obj_gain, self.config.cls_gain
         terms = self._box_term(boxes)[0], object_term, class_term
-        return [gain * term / self.images for gain, term in zip(gains, terms, strict=True)]
+        weighted = [gain * term for gain, term in zip(gains, terms, strict=True)]
+        return np.stack(weighted) / self.images
+
+    def parts(self, maps):
+        """Return box, objectness and class part."""
+        return self._terms(maps).sum((1, 2)).tolist()
 
     def finite_differences(self, maps, step=1e-5):
-        """Return the central differences of the total with respect to every logit."""
+        """Return the central differences of the total with respect to every logit.
+
+        The total is a sum over predictions, and each term depends on the logits of its prediction
+        only: one logit of all predictions is moved at a time.
+        """
         maps = [level_map.astype(np.float64) for level_map in maps]
         gradients = [np.zeros_like(level_map) for level_map in maps]
-        for level_map, gradient in zip(maps, gradients, strict=True):
-            for place in np.ndindex(level_map.shape):
-                before = level_map[place]
-                level_map[place] = before + step
-                above = sum(self.parts(maps))
-                level_map[place] = before - step
-                gradient[place] = (above - sum(self.parts(maps))) / (2 * step)
-                level_map[place] = before
+        for channel in range(5 + self.classes):
+            above, below = (
+                self._terms(self._moved(maps, channel, sign * step)).sum(0) for sign in (1, -1)
+            )
+            slopes = (above - below) / (2 * step)  # (B, N)
+            start = 0
+            for gradient in gradients:
+                of_channel = self._by_anchor(gradient)[:, :, channel]  # (B, A, cells)
+                stop = start + of_channel[0].size
+                of_channel[:] = slopes[:, start:stop].reshape(of_channel.shape)
+                start = stop
         return gradients
+
+    def _moved(self, maps, channel, distance):
+        """Return maps in which one logit of every prediction is moved."""
+        moved = [level_map.copy() for level_map in maps]
+        for level_map in moved:
+            self._by_anchor(level_map)[:, :, channel] += distance
+        return moved
+
+    def _by_anchor(self, level_map):
+        """Return a view (B, A, 5 + C, cells) of a map (B, A(5 + C), H, W)."""
+        channels = 5 + self.classes
+        return level_map.reshape(self.images, level_map.shape[1] // channels, channels, -1)
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_padding_has_no_weight_and_valid_ids():
     assert ids.shape == (2, 36)
     assert values.shape == (7, 36)
     assert truths.shape == (4, 4)
-    assert not ids[:, rows:].any()
+    assert not ids[1, rows:].any()
     assert not values[:, rows:].any()
     assert not truths[:, 1:].any()
     assert [table.dtype for table in (ids, values, truths)] == [np.int32, np.float32, np.float32]
@@ -144,9 +144,18 @@ def test_truths_beyond_the_limit_are_cut():
         np.testing.assert_array_equal(some, all_three)
 
 
+def test_padding_names_each_prediction_equally_often():
+    # 36 rows and 63 predictions; 630 rows and 63 predictions.
+    few = assign(assigner(32, max_truths=4), [], [])[0][0]
+    assert few.tolist() == [row * 63 // 36 for row in range(36)]
+    assert len(np.unique(few)) == 36
+    many = assign(assigner(32, max_truths=70), [], [])[0][0]
+    assert np.bincount(many).tolist() == [10] * 63
+
+
 def test_no_truths():
     ids, values, truths = assign(assigner(), [], [])
-    assert not ids.any()
+    assert not ids[1].any()
     assert not values.any()
     assert not truths.any()
 

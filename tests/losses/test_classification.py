@@ -88,3 +88,18 @@ def test_the_gradient_is_probability_minus_target(rng):
             targets[row, class_id] += share * 0.6  # 0.7 - 0.1
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(gradient.asnumpy(), (probabilities - targets) / 3, atol=2e-6)
+
+
+def test_both_forms_are_equal(rng):
+    logits = ms.Tensor(rng.normal(size=(5, 7)) * 3, ms.float32)
+    ids = ms.Tensor(rng.integers(0, 7, (5, 2)), ms.int32)
+    shares = ms.Tensor(rng.dirichlet(np.ones(2), 5), ms.float32)
+    results = []
+    for for_cpu in (True, False):
+        loss = ClassificationLoss(7, LossConfig(label_smoothing=0.1), for_cpu)
+        total, (accuracy,) = loss(logits, ids, shares)
+        gradient, _ = ms.grad(loss, grad_position=0, has_aux=True)(logits, ids, shares)
+        results.append((float(total), float(accuracy), gradient.asnumpy()))
+    cpu, other = results
+    assert cpu[:2] == pytest.approx(other[:2], rel=1e-6)
+    np.testing.assert_allclose(cpu[2], other[2], rtol=1e-6, atol=1e-7)

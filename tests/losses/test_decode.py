@@ -1,14 +1,17 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from mindyolo_v4.anchors import decode_boxes
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.losses.decode import (
+    box_logits,
+    box_logits_transposed,
     decode_planes,
     prediction_constants,
     prediction_plane,
+    prediction_plane_strided,
     split_anchors,
 )
 
@@ -18,10 +21,28 @@ def decode_in_graph(logits, constants, square):
     return decode_planes(logits, constants, square)
 
 
-@ms.jit
-def first_channels(maps):
-    split = split_anchors(maps, (3, 3, 3))
-    return prediction_plane(split, 0), prediction_plane(split, 4)
+class Planes(nn.Cell):
+    """Cut the box channels and the objectness out of raw maps, in one form."""
+
+    def __init__(self, box_planes, plane):
+        super().__init__()
+        self.box_planes = box_planes
+        self.plane = plane
+
+    def construct(self, maps):
+        split = split_anchors(maps, (3, 3, 3))
+        return *self.box_planes(split), self.plane(split, 4)
+
+
+class WeightedSum(nn.Cell):
+    """Reduce the objectness to a scalar with fixed weights, so that it has a gradient."""
+
+    def __init__(self, plane):
+        super().__init__()
+        self.plane = plane
+
+    def construct(self, maps, weights):
+        return (self.plane(split_anchors(maps, (3, 3, 3)), 4) * weights).sum()
 
 
 def run(logits, constants, graph, square=False):
@@ -81,9 +102,24 @@ def test_vectors(size, prediction, logits, expected):
     np.testing.assert_allclose(boxes, [expected], rtol=1e-5)
 
 
-def test_planes_follow_the_channel_order(rng):
+FORMS = [(box_logits, prediction_plane), (box_logits_transposed, prediction_plane_strided)]
+
+
+@pytest.mark.parametrize(("box_planes", "plane"), FORMS)
+def test_planes_follow_the_channel_order(box_planes, plane, rng, graph_mode):
     maps = [rng.normal(size=(2, 3 * 7, side, side)).astype(np.float32) for side in (4, 2, 1)]
-    found = first_channels(ms.mutable(tuple(Tensor(level_map) for level_map in maps)))
-    for channel, plane in zip((0, 4), found, strict=True):
+    tensors = ms.mutable(tuple(Tensor(level_map) for level_map in maps))
+    for channel, found in enumerate(Planes(box_planes, plane)(tensors)):
         parts = [m[:, anchor * 7 + channel].reshape(2, -1) for m in maps for anchor in range(3)]
-        np.testing.assert_array_equal(plane.asnumpy()[:, 0], np.concatenate(parts, axis=1))
+        np.testing.assert_array_equal(found.asnumpy()[:, 0], np.concatenate(parts, axis=1))
+
+    # The gradient puts each weight into the channel that it came from, and 0 into the others.
+    weights = rng.normal(size=(2, 1, 63)).astype(np.float32)
+    gradients = ms.grad(WeightedSum(plane))(tensors, Tensor(weights))
+    start = 0
+    for gradient, level_map in zip(gradients, maps, strict=True):
+        cells = level_map[0, 0].size
+        expected = np.zeros((2, 3, 7, cells), np.float32)
+        expected[:, :, 4] = weights[:, 0, start : start + 3 * cells].reshape(2, 3, cells)
+        np.testing.assert_array_equal(gradient.asnumpy().reshape(expected.shape), expected)
+        start += 3 * cells

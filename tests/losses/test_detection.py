@@ -7,8 +7,10 @@ from mindspore import Tensor, nn
 
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.losses import detection
 from mindyolo_v4.losses.assign import WEIGHT_BOX, Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
+from mindyolo_v4.losses.matched import GatheredRows, GatheredValues
 
 SMALL_ANCHORS = (
     (4, 5),
@@ -75,11 +77,13 @@ class Flat(nn.Cell):
 class Case:
     """One configuration of assigner and loss."""
 
-    def __init__(self, config, size=608, classes=3, anchors=None, max_truths=4, masks=None):
+    def __init__(
+        self, config, size=608, classes=3, anchors=None, max_truths=4, masks=None, for_cpu=True
+    ):
         self.anchors = ModelConfig(anchors_wh_px=anchors, anchor_masks=masks).anchor_set
         self.size, self.classes, self.config = size, classes, config
         self.assign = Assigner(self.anchors, size, classes, max_truths, config.anchor_threshold)
-        self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config))
+        self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config, for_cpu))
 
     def empty_maps(self, images=1):
         channels = 5 + self.classes
@@ -249,6 +253,30 @@ def test_value_and_gradient_against_finite_differences(kind, masks, graph, rng, 
 
 
 @pytest.mark.slow
+def test_form_for_other_devices_is_equal(graph, rng):
+    """Values and gradients, with the class condition and smoothing."""
+    config = LossConfig(ignore_threshold=0.4, ignore_class_threshold=0.3, label_smoothing=0.1)
+    results = []
+    for for_cpu in (True, False):
+        case = Case(config, size=32, anchors=SMALL_ANCHORS, for_cpu=for_cpu)
+        results.append(case.run(random_maps(case, np.random.default_rng(1)), case.tables(TRUTHS)))
+    cpu, other = results
+    np.testing.assert_allclose([cpu[0], *cpu[1]], [other[0], *other[1]], rtol=1e-6)
+    for one, another in zip(cpu[2], other[2], strict=True):
+        assert abs(one).max() > 0.1
+        np.testing.assert_allclose(one, another, rtol=1e-6, atol=1e-7)
+
+
+def test_the_form_is_chosen_by_device(monkeypatch):
+    def form():
+        return type(DetectionLoss(ModelConfig().anchor_set, 3, 32, LossConfig()).matched)
+
+    assert form() is GatheredValues
+    monkeypatch.setattr(detection, "on_cpu", lambda: False)
+    assert form() is GatheredRows
+
+
+@pytest.mark.slow
 def test_pynative_equals_graph(rng):
     results = []
     before = ms.get_context("mode")
@@ -325,7 +353,8 @@ def test_half_precision_maps_give_a_float32_loss(graph, rng, small):
     np.testing.assert_allclose(gradients[1].asnumpy(), expected[2][1], atol=2e-3)
 
 
-def test_maps_of_another_size_are_refused(graph):
-    case, other = Case(LossConfig(), size=32), Case(LossConfig(), size=64)
+@pytest.mark.parametrize("for_cpu", [True, False])
+def test_maps_of_another_size_are_refused(for_cpu, graph):
+    case, other = Case(LossConfig(), size=32, for_cpu=for_cpu), Case(LossConfig(), size=64)
     with pytest.raises(ValueError, match="raw maps"):
         case.run(other.empty_maps(), case.tables([T1]))

@@ -5,12 +5,9 @@ from mindspore import Tensor
 
 from mindyolo_v4.boxes import cxcywh_to_xyxy, pairwise_iou
 from mindyolo_v4.losses import ignore
-from mindyolo_v4.losses.ignore import overlaps_target
+from mindyolo_v4.losses.ignore import overlaps_target, overlaps_target_broadcast
 
-
-@ms.jit
-def fits_in_graph(boxes, truths, threshold):
-    return overlaps_target(boxes, truths, threshold)
+FORMS = [overlaps_target, overlaps_target_broadcast]
 
 
 def scene(rng, images=2, predictions=400, truths=7, padding=3):
@@ -25,11 +22,13 @@ def scene(rng, images=2, predictions=400, truths=7, padding=3):
 
 
 @pytest.mark.parametrize("graph", [True, False])
-def test_equals_pairwise_iou(graph, rng, monkeypatch):
-    # Four truths a chunk, and the last chunk is filled up.
+@pytest.mark.parametrize("form", FORMS)
+def test_equals_pairwise_iou(form, graph, rng, monkeypatch):
+    # At most four truths per chunk; the last chunk is filled up, or chunks differ in size.
     monkeypatch.setattr(ignore, "_CHUNK_ELEMENTS", 4 * 800)
+    monkeypatch.setattr(ignore, "_BROADCAST_ELEMENTS", 4 * 800)
     boxes, table, planes, truths = scene(rng)
-    found = (fits_in_graph if graph else overlaps_target)(planes, truths, 0.7).asnumpy()[:, 0]
+    found = (ms.jit(form) if graph else form)(planes, truths, 0.7).asnumpy()[:, 0]
     for image in range(2):
         iou = pairwise_iou(cxcywh_to_xyxy(boxes[image]), table[image]).max(axis=1)
         clear = abs(iou - 0.7) > 1e-5
@@ -37,7 +36,9 @@ def test_equals_pairwise_iou(graph, rng, monkeypatch):
     assert 0 < found.sum() < found.size
 
 
-def test_padding_ignores_nothing():
+@pytest.mark.parametrize("form", FORMS)
+def test_padding_ignores_nothing(form):
     sizes = np.array([[[0.0, 1e-5, 300.0, 1e5]]], np.float32)
     planes = ms.mutable((Tensor(sizes * 0), Tensor(sizes * 0), Tensor(sizes), Tensor(sizes)))
-    assert not fits_in_graph(planes, Tensor(np.zeros((1, 4, 6), np.float32)), 0.0).asnumpy().any()
+    no_truths = Tensor(np.zeros((1, 4, 6), np.float32))
+    assert not ms.jit(form)(planes, no_truths, 0.0).asnumpy().any()

@@ -19,7 +19,6 @@ from mindyolo_v4.models.blocks import (
     scale_blocks,
     scale_channels,
     squeeze_expand,
-    upsample_twice,
 )
 
 STYLE = ConvStyle("mish", bn_eps=1e-5, bn_momentum=0.97, stride2_padding="symmetric")
@@ -49,13 +48,6 @@ class WeightedSum(nn.Cell):
 
     def construct(self, x: Tensor, weights: Tensor) -> Tensor:
         return (self.cell(x) * weights).sum()
-
-
-class UpsampleTwice(nn.Cell):
-    """`upsample_twice` as a cell."""
-
-    def construct(self, x: Tensor) -> Tensor:
-        return upsample_twice(x)
 
 
 def test_mish_values_and_gradient(graph_mode: None) -> None:
@@ -130,19 +122,6 @@ def test_momentum_is_the_weight_of_the_old_statistic(graph_mode: None) -> None:
     # Batch mean 2, unbiased variance 2; the running ones began at 0 and 1.
     assert float(block.bn.moving_mean[0]) == pytest.approx(0.9 * 0 + 0.1 * 2, abs=1e-6)
     assert float(block.bn.moving_variance[0]) == pytest.approx(0.9 * 1 + 0.1 * 2, abs=1e-6)
-
-
-def test_upsampling_repeats_pixels_and_its_gradient_adds_them(graph_mode: None) -> None:
-    x = Tensor(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2))
-    cell = UpsampleTwice()
-    expected = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
-    np.testing.assert_array_equal(cell(x).asnumpy()[0, 0], expected)
-    np.testing.assert_array_equal(cell(x).asnumpy()[0, 1], np.array(expected) + 4)
-    weights = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
-    gradient = ms.grad(WeightedSum(cell))(x, Tensor(weights))
-    np.testing.assert_array_equal(
-        gradient.asnumpy(), weights.reshape(1, 2, 2, 2, 2, 2).sum(axis=(3, 5))
-    )
 
 
 def test_residual_adds_without_activation(pynative_mode: None) -> None:

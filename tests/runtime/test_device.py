@@ -1,4 +1,4 @@
-"""Device, parallel start, fall-backs, run folder and logger."""
+"""Device, parallel start, fall-backs, memory."""
 
 import os
 import subprocess
@@ -9,9 +9,10 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
 
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.distributed.heartbeat import Heartbeat
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime import device as runtime
 
@@ -27,7 +28,7 @@ def test_start_on_cpu(cpu_only):
     assert (found.ranks.rank, found.ranks.size) == (0, 1)
     assert ms.get_context("device_target") == "CPU"
     assert ms.get_context("mode") == ms.GRAPH_MODE
-    assert any("jit_level O2" in note and "CPU" in note for note in found.notes)
+    assert (found.jit_level, found.notes) == ("default", ())
     first = draws()
     runtime.start(Config(seed=5))
     assert draws() == first
@@ -108,53 +109,81 @@ def test_choose_parallel_refuses_contradictions():
         runtime.choose_parallel("True", {})
 
 
-def test_choose_amp_level():
+@pytest.mark.parametrize(
+    ("level", "device", "version", "expected", "note"),
+    [
+        ("auto", "Ascend", (2, 7), "O2", "jit_level auto: O2"),
+        ("auto", "Ascend", (2, 8), "O2", "jit_level auto: O2"),
+        ("auto", "Ascend", (2, 9), "O1", "deprecates O2 from 2.9 on"),
+        ("auto", "Ascend", (2, 10), "O1", "deprecates O2 from 2.9 on"),
+        ("O2", "Ascend", (2, 8), "O2", ""),
+        ("O2", "Ascend", (2, 10), "O2", "deprecates it from 2.9 on"),
+        ("O0", "Ascend", (2, 10), "O0", ""),
+        ("auto", "CPU", (2, 8), "default", ""),
+        ("auto", "GPU", (2, 8), "default", ""),
+        ("O2", "CPU", (2, 8), "O2", "no effect on CPU"),
+    ],
+)
+def test_jit_level_follows_device_and_version(level, device, version, expected, note):
     notes: list[str] = []
-    assert runtime.choose_amp_level("auto", "Ascend", notes) == "O2"
-    assert runtime.choose_amp_level("auto", "CPU", notes) == "O0"
-    assert notes == []
-    assert runtime.choose_amp_level("O3", "CPU", notes) == "O3"
-    assert "slower" in notes[0]
+    assert runtime.choose_jit_level(level, device, version, notes) == expected
+    assert len(notes) == (1 if note else 0)
+    assert note in "".join(notes)
 
 
-def test_refused_jit_level_falls_back_with_a_reason(monkeypatch):
-    def refuse(jit_config):
-        if jit_config["jit_level"] == "O2":
-            raise ValueError("O2 is gone\nmore")
-
-    monkeypatch.setattr(runtime.ms, "set_context", refuse)
-    notes: list[str] = []
-    assert runtime._set_jit_level("O2", "Ascend", notes) == "O1"
-    assert notes[0].endswith("O2 is gone")
-
-
-class TwoMaps(nn.Cell):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1, has_bias=False)
-        self.bn = nn.BatchNorm2d(4, momentum=0.9)
-
-    def construct(self, x):
-        y = self.bn(self.conv(x))
-        return y, y * 2.0
+@pytest.mark.parametrize(
+    ("device", "variables", "expected"),
+    [
+        ("Ascend", {"DEVICE_ID": "3"}, 3),
+        ("Ascend", {"DEVICE_ID": "5", "RANK_TABLE_FILE": "x.json"}, 5),
+        ("Ascend", {"DEVICE_ID": "3", "MS_ROLE": "MS_WORKER"}, None),  # msrun: MindSpore chooses
+        ("Ascend", {}, None),
+        ("CPU", {"DEVICE_ID": "3"}, None),
+    ],
+)
+def test_device_id_of_single_devices_and_rank_tables(device, variables, expected):
+    assert runtime.choose_device_id(device, variables) == expected
 
 
-def test_mixed_precision_keeps_names_and_float32_outputs():
-    from mindyolo_v4.checkpoint.parameters import batch_norms, named_parameters
+@pytest.mark.parametrize("text", ["npu0", "", "-1", "1.5"])
+def test_device_id_that_is_no_number(text):
+    with pytest.raises(UserError, match=r"^DEVICE_ID: is not the number of a device"):
+        runtime.choose_device_id("Ascend", {"DEVICE_ID": text})
 
-    ms.set_context(mode=ms.GRAPH_MODE)
-    network = TwoMaps()
-    names = list(named_parameters(network))
-    assert runtime.to_mixed_precision(network, "O0") is network
-    mixed = runtime.to_mixed_precision(network, "O2")
-    assert sorted(named_parameters(mixed)) == sorted(names)
-    assert list(batch_norms(mixed)) == ["bn"]
-    maps = mixed.set_train(True)(Tensor(np.ones((1, 3, 2, 2), np.float32)))
-    assert [level.dtype for level in maps] == [ms.float32, ms.float32]
-    assert {value.dtype for value in named_parameters(mixed).values()} == {ms.float32}
+
+def test_deterministic_operators_are_asked_for_before_the_others_are_joined(cpu_only, monkeypatch):
+    calls = []
+    monkeypatch.setattr(runtime.ms, "set_deterministic", lambda value: calls.append(value))
+    monkeypatch.setattr(runtime, "choose_parallel", lambda *_: True)
+    monkeypatch.setattr(runtime, "_join_workers", lambda *_: calls.append("joined"))
+    runtime.start(Config())
+    runtime.start(Config(train=TrainConfig(deterministic=True)))
+    assert calls == ["joined", True, "joined"]
+
+
+def test_an_error_of_mindspore_keeps_its_text(monkeypatch):
+    def init():
+        raise RuntimeError("EI0006: socket of HCCL\nlast line")
+
+    told = []
+    monkeypatch.setattr(runtime.communication, "init", init)
+    monkeypatch.setattr(runtime, "check_port", lambda variables: None)
+    heartbeat = Heartbeat()
+    monkeypatch.setattr(heartbeat, "start", lambda hang_s, pause_s: None)
+    monkeypatch.setattr(heartbeat, "failed", told.append)
+    with pytest.raises(RuntimeError, match=r"^EI0006: socket of HCCL\nlast line$"):
+        runtime._join_workers(TrainConfig(), heartbeat)
+    assert told == ["RuntimeError: EI0006: socket of HCCL last line"]
 
 
 def test_peak_memory_is_the_kernels_own_count():
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     kilobytes = int(status["VmHWM"].split()[0])
     assert runtime.peak_memory_gb() == pytest.approx(kilobytes * 1024 / 1e9, rel=0.02)
+
+
+def test_peak_memory_of_the_device_is_told_beside_it(monkeypatch):
+    monkeypatch.setattr(runtime, "peak_memory_gb", lambda: 3.256)
+    monkeypatch.setattr(runtime.ms.runtime, "max_memory_allocated", lambda: 25 * 10**9)
+    assert runtime.describe_peak_memory("CPU") == "peak memory 3.26 GB"
+    assert runtime.describe_peak_memory("Ascend") == "peak memory 3.26 GB, of the Ascend 25.00 GB"

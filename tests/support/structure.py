@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "boxes", "anchors"),
     "distributed": ("errors", "cpu_ops"),
     "runtime": ("environment", "errors", "config", "distributed"),
-    "data": ("errors", "boxes", "config"),
+    "data": ("environment", "errors", "boxes", "config"),
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),

@@ -5,7 +5,7 @@ checked against the model that its project builds), and the special operations a
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.models.golden import uniform
 
 Tensors = dict[str, NDArray]
+Convolution = tuple[dict[str, str], Tensors]  # its row of the table, its values
 ROWS = list(
     csv.DictReader((Path(__file__).parent / "convolution_names.csv").open(encoding="utf-8"))
 )
@@ -37,7 +38,7 @@ FORMS = {
 }
 
 
-def golden_convolutions(classifier: bool) -> Iterator[tuple[dict[str, str], Tensors]]:
+def golden_convolutions(classifier: bool) -> Iterator[Convolution]:
     """Yield each convolution's row of the table with its golden values, in a `.weights` order."""
     start = 0
     rows = [row for row in ROWS if not classifier or int(row["idx"]) <= 104]
@@ -61,21 +62,21 @@ def golden_convolutions(classifier: bool) -> Iterator[tuple[dict[str, str], Tens
         yield row, values
 
 
-def darknet_bytes(classifier: bool, seen: int = 32_032_000, short_header: bool = False) -> bytes:
+def darknet_bytes(
+    golden: Sequence[Convolution], seen: int = 32_032_000, short_header: bool = False
+) -> bytes:
     """Return a whole `.weights` file."""
     version = np.array([0, 1 if short_header else 2, 0 if short_header else 5], "<i4").tobytes()
     head = version + np.array(seen, "<u4" if short_header else "<u8").tobytes()
-    values = (
-        value.tobytes() for _, parts in golden_convolutions(classifier) for value in parts.values()
-    )
+    values = (value.tobytes() for _, parts in golden for value in parts.values())
     return head + b"".join(values)
 
 
-def foreign_tensors(form: str, classifier: bool) -> Tensors:
+def foreign_tensors(form: str, golden: Sequence[Convolution]) -> Tensors:
     """Return the golden network as `form` names and arranges it."""
     weight, norm, norm_parts, head_weight, head_bias = FORMS[form]
     found: Tensors = {}
-    for number, (row, values) in enumerate(golden_convolutions(classifier), start=1):
+    for number, (row, values) in enumerate(golden, start=1):
         prefix, marks = _prefix(form, row)
         shaped = _arranged(values["weight"], marks)
         if row["idx"] == "fc":

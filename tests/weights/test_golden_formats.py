@@ -1,14 +1,19 @@
-"""Each format's file of the golden weights, converted, gives the outputs that darknet computed."""
+"""Each format's file of the golden weights, converted, gives the outputs that darknet computed.
 
+The networks run operator by operator; tests/models compile them.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.weights import darknet, mindspore_zoo, mindyolo, pytorch
 from mindyolo_v4.weights.command import convert
@@ -25,6 +30,7 @@ MODULES = {
     "mindyolo": mindyolo,
     "pytorch": pytorch,
 }
+Networks = dict[ModelConfig, nn.Cell]
 AS_DARKNET = {"stride2_padding": "symmetric", "backbone_activation": None}
 
 
@@ -36,16 +42,33 @@ def run_convert(module: str, source: Path, target: Path, *options: str) -> int:
     )
 
 
-def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
+@pytest.fixture(scope="module")
+def detector() -> list[foreign.Convolution]:
+    return list(foreign.golden_convolutions(classifier=False))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> list[foreign.Convolution]:
+    return list(foreign.golden_convolutions(classifier=True))
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    """Keep the networks: those of most formats differ in their weights only."""
+    return {}
+
+
+def write_source(
+    form: str, golden: Sequence[foreign.Convolution], prefix: str, folder: Path
+) -> tuple[str, Path]:
     """Write a format's file of the golden weights; return its conversion command and the file."""
     if form.startswith("darknet"):
         path = folder / "golden.weights"
-        path.write_bytes(foreign.darknet_bytes(classifier, short_header=form == "darknet_short"))
+        path.write_bytes(foreign.darknet_bytes(golden, short_header=form == "darknet_short"))
         return "darknet", path
-    tensors = foreign.foreign_tensors(form, classifier)
+    tensors = foreign.foreign_tensors(form, golden)
     if form in ("mindspore_zoo", "mindyolo"):
         path = folder / "golden_source.ckpt"
-        prefix = "network." if classifier else "feature_map." if form == "mindspore_zoo" else ""
         foreign.write_mindspore(path, tensors, prefix)
         return form, path
     path = folder / "golden.safetensors"
@@ -60,12 +83,13 @@ def write_source(form: str, classifier: bool, folder: Path) -> tuple[str, Path]:
     return "pytorch", path
 
 
-def outputs(checkpoint: Checkpoint, image: Tensor) -> tuple[Tensor, ...]:
+def outputs(checkpoint: Checkpoint, image: Tensor, networks: Networks) -> tuple[Tensor, ...]:
     """Run a converted network with darknet's padding and activation."""
     card = checkpoint.card
-    network = build_network(
-        replace(card.model, **AS_DARKNET, cpu_fused="off"), len(card.class_names)
-    )
+    model = replace(card.model, **AS_DARKNET, cpu_fused="off")
+    if model not in networks:
+        networks[model] = build_network(model, len(card.class_names))
+    network = networks[model]
     checkpoint.load_weights(network)
     found = network.set_train(False)(image)
     return found if isinstance(found, tuple) else (found,)
@@ -82,8 +106,16 @@ def outputs(checkpoint: Checkpoint, image: Tensor) -> tuple[Tensor, ...]:
         ("wongkinyiu", {"bn_eps": 1e-4, "box_decode": "square", "scale_x_y": (2.0, 2.0, 2.0)}),
     ],
 )
-def test_detector(form: str, variants: dict, tmp_path: Path, graph_mode: None) -> None:
-    module, source = write_source(form, False, tmp_path)
+def test_detector(
+    form: str,
+    variants: dict,
+    detector: list[foreign.Convolution],
+    networks: Networks,
+    tmp_path: Path,
+    pynative_mode: None,
+) -> None:
+    prefix = "feature_map." if form == "mindspore_zoo" else ""
+    module, source = write_source(form, detector, prefix, tmp_path)
     target = tmp_path / "ours.ckpt"
     assert run_convert(module, source, target) == 0
     checkpoint = Checkpoint.open(target)
@@ -94,7 +126,7 @@ def test_detector(form: str, variants: dict, tmp_path: Path, graph_mode: None) -
         ("person", "bicycle"),
     )
     assert {name: getattr(card.model, name) for name in variants} == variants
-    maps = outputs(checkpoint, golden_image(64, 96))
+    maps = outputs(checkpoint, golden_image(64, 96), networks)
     assert_golden(dict(zip((138, 149, 160), maps, strict=True)), DETECTOR)
 
 
@@ -108,9 +140,15 @@ def test_detector(form: str, variants: dict, tmp_path: Path, graph_mode: None) -
     ],
 )
 def test_classifier(
-    form: str, variants: dict, crop: tuple[str, float], tmp_path: Path, graph_mode: None
+    form: str,
+    variants: dict,
+    crop: tuple[str, float],
+    classifier: list[foreign.Convolution],
+    networks: Networks,
+    tmp_path: Path,
+    pynative_mode: None,
 ) -> None:
-    module, source = write_source(form, True, tmp_path)
+    module, source = write_source(form, classifier, "network.", tmp_path)
     target = tmp_path / "ours.ckpt"
     assert run_convert(module, source, target) == 0
     checkpoint = Checkpoint.open(target)
@@ -122,5 +160,5 @@ def test_classifier(
     )
     assert {name: getattr(card.model, name) for name in variants} == variants
     assert (card.preprocessing.resize, card.preprocessing.crop_fraction) == crop
-    (logits,) = outputs(checkpoint, golden_image(64, 64))
+    (logits,) = outputs(checkpoint, golden_image(64, 64), networks)
     assert_golden({106: logits}, CLASSIFIER)

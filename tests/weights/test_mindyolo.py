@@ -81,7 +81,7 @@ def narrow_file(data_root: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_checkpoint_that_mindyolo_wrote(
-    narrow_file: Path, tmp_path: Path, graph_mode: None
+    narrow_file: Path, tmp_path: Path, pynative_mode: None
 ) -> None:
     target = tmp_path / "ours.ckpt"
     assert run("mindyolo", narrow_file, target) == 0
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_mindyolo_wrote(
     ("tag", "options"), [("mish_w1_nc80", ()), ("silu_w1_nc80", ("--arch", "yolov4-silu"))]
 )
 def test_full_size_rebuilt(
-    tag: str, options: tuple, data_root: Path, tmp_path: Path, graph_mode: None
+    tag: str, options: tuple, data_root: Path, tmp_path: Path, pynative_mode: None
 ) -> None:
     reference = data_root / "mindyolo_ref"
     write_mindspore(tmp_path / "theirs.ckpt", rebuilt(reference / f"{tag}_parameters.json"))
@@ -115,7 +115,7 @@ def test_their_file_there_and_back(narrow_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_our_network_there_and_back(tmp_path: Path, graph_mode: None) -> None:
+def test_our_network_there_and_back(tmp_path: Path, pynative_mode: None) -> None:
     """A 1x1 kernel comes back amid zeros, and variances lower by 1e-3 - 1e-5, some below zero."""
     tensors = random_tensors(parameter_shapes(DETECTOR, 3))
     for name, value in tensors.items():

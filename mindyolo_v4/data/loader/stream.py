@@ -27,6 +27,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from mindyolo_v4 import environment
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import (
@@ -76,13 +77,12 @@ ONE_DEVICE = _OneDevice()
 
 
 def worker_count(num_workers: int | None, devices: int) -> int:
-    """Return the worker processes per device: as configured, else cores per device, 1 to 8.
+    """Return the worker processes per device: as configured, else its share of the cores, 1 to 8.
 
     MindData accepts at most as many as the machine has cores. Several need shared memory.
     """
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    count = min(num_workers or max(1, min(8, usable // devices)), cores)
+    share = environment.cores_of_process(devices)
+    count = min(num_workers or max(1, min(8, share)), os.cpu_count() or 1)
     if count > 1 and _shared_memory_bytes() < count * 2**17:
         logger.warning("/dev/shm is full or missing: one thread reads the images, not %d", count)
         return 1

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from mindyolo_v4 import environment
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
@@ -270,6 +271,12 @@ def test_worker_count():
     assert worker_count(10**6, 1) == os.cpu_count()  # MindData refuses more
     assert worker_count(None, 10**6) == 1
     assert 1 <= worker_count(None, 1) <= 8
+
+
+def test_a_device_has_a_process_per_core_of_its_own(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(environment, "cores_of_process", lambda devices: 48 // devices)
+    assert [worker_count(None, devices) for devices in (2, 8, 64)] == [8, 6, 1]
 
 
 def test_fewer_large_batches_are_made_in_advance():
