@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindyolo_v4.tools.ascend_dry_run.recording import record
+from mindyolo_v4.tools.ascend_dry_run.recorder import record
 
 
 class Healthy(nn.Cell):

@@ -58,7 +58,17 @@ MAY_IMPORT |= {
         "data.readers.class_names",
         "checkpoint",
     ),
-    "tools": (*GROUND, "config", "runtime", "data"),
+    "tools": (
+        *GROUND,
+        "cpu_ops.build",
+        "config",
+        "runtime",
+        "data",
+        "losses.assign",
+        "engine",
+        "detect",
+        "classify",
+    ),
     "convert": ("environment", "runtime.command", "weights"),
 }
 NEVER_IMPORTED = (*ENTRY_POINTS, "tests", "benchmarks", "scripts", "convert")
@@ -69,6 +79,7 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
+    *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
 )
 
 

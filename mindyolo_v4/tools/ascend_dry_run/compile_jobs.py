@@ -20,7 +20,7 @@ def main(jobs_file: str, folder: str) -> int:
     environment.prepare()
     from mindyolo_v4.runtime.device import start
     from mindyolo_v4.tools.ascend_dry_run.graphs import graph_compilers
-    from mindyolo_v4.tools.ascend_dry_run.recording import record
+    from mindyolo_v4.tools.ascend_dry_run.recorder import record
 
     jobs = [Job(**fields) for fields in json.loads(Path(jobs_file).read_text("utf-8"))]
     configs = []

@@ -3,8 +3,8 @@
 // Class names, signatures and sizes are CANN's public interface, because MindSpore's libraries are
 // compiled against it (old ABI: -D_GLIBCXX_USE_CXX11_ABI=0). An operator remembers its type, its
 // inputs and the descriptions of its tensors; a graph is complete when MindSpore sets its outputs.
-// `ascend_dry_run_write` writes both to a file: "graph NAME", or type, name, inputs and outputs of
-// an operator, separated by tabs. A tensor is TYPE:D1xD2x... with TYPE as CANN numbers them.
+// `ascend_dry_run_write` writes both to a file: type, name, inputs and outputs of an operator,
+// separated by tabs, or "graph NAME". A tensor is TYPE:D1xD2x... with TYPE as CANN numbers them.
 
 #include <cstdint>
 #include <cstring>
@@ -467,20 +467,18 @@ bool OperatorFactory::IsExistOp(const std::string &) { return true; }
 // Graphs.
 
 struct Complete {
-  std::vector<std::string> names;
-  size_t operators = 0;  // made before the last of these graphs was complete
+  std::string name;
+  size_t operators;  // made before it was complete
 };
 
-Complete &complete() {
-  static auto *all = new Complete;
+std::vector<Complete> &complete_graphs() {
+  static auto *all = new std::vector<Complete>;
   return *all;
 }
 
 // MindSpore makes a few more operators that a training never runs: to save variables, say.
 static void note_complete(const std::string &name) {
-  if (name == "checkpoint") return;
-  complete().names.push_back(name);
-  complete().operators = operators().size();
+  if (name != "checkpoint") complete_graphs().push_back({name, operators().size()});
 }
 
 class GNode {
@@ -534,24 +532,25 @@ static std::string text_of(const std::string &name, const Input &input, const Op
   return found == descs.end() ? "?" : text_of(found->second);
 }
 
+static void write(std::ostream &file, const OperatorImpl &op) {
+  file << op.type << '\t' << op.name << '\t';
+  for (const auto &input : op.inputs) file << text_of(input.first, input.second, op) << ' ';
+  file << '\t';
+  for (const auto &output : op.output_descs) file << text_of(output.second) << ' ';
+  file << '\n';
+}
+
 }  // namespace ge
 
-// Write the complete graphs and their operators since the last call; return 0.
+// Write the complete graphs since the last call, each after the operators before it; return 0.
 extern "C" int ascend_dry_run_write(const char *path) {
   std::ofstream file(path);
-  auto &operators = ge::operators();
-  operators.resize(ge::complete().operators);
-  for (const auto &name : ge::complete().names) file << "graph\t" << name << '\n';
-  for (const auto &op : operators) {
-    file << op->type << '\t' << op->name << '\t';
-    for (const auto &input : op->inputs) {
-      file << ge::text_of(input.first, input.second, *op) << ' ';
-    }
-    file << '\t';
-    for (const auto &output : op->output_descs) file << ge::text_of(output.second) << ' ';
-    file << '\n';
+  size_t written = 0;
+  for (const auto &graph : ge::complete_graphs()) {
+    for (; written < graph.operators; ++written) ge::write(file, *ge::operators()[written]);
+    file << "graph\t" << graph.name << '\n';
   }
-  operators.clear();
-  ge::complete() = ge::Complete();
+  ge::operators().clear();
+  ge::complete_graphs().clear();
   return file.good() ? 0 : 1;
 }

@@ -11,11 +11,12 @@ from mindspore import Tensor, nn
 from mindyolo_v4 import classify, detect
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.augment.classification import most_images
-from mindyolo_v4.engine.optimizer import freeze
+from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.session import MicroBatch, Session, TrainingParts
 from mindyolo_v4.engine.task import Task
 from mindyolo_v4.losses.assign import Assigner
-from mindyolo_v4.runtime.device import Runtime, to_mixed_precision
+from mindyolo_v4.runtime.device import Runtime
+from mindyolo_v4.runtime.precision import to_mixed_precision
 
 CLASSES = {"detect": 80, "classify": 1000}
 
@@ -29,7 +30,8 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
     task = classify.TASK if config.model.task == classify.TASK.name else detect.TASK
     network = task.build(config.model, CLASSES[task.name], config.seed)
     freeze(network, config.train.freeze)
-    network = to_mixed_precision(network, runtime.amp_level)
+    recompute(network, config.train.recompute)
+    network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     batch = empty_batch(config)
     session = _session(task, config, runtime, network)
 

@@ -48,8 +48,9 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GeOperator:
-    """One operator of a graph; inputs whose description is unknown are left out."""
+    """One operator; inputs whose description is unknown are left out."""
 
+    graph: int  # how many graphs were complete before it was made
     kind: str
     name: str  # with the path of the cell that made it
     inputs: tuple[TensorInfo, ...]
@@ -79,7 +80,10 @@ class KindSum:
 
 
 def read_operators(file: Path) -> tuple[list[str], list[GeOperator]]:
-    """Return the complete graphs and all operators that `ascend_dry_run_write` has written."""
+    """Return the complete graphs and all operators that `ascend_dry_run_write` has written.
+
+    MindSpore makes the operators of a graph, then each of its branches, and completes it.
+    """
     graphs: list[str] = []
     operators: list[GeOperator] = []
     for line in file.read_text("utf-8").splitlines():
@@ -88,7 +92,7 @@ def read_operators(file: Path) -> tuple[list[str], list[GeOperator]]:
             graphs.append(name)
             continue
         inputs, outputs = map(_tensors, tensors)
-        operators.append(GeOperator(kind, name, inputs, outputs))
+        operators.append(GeOperator(len(graphs), kind, name, inputs, outputs))
     return graphs, operators
 
 

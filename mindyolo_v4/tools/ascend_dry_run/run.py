@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,8 +29,11 @@ class Job:
     graphs: Sequence[str] = ("step", "evaluation")  # of GRAPHS
 
 
-def variables(devices: int = 1) -> dict[str, str]:
-    """Return the environment of a process that sees an Ascend, as rank 0 of some devices."""
+def variables(folder: Path, devices: int = 1) -> dict[str, str]:
+    """Return the environment of a process that sees an Ascend, as rank 0 of some devices.
+
+    MindSpore writes the graphs that it executes itself below `folder`.
+    """
     libraries = stand_ins()
     # CANN brings a Python package `hccl`, which MindSpore imports.
     python_path = [str(_REPOSITORY), str(libraries.parent / "python")]
@@ -41,6 +44,9 @@ def variables(devices: int = 1) -> dict[str, str]:
         "LD_LIBRARY_PATH": str(libraries),
         "PYTHONPATH": os.pathsep.join(python_path),
         "MS_SIMULATION_LEVEL": "1",
+        "MS_DEV_SAVE_GRAPHS": "1",
+        "MS_DEV_SAVE_GRAPHS_PATH": str(folder / "ir"),
+        "MS_DEV_DUMP_IR_PASSES": "graph_build",
     }
     if devices > 1:
         count = str(devices)
@@ -75,29 +81,26 @@ def dry_run(
         [sys.executable, "-m", module, str(jobs_file), str(folder)],
         folder,
         names,
-        variables(devices),
+        devices,
     )
 
 
 def run_recorded(
-    command: Sequence[str], folder: Path, names: Sequence[str], environment: Mapping[str, str]
+    command: Sequence[str], folder: Path, names: Sequence[str], devices: int = 1
 ) -> dict[str, Recording]:
-    """Run a program that records these graphs (`recording.record`) into a folder; return them.
+    """Run a program that records these graphs (`recorder.record`) into a folder; return them.
 
     Raises:
+        BuildError: there are no stand-ins.
         DryRunError: a graph is missing, or the exit status is not 0.
     """
+    environment = variables(folder, devices)
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=dict(environment), cwd=folder
+        command, capture_output=True, text=True, errors="replace", env=environment, cwd=folder
     )
-    recordings = {}
-    for name in names:
-        recording = read_recording(folder, name)
-        if recording is None:
-            log = folder / f"{name}.log"
-            words = log.read_text("utf-8", "replace") if log.exists() else done.stderr
-            raise DryRunError(f"{name}: status {done.returncode}, {words[-3000:]}")
-        recordings[name] = recording
-    if done.returncode != 0:
-        raise DryRunError(f"after the last graph: status {done.returncode}, {done.stderr[-3000:]}")
-    return recordings
+    recordings = {name: read_recording(folder, name) for name in names}
+    missing = [name for name, recording in recordings.items() if recording is None]
+    if missing or done.returncode != 0:
+        where = missing[0] if missing else "after the last graph"
+        raise DryRunError(f"{where}: status {done.returncode}, {done.stderr.strip()[-3000:]}")
+    return {name: recording for name, recording in recordings.items() if recording is not None}
