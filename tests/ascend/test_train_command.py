@@ -20,7 +20,7 @@ COMMAND = (
 
 
 def test_dry_training_ends_with_status_0(tmp_path: Path) -> None:
-    write_scenes(tmp_path / "scenes", SceneSet(train=8, val=2, img_size=96, seed=0))
+    write_scenes(tmp_path / "scenes", SceneSet(train=8, val=2, img_size=128, seed=0))
     run_folder = tmp_path / "run"
     data = ("--data_dir", str(tmp_path / "scenes"), "--save_dir", str(run_folder))
     done = subprocess.run(

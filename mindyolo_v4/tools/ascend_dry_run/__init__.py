@@ -18,8 +18,8 @@ MS_SIMULATION_LEVEL=1 sees an Ascend (910B), and MindSpore's code runs as on a d
 With RANK_SIZE, RANK_ID (and MS_WORKER_NUM) in the environment, or `--devices 8`, the process takes
 itself for one of several devices, and the collectives are part of the graphs.
 
-What it cannot show, and only a device can: that CANN has a kernel for each operator, type and shape;
-numbers, speed and memory; the exchange between devices; what CANN fuses or inserts. An operator
+What it cannot show, and only a device can: that CANN has a kernel for each operator, type and
+shape; numbers, speed and memory; the exchange between devices; what CANN fuses or inserts. An operator
 whose name begins with `Cust` is MindSpore's own for the AI CPU, which is slow; O0 names no
 processor, so that such operators are found at O2 only.
 

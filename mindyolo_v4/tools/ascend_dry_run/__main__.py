@@ -1,7 +1,7 @@
 """Shows what MindSpore's Ascend back end makes of a configuration, on a machine without Ascend.
 
-python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...] [--devices N]
-                                           [--graphs step evaluation statistics]
+    python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...] [--devices N]
+                                               [--graphs step,evaluation,statistics]
 """
 
 import sys
@@ -25,15 +25,21 @@ def main(argv: Sequence[str]) -> int:
     environment.prepare()
     parser = build_parser("python -m mindyolo_v4.tools.ascend_dry_run", __doc__ or "")
     parser.add_argument("--devices", type=int, default=1, help="of the training (%(default)s)")
-    parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=("step", "evaluation"))
+    parser.add_argument(
+        "--graphs", default="step,evaluation", help=f"some of {','.join(GRAPHS)} (%(default)s)"
+    )
     words = parse(parser, argv)
     if words.config is None:
         raise UserError("--config", "missing")
     config = build_config(read_tree(Path(words.config), words.overrides))
-    job = Job("graph", str(Path(words.config).absolute()), words.overrides, words.options["graphs"])
+    graphs = str(words.options["graphs"]).split(",")
+    if unknown := sorted(set(graphs) - set(GRAPHS)):
+        raise UserError("--graphs", "unknown", ",".join(unknown), ",".join(GRAPHS))
+    job = Job("graph", str(Path(words.config).absolute()), words.overrides, graphs)
+    devices = int(str(words.options["devices"]))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            recordings = dry_run([job], Path(folder), config.jit_level, words.options["devices"])
+            recordings = dry_run([job], Path(folder), config.jit_level, devices)
         except (BuildError, DryRunError) as error:
             raise UserError("dry run", str(error)) from error
     for recording in recordings.values():

@@ -69,7 +69,7 @@ def empty_batch(config: Config) -> MicroBatch:
             config.data.max_truths,
             config.loss.anchor_threshold,
         )
-        targets = assign(np.zeros((0, 4)), np.zeros(0, np.int64))
+        targets: tuple[np.ndarray, ...] = assign(np.zeros((0, 4)), np.zeros(0, np.int64))
     else:
         classes = most_images(config.data.classify)
         targets = (np.zeros(classes, np.int32), np.zeros(classes, np.float32))
