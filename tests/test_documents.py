@@ -5,7 +5,6 @@ documents say that data lies, and the run folders that earlier documented comman
 README's first two blocks are `.ci/run`'s.
 """
 
-import contextlib
 import json
 import re
 import runpy
@@ -37,6 +36,7 @@ from tests.support.documents import (
     is_of_classifier,
     own_data_recipes,
     split_command,
+    working_in,
 )
 from tests.support.launch import free_port, variables
 
@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_the_documents_hold_the_commands_that_others_rest_on() -> None:
     assert {TEST_MINE, *MAKERS.values()} <= set(ANYWHERE)
     assert {split_command(line)[0] for line in ANYWHERE} == set(PROGRAMS)
-    assert sorted(line.split()[0] for line in ON_ASCEND) == ["msrun"] * 2 + ["python"] * 3
+    assert sorted(line.split()[0] for line in ON_ASCEND) == ["msrun"] * 3 + ["python"] * 4
 
 
 def test_no_block_hides_commands_under_another_language() -> None:
@@ -139,7 +139,7 @@ def test_own_data_in_every_format(
 ) -> None:
     (recipe,) = [text for text in own_data_recipes() if f"format: {format_}" in text]
     (world.root / f"{format_}.yaml").write_text(recipe)
-    with contextlib.chdir(world.root):
+    with working_in(world.root):
         assert run_command(check_data.main, ["--config", f"{format_}.yaml"]) == 0
     table = capsys.readouterr().out
     assert re.search(r"^train +8 ", table, re.M)
@@ -209,7 +209,7 @@ def test_ascend_command_on_several_devices(line: str, without_ascend: None, tmp_
 def run_python_block(world: World, text: str, name: str) -> dict[str, object]:
     path = world.root / f"{name}.py"
     path.write_text(text)
-    with contextlib.chdir(world.root):
+    with working_in(world.root):
         return runpy.run_path(str(path))
 
 
@@ -283,6 +283,7 @@ OWN_OPTIONS = {
     "image_path",
     "output",
     "shards",
+    "steps",
     "train",
     "val",
 }

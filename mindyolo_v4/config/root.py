@@ -40,8 +40,6 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
-        is_pynative = self.ms_mode == "pynative" and self.train.recompute != ()
-        require(not is_pynative, "train.recompute", "needs graph mode", self.ms_mode, "graph")
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)

@@ -1,5 +1,6 @@
 """SGD with momentum or AdamW: which parameters are trained, and which of them decay."""
 
+import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -36,8 +37,11 @@ def recompute(network: nn.Cell, parts: tuple[str, ...]) -> None:
     """Compute the activations of top-level parts again for the gradient, instead of keeping them.
 
     Batch normalisation is left out: it would move its running statistics a second time. Call this
-    before the network is compiled, in graph mode. Raises UserError for a part that is not there.
+    before the network is compiled. Raises UserError in PyNative mode, and for a part that is not
+    there.
     """
+    is_graph = ms.get_context("mode") == ms.GRAPH_MODE
+    require(is_graph or not parts, "train.recompute", "needs --ms_mode graph")
     cells = network.name_cells()
     for part in parts:
         require(part in cells, "train.recompute", "no part of the network", part, ", ".join(cells))

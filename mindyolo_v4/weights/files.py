@@ -193,8 +193,11 @@ def _class_names(
 
 def sha256_of(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def note(text: str) -> None:

@@ -292,13 +292,25 @@ OPTIONS = [
     ("a batch larger than the set", train("--batch_size", "9"), "train.per_batch_size"),
     ("more accumulation than an epoch has", train("--train.accumulate", "2"), "train.accumulate"),
     ("a part that no network has", train("--train.freeze", "[spine.]"), "train.freeze"),
-    ("a level that MindSpore lacks", train("--jit_level", "O3"), "jit_level: not one of its choi"),
-    ("another level of precision", train("--ms_amp_level", "O1"), "ms_amp_level: not one of its"),
-    ("another type", train("--ms_amp_dtype", "half"), "ms_amp_dtype: not one of its choices"),
+    (
+        "--jit_level O3",
+        train("--jit_level", "O3"),
+        "jit_level: not one of its choices (got O3, expected auto | O0 | O1 | O2)",
+    ),
+    (
+        "--ms_amp_level O1",
+        train("--ms_amp_level", "O1"),
+        "ms_amp_level: not one of its choices (got O1, expected auto | O0 | O2 | O3 | ms_auto)",
+    ),
+    (
+        "--ms_amp_dtype half",
+        train("--ms_amp_dtype", "half"),
+        "ms_amp_dtype: not one of its choices (got half, expected float16 | bfloat16)",
+    ),
     (
         "recomputation in PyNative mode",
         train("--train.recompute", "[neck]", "--ms_mode", "pynative"),
-        "train.recompute: needs graph mode",
+        "train.recompute: needs --ms_mode graph",
     ),
     ("recomputation of no part", train("--train.recompute", "[spine]"), "backbone, neck, head"),
     (
@@ -335,6 +347,29 @@ TOOLS = [
     ("make_scenes: small pictures", plain(*SCENES, "--img_size", "64"), "--img_size: out of range"),
     ("make_scenes: a text as number", plain(*SCENES, "--seed", "x"), "--seed"),
     ("make_scenes: a seed below 0", plain(*SCENES, "--seed", "-1"), "--seed: out of range"),
+    (
+        "check_device: no steps",
+        plain("check_device", "--steps", "0"),
+        "--steps: is no number of steps",
+    ),
+    (
+        "check_device: a word as steps",
+        plain("check_device", "--steps", "many"),
+        "--steps: is no number of steps",
+    ),
+    (
+        "check_device: an option of train.py",
+        plain("check_device", "--epochs", "3"),
+        "--epochs: unknown option",
+    ),
+    (
+        "check_device: data that is not there",
+        plain(
+            *("check_device", "--device_target", "CPU", "--data.train", "train.json"),
+            *("--data_dir", "{dir}/none"),
+        ),
+        "data.root: folder not found",
+    ),
     (
         "fit_anchors: more anchors than sizes",
         anchors("--clusters", "5"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ import test as test_command
 import train as train_command
 from mindyolo_v4.boxes import cxcywh_to_xyxy
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.tools import check_data, fit_anchors, make_scenes, to_mindrecord
+from mindyolo_v4.tools import check_data, check_device, fit_anchors, make_scenes, to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights import (
     darknet,
@@ -45,6 +46,10 @@ SHRINK_TRAINING = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
     "--epochs 1 --batch_size 4 --train.max_steps 2 --train.accumulate 1 --device_target CPU"
 )
+SHRINK_CHECK = shlex.split(
+    "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
+    "--batch_size 2 --train.accumulate 1 --steps 2 --device_target CPU"
+)
 SHRINK_INFERENCE = ["--device_target", "CPU"]
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
 
@@ -66,6 +71,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
     ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
+    ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
@@ -91,6 +97,17 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
 
 class UnknownCommandError(ValueError):
     """A documented command that this file cannot run small."""
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make a folder the current one: contextlib.chdir, which Python 3.10 does not have."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def fenced_blocks(document: Path, *languages: str) -> list[str]:
@@ -149,7 +166,7 @@ class World:
                     assert self.run(maker) == 0, maker
             main, shrink = PROGRAMS[program]
             before = self._run_folders()
-            with contextlib.chdir(self.root):
+            with working_in(self.root):
                 self.statuses[line] = run_command(main, [*arguments, *shrink])
             made = self._run_folders() - before
             if "--save_dir" in arguments:

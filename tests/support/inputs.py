@@ -22,6 +22,7 @@ MODULES = {
     "convert.safetensors": "mindyolo_v4.weights.safetensors",
     "convert.verify": "mindyolo_v4.weights.verify",
     "check_data": "mindyolo_v4.tools.check_data",
+    "check_device": "mindyolo_v4.tools.check_device",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
     "make_scenes": "mindyolo_v4.tools.make_scenes",
     "to_mindrecord": "mindyolo_v4.tools.to_mindrecord",

@@ -44,7 +44,9 @@ class TrainSamples(EpochSamples):
         except Exception as error:
             files = ", ".join(str(self.files.path(image)) for image in images)
             where = f"seed {self.seed}, epoch {epoch}, index {index}"
-            error.add_note(f"while making the sample of {files} ({where})")
+            note = f"while making the sample of {files} ({where})"
+            # Python 3.10 has no add_note(), and keeps the note without printing it.
+            error.__notes__ = [note]  # type: ignore[attr-defined]
             raise
         kept = keep_largest(sample, self.data.max_truths)
         dropped = len(sample.class_ids) - len(kept.class_ids)

@@ -109,7 +109,7 @@ def _png_size(data: memoryview) -> tuple[int, int]:
     """
     start = 8
     while start + 12 <= len(data) and bytes(data[start + 4 : start + 8]) != b"IEND":
-        start += 12 + int.from_bytes(data[start : start + 4])
+        start += 12 + int.from_bytes(data[start : start + 4], "big")
     if not 33 <= start <= len(data) or bytes(data[12:16]) != b"IHDR":
         raise OSError("is cut short or damaged")
     width, height = struct.unpack_from(">II", data, 16)
@@ -126,7 +126,7 @@ def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, start + 5)
             return width, height
-        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4])
+        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     return None
 
 
@@ -135,7 +135,7 @@ def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
     data = encoded.tobytes()
     if data.startswith(PNG_START):
         _, found, chunk = data[: data.find(b"IDAT")].partition(b"sBIT")
-        length = int.from_bytes(data[: data.find(b"sBIT")][-4:])
+        length = int.from_bytes(data[: data.find(b"sBIT")][-4:], "big")
         return max(chunk[:length], default=None) if found else None
     try:
         with _open(BytesIO(data)) as image:
