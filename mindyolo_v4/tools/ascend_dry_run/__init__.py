@@ -15,8 +15,9 @@ MS_SIMULATION_LEVEL=1 sees an Ascend (910B), and MindSpore's code runs as on a d
 
     python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...]
 
-With RANK_SIZE, RANK_ID (and MS_WORKER_NUM) in the environment, or `--devices 8`, the process takes
-itself for one of several devices, and the collectives are part of the graphs.
+With `--devices 8` the process takes itself for rank 0 of 8, and the exchanges are part of the graphs.
+At O2, such a graph is accepted or refused, but its conversion ends at the first exchange; at O0,
+every exchange gets its kernel.
 
 What it cannot show, and only a device can: that CANN has a kernel for each operator, type and
 shape; numbers, speed and memory; the exchange between devices; what CANN fuses or inserts. An operator

@@ -17,7 +17,7 @@ from mindyolo_v4.tools.ascend_dry_run.run import Job
 
 def main(jobs_file: str, folder: str) -> int:
     """Compile the jobs' graphs one after the other."""
-    environment.prepare()
+    environment.prepare(restart=True)
     from mindyolo_v4.runtime.device import start
     from mindyolo_v4.tools.ascend_dry_run.graphs import graph_compilers
     from mindyolo_v4.tools.ascend_dry_run.recorder import record

@@ -45,10 +45,11 @@ def stand_ins() -> Path:
     with tempfile.TemporaryDirectory(prefix="ascend-", dir=folder.parent) as scratch:
         built = Path(scratch) / "built"
         _build(built / "latest" / "lib64", wheel, compiler)
-        # CANN also has a Python package, which MindSpore imports.
+        # CANN also has a Python package, of which MindSpore reads the version.
         package = built / "latest" / "python" / "hccl"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
+        (package / "sys_version.py").write_text('__sys_version__ = "0.0"\n', "utf-8")
         try:
             built.rename(folder)
         except OSError:  # another process has been faster
