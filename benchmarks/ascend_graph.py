@@ -5,7 +5,8 @@ python -m benchmarks.ascend_graph [--config FILE] [--key value ...]
 MindSpore compiles the step of configs/yolov4/yolov4.yaml for Ascend at jit level O2 (608 pixels,
 16 images, mixed precision) against stand-ins for CANN's libraries; no Ascend is needed. The list
 is MindSpore's own, of a step whose gradients are finite; constants, inputs and identities are not
-in it. CANN fuses some of the operators afterwards. Exit status 1 where a figure is above its budget.
+in it. CANN fuses some of the operators afterwards. Exit status 1 where a figure is above its
+budget.
 
 operators: all; on_the_ai_cpu: those that run slowly; single_number_gathers: numbers that large
 gathers take one by one; ignore_rule: its operators; leaky_gradient: operators of the gradient of a

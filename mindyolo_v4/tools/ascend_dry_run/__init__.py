@@ -15,13 +15,13 @@ MS_SIMULATION_LEVEL=1 sees an Ascend (910B), and MindSpore's code runs as on a d
 
     python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...]
 
-With `--devices 8` the process takes itself for rank 0 of 8, and the exchanges are part of the graphs.
-At O2, such a graph is accepted or refused, but its conversion ends at the first exchange; at O0,
-every exchange gets its kernel.
+With `--devices 8` the process takes itself for rank 0 of 8; exchanges are part of the graphs. At
+O2, such a graph is accepted or refused, but its conversion ends at the first exchange; at O0, every
+exchange gets its kernel.
 
 What it cannot show, and only a device can: that CANN has a kernel for each operator, type and
-shape; numbers, speed and memory; the exchange between devices; what CANN fuses or inserts. An operator
-whose name begins with `Cust` is MindSpore's own for the AI CPU, which is slow; O0 names no
+shape; numbers, speed and memory; the exchange between devices; what CANN fuses or inserts. An
+operator whose name begins with `Cust` is MindSpore's own for the AI CPU, which is slow; O0 names no
 processor, so that such operators are found at O2 only.
 
 Needs: Linux on x86-64, g++, binutils (`nm`, `objdump`); MindSpore 2.7 or 2.8 for O2, which is

@@ -78,10 +78,7 @@ def dry_run(
     module = "mindyolo_v4.tools.ascend_dry_run.compile_jobs"
     names = [f"{job.name}.{graph}" for job in jobs for graph in job.graphs]
     return run_recorded(
-        [sys.executable, "-m", module, str(jobs_file), str(folder)],
-        folder,
-        names,
-        devices,
+        [sys.executable, "-m", module, str(jobs_file), str(folder)], folder, names, devices
     )
 
 
