@@ -34,7 +34,7 @@ from mindyolo_v4.models.build import build_network
 from mindyolo_v4.predict import predict_images
 from mindyolo_v4.tools import to_mindrecord
 from tests.support.class_folders import SYNSETS, write_imagenet
-from tests.support.runs import command, rows, tensor_bytes
+from tests.support.runs import command, rows, tensor_bytes, working_in
 
 pytestmark = pytest.mark.slow
 
@@ -166,7 +166,7 @@ def without_recipe(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """Return the run folder of a training without a recipe, and what the training printed."""
     folder = tmp_path_factory.mktemp("without_recipe")
     printed = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+    with working_in(folder), contextlib.redirect_stdout(printed):
         assert command(train_command.main, "--data-path", root, *WITHOUT_RECIPE.split()) == 0
     return folder / "runs/imagenet-1", printed.getvalue()
 

@@ -36,9 +36,9 @@ from tests.support.documents import (
     is_of_classifier,
     own_data_recipes,
     split_command,
-    working_in,
 )
 from tests.support.launch import free_port, variables
+from tests.support.runs import working_in
 
 COMMANDS = documented_commands()
 ON_ASCEND = [line for line in COMMANDS if is_for_ascend(line)]
@@ -158,19 +158,14 @@ def without_ascend() -> None:
         pytest.skip("this machine has Ascend: its commands would start a training")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in ON_ASCEND if line.startswith("python ")])
 def test_ascend_command_names_the_cpu_where_there_is_none(
-    line: str, without_ascend: None, tmp_path: Path
+    line: str, without_ascend: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = shlex.split(line)
-    done = subprocess.run(
-        words, cwd=REPOSITORY, env=variables(), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stdout + done.stderr
-    *announced, error = done.stderr.splitlines()
-    assert [line[:15] for line in announced] in ([], ["starting again "])  # with jemalloc
+    program, arguments = split_command(line)
+    with working_in(REPOSITORY):
+        assert run_command(PROGRAMS[program][0], arguments) == 2
+    (error,) = capfd.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert "--device_target CPU" in error
 

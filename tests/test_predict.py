@@ -105,6 +105,7 @@ def test_a_wrong_image_is_named_by_its_number(weight):
         predict_images(weight, [RGB, np.zeros((5, 5, 2))])
 
 
+@pytest.mark.slow
 def test_two_threads_find_what_one_finds(weight):
     expected = predict_images(weight, [RGB], conf_thres=0.001)
     found = []

@@ -17,6 +17,7 @@ from mindyolo_v4.runtime.files import remove_unfinished
 
 LOCK = "run.lock"
 RUNS = Path("runs")
+_ATTEMPTS_S = 0.2  # of taking the lock, each 0.05 s
 
 
 def make_run_folder(
@@ -66,7 +67,8 @@ def locked(folder: Path, runtime: Runtime) -> Iterator[list[str]]:
         UserError: another training writes into the folder, or may do so, on every device.
     """
     path = folder / LOCK
-    lock = SoftFileLock(path, timeout=0, thread_local=False)
+    # filelock 4.1, the newest for Python 3.10, replaces a dead owner at the second attempt only.
+    lock = SoftFileLock(path, timeout=_ATTEMPTS_S, thread_local=False)
     notes: list[str] = []
     refusal: UserError | None = None
     if runtime.ranks.rank == 0:

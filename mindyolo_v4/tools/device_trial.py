@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 
 from mindyolo_v4 import classify, detect
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.engine.optimizer import recompute
+from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.schedule import images_per_step
 from mindyolo_v4.engine.session import MicroBatch, Session, TrainingParts
 from mindyolo_v4.engine.task import Split
@@ -22,6 +22,7 @@ from mindyolo_v4.runtime.precision import to_mixed_precision
 
 SIDE = 64  # of the matrices that are multiplied
 WARM_UPS = 2  # steps after the first one; the second is slow too
+BATCHES = 20  # that the loader makes with the clock
 BOXES_PER_IMAGE = 30  # about a mosaic of four COCO images
 COCO_CLASSES = 80
 STEPS_PER_EPOCH = 1000  # of the schedule, where no data set is read
@@ -92,7 +93,7 @@ class DeviceTrial:
             self._split = self.task.read(config.data, "train")
             stream = self.task.stream(config, self._split, self.runtime.ranks)
             self._steps_per_epoch = stream.steps_per_epoch
-            count = min(2 * WARM_UPS, stream.steps_per_epoch * config.train.epochs)
+            count = min(BATCHES, stream.steps_per_epoch * config.train.epochs)
             moments = []
             for _ in stream.batches(0, count):
                 moments.append(time.perf_counter())
@@ -156,6 +157,7 @@ class DeviceTrial:
         config = self.config
         classes = self._classes()
         network = self.task.build(config.model, classes, config.seed)
+        freeze(network, config.train.freeze)
         recompute(network, config.train.recompute)
         network = to_mixed_precision(network, self.runtime.amp_level, self.runtime.amp_dtype)
         forward = self.task.forward(config, network, classes).set_train(True)

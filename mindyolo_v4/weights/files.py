@@ -155,9 +155,15 @@ def write_own(
     return card
 
 
+def as_tensor(values: NDArray) -> Tensor:
+    """Return an array as a tensor, which shares its memory where MindSpore allows that."""
+    # MindSpore 2.7 takes no array that cannot be written to, such as a view of a file.
+    return Tensor.from_numpy(np.require(values, requirements="W"))
+
+
 def write_checkpoint(target: Path, tensors: Mapping[str, NDArray], card: Mapping[str, Any]) -> None:
     """Write a checkpoint of ours. Raises UserError where the system refuses."""
-    values = {name: Tensor.from_numpy(value) for name, value in tensors.items()}
+    values = {name: as_tensor(value) for name, value in tensors.items()}
     with _refused_as_user_error(target):
         save(target, values, card)
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.command import Request, check_complete, require_suffix
-from mindyolo_v4.weights.files import Converted, Own, note, output_file
+from mindyolo_v4.weights.files import Converted, Own, as_tensor, note, output_file
 from mindyolo_v4.weights.mapping import (
     export_tensors,
     import_tensors,
@@ -103,7 +102,7 @@ def differences(model: ModelConfig, scheme: Scheme) -> list[tuple[str, object, o
 def write_mindspore(target: Path, tensors: Mapping[str, NDArray]) -> Sequence[Path]:
     """Write a MindSpore checkpoint that is not ours."""
     require_suffix(target, ".ckpt", "a MindSpore checkpoint")
-    rows = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in tensors.items()]
+    rows = [{"name": name, "data": as_tensor(value)} for name, value in tensors.items()]
     with output_file(target) as unfinished:
         ms.save_checkpoint(rows, str(unfinished))
     return (target,)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.cpu_ops import norm_act
-from mindyolo_v4.cpu_ops.activation import SumLeakyReLU
+from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import StepSettings, TrainStep
@@ -56,7 +56,7 @@ class Stock(nn.Cell):
 
 def stock_activation(name: str) -> nn.Cell:
     if name in SLOPES:
-        return SumLeakyReLU(SLOPES[name])
+        return leaky_relu(SLOPES[name])
     return nn.Mish() if name == "mish" else nn.SiLU()
 
 

@@ -167,6 +167,6 @@ def test_recomputed_activations_change_no_bit(graph_mode, fused, level, parts):
     assert again.state() == kept.state()  # running statistics too
 
 
-def test_a_part_to_recompute_must_exist():
+def test_a_part_to_recompute_must_exist(graph_mode):
     with pytest.raises(UserError, match=r"train.recompute: no part .* stem, bn, head\)"):
         recompute(TinyNet(), ("backbone",))

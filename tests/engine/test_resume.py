@@ -3,6 +3,7 @@ and weights.
 """
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +19,6 @@ from mindyolo_v4.engine.session import Session
 from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config, fit
-
-pytestmark = pytest.mark.slow
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {
@@ -153,6 +152,23 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
     assert fit(Task().parts(), settings, RUNTIME, tmp_path, Checkpoint.open(last)).state.step == 8
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a function: steps per epoch -> the folder of a training with a checkpoint per step."""
+    folders: dict[int, Path] = {}
+
+    def train(per_epoch: int) -> Path:
+        if per_epoch not in folders:
+            folders[per_epoch] = tmp_path_factory.mktemp("finished")
+            card = {"config": {"train": {"per_batch_size": 2, "accumulate": 1}}}
+            settings = config(epochs=2, checkpoint_steps=1, keep_checkpoints=99)
+            parts = Task(steps_per_epoch=per_epoch).parts(card=card)
+            fit(parts, settings, RUNTIME, folders[per_epoch])
+        return folders[per_epoch]
+
+    return train
+
+
 @pytest.mark.parametrize(
     ("per_epoch", "batch", "at", "step", "again"),
     [
@@ -165,15 +181,13 @@ def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
     ],
 )
 def test_another_number_of_devices_goes_on_at_the_same_image(
-    tmp_path, per_epoch, batch, at, step, again
+    tmp_path, finished, per_epoch, batch, at, step, again
 ):
     """From 1 device x 2 images to 2 devices x `batch`: image 2 x `at` of the training is the next.
 
     Of 18 images, 9 steps, two devices x 2 leave two out: after 16 of them their epoch is over.
     """
-    card = {"config": {"train": {"per_batch_size": 2, "accumulate": 1}}}
-    settings = config(epochs=2, checkpoint_steps=1, keep_checkpoints=99)
-    fit(Task(steps_per_epoch=per_epoch).parts(card=card), settings, RUNTIME, tmp_path)
+    shutil.copytree(finished(per_epoch), tmp_path, dirs_exist_ok=True)
     saved = Checkpoint.open(step_path(tmp_path, at))
     runtime = replace(RUNTIME, ranks=Alone(size=2))
     settings = config(epochs=2, per_batch_size=batch)

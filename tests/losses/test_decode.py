@@ -31,7 +31,8 @@ class Planes(nn.Cell):
 
     def construct(self, maps):
         split = split_anchors(maps, (3, 3, 3))
-        return *self.box_planes(split), self.plane(split, 4)
+        # Graph mode unpacks no star.
+        return self.box_planes(split) + (self.plane(split, 4),)  # noqa: RUF005
 
 
 class WeightedSum(nn.Cell):

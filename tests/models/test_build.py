@@ -15,7 +15,7 @@ from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
 )
 def test_detectors_are_built_and_initialised(architecture: str, cell: type) -> None:
     network = build_network(
-        ModelConfig(architecture=architecture, width=0.25, objectness_prior=0.5), 2
+        ModelConfig(architecture=architecture, width=0.25, depth=0.1, objectness_prior=0.5), 2
     )
     assert type(network) is cell
     assert network.head.predict5.weight.shape[0] == 3 * 7
@@ -23,6 +23,6 @@ def test_detectors_are_built_and_initialised(architecture: str, cell: type) -> N
 
 
 def test_the_classifier_is_built() -> None:
-    network = build_network(ModelConfig(architecture="cspdarknet53", width=0.25), 10)
+    network = build_network(ModelConfig(architecture="cspdarknet53", width=0.25, depth=0.1), 10)
     assert type(network) is CSPDarknet53Classifier
     assert network.fc.weight.shape == (10, 256)

@@ -12,51 +12,55 @@ from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.initialisation import initialise
 from mindyolo_v4.models.yolov4 import YoloV4
 
+Values = dict[str, NDArray[np.float32]]
 NARROW = ModelConfig(width=0.25, depth=0.34)
 
 
-def values(network: nn.Cell) -> dict[str, NDArray[np.float32]]:
+def values(network: nn.Cell) -> Values:
     """Return copies of all parameters by name."""
     return {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
 
 
-def initialised(seed: int, prior: float = 0.01) -> dict[str, NDArray[np.float32]]:
+@pytest.fixture(scope="module")
+def start() -> Values:
+    return initialised(5)
+
+
+def initialised(seed: int, prior: float = 0.01) -> Values:
     """Return the starting values of a fresh narrow network."""
     network = YoloV4(NARROW, num_classes=3)
     initialise(network, seed, prior)
     return values(network)
 
 
-def test_equal_seeds_give_equal_values_and_others_do_not() -> None:
-    first, again, other = initialised(5), initialised(5), initialised(6)
-    assert all(np.array_equal(first[name], again[name]) for name in first)
-    changed = {name for name in first if not np.array_equal(first[name], other[name])}
-    assert changed == {name for name in first if name.endswith("weight")}
+def test_equal_seeds_give_equal_values_and_others_do_not(start: Values) -> None:
+    again, other = initialised(5), initialised(6)
+    assert all(np.array_equal(start[name], again[name]) for name in start)
+    changed = {name for name in start if not np.array_equal(start[name], other[name])}
+    assert changed == {name for name in start if name.endswith("weight")}
 
 
-def test_a_trained_network_is_fully_reset() -> None:
+def test_a_trained_network_is_fully_reset(start: Values) -> None:
     network = YoloV4(NARROW, num_classes=3)
     for parameter in network.get_parameters():
         parameter.set_data(parameter + 7.0)
     initialise(network, 5)
-    reset, fresh = values(network), initialised(5)
-    assert all(np.array_equal(reset[name], fresh[name]) for name in fresh)
+    reset = values(network)
+    assert all(np.array_equal(reset[name], start[name]) for name in start)
 
 
-def test_detector_and_classifier_share_the_backbones_start() -> None:
+def test_detector_and_classifier_share_the_backbones_start(start: Values) -> None:
     classifier = CSPDarknet53Classifier(
         ModelConfig(architecture="cspdarknet53", width=0.25, depth=0.34), 10
     )
     initialise(classifier, 5)
-    detector = initialised(5)
     backbone = {name: v for name, v in values(classifier).items() if name.startswith("backbone.")}
     assert len(backbone) > 100
-    assert all(np.array_equal(v, detector[name]) for name, v in backbone.items())
+    assert all(np.array_equal(v, start[name]) for name, v in backbone.items())
     assert np.all(classifier.fc.bias.asnumpy() == 0)
 
 
-def test_convolutions_are_uniform_within_darknets_bound() -> None:
-    start = initialised(0)
+def test_convolutions_are_uniform_within_darknets_bound(start: Values) -> None:
     weight = start["neck.bottomup5.1.conv.weight"]
     bound = math.sqrt(2 / (9 * 128))
     assert weight.shape == (256, 128, 3, 3)
@@ -67,8 +71,7 @@ def test_convolutions_are_uniform_within_darknets_bound() -> None:
     assert not np.array_equal(weight, start["neck.bottomup5.3.conv.weight"])
 
 
-def test_normalisation_starts_as_identity() -> None:
-    start = initialised(0)
+def test_normalisation_starts_as_identity(start: Values) -> None:
     for ending, value in (
         (".gamma", 1),
         (".beta", 0),

@@ -95,7 +95,7 @@ def fill_as_mindyolo(network: YoloV4, parameters: list[tuple[str, list[int]]]) -
     assert not ours
 
 
-def test_narrow_network_equals_mindyolos(data_root: Path, graph_mode: None) -> None:
+def test_narrow_network_equals_mindyolos(data_root: Path, pynative_mode: None) -> None:
     reference = data_root / "mindyolo_ref"
     parameters = json.loads((reference / "mish_w025_nc3_parameters.json").read_text())
     network = YoloV4(

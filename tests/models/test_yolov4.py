@@ -1,6 +1,7 @@
 """YOLOv4 against outputs and sizes that darknet reports."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import mindspore as ms
 import numpy as np
@@ -149,9 +150,9 @@ def test_activations_are_the_architectures_unless_overridden() -> None:
             for part in (network.backbone, network.neck)
         )
 
-    assert names(NARROW) == ({"Mish"}, {"SumLeakyReLU"})
-    assert names(ModelConfig(architecture="yolov4-silu", width=0.25)) == ({"SiLU"}, {"SiLU"})
-    overridden = ModelConfig(width=0.25, backbone_activation="leaky001", neck_activation="mish")
+    assert names(SHALLOW) == ({"Mish"}, {"SumLeakyReLU"})
+    assert names(replace(SHALLOW, architecture="yolov4-silu")) == ({"SiLU"}, {"SiLU"})
+    overridden = replace(SHALLOW, backbone_activation="leaky001", neck_activation="mish")
     assert names(overridden) == ({"SumLeakyReLU"}, {"Mish"})
     assert YoloV4(overridden, 1).backbone.stem.act.slope == 0.01
 
@@ -168,7 +169,7 @@ def test_topdown_kernel_changes_one_layer_only() -> None:
     shapes = [
         {
             p.name: p.shape
-            for p in YoloV4(ModelConfig(width=0.25, topdown_kernel=kernel), 3).get_parameters()
+            for p in YoloV4(replace(SHALLOW, topdown_kernel=kernel), 3).get_parameters()
         }
         for kernel in (1, 3)
     ]

@@ -66,6 +66,7 @@ def test_a_dry_run_needs_no_device(monkeypatch):
     assert runtime.choose_device("Ascend") == "Ascend"
 
 
+@pytest.mark.slow
 def test_real_detection_is_quiet_and_does_not_fail():
     code = (
         "from mindyolo_v4 import environment\n"

@@ -18,8 +18,6 @@ from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config, fit
 
-pytestmark = pytest.mark.slow
-
 pytestmark = pytest.mark.usefixtures("graph_mode")
 SETTINGS = {"epochs": 3, "accumulate": 2, "ema": EmaConfig(0.9, 4.0), "loss_scale": "dynamic"}
 
@@ -110,11 +108,6 @@ SCRIPT = """
 from mindyolo_v4.runtime.signals import StopSignals
 stop = StopSignals().listen()
 import os, signal, sys, time
-import mindspore as ms
-import numpy as np
-from mindyolo_v4.distributed.collectives import Ranks
-ms.set_device("CPU")
-ms.set_context(mode=ms.GRAPH_MODE)
 mode = sys.argv[1]
 if mode == "child":
     child = os.fork()
@@ -128,6 +121,11 @@ if mode == "child":
 if mode == "early":
     print("ready", flush=True)
     time.sleep(60)
+import mindspore as ms
+import numpy as np
+from mindyolo_v4.distributed.collectives import Ranks
+ms.set_device("CPU")
+ms.set_context(mode=ms.GRAPH_MODE)
 with stop.deferred(Ranks()):
     network = ms.nn.Dense(3, 4)
     # MindSpore sets its own handler of SIGINT here.
@@ -160,6 +158,7 @@ def ended(mode: str, *signals: int) -> tuple[int, list[str], str]:
     return process.returncode, [*lines, *out.split()], errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "status"), [("SIGINT", "SIGTERM", 143), ("SIGTERM", "SIGINT", 130)]
 )
@@ -173,6 +172,7 @@ def test_before_a_training_a_signal_ends_the_process():
     assert ended("early", signal.SIGINT) == (130, ["ready"], "interrupted\n")
 
 
+@pytest.mark.slow
 def test_a_process_whose_loader_has_died_ends():
     """MindData tells its process so with SIGTERM, and nothing will ever come."""
     status, _, errors = ended("own")

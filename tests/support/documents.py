@@ -1,8 +1,6 @@
 """What the documents hold, and the folder that their commands run in; for test_documents.py."""
 
-import contextlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -31,6 +29,7 @@ from mindyolo_v4.weights import (
 )
 from tests.support.class_folders import write_imagenet
 from tests.support.launch import REPOSITORY, variables
+from tests.support.runs import working_in
 from tests.weights.documented import write_documented
 
 README = REPOSITORY / "README.md"
@@ -97,17 +96,6 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
 
 class UnknownCommandError(ValueError):
     """A documented command that this file cannot run small."""
-
-
-@contextlib.contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Make a folder the current one: contextlib.chdir, which Python 3.10 does not have."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def fenced_blocks(document: Path, *languages: str) -> list[str]:

@@ -69,6 +69,7 @@ def figures(printed: str) -> dict[str, tuple[float, float]]:
     return {name: (float(here), float(published)) for name, here, published in rows}
 
 
+@pytest.mark.slow
 def test_without_data(capsys: pytest.CaptureFixture[str], graph_mode: None) -> None:
     assert run_command(main, SMALL) == 0
     printed = capsys.readouterr().out
@@ -88,6 +89,7 @@ def test_without_data(capsys: pytest.CaptureFixture[str], graph_mode: None) -> N
     assert shown["seconds of compilation"][0] > 0
 
 
+@pytest.mark.slow
 def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], graph_mode: None) -> None:
     write_scenes(tmp_path / "scenes", SceneSet(train=8, val=2, img_size=128, seed=0))
     section = ["--data.format", "yolo", "--data.train", "images/train", "--data.num_workers", "1"]

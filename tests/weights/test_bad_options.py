@@ -115,10 +115,6 @@ def test_names_for_a_file_without_classes(
             ("convert.darknet", "page.weights", "out.ckpt"),
             "page.weights: holds no weights (got a web page",
         ),
-        (
-            ("convert.pytorch", "page.weights", "out.ckpt"),
-            "page.weights: holds no weights (got a web page",
-        ),
         (("convert.darknet",), "command line: the following arguments are required: SRC, DST"),
         (("convert.inspect", "no.ckpt"), "no.ckpt: no such file"),
     ],

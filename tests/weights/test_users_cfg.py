@@ -55,6 +55,7 @@ def opencv_boxes(folder: Path, blob: NDArray, geometry: tuple[float, ...]) -> li
     return [(int(rows[k, 5:].argmax()), float(rows[k, 5:].max()), corners[k]) for k in best]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_boxes_are_those_of_opencv(name: str, tmp_path: Path) -> None:
     model, width, height, is_letterbox = NETWORKS[name]

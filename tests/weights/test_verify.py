@@ -29,7 +29,13 @@ def exported(folder: Path, model: ModelConfig) -> tuple[Path, Path, Path]:
     return source, folder / "net.cfg", folder / "net.weights"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("tiny", "classifier") else pytest.mark.slow)
+        for name in MODELS
+    ],
+)
 def test_opencv_computes_the_same(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
