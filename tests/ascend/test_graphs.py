@@ -35,17 +35,17 @@ def job(
 
 
 BOTH = ("step", "evaluation")
-FROZEN = ("train.freeze", "[backbone]")  # silu in the rest of the network is enough
+FROZEN = ("train.freeze", "[backbone]")  # what differs in these jobs is in the rest as well
 ONE_DEVICE = (
     job("yolov4", "yolov4/yolov4.yaml", EMA, graphs=BOTH),
     job("silu", "yolov4/yolov4-silu.yaml", FROZEN),
-    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, EMA, graphs=BOTH),
-    job("accumulate", "yolov4/yolov4-tiny.yaml", ("train.accumulate", "2")),
+    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", FROZEN, ADAMW, EMA, graphs=BOTH),
+    job("accumulate", "yolov4/yolov4-tiny.yaml", FROZEN, ("train.accumulate", "2")),
     job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
 )
 EIGHT_DEVICES = (
-    job("mean", "yolov4/yolov4-tiny.yaml", EMA, graphs=("step", "statistics")),
-    job("sync", "yolov4/yolov4-tiny.yaml", ("model.sync_bn", "True")),
+    job("mean", "yolov4/yolov4-tiny.yaml", FROZEN, EMA, graphs=("step", "statistics")),
+    job("sync", "yolov4/yolov4-tiny.yaml", FROZEN, ("model.sync_bn", "True")),
 )
 # By level and devices. The step of yolov4 takes longest, and the others have its kernels.
 JOBS = {
