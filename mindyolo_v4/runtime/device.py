@@ -167,8 +167,11 @@ def _is_available(target: str) -> bool:
     context = contexts[target]
     if not context.is_available():
         return False
+    # In a dry run, MindSpore compiles for an Ascend that is not there, and counts no device.
+    if target == "CPU" or (target == "Ascend" and os.environ.get("MS_SIMULATION_LEVEL")):
+        return True
     try:
-        return target == "CPU" or context.device_count() > 0
+        return context.device_count() > 0
     except (RuntimeError, ValueError):
         return False
 

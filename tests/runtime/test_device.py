@@ -56,6 +56,16 @@ def test_absent_device_comes_before_joining_the_others(cpu_only, monkeypatch):
         runtime.start(replace(Config(), device_target="Ascend"))
 
 
+def test_a_dry_run_needs_no_device(monkeypatch):
+    monkeypatch.setattr(runtime.device_context.ascend, "is_available", lambda: True)
+    monkeypatch.setattr(runtime.device_context.ascend, "device_count", lambda: 0)
+    monkeypatch.delenv("MS_SIMULATION_LEVEL", raising=False)
+    with pytest.raises(UserError, match="Ascend is not available"):
+        runtime.choose_device("Ascend")
+    monkeypatch.setenv("MS_SIMULATION_LEVEL", "1")
+    assert runtime.choose_device("Ascend") == "Ascend"
+
+
 @pytest.mark.slow
 def test_real_detection_is_quiet_and_does_not_fail():
     code = (

@@ -60,6 +60,7 @@ MAY_IMPORT |= {
     ),
     "tools": (
         *GROUND,
+        "cpu_ops.build",
         "config",
         "runtime",
         "data",
@@ -78,6 +79,7 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
+    *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial"),
 )
 

@@ -1,0 +1,151 @@
+"""Operators of the training step that CANN's graph engine gets on Ascend, beside a budget.
+
+python -m benchmarks.ascend_graph [--config FILE] [--key value ...]
+
+MindSpore compiles the step of configs/yolov4/yolov4.yaml for Ascend at jit level O2 (608 pixels,
+16 images, mixed precision) against stand-ins for CANN's libraries; no Ascend is needed. The list
+is MindSpore's own, of a step whose gradients are finite; constants, inputs and identities are not
+in it. CANN fuses some of the operators afterwards. Exit status 1 where a figure is above its
+budget.
+
+operators: all; on_the_ai_cpu: those that run slowly; single_number_gathers: numbers that large
+gathers take one by one; ignore_rule: its operators; leaky_gradient: operators of the gradient of a
+leaky ReLU, as a mean.
+"""
+
+import resource
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.report import figure
+from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.tools.ascend_dry_run.operators import (
+    AI_CPU_PREFIX,
+    GeOperator,
+    KindSum,
+    sum_by_kind,
+)
+from mindyolo_v4.tools.ascend_dry_run.run import Job, dry_run
+
+RECIPE = REPOSITORY / "configs" / "yolov4" / "yolov4.yaml"
+# The most that may be; MindYOLO's step of the same network has 6,148 operators.
+BUDGET = {
+    "operators": 4400,
+    "on_the_ai_cpu": 0,
+    "single_number_gathers": 0,
+    "ignore_rule": 59,
+    "leaky_gradient": 2,
+}
+NOT_FINITE = 1  # the second branch to be complete: it takes the statistics back after an overflow
+MANY = 100_000  # a gather of fewer numbers takes microseconds
+FORWARD = "Default"  # first part of the names of operators of the forward pass
+LEAKY = "LeakyReLU/"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Lengths of axes that tell the ignore rule's arrays from others."""
+
+    images: int
+    targets: int  # per image
+    predictions: int  # per image
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compile the step and print the operators; return 1 where a figure is above its budget."""
+    parser = build_parser("python -m benchmarks.ascend_graph", __doc__)
+    words = parse(parser, argv)
+    recipe = words.config or str(RECIPE)
+    config = build_config(read_tree(Path(recipe), (("data.train", "none"), *words.overrides)))
+    side = config.data.img_size
+    predictions = sum(
+        len(level.anchor_ids) * (side // level.stride) ** 2
+        for level in config.model.anchor_set.levels
+    )
+    sizes = Sizes(config.train.per_batch_size, config.data.max_truths, predictions)
+
+    job = Job("training", str(Path(recipe).absolute()), words.overrides, ("step",))
+    with tempfile.TemporaryDirectory() as folder:
+        (step,) = dry_run([job], Path(folder), "O2").values()
+    operators = [one for one in step.operators if one.has_kernel and one.graph != NOT_FINITE]
+    print_kinds(sum_by_kind(operators))
+    peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    print(f"compiled in {step.seconds:.0f} s, peak memory {peak_gb:.2f} GB")
+    for finding in step.findings():
+        print(finding)
+    figures = measure(operators, sizes)
+    kept = [figure(name, value, BUDGET[name]) for name, value in figures.items()]
+    return 0 if all(kept) and step.error is None and step.graphs else 1
+
+
+def print_kinds(sums: Sequence[KindSum]) -> None:
+    """Print a line per kind of operator and one for all."""
+    total = KindSum(
+        "all",
+        sum(one.count for one in sums),
+        sum(one.bytes_read for one in sums),
+        sum(one.bytes_written for one in sums),
+    )
+    print(f"{'operator':32s} {'count':>6s} {'MB read':>10s} {'MB written':>10s}")
+    for one in (*sums, total):
+        read_mb = one.bytes_read / 1e6
+        written_mb = one.bytes_written / 1e6
+        print(f"{one.kind:32s} {one.count:6d} {read_mb:10.1f} {written_mb:10.1f}")
+
+
+def measure(operators: Sequence[GeOperator], sizes: Sizes) -> dict[str, float]:
+    """Return the figures of the budget."""
+    on_ai_cpu = [one for one in operators if one.kind.startswith(AI_CPU_PREFIX)]
+    return {
+        "operators": len(operators),
+        "on_the_ai_cpu": len(on_ai_cpu),
+        "single_number_gathers": sum(map(gathered_singles, operators)),
+        "ignore_rule": sum(is_of_ignore_rule(one, sizes) for one in operators),
+        "leaky_gradient": leaky_gradient(operators),
+    }
+
+
+def gathered_singles(operator: GeOperator) -> int:
+    """Return how many numbers a gather takes one by one, where they are many."""
+    if not operator.kind.startswith("Gather") or len(operator.inputs) < 2:
+        return 0
+    indices = operator.inputs[1].elements
+    is_single = indices == operator.outputs[0].elements
+    return indices if is_single and indices > MANY else 0
+
+
+def is_of_ignore_rule(operator: GeOperator, sizes: Sizes) -> bool:
+    """Tell whether an operator works on targets or on pairs of predictions and targets."""
+    return any(
+        _is_of_targets(tensor.shape, sizes) for tensor in (*operator.inputs, *operator.outputs)
+    )
+
+
+def _is_of_targets(shape: tuple[int, ...], sizes: Sizes) -> bool:
+    """Shapes of t targets: B x 4 x t, planes B x t x 1, pairs B x t x N; t is T or a part of it."""
+    if len(shape) != 3 or shape[0] != sizes.images:
+        return False
+    _, middle, last = shape
+    if middle == 4:
+        return last <= sizes.targets
+    return middle > 1 and last in (1, sizes.predictions)
+
+
+def leaky_gradient(operators: Sequence[GeOperator]) -> float:
+    """Return the operators of a leaky ReLU's gradient, as a mean over all of them; 0 without."""
+    leaky = [operator for operator in operators if LEAKY in operator.name]
+    forward = Counter(one.kind for one in leaky if one.name.startswith(FORWARD))
+    backward = sum(not one.name.startswith(FORWARD) for one in leaky)
+    layers = max(forward.values(), default=0)  # each kind occurs once in a layer
+    return backward / layers if layers else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,64 @@
+"""Shows what MindSpore's Ascend back end makes of a configuration, on a machine without Ascend.
+
+python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...] [--devices N]
+                                           [--graphs step,evaluation,statistics]
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mindyolo_v4 import environment
+from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.cpu_ops.build import BuildError
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.tools.ascend_dry_run.operators import sum_by_kind
+from mindyolo_v4.tools.ascend_dry_run.recording import Recording
+from mindyolo_v4.tools.ascend_dry_run.run import GRAPHS, DryRunError, Job, dry_run
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compile the graphs and print what was found; return 1 where something speaks against one."""
+    environment.prepare()
+    parser = build_parser("python -m mindyolo_v4.tools.ascend_dry_run", __doc__ or "")
+    parser.add_argument("--devices", type=int, default=1, help="of the training (%(default)s)")
+    parser.add_argument(
+        "--graphs", default="step,evaluation", help=f"some of {','.join(GRAPHS)} (%(default)s)"
+    )
+    words = parse(parser, argv)
+    if words.config is None:
+        raise UserError("--config", "missing")
+    config = build_config(read_tree(Path(words.config), words.overrides))
+    graphs = str(words.options["graphs"]).split(",")
+    if unknown := sorted(set(graphs) - set(GRAPHS)):
+        raise UserError("--graphs", "unknown", ",".join(unknown), ",".join(GRAPHS))
+    job = Job("graph", str(Path(words.config).absolute()), words.overrides, graphs)
+    devices = int(str(words.options["devices"]))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            recordings = dry_run([job], Path(folder), config.jit_level, devices)
+        except (BuildError, DryRunError) as error:
+            raise UserError("dry run", str(error)) from error
+    for recording in recordings.values():
+        print_recording(recording)
+    return 1 if any(recording.findings() for recording in recordings.values()) else 0
+
+
+def print_recording(recording: Recording) -> None:
+    """Print the operators of a graph by kind, and what speaks against it."""
+    sums = sum_by_kind(recording.operators)
+    count = sum(one.count for one in sums)
+    level = recording.jit_level
+    print(f"{recording.name}: {level}, {count} operators, {recording.seconds:.1f} s")
+    for one in sums:
+        megabytes = f"{one.bytes_read / 1e6:10.1f} {one.bytes_written / 1e6:10.1f}"
+        print(f"  {one.kind:32s} {one.count:6d} {megabytes} MB read, written")
+    for finding in recording.findings():
+        print(f"  against it: {finding}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,126 @@
+"""The operators that MindSpore hands to CANN's graph engine, as the stand-ins have written them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# Types by their number in CANN's interface: name, bytes per element.
+_TYPES = {
+    0: ("float32", 4),
+    1: ("float16", 2),
+    2: ("int8", 1),
+    3: ("int32", 4),
+    4: ("uint8", 1),
+    6: ("int16", 2),
+    7: ("uint16", 2),
+    8: ("uint32", 4),
+    9: ("int64", 8),
+    10: ("uint64", 8),
+    11: ("float64", 8),
+    12: ("bool", 1),
+    27: ("bfloat16", 2),
+}
+# Inputs, constants and names of tensors, which no kernel computes.
+_WITHOUT_KERNEL = frozenset(
+    ("Data", "RefData", "Variable", "Const", "Constant", "Identity", "IdentityN", "NoOp")
+)
+AI_CPU_PREFIX = "Cust"  # of the operators that MindSpore itself brings along for the AI CPU
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Type and shape of an input or output."""
+
+    type: str
+    shape: tuple[int, ...]
+    element_bytes: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.elements * self.element_bytes
+
+
+@dataclass(frozen=True)
+class GeOperator:
+    """One operator; inputs whose description is unknown are left out."""
+
+    graph: int  # how many graphs were complete before it was made
+    kind: str
+    name: str  # with the path of the cell that made it
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(tensor.bytes for tensor in self.inputs)
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(tensor.bytes for tensor in self.outputs)
+
+    @property
+    def has_kernel(self) -> bool:
+        return self.kind not in _WITHOUT_KERNEL
+
+
+@dataclass(frozen=True)
+class KindSum:
+    """All operators of one kind together."""
+
+    kind: str
+    count: int
+    bytes_read: int
+    bytes_written: int
+
+
+def read_operators(file: Path) -> tuple[list[str], list[GeOperator]]:
+    """Return the complete graphs and all operators that `ascend_dry_run_write` has written.
+
+    MindSpore makes the operators of a graph, then each of its branches, and completes it.
+    """
+    graphs: list[str] = []
+    operators: list[GeOperator] = []
+    for line in file.read_text("utf-8").splitlines():
+        kind, name, *tensors = line.split("\t")
+        if kind == "graph" and not tensors:
+            graphs.append(name)
+            continue
+        inputs, outputs = map(_tensors, tensors)
+        operators.append(GeOperator(len(graphs), kind, name, inputs, outputs))
+    return graphs, operators
+
+
+def sum_by_kind(operators: Iterable[GeOperator]) -> list[KindSum]:
+    """Return counts and bytes of the operators that have a kernel, most bytes first."""
+    by_kind: dict[str, list[GeOperator]] = defaultdict(list)
+    for operator in operators:
+        if operator.has_kernel:
+            by_kind[operator.kind].append(operator)
+    sums = [
+        KindSum(
+            kind,
+            len(group),
+            sum(operator.bytes_read for operator in group),
+            sum(operator.bytes_written for operator in group),
+        )
+        for kind, group in by_kind.items()
+    ]
+    return sorted(sums, key=lambda one: (-one.bytes_read - one.bytes_written, one.kind))
+
+
+def _tensors(text: str) -> tuple[TensorInfo, ...]:
+    tensors = []
+    for word in text.split():
+        if word == "?":
+            continue
+        number, _, dims = word.partition(":")
+        name, size = _TYPES.get(int(number), (f"type {number}", 0))
+        shape = tuple(int(dim) for dim in dims.split("x") if dim)
+        tensors.append(TensorInfo(name, shape, size))
+    return tuple(tensors)

@@ -1,0 +1,59 @@
+"""What `recorder.record` has kept of a graph, and what speaks against the graph."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindyolo_v4.tools.ascend_dry_run.operators import (
+    AI_CPU_PREFIX,
+    GeOperator,
+    read_operators,
+    sum_by_kind,
+)
+
+# Nodes of a compiled graph that Python or the CPU runs.
+_PYTHON = re.compile(r"= (?:PrimFunc_)?PyExecute\(")
+_CPU = re.compile(r"= (?:PrimFunc_)?(\w+)\(.*primitive_target: \"CPU\"")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What became of one graph."""
+
+    name: str
+    jit_level: str
+    error: str | None  # what MindSpore raised, but for the end of every dry run with O2
+    is_cut_short: bool  # accepted at O2, and converted up to the first exchange between devices
+    seconds: float
+    graphs: tuple[str, ...]  # complete ones that the graph engine got; none below O2
+    operators: tuple[GeOperator, ...]  # of these graphs
+    ir: str  # the graphs that MindSpore itself executes, as it writes them; none with O2
+
+    def findings(self) -> list[str]:
+        """Return what speaks against the graph, a line each."""
+        if self.error is not None:
+            return [f"{self.name}: {self.error}"]
+        lines = []
+        if self.jit_level == "O2" and not self.graphs and not self.is_cut_short:
+            lines.append("the graph engine got no whole graph")
+        for kind in sum_by_kind(self.operators):
+            if kind.kind.startswith(AI_CPU_PREFIX):
+                lines.append(f"{kind.count} {kind.kind} run on the AI CPU")
+        if count := len(_PYTHON.findall(self.ir)):
+            lines.append(f"{count} nodes run in Python")
+        for kind, count in Counter(_CPU.findall(self.ir)).items():
+            lines.append(f"{count} {kind} run on the CPU")
+        return [f"{self.name}: {line}" for line in lines]
+
+
+def read_recording(folder: Path, name: str) -> Recording | None:
+    """Return what `record` has kept; None where the process ended before."""
+    file = folder / f"{name}.json"
+    if not file.exists():
+        return None
+    fields = json.loads(file.read_text("utf-8"))
+    graphs, operators = read_operators(folder / f"{name}.operators")
+    ir = (folder / f"{name}.ir").read_text("utf-8", "replace")
+    return Recording(name, graphs=tuple(graphs), operators=tuple(operators), ir=ir, **fields)

@@ -1,0 +1,103 @@
+"""Runs graphs through MindSpore's Ascend back end, in a process of their own with the stand-ins."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mindyolo_v4.tools.ascend_dry_run.recording import Recording, read_recording
+from mindyolo_v4.tools.ascend_dry_run.stand_ins import stand_ins
+
+GRAPHS = ("step", "evaluation", "statistics")
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class DryRunError(Exception):
+    """Say which process ended before its graphs were compiled, and with what last words."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Graphs of one configuration."""
+
+    name: str
+    recipe: str
+    overrides: Sequence[Sequence[str]] = ()  # (dotted key, text)
+    graphs: Sequence[str] = ("step", "evaluation")  # of GRAPHS
+
+
+def variables(folder: Path, devices: int = 1) -> dict[str, str]:
+    """Return the environment of a process that sees an Ascend, as rank 0 of some devices.
+
+    MindSpore writes the graphs that it executes itself below `folder`.
+    """
+    libraries = stand_ins()
+    # CANN brings a Python package `hccl`, which MindSpore imports.
+    python_path = [str(_REPOSITORY), str(libraries.parent / "python")]
+    if "PYTHONPATH" in os.environ:
+        python_path.append(os.environ["PYTHONPATH"])
+    found = {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(libraries),
+        "PYTHONPATH": os.pathsep.join(python_path),
+        "MS_SIMULATION_LEVEL": "1",
+        "MS_DEV_SAVE_GRAPHS": "1",
+        "MS_DEV_SAVE_GRAPHS_PATH": str(folder / "ir"),
+        "MS_DEV_DUMP_IR_PASSES": "graph_build",
+    }
+    if devices > 1:
+        count = str(devices)
+        found |= {"RANK_SIZE": count, "MS_WORKER_NUM": count, "RANK_ID": "0"}
+    return found
+
+
+def dry_run(
+    jobs: Sequence[Job], folder: Path, jit_level: str, devices: int = 1
+) -> dict[str, Recording]:
+    """Compile the graphs of all jobs in one process; return a recording per `JOB.GRAPH`.
+
+    Args:
+        folder: takes the files of the recordings.
+
+    Raises:
+        BuildError: there are no stand-ins; see `stand_ins`.
+        DryRunError: the process has ended before the last graph.
+    """
+    fixed = (
+        ("device_target", "Ascend"),
+        ("jit_level", jit_level),
+        ("data.train", "none"),
+        ("data.val", "null"),
+    )
+    complete = [Job(job.name, job.recipe, (*fixed, *job.overrides), job.graphs) for job in jobs]
+    jobs_file = folder / "jobs.json"
+    jobs_file.write_text(json.dumps([asdict(job) for job in complete]), "utf-8")
+    module = "mindyolo_v4.tools.ascend_dry_run.compile_jobs"
+    names = [f"{job.name}.{graph}" for job in jobs for graph in job.graphs]
+    return run_recorded(
+        [sys.executable, "-m", module, str(jobs_file), str(folder)], folder, names, devices
+    )
+
+
+def run_recorded(
+    command: Sequence[str], folder: Path, names: Sequence[str], devices: int = 1
+) -> dict[str, Recording]:
+    """Run a program that records these graphs (`recorder.record`) into a folder; return them.
+
+    Raises:
+        BuildError: there are no stand-ins.
+        DryRunError: a graph is missing, or the exit status is not 0.
+    """
+    environment = variables(folder, devices)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=environment, cwd=folder
+    )
+    recordings = {name: read_recording(folder, name) for name in names}
+    missing = [name for name, recording in recordings.items() if recording is None]
+    if missing or done.returncode != 0:
+        where = missing[0] if missing else "after the last graph"
+        raise DryRunError(f"{where}: status {done.returncode}, {done.stderr.strip()[-3000:]}")
+    return {name: recording for name, recording in recordings.items() if recording is not None}

@@ -1,0 +1,107 @@
+"""MindSpore's Ascend back end takes every graph of training and evaluation, at both jit levels."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.tools.ascend_dry_run.graphs import trained_parameters
+from mindyolo_v4.tools.ascend_dry_run.recording import Recording
+from mindyolo_v4.tools.ascend_dry_run.run import Job, dry_run
+
+pytestmark = pytest.mark.slow
+RecordingsOf = Callable[[str, int], Mapping[str, Recording]]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+# Narrow and shallow: the same operators and branches in seconds.
+SMALL = (
+    ("model.width", "0.125"),
+    ("model.depth", "0.1"),
+    ("train.per_batch_size", "2"),
+    ("data.img_size", "64"),
+    ("train.ema.decay", "0"),
+)
+EMA = ("train.ema.decay", "0.9998")
+ADAMW = ("optimizer.kind", "adamw")
+
+
+def job(
+    name: str, recipe: str, *overrides: tuple[str, str], graphs: tuple[str, ...] = ("step",)
+) -> Job:
+    return Job(name, str(CONFIGS / recipe), (*SMALL, *overrides), graphs)
+
+
+BOTH = ("step", "evaluation")
+FROZEN = ("train.freeze", "[backbone]")  # what differs in these jobs is in the rest as well
+ONE_DEVICE = (
+    job("yolov4", "yolov4/yolov4.yaml", EMA, graphs=BOTH),
+    job("silu", "yolov4/yolov4-silu.yaml", FROZEN),
+    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", FROZEN, ADAMW, EMA, graphs=BOTH),
+    job("accumulate", "yolov4/yolov4-tiny.yaml", FROZEN, ("train.accumulate", "2")),
+    job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
+)
+EIGHT_DEVICES = (
+    job("mean", "yolov4/yolov4-tiny.yaml", FROZEN, EMA, graphs=("step", "statistics")),
+    job("sync", "yolov4/yolov4-tiny.yaml", FROZEN, ("model.sync_bn", "True")),
+)
+# By level and devices. The step of yolov4 takes longest, and the others have its kernels.
+JOBS = {
+    ("O2", 1): ONE_DEVICE,
+    ("O0", 1): (job("yolov4", "yolov4/yolov4.yaml", graphs=("evaluation",)), *ONE_DEVICE[1:]),
+    ("O2", 8): EIGHT_DEVICES,
+    ("O0", 8): EIGHT_DEVICES,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One graph at one jit level."""
+
+    level: str
+    devices: int
+    job: Job
+    graph: str
+
+    def __str__(self) -> str:
+        return f"{self.level}-{self.devices}-{self.job.name}.{self.graph}"
+
+
+CASES = [
+    Case(level, devices, job, graph)
+    for (level, devices), jobs in JOBS.items()
+    for job in jobs
+    for graph in job.graphs
+]
+
+
+@pytest.fixture(scope="module")
+def recordings_of(tmp_path_factory: pytest.TempPathFactory) -> RecordingsOf:
+    """Return what gives the recordings of a level and number of devices, all from one process."""
+
+    @functools.cache
+    def recordings(level: str, devices: int) -> Mapping[str, Recording]:
+        return dry_run(JOBS[level, devices], tmp_path_factory.mktemp(level), level, devices)
+
+    return recordings
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_graph_is_taken_whole(recordings_of: RecordingsOf, case: Case) -> None:
+    recording = recordings_of(case.level, case.devices)[f"{case.job.name}.{case.graph}"]
+    assert recording.findings() == []
+    if case.level == "O2" and case.devices == 1 and case.graph == "step":
+        assert_every_parameter_is_moved(recording, case.job)
+
+
+def assert_every_parameter_is_moved(recording: Recording, job: Job) -> None:
+    """The optimizer is in the branch of a finite step: its operators show that this is converted.
+
+    MindSpore's AdamW is written out; it takes one square root per parameter.
+    """
+    counts = Counter(operator.kind for operator in recording.operators)
+    config = build_config(read_tree(job.recipe, (("data.train", "none"), *job.overrides)))
+    kind = "Sqrt" if config.optimizer.kind == "adamw" else "ApplyMomentum"
+    assert counts[kind] >= trained_parameters(config)
