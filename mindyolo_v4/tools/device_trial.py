@@ -3,27 +3,22 @@
 import math
 import statistics
 import time
-from collections.abc import Iterator
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from mindyolo_v4 import classify, detect
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.schedule import images_per_step
-from mindyolo_v4.engine.session import MicroBatch, Session, TrainingParts
+from mindyolo_v4.engine.session import MicroBatch, Session
 from mindyolo_v4.engine.task import Split
 from mindyolo_v4.errors import UserError, require
-from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
-from mindyolo_v4.runtime.precision import to_mixed_precision
+from mindyolo_v4.tools.random_training import random_batch, task_of, training_session
 
 SIDE = 64  # of the matrices that are multiplied
 WARM_UPS = 2  # steps after the first one; the second is slow too
 BATCHES = 20  # that the loader makes with the clock
-BOXES_PER_IMAGE = 30  # about a mosaic of four COCO images
 COCO_CLASSES = 80
 STEPS_PER_EPOCH = 1000  # of the schedule, where no data set is read
 
@@ -34,7 +29,6 @@ class DeviceTrial:
     def __init__(self, config: Config, runtime: Runtime):
         self.config = config
         self.runtime = runtime
-        self.task = classify.TASK if config.model.task == classify.TASK.name else detect.TASK
         self._split: Split | None = None
         self._steps_per_epoch = STEPS_PER_EPOCH * config.train.accumulate
         self._losses: list[float] = []
@@ -90,8 +84,9 @@ class DeviceTrial:
         if config.data.train is None:
             return ["data: not checked, no data.train; name a recipe with --config to check it"]
         with self.runtime.heartbeat.pause("reading the data"):
-            self._split = self.task.read(config.data, "train")
-            stream = self.task.stream(config, self._split, self.runtime.ranks)
+            task = task_of(config)
+            self._split = task.read(config.data, "train")
+            stream = task.stream(config, self._split, self.runtime.ranks)
             self._steps_per_epoch = stream.steps_per_epoch
             count = min(BATCHES, stream.steps_per_epoch * config.train.epochs)
             moments = []
@@ -110,10 +105,14 @@ class DeviceTrial:
         Raises:
             UserError: no step was finite.
         """
-        heartbeat = self.runtime.heartbeat
-        session = self._session()
-        micro_batches = [self._random_batch()] * self.config.train.accumulate
-        self.runtime.ranks.take_from_rank_0(session.tensors().values())
+        config = self.config
+        runtime = self.runtime
+        heartbeat = runtime.heartbeat
+        classes = self._classes()
+        session = training_session(config, runtime, classes, self._steps_per_epoch)
+        batch = random_batch(config, classes, runtime.ranks.rank)
+        micro_batches = [batch] * config.train.accumulate
+        runtime.ranks.take_from_rank_0(session.tensors().values())
         session.train_step.update.remember_statistics()
 
         started_s = time.perf_counter()
@@ -152,18 +151,6 @@ class DeviceTrial:
             f"steps: {describe_peak_memory(self.runtime.device_target)}",
         ]
 
-    def _session(self) -> Session:
-        """Return the training that the configuration describes, from random weights."""
-        config = self.config
-        classes = self._classes()
-        network = self.task.build(config.model, classes, config.seed)
-        freeze(network, config.train.freeze)
-        recompute(network, config.train.recompute)
-        network = to_mixed_precision(network, self.runtime.amp_level, self.runtime.amp_dtype)
-        forward = self.task.forward(config, network, classes).set_train(True)
-        parts = TrainingParts(forward, network, _no_batches, self._steps_per_epoch, None, {})
-        return Session(parts, config, self.runtime)
-
     def _step(self, session: Session, number: int, micro_batches: list[MicroBatch]) -> None:
         """Do one step at the rate of its number, and wait for its loss."""
         rate = session.rates[number % len(session.rates)]
@@ -175,36 +162,3 @@ class DeviceTrial:
         if self._split is not None:
             return len(self._split.class_names)
         return self.config.data.num_classes or COCO_CLASSES
-
-    def _random_batch(self) -> MicroBatch:
-        """Return random images with the targets of random boxes, or with random classes."""
-        config = self.config
-        size = config.data.img_size
-        count = config.train.per_batch_size
-        rng = np.random.default_rng((config.seed, self.runtime.ranks.rank))
-        images = Tensor(rng.integers(0, 256, (count, 3, size, size), np.uint8))
-        if self.task is classify.TASK:
-            class_ids = rng.integers(0, self._classes(), (count, 1), np.int32)
-            return images, Tensor(class_ids), Tensor(np.ones((count, 1), np.float32))
-        assign = Assigner(
-            config.model.anchor_set,
-            size,
-            self._classes(),
-            config.data.max_truths,
-            config.loss.anchor_threshold,
-        )
-        tables = [assign(*_random_boxes(rng, self._classes())) for _ in range(count)]
-        return images, *(Tensor(np.stack(column)) for column in zip(*tables, strict=True))
-
-
-def _random_boxes(rng: np.random.Generator, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes (N, 4), centre and size as fractions of the side, and classes (N,)."""
-    sizes = np.exp(rng.uniform(np.log(0.02), np.log(0.5), (BOXES_PER_IMAGE, 2)))
-    centres = rng.uniform(sizes / 2, 1 - sizes / 2)
-    boxes = np.concatenate([centres, sizes], axis=1)
-    return boxes, rng.integers(0, classes, BOXES_PER_IMAGE)
-
-
-def _no_batches(start: int, stop: int) -> Iterator[MicroBatch]:
-    """Stand for a stream that is never asked."""
-    return iter(())

@@ -12,7 +12,8 @@ from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = (
-    *("train.py", "--config", "configs/quickstart.yaml", "--device_target", "Ascend"),
+    *(str(REPOSITORY / "train.py"), "--config", str(REPOSITORY / "configs" / "quickstart.yaml")),
+    *("--device_target", "Ascend"),
     *("--jit_level", "O0", "--model.architecture", "yolov4-tiny", "--model.width", "0.125"),
     *("--img_size", "64", "--per_batch_size", "2", "--data.num_workers", "1"),
     *("--train.global_batch", "2", "--train.max_steps", "2"),
@@ -28,7 +29,7 @@ def test_dry_training_ends_with_status_0(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env=variables(tmp_path),
-        cwd=REPOSITORY,
+        cwd=tmp_path,  # MindSpore writes files of its own there
     )
     assert done.returncode == 0, done.stderr[-3000:]
     log = (run_folder / "train.log").read_text("utf-8")
