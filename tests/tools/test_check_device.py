@@ -46,7 +46,7 @@ class EndlessSession:
 
     rates = (0.1,)
 
-    def __init__(self) -> None:
+    def __init__(self, *_: object) -> None:
         self.train_step = self
         self.update = self
 
@@ -155,8 +155,8 @@ def test_a_wrong_exchange_is_an_error() -> None:
 
 def test_a_training_without_a_finite_step_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = DeviceTrial(Config(train=TrainConfig(per_batch_size=1)), CPU)
-    monkeypatch.setattr(trial, "_session", EndlessSession)
-    monkeypatch.setattr(trial, "_random_batch", lambda: (np.zeros(1),))
+    monkeypatch.setattr(device_trial, "training_session", EndlessSession)
+    monkeypatch.setattr(device_trial, "random_batch", lambda *_: (np.zeros(1),))
     with pytest.raises(UserError, match=r"steps: not one was finite"):
         trial.train(2)
 

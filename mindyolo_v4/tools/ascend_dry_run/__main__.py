@@ -1,7 +1,7 @@
 """Shows what MindSpore's Ascend back end makes of a configuration, on a machine without Ascend.
 
 python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...] [--devices N]
-                                           [--graphs step,evaluation,statistics]
+                                           [--graphs step,evaluation,...]
 """
 
 import sys

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import mindspore as ms
+from mindspore import Tensor
+
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import freeze
 from mindyolo_v4.runtime.device import Runtime
@@ -13,8 +16,9 @@ CLASSES = {"detect": 80, "classify": 1000}
 def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], None]]:
     """Return what compiles each graph, by its name in `run.GRAPHS`.
 
-    step: gradients and update, two graphs where `train.accumulate` is above 1; evaluation: the
-    forward pass; statistics: the mean of the running statistics over the devices.
+    step: gradients and update, or only the gradients' sum where `train.accumulate` is above 1;
+    apply: then the update; evaluation: the forward pass; statistics: the mean of the running
+    statistics over the devices.
     """
     task = task_of(config)
     classes = CLASSES[task.name]
@@ -23,7 +27,13 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
 
     def step() -> None:
         session.parts.forward.set_train(True)
-        session.train_step.compile(0.0, batch)
+        if config.train.accumulate > 1:
+            session.train_step.add.compile(*batch)
+        else:
+            session.train_step.compile(0.0, batch)
+
+    def apply() -> None:
+        session.train_step.apply.compile(Tensor(0.0, ms.float32))
 
     def evaluation() -> None:
         session.parts.forward.set_train(False)
@@ -32,7 +42,7 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
     def statistics() -> None:
         session.train_step.share_statistics.compile()
 
-    return {"step": step, "evaluation": evaluation, "statistics": statistics}
+    return {"step": step, "apply": apply, "evaluation": evaluation, "statistics": statistics}
 
 
 def trained_parameters(config: Config) -> int:
