@@ -284,6 +284,7 @@ OWN_OPTIONS = {
 }
 OWN_OPTIONS |= {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}  # of convert
 OWN_OPTIONS |= {"json", "darknet", "image", "tolerance"}
+OWN_OPTIONS |= {"quick"}  # of benchmarks.versions
 
 
 def code_spans(document: Path) -> list[str]:

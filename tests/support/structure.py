@@ -80,7 +80,7 @@ WITHOUT_MINDSPORE = (
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
-    *("!tools.check_device", "!tools.device_trial"),
+    *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )
 
 
