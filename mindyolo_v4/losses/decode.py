@@ -3,6 +3,8 @@
 The numpy decode for evaluation is `mindyolo_v4.anchors.decode_boxes`; a test holds the two equal.
 """
 
+from collections.abc import Callable
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
@@ -10,6 +12,7 @@ from mindspore import Tensor, ops
 from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
 
 Planes = tuple[Tensor, Tensor, Tensor, Tensor]
+Cut = Callable[[Tensor, int], Tensor]
 
 _BOX_CHANNELS = (0, 1, 2, 3)
 
@@ -72,29 +75,33 @@ def split_anchors(
     return maps
 
 
-def prediction_plane(maps: tuple[Tensor, ...], channel: int) -> Tensor:
-    """Return one channel of all predictions (B, 1, N) from the maps of `split_anchors`: CPU form.
+def prediction_plane(maps: tuple[Tensor, ...], channel: int, cut: Cut) -> Tensor:
+    """Return one channel of all predictions (B, 1, N) from the maps of `split_anchors`.
 
-    StridedSlice, the form for other devices, takes seven times as long on CPU. On Ascend, MindSpore
-    gives the gradient of Slice, this form, to the AI CPU.
+    `cut`: `slice_channel` or `strided_channel`.
     """
     levels = ()
     for level_map in maps:
         batch, anchors, _, cells = level_map.shape
-        plane = ops.slice(level_map, (0, 0, channel, 0), (batch, anchors, 1, cells))
-        levels += (plane.reshape(batch, 1, anchors * cells),)
+        levels += (cut(level_map, channel).reshape(batch, 1, anchors * cells),)
     return concat_predictions(levels)
 
 
-def prediction_plane_strided(maps: tuple[Tensor, ...], channel: int) -> Tensor:
-    """Return what `prediction_plane` does, in the form for other devices."""
-    levels = ()
-    for level_map in maps:
-        batch, anchors, _, cells = level_map.shape
-        end = (batch, anchors, channel + 1, cells)
-        plane = ops.strided_slice(level_map, (0, 0, channel, 0), end, (1, 1, 1, 1))
-        levels += (plane.reshape(batch, 1, anchors * cells),)
-    return concat_predictions(levels)
+def slice_channel(level_map: Tensor, channel: int) -> Tensor:
+    """Return one channel (B, A, 1, H W) of a map (B, A, 5 + C, H W): the form for the CPU.
+
+    StridedSlice, the form for other devices, takes seven times as long on CPU. On Ascend, MindSpore
+    gives the gradient of Slice, this form, to the AI CPU.
+    """
+    batch, anchors, _, cells = level_map.shape
+    return ops.slice(level_map, (0, 0, channel, 0), (batch, anchors, 1, cells))
+
+
+def strided_channel(level_map: Tensor, channel: int) -> Tensor:
+    """Return what `slice_channel` does, in the form for other devices."""
+    batch, anchors, _, cells = level_map.shape
+    end = (batch, anchors, channel + 1, cells)
+    return ops.strided_slice(level_map, (0, 0, channel, 0), end, (1, 1, 1, 1))
 
 
 def box_logits(maps: tuple[Tensor, ...]) -> Planes:
@@ -104,7 +111,7 @@ def box_logits(maps: tuple[Tensor, ...]) -> Planes:
     """
     planes = ()
     for channel in _BOX_CHANNELS:
-        planes += (prediction_plane(maps, channel),)
+        planes += (prediction_plane(maps, channel, slice_channel),)
     return planes
 
 

@@ -22,8 +22,9 @@ from mindyolo_v4.losses.decode import (
     decode_planes,
     prediction_constants,
     prediction_plane,
-    prediction_plane_strided,
+    slice_channel,
     split_anchors,
+    strided_channel,
 )
 from mindyolo_v4.losses.ignore import overlaps_target, overlaps_target_broadcast
 from mindyolo_v4.losses.iou import box_similarity
@@ -74,13 +75,13 @@ class DetectionLoss(nn.Cell):
         if on_cpu() if for_cpu is None else for_cpu:
             self.matched = GatheredValues(self.constants, anchors, num_classes, img_size)
             self.class_score = gather_class
-            self.plane = prediction_plane
+            self.cut = slice_channel
             self.box_logits = box_logits
             self.overlaps_target = overlaps_target
         else:
             self.matched = GatheredRows(self.constants, num_classes)
             self.class_score = select_class
-            self.plane = prediction_plane_strided
+            self.cut = strided_channel
             self.box_logits = box_logits_transposed
             self.overlaps_target = overlaps_target_broadcast
 
@@ -156,7 +157,8 @@ class DetectionLoss(nn.Cell):
         trained: Tensor,
     ) -> Tensor:
         """Sum BCE(t, 0) over what is not ignored; the first row of a match makes it BCE(t, 1)."""
-        background = ops.sum(trained * ops.softplus(self.plane(maps, _OBJECT_CHANNEL)))
+        objectness = prediction_plane(maps, _OBJECT_CHANNEL, self.cut)
+        background = ops.sum(trained * ops.softplus(objectness))
         matched = logits[_OBJECT_CHANNEL]
         # A match is never ignored: what the rule left out of the background sum is added again.
         restored = (1.0 - ops.gather_elements(trained, 2, prediction)) * ops.softplus(matched)

@@ -11,8 +11,9 @@ from mindyolo_v4.losses.decode import (
     decode_planes,
     prediction_constants,
     prediction_plane,
-    prediction_plane_strided,
+    slice_channel,
     split_anchors,
+    strided_channel,
 )
 
 
@@ -24,26 +25,26 @@ def decode_in_graph(logits, constants, square):
 class Planes(nn.Cell):
     """Cut the box channels and the objectness out of raw maps, in one form."""
 
-    def __init__(self, box_planes, plane):
+    def __init__(self, box_planes, cut):
         super().__init__()
         self.box_planes = box_planes
-        self.plane = plane
+        self.cut = cut
 
     def construct(self, maps):
         split = split_anchors(maps, (3, 3, 3))
         # Graph mode unpacks no star.
-        return self.box_planes(split) + (self.plane(split, 4),)  # noqa: RUF005
+        return self.box_planes(split) + (prediction_plane(split, 4, self.cut),)  # noqa: RUF005
 
 
 class WeightedSum(nn.Cell):
     """Reduce the objectness to a scalar with fixed weights, so that it has a gradient."""
 
-    def __init__(self, plane):
+    def __init__(self, cut):
         super().__init__()
-        self.plane = plane
+        self.cut = cut
 
     def construct(self, maps, weights):
-        return (self.plane(split_anchors(maps, (3, 3, 3)), 4) * weights).sum()
+        return (prediction_plane(split_anchors(maps, (3, 3, 3)), 4, self.cut) * weights).sum()
 
 
 def run(logits, constants, graph, square=False):
@@ -103,20 +104,20 @@ def test_vectors(size, prediction, logits, expected):
     np.testing.assert_allclose(boxes, [expected], rtol=1e-5)
 
 
-FORMS = [(box_logits, prediction_plane), (box_logits_transposed, prediction_plane_strided)]
+FORMS = [(box_logits, slice_channel), (box_logits_transposed, strided_channel)]
 
 
-@pytest.mark.parametrize(("box_planes", "plane"), FORMS)
-def test_planes_follow_the_channel_order(box_planes, plane, rng, graph_mode):
+@pytest.mark.parametrize(("box_planes", "cut"), FORMS)
+def test_planes_follow_the_channel_order(box_planes, cut, rng, graph_mode):
     maps = [rng.normal(size=(2, 3 * 7, side, side)).astype(np.float32) for side in (4, 2, 1)]
     tensors = ms.mutable(tuple(Tensor(level_map) for level_map in maps))
-    for channel, found in enumerate(Planes(box_planes, plane)(tensors)):
+    for channel, found in enumerate(Planes(box_planes, cut)(tensors)):
         parts = [m[:, anchor * 7 + channel].reshape(2, -1) for m in maps for anchor in range(3)]
         np.testing.assert_array_equal(found.asnumpy()[:, 0], np.concatenate(parts, axis=1))
 
     # The gradient puts each weight into the channel that it came from, and 0 into the others.
     weights = rng.normal(size=(2, 1, 63)).astype(np.float32)
-    gradients = ms.grad(WeightedSum(plane))(tensors, Tensor(weights))
+    gradients = ms.grad(WeightedSum(cut))(tensors, Tensor(weights))
     start = 0
     for gradient, level_map in zip(gradients, maps, strict=True):
         cells = level_map[0, 0].size
