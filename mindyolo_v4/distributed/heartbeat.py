@@ -60,10 +60,14 @@ class Heartbeat:
         took_s = time.monotonic() - self._last_s
         self._advance("training", max(self._hang_s, 2 * took_s))
 
+    def expect(self, doing: str) -> None:
+        """Allow train.pause_seconds for what happens until the next beat."""
+        self._advance(doing, self._pause_s)
+
     @contextmanager
     def pause(self, doing: str) -> Iterator[None]:
         """Allow train.pause_seconds for what happens inside the block."""
-        self._advance(doing, self._pause_s)
+        self.expect(doing)
         yield
         self.beat()
 

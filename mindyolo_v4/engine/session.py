@@ -75,7 +75,6 @@ class Session:
         self.runtime = runtime
         self.writes = runtime.ranks.rank == 0
         self.resumed: Checkpoint | None = None
-        self.is_first_step = True  # of this process
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
 
@@ -154,8 +153,9 @@ class Session:
         """Compile the training graph before the first step, and log how long that took."""
         logger.info("compiling the training graph: this happens once, before the first step ...")
         started_s = time.monotonic()
-        with self.runtime.heartbeat.pause("compiling"):
-            self.train_step.compile(self.rates[self.state.step], micro_batches[0])
+        # It lasts until the first step is done: in PyNative mode, that compiles the operators.
+        self.runtime.heartbeat.expect("compiling")
+        self.train_step.compile(self.rates[self.state.step], micro_batches[0])
         logger.info("compiled in %.1f s", time.monotonic() - started_s)
         self.progress.restart_clock()
         self.recorder.start_epoch()
@@ -163,11 +163,8 @@ class Session:
     def step(self, micro_batches: list[MicroBatch]) -> None:
         """Do one optimizer step."""
         rate = self.rates[self.state.step]
-        # In PyNative mode, operators are compiled in the first step.
-        pause = self.runtime.heartbeat.pause("compiling") if self.is_first_step else nullcontext()
-        with pause, self.profiler.step(self.state.step + 1):
+        with self.profiler.step(self.state.step + 1):
             result = self.train_step(rate, micro_batches)
-        self.is_first_step = False
         self.recorder.flush()  # the step before, whose values are ready while this one runs
         self.state.step += 1
         images = self.runtime.ranks.size * sum(len(batch[0]) for batch in micro_batches)
