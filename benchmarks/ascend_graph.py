@@ -24,16 +24,11 @@ from benchmarks.common.report import figure
 from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.tools.ascend_dry_run.operators import (
-    AI_CPU_PREFIX,
-    GeOperator,
-    KindSum,
-    sum_by_kind,
-)
+from mindyolo_v4.tools.ascend_dry_run.operators import AI_CPU_PREFIX, GeOperator, table_of_kinds
 from mindyolo_v4.tools.ascend_dry_run.run import Job, dry_run
 
 RECIPE = REPOSITORY / "configs" / "yolov4" / "yolov4.yaml"
-# The most that may be; MindYOLO's step of the same network has 6,148 operators.
+# The most that may be.
 BUDGET = {"operators": 4400, "on_the_ai_cpu": 0, "single_number_gathers": 0, "ignore_rule": 59}
 NOT_FINITE = 1  # the second branch to be complete: it takes the statistics back after an overflow
 MANY = 100_000  # a gather of fewer numbers takes microseconds
@@ -65,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         (step,) = dry_run([job], Path(folder), "O2").values()
     operators = [one for one in step.operators if one.has_kernel and one.graph != NOT_FINITE]
-    print_kinds(sum_by_kind(operators))
+    print("\n".join(table_of_kinds(operators)))
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     print(f"compiled in {step.seconds:.0f} s, peak memory {peak_gb:.2f} GB")
     for finding in step.findings():
@@ -73,21 +68,6 @@ def main(argv: Sequence[str]) -> int:
     figures = measure(operators, sizes)
     kept = [figure(name, value, BUDGET[name]) for name, value in figures.items()]
     return 0 if all(kept) and step.error is None and step.graphs else 1
-
-
-def print_kinds(sums: Sequence[KindSum]) -> None:
-    """Print a line per kind of operator and one for all."""
-    total = KindSum(
-        "all",
-        sum(one.count for one in sums),
-        sum(one.bytes_read for one in sums),
-        sum(one.bytes_written for one in sums),
-    )
-    print(f"{'operator':32s} {'count':>6s} {'MB read':>10s} {'MB written':>10s}")
-    for one in (*sums, total):
-        read_mb = one.bytes_read / 1e6
-        written_mb = one.bytes_written / 1e6
-        print(f"{one.kind:32s} {one.count:6d} {read_mb:10.1f} {written_mb:10.1f}")
 
 
 def measure(operators: Sequence[GeOperator], sizes: Sizes) -> dict[str, float]:

@@ -358,6 +358,15 @@ TOOLS = [
         "--steps: is no number of steps",
     ),
     (
+        "ascend_dry_run: no devices",
+        plain(
+            *("ascend_dry_run", "--config", "{dir}/tiny.yaml", "--devices", "0"),
+            file="tiny.yaml",
+            content="model: {architecture: yolov4-tiny}",
+        ),
+        "--devices: out of range",
+    ),
+    (
         "check_device: an option of train.py",
         plain("check_device", "--epochs", "3"),
         "--epochs: unknown option",

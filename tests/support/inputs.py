@@ -21,6 +21,7 @@ MODULES = {
     "convert.pytorch": "mindyolo_v4.weights.pytorch",
     "convert.safetensors": "mindyolo_v4.weights.safetensors",
     "convert.verify": "mindyolo_v4.weights.verify",
+    "ascend_dry_run": "mindyolo_v4.tools.ascend_dry_run.__main__",
     "check_data": "mindyolo_v4.tools.check_data",
     "check_device": "mindyolo_v4.tools.check_device",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from mindyolo_v4 import environment
 from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.ranges import require_range
 from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.tools.ascend_dry_run.operators import sum_by_kind
+from mindyolo_v4.tools.ascend_dry_run.operators import table_of_kinds
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording
 from mindyolo_v4.tools.ascend_dry_run.run import GRAPHS, DryRunError, Job, dry_run
 
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--graphs", "unknown", ",".join(unknown), ",".join(GRAPHS))
     job = Job("graph", str(Path(words.config).absolute()), words.overrides, graphs)
     devices = int(str(words.options["devices"]))
+    require_range("--devices", devices, 1, 10**5)
     with tempfile.TemporaryDirectory() as folder:
         try:
             recordings = dry_run([job], Path(folder), config.jit_level, devices)
@@ -49,13 +51,8 @@ def main(argv: Sequence[str]) -> int:
 
 def print_recording(recording: Recording) -> None:
     """Print the operators of a graph by kind, and what speaks against it."""
-    sums = sum_by_kind(recording.operators)
-    count = sum(one.count for one in sums)
-    level = recording.jit_level
-    print(f"{recording.name}: {level}, {count} operators, {recording.seconds:.1f} s")
-    for one in sums:
-        megabytes = f"{one.bytes_read / 1e6:10.1f} {one.bytes_written / 1e6:10.1f}"
-        print(f"  {one.kind:32s} {one.count:6d} {megabytes} MB read, written")
+    print(f"{recording.name}: {recording.jit_level}, {recording.seconds:.1f} s")
+    print("\n".join(table_of_kinds(recording.operators)))
     for finding in recording.findings():
         print(f"  against it: {finding}")
 

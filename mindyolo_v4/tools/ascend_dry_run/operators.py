@@ -114,6 +114,23 @@ def sum_by_kind(operators: Iterable[GeOperator]) -> list[KindSum]:
     return sorted(sums, key=lambda one: (-one.bytes_read - one.bytes_written, one.kind))
 
 
+def table_of_kinds(operators: Iterable[GeOperator]) -> list[str]:
+    """Return a heading, a line per kind of operator that has a kernel, and one for all."""
+    sums = sum_by_kind(operators)
+    total = KindSum(
+        "all",
+        sum(one.count for one in sums),
+        sum(one.bytes_read for one in sums),
+        sum(one.bytes_written for one in sums),
+    )
+    lines = [f"{'operator':32s} {'count':>6s} {'MB read':>10s} {'MB written':>10s}"]
+    for one in (*sums, total):
+        read_mb = one.bytes_read / 1e6
+        written_mb = one.bytes_written / 1e6
+        lines.append(f"{one.kind:32s} {one.count:6d} {read_mb:10.1f} {written_mb:10.1f}")
+    return lines
+
+
 def _tensors(text: str) -> tuple[TensorInfo, ...]:
     tensors = []
     for word in text.split():
