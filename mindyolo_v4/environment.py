@@ -106,8 +106,10 @@ def cores_of_worker(number: str, cores: Sequence[int], launcher: Sequence[str]) 
 
 
 def cores_of_process(processes: int) -> int:
-    """Return how many cores this process may use: those that it is bound to (`msrun --bind_core`),
-    else its share as one of several processes; 0 where there are more of them than cores.
+    """Return how many cores this process may use; 0 where there are more processes than cores.
+
+    They are those that it is bound to (`msrun --bind_core`), else its share as one of several
+    processes.
     """
     if not hasattr(os, "sched_getaffinity"):
         return (os.cpu_count() or 1) // processes

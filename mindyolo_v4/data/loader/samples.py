@@ -46,7 +46,7 @@ class TrainSamples(EpochSamples):
             where = f"seed {self.seed}, epoch {epoch}, index {index}"
             note = f"while making the sample of {files} ({where})"
             # Python 3.10 has no add_note(), and keeps the note without printing it.
-            error.__notes__ = [note]  # type: ignore[attr-defined]
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
             raise
         kept = keep_largest(sample, self.data.max_truths)
         dropped = len(sample.class_ids) - len(kept.class_ids)
