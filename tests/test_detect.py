@@ -4,24 +4,29 @@ network; test_documents.py does so with a yolov4.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 
 import predict as predict_command
 import test as test_command
 import train as train_command
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
-from mindyolo_v4.detect import load_detector
+from mindyolo_v4.detect import TASK, load_detector
+from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.support.bright_boxes import BrightBoxes
 from tests.support.runs import command, rows
+from tests.support.tiny_task import RUNTIME
 
 pytestmark = pytest.mark.slow
 
@@ -182,6 +187,46 @@ def test_batch_size_does_not_change_the_metrics(run: Path, tested: Path, tmp_pat
     assert len(results[0]) == len(results[1]) > 0
     first, second = ([entry["score"] for entry in result] for result in results)
     np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tta": True, "tta_scales": (1.0, 1.5)},
+        {"tile": 96, "tile_overlap": 0.4},
+        {"tile": 96, "tile_overlap": 0.4, "tta": True, "tta_scales": (1.0, 1.5), "nms": "wbf"},
+    ],
+)
+def test_a_network_that_sees_every_object_scores_full_marks(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    rng = np.random.default_rng(0)
+    for number, (width, height) in enumerate([(200, 64), (64, 64), (90, 200), (96, 70), (180, 90)]):
+        image = np.full((height, width, 3), 60, np.uint8)
+        left, top = (int(rng.integers(0, side - 30)) for side in (width, height))
+        image[top : top + 30, left : left + 30] = 250
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"images/{number}.png"), image)
+        row = f"0 {(left + 15) / width} {(top + 15) / height} {30 / width} {30 / height}\n"
+        (tmp_path / f"labels/{number}.txt").write_text(row)
+    config = build_config(
+        {
+            "data": {
+                **{"format": "yolo", "root": str(tmp_path), "val": "images", "names": ["a", "b"]},
+                **{"img_size": 64, "num_workers": 1},
+            },
+            "evaluate": {"per_batch_size": 3, **options},
+        }
+    )
+    dataset = TASK.read(config.data, "val")
+    task = replace(TASK, inference=lambda *_: BrightBoxes(config.model.anchor_set, 2))
+    metrics = Scorer(task, config, nn.Cell(), dataset, RUNTIME)(lambda: None, True).metrics
+    assert metrics["AP50"] == pytest.approx(1.0)
+    assert metrics["AP"] > 0.7
+    assert metrics["images"] == 5
+    assert set(metrics) >= METRIC_KEYS
 
 
 def test_predict_draws_and_lists_every_image(run: Path, scenes: Path, tmp_path: Path) -> None:
