@@ -125,6 +125,9 @@ class DataConfig:
     max_megapixels: float = 256.0
     # Ground-truth boxes kept per training sample; further ones are counted and reported.
     max_truths: int = 200
+    # Read images of rare classes more often, and others less; 0: off. The threshold t of LVIS: a
+    # class is rare if its share of the images is below t (`data/loader/class_balance.py`).
+    class_balance: float = 0.0
     # Loader processes per device; default: cores divided by devices, 1 to 8.
     num_workers: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -132,6 +135,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
+        require_ranges(self, "data", ("class_balance",), 0.0, 1.0)
         require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
         for name in ("img_size", "img_height"):
             side = getattr(self, name) or 0

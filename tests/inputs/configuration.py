@@ -161,6 +161,8 @@ OPTION_CASES = [
          "data.resize: would cut boxes off, and is for classifiers"),
     Case(OPTION, "--data.std '[0, 1, 1]'", option("data.std", "[0, 1, 1]"), 2, "must be positive"),
     Case(OPTION, "--data.mean '[1, [2], 3]'", option("data.mean", "[1, [2], 3]"), 2, "data.mean"),
+    Case(OPTION, "--data.class_balance 1.5", option("data.class_balance", "1.5"), 2,
+         "data.class_balance: out of range (got 1.5, expected >= 0 and <= 1)"),
     Case(OPTION, "--data.names '[a, a]'", option("data.names", "[a, a]"), 2, "occurs twice"),
     Case(OPTION, "--data.train '{images: x}'", option("data.train", "{images: x}"), 2,
          "data.train.annotations: missing"),

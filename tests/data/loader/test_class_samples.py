@@ -143,6 +143,22 @@ def test_decoded_images_that_are_kept_do_not_change_the_samples(
     )  # single images are not needed again
 
 
+def test_rare_classes_are_read_more_often(dataset: ClassImages) -> None:
+    """Classes of 7, 7, 7 and 2 images of 23: r = sqrt(23/7) and sqrt(23/2), so the last one is
+    read 23 x 2 r / (21 sqrt(23/7) + 2 r) = 3.48 times per epoch."""
+    last = int(dataset.class_ids[-1])
+    kept = np.flatnonzero(
+        (dataset.class_ids != last) | (np.arange(len(dataset)) >= len(dataset) - 2)
+    )
+    rare = replace(dataset, names=dataset.names[kept], class_ids=dataset.class_ids[kept])
+    samples = ClassTrainSamples(rare, replace(PLAIN, class_balance=1.0), seed=3)
+    counts = [(rare.class_ids[samples.order(epoch)] == last).sum() for epoch in range(200)]
+    assert len(samples) == 23 and set(counts) <= {2, 3, 4, 5}
+    np.testing.assert_allclose(np.mean(counts), 3.481, atol=0.15)
+    sample, _ = samples.sample_with_notes(1, 4)
+    assert sample.class_ids.tolist() == [rare.class_ids[samples.order(1)[4]]]
+
+
 # ---------------------------------------------------------------- streams
 
 

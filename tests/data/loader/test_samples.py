@@ -216,3 +216,33 @@ def test_truths_beyond_the_limit_are_cut_smallest_first(dataset):
     )
     sample, notes = TrainSamples(dataset, data, 0, 1).sample_with_notes(0, 0)
     assert len(sample.class_ids) == 1 and notes.truths_dropped == 1
+
+
+# ---------------------------------------------------------------- class balance
+def test_balanced_epochs_keep_their_length_and_read_rare_classes_more_often(dataset):
+    """Class 0 is in 9 of 12 images, class 1 in 3: r = sqrt(4/3) and 2, so class 1 is read
+    12 x 6 / (9 sqrt(4/3) + 6) = 4.39 times per epoch instead of 3."""
+    records = [
+        record(old.path, class_ids=(0 if number < 9 else 1,))
+        for number, old in enumerate(dataset.records)
+    ]
+    rare = Dataset(tuple(records), ("a", "b"), (1, 2), "labels.json", ())
+    data = DataConfig(img_size=64, class_balance=1.0, augment=AugmentConfig(mosaic="none"))
+    samples = TrainSamples(rare, data, 3, 200)
+    assert len(samples) == 12
+    orders = [samples.order(epoch) for epoch in range(200)]
+    assert {len(order) for order in orders} == {12}
+    counts = [int((order >= 9).sum()) for order in orders]
+    np.testing.assert_allclose(np.mean(counts), 4.387, atol=0.1)
+    again = TrainSamples(rare, data, 3, 200)
+    assert [again.order(epoch).tolist() for epoch in (7, 3)] == [
+        orders[epoch].tolist() for epoch in (7, 3)
+    ]
+    own = samples.sample_with_notes(5, 2)[0]
+    assert own.class_ids.tolist() == [int(orders[5][2] >= 9)]
+    assert samples.own_path(5, 2) == records[orders[5][2]].path
+
+
+def test_without_balance_the_order_is_the_permutation(dataset):
+    samples = TrainSamples(dataset, config(), 3, 9)
+    assert samples.order(4).tolist() == epoch_permutation(3, 4, 12).tolist()
