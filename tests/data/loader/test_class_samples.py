@@ -102,6 +102,21 @@ def test_darknets_crop_mirrors_and_colours(dataset: ClassImages) -> None:
     assert max(black) > 0.2 and min(black) == 0.0
 
 
+def test_randaugment_and_erasing_change_the_image_and_not_its_class(dataset: ClassImages) -> None:
+    settings = ClassifyConfig(randaugment_ops=2, randaugment_magnitude=9.0)
+    augment = AugmentConfig(erase_prob=1.0)
+    plain = ClassTrainSamples(dataset, replace(PLAIN, augment=AugmentConfig()), seed=3)
+    erased = ClassTrainSamples(dataset, replace(PLAIN, augment=augment), seed=3)
+    changed = ClassTrainSamples(dataset, replace(PLAIN, augment=augment, classify=settings), seed=3)
+    for index in range(6):
+        before = plain.sample_with_notes(0, index)[0]
+        after = erased.sample_with_notes(0, index)[0]
+        share = (before.image != after.image).any(axis=2).mean()
+        assert 0.015 < share < 0.42
+        assert before.class_ids.tolist() == after.class_ids.tolist()
+        assert not np.array_equal(changed.sample_with_notes(0, index)[0].image, after.image)
+
+
 def test_mixes_are_drawn_as_often_as_asked(rng: np.random.Generator) -> None:
     drawn = [draw_mix(rng, ClassifyConfig(mix="both", mix_prob=0.5)) for _ in range(2000)]
     shares = [drawn.count(kind) / 2000 for kind in ("none", "cutmix", "mosaic")]

@@ -21,6 +21,9 @@ FULL = {
     "saturation": 1.5,
     "value": 1.5,
     "flip_prob": 0.5,
+    "cutmix_prob": 0.3,
+    "copy_paste_prob": 0.3,
+    "erase_prob": 0.3,
     "pixel_transforms": {"Blur": 0.5, "ToGray": 0.3},
 }
 
@@ -150,8 +153,24 @@ def test_mixup_of_mosaics_joins_eight(dataset):
     assert max(len(one) for one in seen) > 4
 
 
-def test_last_epochs_have_neither_mosaic_nor_mixup(dataset):
-    data = config(mosaic="canvas", mixup_prob=1.0, mosaic_off_epochs=2)
+def test_cutmix_and_copy_paste_show_parts_of_partners(dataset):
+    """Box of 40 x 24 px in 64 x 64: a pasted one covers it, as all boxes lie at the same place."""
+    samples = TrainSamples(dataset, config(cutmix_prob=1.0), 0, 9)
+    for index in range(12):
+        sample = samples.sample_with_notes(0, index)[0]
+        chosen = partners(0, 0, index, 12, 2, 64)
+        assert set(sample.class_ids.tolist()) <= set(chosen)
+        assert set(np.unique(sample.image).tolist()) <= {114, *(10 + 20 * one for one in chosen)}
+    pasting = TrainSamples(dataset, config(copy_paste_prob=1.0), 0, 9)
+    pasted = [pasting.sample_with_notes(0, index)[0].class_ids.tolist() for index in range(12)]
+    pairs = [partners(0, 0, index, 12, 2, 64) for index in range(12)]
+    assert all(ids in ([own], [other]) for ids, (own, other) in zip(pasted, pairs, strict=True))
+    assert 2 <= sum(ids == [other] for ids, (_, other) in zip(pasted, pairs, strict=True)) <= 10
+
+
+def test_last_epochs_join_no_images(dataset):
+    joins = {"mixup_prob": 1.0, "cutmix_prob": 1.0, "copy_paste_prob": 1.0}
+    data = config(mosaic="canvas", mosaic_off_epochs=2, **joins)
     samples = TrainSamples(dataset, data, 0, epochs=5)
     assert max(len(samples.sample_with_notes(2, index)[0].class_ids) for index in range(12)) > 2
     for epoch in (3, 4):
