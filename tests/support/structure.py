@@ -40,10 +40,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "data": ("environment", "errors", "boxes", "config"),
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
-    "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
+    "evaluation": ("errors", "boxes", "anchors", "config", "data.records", "data.views"),
     "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
 }
+MAY_IMPORT["deploy"] = (
+    *GROUND,
+    "cpu_ops.build",
+    "config",
+    "runtime",
+    "data",
+    "models",
+    "evaluation",
+    "checkpoint",
+)
 _BELOW_TASKS = tuple(MAY_IMPORT)
 MAY_IMPORT |= {
     "detect": _BELOW_TASKS,
@@ -78,6 +88,9 @@ WITHOUT_MINDSPORE = (
     *(*GROUND, "config", "checkpoint.formats", "checkpoint.index", "losses.assign"),
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
+    *("runtime.alone", "runtime.log", "runtime.run_folder", "checkpoint.card"),
+    *("checkpoint.settings", "deploy.backends", "deploy.exported", "deploy.options"),
+    *("deploy.outputs", "deploy.overlap", "deploy.prediction", "deploy.sources"),
     *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
