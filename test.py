@@ -11,31 +11,28 @@ from mindyolo_v4.runtime.signals import StopSignals
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     environment.prepare()
-    from mindyolo_v4.config.command_line import build_parser, parse
     from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
     from mindyolo_v4.deploy.opening import choose_backend, open_weights
-    from mindyolo_v4.deploy.options import add_test_options
+    from mindyolo_v4.deploy.options import parse_test
 
-    parser = build_parser("test.py", "Score a checkpoint on a split of a data set.")
-    add_test_options(parser)
-    words = parse(parser, argv)
+    words = parse_test(argv)
     recipe = read_tree(words.config)
     overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))
     weights = open_weights(words.required("weight"))
-    options = {name: bool(words.options[name]) for name in ("exist_ok", "allow_unreadable")}
-    backend = choose_backend(words.options["backend"], weights, asked)
-    if backend != "mindspore":
+    chosen = choose_backend(words.options["backend"], weights, asked)
+    switches = words.options["exist_ok"], words.options["allow_unreadable"]
+    if chosen != "mindspore":
         from mindyolo_v4.deploy.scoring import test_backend
 
-        return test_backend(backend, weights, recipe, overrides, signals, **options)
+        return test_backend(chosen, weights, recipe, overrides, signals, *switches)
     from mindyolo_v4 import classify, detect
     from mindyolo_v4.engine.testing import test
     from mindyolo_v4.runtime.device import start
 
     with (runtime := start(asked)).heartbeat:
         task = classify.TASK if weights.card.task == classify.TASK.name else detect.TASK
-        return test(task, weights, recipe, overrides, runtime, signals, **options)
+        return test(task, weights, recipe, overrides, runtime, signals, *switches)
 
 
 if __name__ == "__main__":

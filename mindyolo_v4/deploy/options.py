@@ -1,9 +1,9 @@
-"""The options of predict.py that are no keys of the configuration."""
+"""The options of predict.py and test.py that are no keys of the configuration."""
 
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, parse
 from mindyolo_v4.deploy.backends import BACKENDS
 from mindyolo_v4.errors import require, require_range
 
@@ -47,7 +47,7 @@ class PredictOptions:
             require(task == "detect", f"--{name}", "a classifier has no boxes")
 
 
-def add_options(parser: ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of predict.py to a parser."""
     text = "image or video file, folder, glob pattern, .txt of paths, -, camera number, or stream"
     parser.add_argument("--source", "--image_path", help=text)
@@ -64,12 +64,14 @@ def add_options(parser: ArgumentParser) -> None:
         parser.add_argument(f"--{name}", action="store_true", help=text)
 
 
-def add_test_options(parser: ArgumentParser) -> None:
-    """Add the options of test.py to a parser."""
+def parse_test(argv: Sequence[str]) -> Arguments:
+    """Return what the command line of test.py says. Raises UserError for a wrong one."""
+    parser = build_parser("test.py", "Score a checkpoint on a split of a data set.")
     parser.add_argument("--backend", help=" | ".join(BACKENDS))
     parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
     text = "accept a score over images that cannot be read"
     parser.add_argument("--allow_unreadable", action="store_true", help=text)
+    return parse(parser, argv)
 
 
 def read_options(words: Mapping[str, object]) -> PredictOptions:

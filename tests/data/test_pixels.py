@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from mindyolo_v4.data.pixels import rgb_pixels
+from mindyolo_v4.data.pixels import camera_pixels, rgb_pixels
 from mindyolo_v4.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -62,3 +63,43 @@ def test_other_arrays_are_refused_by_name(given, said):
     with pytest.raises(UserError, match=said) as error:
         rgb_pixels(given, "images[0]")
     assert error.value.subject == "images[0]"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (RGB, RGB),
+        (GREY[:, :, 0], np.repeat(GREY, 3, axis=2)),
+        (np.dstack([RGB, GREY]), RGB),
+        (np.full((4, 4), 4095, np.uint16), np.full((4, 4, 3), 255)),
+        (Image.fromarray(RGB), RGB),
+        (Image.fromarray(np.dstack([RGB, GREY])), RGB),
+        (Image.fromarray(GREY[:, :, 0]), np.repeat(GREY, 3, axis=2)),
+        (Image.fromarray(GREY[:, :, 0]).convert("P"), np.repeat(GREY, 3, axis=2)),
+        (Image.fromarray(np.full((4, 4), 65535, np.uint16)), np.full((4, 4, 3), 255)),
+    ],
+)
+def test_cameras_and_pil_give_pixels(given, expected):
+    np.testing.assert_array_equal(camera_pixels(given, "image"), expected)
+
+
+def test_the_orientation_of_a_photograph_is_applied():
+    image = Image.fromarray(RGB)
+    image.getexif()[0x0112] = 6  # it was turned by a quarter
+    np.testing.assert_array_equal(camera_pixels(image, "image"), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (RGB.astype(np.float32), "type float32"),
+        (RGB / 255, "type float64"),
+        (RGB.astype(np.int64), "type int64"),
+        (np.zeros((5, 5, 2), np.uint8), r"shape \(5, 5, 2\)"),
+        (Image.fromarray(np.zeros((4, 4), np.float32)), "mode F"),
+        (3, "is no array"),
+    ],
+)
+def test_pixels_of_no_certain_meaning_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        camera_pixels(given, "image")
