@@ -103,10 +103,6 @@ class Checkpoint:
         """Return every tensor as a view of the file, by name. Raises UserError on damage."""
         return self.file.tensors()
 
-    def network_tensors(self) -> dict[str, NDArray]:
-        """Return the network's own tensors, averaged where it has averages, as `tensors` does."""
-        return model_tensors(self.tensors())
-
     def require(self, task: str | None, whole: bool = False) -> None:
         """Raise UserError where the network is another task's or not whole.
 
@@ -210,15 +206,6 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
             )
         finally:
             unfinished.with_suffix(".tmp").unlink(missing_ok=True)  # MindSpore's own
-
-
-def model_tensors(tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Return the network's tensors of all of a file, the averaged ones where it has them."""
-    return {
-        name: tensors.get(EMA + name, value)
-        for name, value in tensors.items()
-        if not name.startswith((EMA, OPTIMIZER, SCALER))
-    }
 
 
 def check_network(

@@ -1,1 +1,1 @@
-"""What leaves the package and what runs it: exported files, back-ends, prediction."""
+"""What leaves the package, and what runs it."""

@@ -133,12 +133,12 @@ def onnx_of(checkpoint: "Checkpoint") -> ExportedFile:
 def _make_onnx(checkpoint: "Checkpoint", name: str, folders: list[Path]) -> ExportedFile:
     """Write a checkpoint's ONNX file into the first folder that takes it."""
     from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx
+    from mindyolo_v4.weights.files import read_own
 
     checkpoint.require(None, whole=True)
     checkpoint.check_network(whole=True)
-    options = OnnxOptions(opset=_OPSET)
-    tensors = checkpoint.network_tensors()
-    content = build_onnx(tensors, checkpoint.card, options).SerializeToString()
+    model = build_onnx(read_own(checkpoint).tensors, checkpoint.card, OnnxOptions(opset=_OPSET))
+    content = model.SerializeToString()
     failure: OSError | None = None
     for folder in folders:
         try:

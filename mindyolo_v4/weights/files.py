@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.checkpoint.file import Checkpoint, save
+from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_header
 from mindyolo_v4.checkpoint.index import FormatError
 from mindyolo_v4.config.model import ModelConfig
@@ -108,10 +108,19 @@ def _check_safetensors(path: Path) -> None:
 
 def read_own(checkpoint: Checkpoint) -> Own:
     """Return the weights of a checkpoint of ours. Raises UserError where they are damaged."""
-    model = checkpoint.network_tensors()
+    model = model_tensors(checkpoint.tensors())
     check_finite(checkpoint.path, model)
     tensors = {name: np.asarray(value, np.float32) for name, value in model.items()}
     return Own(checkpoint.path, checkpoint.card, tensors)
+
+
+def model_tensors(tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Return the model of a checkpoint of ours, the averaged weights where it has them."""
+    return {
+        name: tensors.get(EMA + name, value)
+        for name, value in tensors.items()
+        if not name.startswith((EMA, OPTIMIZER, SCALER))
+    }
 
 
 def check_finite(path: Path, tensors: Mapping[str, NDArray]) -> None:

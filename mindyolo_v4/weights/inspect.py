@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
-from mindyolo_v4.checkpoint.file import Checkpoint, model_tensors
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import WITHOUT_CARD, Identity, identify
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser
@@ -20,7 +20,13 @@ from mindyolo_v4.weights import mindspore_zoo, mindyolo
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
 from mindyolo_v4.weights.darknet import INPUT, assumption, classes_of, find_cfg, released
 from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
-from mindyolo_v4.weights.files import read_mindspore, read_own, read_safetensors, sha256_of
+from mindyolo_v4.weights.files import (
+    model_tensors,
+    read_mindspore,
+    read_own,
+    read_safetensors,
+    sha256_of,
+)
 from mindyolo_v4.weights.mapping import bare_tensors, infer_model, missing_tensors
 from mindyolo_v4.weights.pytorch import SCHEMES, read_torch
 from mindyolo_v4.weights.schemes import Scheme

@@ -8,12 +8,18 @@ import numpy as np
 import safetensors.numpy
 
 from mindyolo_v4.checkpoint.card import build_card, parse_card
-from mindyolo_v4.checkpoint.file import Checkpoint, check_network, model_tensors
+from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import parse_request, refuse_options, require_suffix
-from mindyolo_v4.weights.files import check_finite, output_file, read_safetensors, write_checkpoint
+from mindyolo_v4.weights.files import (
+    check_finite,
+    model_tensors,
+    output_file,
+    read_safetensors,
+    write_checkpoint,
+)
 
 
 def main(argv: Sequence[str]) -> int:

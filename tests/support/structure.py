@@ -17,7 +17,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "mindyolo_v4"
-ENTRY_POINTS = ("train", "test", "predict")
+ENTRY_POINTS = ("train", "test", "predict", "export")
 MAX_FILE_LINES = 330
 MAX_FUNCTION_LINES = 60
 MAX_ENTRY_LINES = 40
@@ -43,17 +43,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records", "data.views"),
     "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
+    "deploy": (
+        *GROUND,
+        "cpu_ops.build",
+        "config",
+        "runtime",
+        "data",
+        "models",
+        "evaluation",
+        "checkpoint",
+        "weights",
+    ),
 }
-MAY_IMPORT["deploy"] = (
-    *GROUND,
-    "cpu_ops.build",
-    "config",
-    "runtime",
-    "data",
-    "models",
-    "evaluation",
-    "checkpoint",
-)
 _BELOW_TASKS = tuple(MAY_IMPORT)
 MAY_IMPORT |= {
     "detect": _BELOW_TASKS,
@@ -79,6 +80,7 @@ MAY_IMPORT |= {
         "detect",
         "classify",
     ),
+    "export": (*_BELOW_TASKS, "tools.make_scenes", "weights"),
     "convert": ("environment", "runtime.command", "weights"),
 }
 NEVER_IMPORTED = (*ENTRY_POINTS, "tests", "benchmarks", "scripts", "convert")
@@ -88,10 +90,10 @@ WITHOUT_MINDSPORE = (
     *(*GROUND, "config", "checkpoint.formats", "checkpoint.index", "losses.assign"),
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
-    *("runtime.alone", "runtime.log", "runtime.run_folder", "checkpoint.card"),
-    *("checkpoint.settings", "deploy.backends", "deploy.exported", "deploy.options"),
-    *("deploy.outputs", "deploy.overlap", "deploy.prediction", "deploy.sources"),
-    *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
+    *("runtime.alone", "runtime.log", "runtime.run_folder", "runtime.scores", "checkpoint.card"),
+    *("checkpoint.settings", "!data.loader.stream", "evaluation", "deploy", "!deploy.onnx_graph"),
+    *("!deploy.formats", "!deploy.mindspore_backend", "!deploy.opening", "!deploy.predictor"),
+    *("!deploy.scoring", "tools", "!tools.to_mindrecord"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )
