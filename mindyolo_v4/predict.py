@@ -97,7 +97,7 @@ def predict(
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", options.exist_ok)
     setup_logger(folder, "predict.log", runtime.ranks)
     if options.backend is not None or chosen != "mindspore":
-        logger.info("back-end %s: %s", chosen, weights.path)
+        logger.info("back-end %s: %s", chosen, predictor.backend.path)
     outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
     if options.save_txt:
         write_text(folder / "classes.txt", "\n".join(predictor.card.class_names) + "\n")

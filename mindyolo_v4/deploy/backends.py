@@ -30,6 +30,7 @@ class Backend(Protocol):
 
     name: str
     card: Card
+    path: Path  # of the file that it runs
 
     def __call__(self, images: NDArray[np.uint8]) -> Maps:
         """Return the raw maps, or the logits (B, C), of images (B, 3, H, W)."""
@@ -74,9 +75,11 @@ def _require_maps(file: ExportedFile, outputs: Sequence[str]) -> None:
         raise UserError(file.path, "has no raw maps", ", ".join(outputs), expected)
 
 
-def _unreadable(path: Path, program: str, error: Exception) -> UserError:
+def _unreadable(
+    path: Path, program: str, error: Exception, expected: str | None = None
+) -> UserError:
     text = " ".join(str(error).split())
-    return UserError(path, f"cannot be read by {program}: {text}")
+    return UserError(path, f"cannot be read by {program}: {text}", expected=expected)
 
 
 class OnnxRuntimeBackend:
@@ -95,6 +98,7 @@ class OnnxRuntimeBackend:
         except Exception as error:
             raise _unreadable(file.path, self.name, error) from error
         self.card = file.card
+        self.path = file.path
         self._input = _Input(file.path, self._session.get_inputs()[0].shape, sizes_hw)
         _require_maps(file, [output.name for output in self._session.get_outputs()])
 
@@ -119,6 +123,7 @@ class OpenVinoBackend:
         except Exception as error:
             raise _unreadable(file.path, self.name, error) from error
         self.card = file.card
+        self.path = file.path
         partial = self._model.input(0).partial_shape
         sides = [side.get_length() if side.is_static else None for side in partial]
         self._input = _Input(file.path, sides, sizes_hw)
@@ -152,17 +157,25 @@ class OpenVinoBackend:
 
 
 class OpenCvBackend:
-    """OpenCV's DNN module. It sets the number of OpenCV's threads in this process."""
+    """OpenCV's DNN module, which must read one size, and then runs every size.
+
+    It sets the number of OpenCV's threads in this process.
+    """
 
     name = "opencv"
 
     def __init__(self, file: ExportedFile, sizes_hw: Sizes):
         cv2.setNumThreads(cores_of_process(1))
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             self._network = cv2.dnn.readNetFromONNX(str(file.path))
         except cv2.error as error:
-            raise _unreadable(file.path, self.name, error) from error
+            expected = "a file exported without --dynamic, with --opset 17 or less"
+            raise _unreadable(file.path, self.name, error, expected) from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
         self.card = file.card
+        self.path = file.path
         names = self._network.getUnconnectedOutLayersNames()
         _require_maps(file, names)
         # "map8", "map16", "map32", or "logits"

@@ -39,6 +39,7 @@ class MindSporeBackend:
             network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
             self.forward = inference(config, network)
         self.card = checkpoint.card
+        self.path = checkpoint.path
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Return the raw maps, or the logits, of images (B, 3, H, W)."""

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def open_backend(
 
             return MindSporeBackend(weights, config, runtime)
         import_extra("onnx", "onnx")
-        weights = onnx_of(weights)
+        weights = onnx_of(weights, is_fixed=chosen == "opencv")
     variants = input_variants(config.data, config.evaluate)
     sizes_hw = [(variant.input_height, variant.input_width) for variant in variants]
     backend = FOREIGN[chosen](weights, sizes_hw)
@@ -112,33 +113,26 @@ def _is_installed(backend: str) -> bool:
     return backend not in EXTRAS or importlib.util.find_spec(backend) is not None
 
 
-def onnx_of(checkpoint: "Checkpoint") -> ExportedFile:
-    """Return a checkpoint's ONNX file, made on first use; it takes inputs of any size.
+def onnx_of(checkpoint: "Checkpoint", is_fixed: bool) -> ExportedFile:
+    """Return a checkpoint's ONNX file, made on first use.
 
     It lies beside the checkpoint, or in the cache folder where that is not writable. Its name
     holds a hash of the checkpoint's content and of this package's version.
+
+    Args:
+        is_fixed: the file states one image of the card's size, and not any number of any size.
     """
     digest = hashlib.sha256(f"{__version__} {_OPSET}".encode())
     with checkpoint.path.open("rb") as file:
         while block := file.read(1 << 24):
             digest.update(block)
-    name = f"{checkpoint.path.stem}.{digest.hexdigest()[:16]}.onnx"
+    ending = "-fixed.onnx" if is_fixed else ".onnx"
+    name = f"{checkpoint.path.stem}.{digest.hexdigest()[:16]}{ending}"
     folders = [checkpoint.path.absolute().parent, cache_folder()]
     for folder in folders:
         if (folder / name).is_file():
             return ExportedFile.open(folder / name)
-    return _make_onnx(checkpoint, name, folders)
-
-
-def _make_onnx(checkpoint: "Checkpoint", name: str, folders: list[Path]) -> ExportedFile:
-    """Write a checkpoint's ONNX file into the first folder that takes it."""
-    from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx
-    from mindyolo_v4.weights.files import read_own
-
-    checkpoint.require(None, whole=True)
-    checkpoint.check_network(whole=True)
-    model = build_onnx(read_own(checkpoint).tensors, checkpoint.card, OnnxOptions(opset=_OPSET))
-    content = model.SerializeToString()
+    content = _onnx_bytes(checkpoint, is_fixed)
     failure: OSError | None = None
     for folder in folders:
         try:
@@ -151,3 +145,19 @@ def _make_onnx(checkpoint: "Checkpoint", name: str, folders: list[Path]) -> Expo
         logger.info("made %s of %s", folder / name, checkpoint.path)
         return ExportedFile.open(folder / name)
     raise UserError(checkpoint.path, f"no folder takes its ONNX file: {failure}")
+
+
+def _onnx_bytes(checkpoint: "Checkpoint", is_fixed: bool) -> bytes:
+    from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx
+    from mindyolo_v4.weights.files import read_own
+
+    checkpoint.require(None, whole=True)
+    checkpoint.check_network(whole=True)
+    card = checkpoint.card
+    options = OnnxOptions(opset=_OPSET)
+    if is_fixed:
+        options = replace(
+            options, height=card.img_height or card.img_size, width=card.img_size, batch=1
+        )
+    content: bytes = build_onnx(read_own(checkpoint).tensors, card, options).SerializeToString()
+    return content

@@ -53,6 +53,7 @@ class TimedBackend:
         self._backend = backend
         self.name = backend.name
         self.card = backend.card
+        self.path = backend.path
         self.spent_s = 0.0
 
     def __call__(self, images: NDArray[np.uint8]) -> Maps:
@@ -89,7 +90,7 @@ def test_backend(
     runtime = Alone()
     folder = make_run_folder(config.save_dir, "test", runtime, "--exist_ok", exist_ok)
     setup_logger(folder, "test.log", runtime.ranks)
-    logger.info("back-end %s: %s", backend.name, weights.path)
+    logger.info("back-end %s: %s", backend.name, backend.path)
     logger.info("%s: %d images of %s", weights.path, len(dataset), dataset.source)
     for line in dataset.warning_lines():
         logger.warning("%s", line)

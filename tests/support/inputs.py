@@ -22,6 +22,7 @@ MODULES = {
     "convert.safetensors": "mindyolo_v4.weights.safetensors",
     "convert.verify": "mindyolo_v4.weights.verify",
     "ascend_dry_run": "mindyolo_v4.tools.ascend_dry_run.__main__",
+    "benchmark_backends": "mindyolo_v4.tools.benchmark_backends",
     "check_data": "mindyolo_v4.tools.check_data",
     "check_device": "mindyolo_v4.tools.check_device",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",

@@ -93,7 +93,7 @@ WITHOUT_MINDSPORE = (
     *("runtime.alone", "runtime.log", "runtime.run_folder", "runtime.scores", "checkpoint.card"),
     *("checkpoint.settings", "!data.loader.stream", "evaluation", "deploy", "!deploy.onnx_graph"),
     *("!deploy.formats", "!deploy.mindspore_backend", "!deploy.opening", "!deploy.predictor"),
-    *("!deploy.scoring", "tools", "!tools.to_mindrecord"),
+    *("!deploy.scoring", "tools", "!tools.to_mindrecord", "!tools.benchmark_backends"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )
