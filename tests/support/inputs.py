@@ -37,7 +37,15 @@ INTRODUCTION = (
     "for the folder of the input. `tests/test_inputs.py` writes every one of these inputs and",
     "runs its command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
 )
-TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands")
+TABLES = (
+    "darknet",
+    "checkpoints",
+    "annotations",
+    "images",
+    "configuration",
+    "commands",
+    "prediction",
+)
 
 
 @dataclass(frozen=True)
