@@ -166,14 +166,14 @@ class OpenCvBackend:
 
     def __init__(self, file: ExportedFile, sizes_hw: Sizes):
         cv2.setNumThreads(cores_of_process(1))
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        level = cv2.setLogLevel(0)  # one line of ours says it
         try:
             self._network = cv2.dnn.readNetFromONNX(str(file.path))
         except cv2.error as error:
             expected = "a file exported without --dynamic, with --opset 17 or less"
             raise _unreadable(file.path, self.name, error, expected) from error
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            cv2.setLogLevel(level)
         self.card = file.card
         self.path = file.path
         names = self._network.getUnconnectedOutLayersNames()

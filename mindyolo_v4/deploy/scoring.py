@@ -128,11 +128,8 @@ class BackendScorer:
         count = len(self._dataset)
         size = min(self._config.evaluate.per_batch_size or 1, count)
         unreadable: list[str] = []
-        tally = (
-            _Objects(self._dataset)
-            if isinstance(self._dataset, Dataset)
-            else _Classes(self._dataset)
-        )
+        is_detector = isinstance(self._dataset, Dataset)
+        tally = _Objects(self._dataset) if is_detector else _Classes(self._dataset)
         read_s = 0.0
         counted_s = 0.0
         bar = tqdm(total=count, unit="image", desc="validation", disable=None)
@@ -140,12 +137,7 @@ class BackendScorer:
             since_s = time.perf_counter()
             while batch := list(islice(images, size)):
                 started_s = time.perf_counter()
-                tally.add(
-                    self._predictor,
-                    [number for number, _ in batch],
-                    [one for _, one in batch],
-                    size,
-                )
+                tally.add(self._predictor, batch, size)
                 read_s += started_s - since_s
                 since_s = time.perf_counter()
                 counted_s += since_s - started_s

@@ -54,11 +54,11 @@ class Video:
     def __init__(self, source: VideoSource):
         self.source = source
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one line of ours says it
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        level = cv2.setLogLevel(0)
         try:
             self._capture = _open_capture(source)
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            cv2.setLogLevel(level)
         if not self._capture.isOpened():
             kinds = {True: "no camera or stream answers there", False: "cannot be read as a video"}
             raise UserError(source.address, kinds[source.is_live], expected=_SOURCES)
