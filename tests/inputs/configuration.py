@@ -193,6 +193,16 @@ OPTION_CASES = [
          "train.profile_steps: needs 2 values"),
     Case(OPTION, "--train.deterministic maybe", option("train.deterministic", "maybe"), 2,
          "not true or false"),
+    Case(OPTION, "--evaluate.nms best", option("evaluate.nms", "best"), 2,
+         "evaluate.nms: not one of its choices (got best, expected iou | diou | soft_linear |"),
+    Case(OPTION, "--evaluate.soft_sigma 0", option("evaluate.soft_sigma", "0"), 2,
+         "evaluate.soft_sigma: out of range (got 0.0, expected > 0 and <= 100)"),
+    Case(OPTION, "--evaluate.tta_scales '[]'", option("evaluate.tta_scales", "[]"), 2,
+         "evaluate.tta_scales: needs a list of scales"),
+    Case(OPTION, "--evaluate.tta_scales '[1, 5]'", option("evaluate.tta_scales", "[1, 5]"), 2,
+         "evaluate.tta_scales: out of range (got 5.0, expected >= 0.25 and <= 4)"),
+    Case(OPTION, "--evaluate.tile_overlap 0.95", option("evaluate.tile_overlap", "0.95"), 2,
+         "evaluate.tile_overlap: out of range (got 0.95, expected >= 0 and <= 0.9)"),
     Case(OPTION, "--train.epoch 3", option("train.epoch", "3"), 2, "expected train.epochs"),
 ]  # fmt: skip
 
