@@ -1,6 +1,6 @@
 """Which network, how wide and deep, and the variants in circulation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.anchors import LAYOUTS, AnchorLevel, AnchorSet, Masks, Sizes
@@ -13,6 +13,22 @@ _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4-tiny": ("leaky", "leaky"),
     "cspdarknet53": ("mish", "mish"),
 }
+
+
+@dataclass(frozen=True)
+class DropBlockConfig:
+    """Squares of the backbone's maps of stride 16 and 32 that are set to zero while training."""
+
+    prob: float = 0.0  # share of the cells to drop; 0 = off
+    size: int = 7  # side of a square, cells; smaller maps limit it
+    ramp_steps: int = 0  # micro-batches in which the share rises linearly from 0 to prob
+    # linear: the squares have their size from the start (Ghiasi et al.); darknet: it rises too.
+    ramp: Literal["linear", "darknet"] = "linear"
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "model.dropblock", ("prob",), 0.0, 0.9)
+        require_ranges(self, "model.dropblock", ("size",), 1, 1000)
+        require_ranges(self, "model.dropblock", ("ramp_steps",), 0, 1e9)
 
 
 @dataclass(frozen=True)
@@ -30,9 +46,14 @@ class ModelConfig:
     backbone_activation: Literal["mish", "leaky", "leaky001", "silu"] | None = None
     neck_activation: Literal["mish", "leaky", "silu"] | None = None
     leaky_slope: float = 0.1  # of the activation leaky for negative inputs; leaky001 has 0.01
+    # What the statistics of batch normalisation are of while training. bn: the micro-batch; cmbn:
+    # the micro-batches of the step so far (train.accumulate); cbn: the last 4 micro-batches,
+    # compensated for the change of the weights. It does not change the network.
+    norm: Literal["bn", "cbn", "cmbn"] = "bn"
     # A residual block adds its branch and its input: as they are, with one learned weight each
     # (darknet's weights_type=per_feature, relu), or one per channel (per_channel, softmax).
     residual: Literal["plain", "weighted", "weighted_channel"] = "plain"
+    dropblock: DropBlockConfig = field(default_factory=DropBlockConfig)
     anchors_wh_px: Sizes | None = None  # all, smallest level first
     # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
     # may serve several levels or none.
@@ -54,6 +75,11 @@ class ModelConfig:
         require_ranges(self, "model", ("bn_momentum",), 0.0, 1.0)
         require_ranges(self, "model", ("objectness_prior",), 0.0, 0.5, open_low=True)
         require_ranges(self, "model", ("leaky_slope",), 0.0, 1.0)
+        problem = f"has no meaning with model.norm: {self.norm}"
+        require(self.norm == "bn" or not self.sync_bn, "model.sync_bn", problem, True, False)
+        problem = f"there are no fused operators for model.norm: {self.norm}"
+        is_possible = self.norm == "bn" or self.cpu_fused != "on"
+        require(is_possible, "model.cpu_fused", problem, self.cpu_fused, "auto or off")
         has_residuals = self.residual == "plain" or "tiny" not in self.architecture
         problem = f"{self.architecture} has no residual blocks"
         require(has_residuals, "model.residual", problem, self.residual, "plain")

@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.models.blocks import Prediction
+from mindyolo_v4.models.drop_block import DropBlock
 from mindyolo_v4.models.weighted_sum import WeightedSum
 
 PREDICTION_STD = 0.01
@@ -43,6 +44,8 @@ def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> N
             _fill(cell.moving_variance, 1.0)
         elif isinstance(cell, WeightedSum):
             _fill(cell.weights, 1.0)
+        elif isinstance(cell, DropBlock):
+            cell.key = int(rng.integers(-(2**31), 2**31))
 
 
 def _fill(parameter: Parameter, value: float) -> None:
