@@ -40,6 +40,8 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
+        hides = self.model.task == "detect" or self.train.sat_prob == 0.0
+        require(hides, "train.sat_prob", "hides objects, and is for detectors", self.train.sat_prob)
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)
