@@ -30,6 +30,7 @@ def compile_steps(
     """
     logger.info("compiling the training graph: this happens once, before the first step ...")
     started_s = time.monotonic()
+    in_graph_mode = ms.get_context("mode") == ms.GRAPH_MODE
     accumulate = step_batches.accumulate
     images_per_batch = sum(len(batch[0]) for batch in micro_batches) // accumulate
     parts = step_batches.parts
@@ -43,7 +44,7 @@ def compile_steps(
         heartbeat.expect("compiling")
         batch = stand_in(micro_batches[0], size, images_per_batch // count)
         if adversary is not None:
-            if ms.get_context("mode") == ms.GRAPH_MODE:
+            if in_graph_mode:
                 adversary.compile(batch)
             batch = as_float32(batch)
         train_step.compile(0.0, batch, accumulate * count)
@@ -55,7 +56,7 @@ def compile_steps(
     graphs = len(parts) * (1 if adversary is None else 2)
     graphs += any(accumulate * count > 1 for count in parts.values())  # the update of them all
     seconds = time.monotonic() - started_s
-    if graphs == 1:
-        logger.info("compiled in %.1f s", seconds)
-    else:
+    if in_graph_mode and graphs > 1:
         logger.info("compiled in %.1f s: %d graphs", seconds, graphs)
+    else:
+        logger.info("compiled in %.1f s", seconds)
