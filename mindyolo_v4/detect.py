@@ -38,6 +38,7 @@ from mindyolo_v4.evaluation.nms import (
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
+from mindyolo_v4.losses.hiding import HidingLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
@@ -79,15 +80,23 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
     require(data.img_height is None, "data.img_height", "training takes square inputs only")
-    samples = TrainSamples(dataset, data, config.seed, config.train.epochs)
-    assign = Assigner(
-        config.model.anchor_set,
-        data.img_size,
-        len(dataset.class_names),
-        data.max_truths,
-        config.loss.anchor_threshold,
+    train = config.train
+    sizes = train.random_sizes or (data.img_size,)
+    # Images are decoded for the largest size.
+    samples = TrainSamples(dataset, replace(data, img_size=max(sizes)), config.seed, train.epochs)
+    assign = {
+        size: Assigner(
+            config.model.anchor_set,
+            size,
+            len(dataset.class_names),
+            data.max_truths,
+            config.loss.anchor_threshold,
+        )
+        for size in sizes
+    }
+    return TrainStream(
+        samples, assign, train.per_batch_size, data.num_workers, ranks, train.accumulate
     )
-    return TrainStream(samples, assign, config.train.per_batch_size, data.num_workers, ranks)
 
 
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:
@@ -95,6 +104,11 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     anchors = config.model.anchor_set
     loss = DetectionLoss(anchors, num_classes, config.data.img_size, config.loss)
     return TrainingForward(normaliser(config.data), network, loss)
+
+
+def hiding(config: Config) -> nn.Cell:
+    """Return the loss by which self-adversarial training alters images: raw maps -> scalar."""
+    return HidingLoss(config.model.anchor_set, config.loss)
 
 
 def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:
@@ -143,6 +157,7 @@ TASK = Task(
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
+    hiding=hiding,
     inference=inference,
     eval_stream=EvalStream,
     score=score,

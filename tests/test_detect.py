@@ -3,6 +3,7 @@ network; test_documents.py does so with a yolov4.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_two_sizes_and_self_adversarial_steps(recipe: Path, tmp_path: Path) -> None:
+    """Steps 1 to 10 at one size, 11 and 12 at the other; seed 0 draws 64 px, then 96."""
+    options = ("--train.random_sizes", "[64, 96]", "--train.sat_prob", "0.5", "--seed", "0")
+    options += ("--ms_mode", "pynative")  # five graphs would take long to compile
+    length = ("--train.epochs", "4", "--train.val_interval", "9")
+    argv = ("--config", recipe, "--save_dir", tmp_path / "run", *options, *length)
+    assert command(train_command.main, *argv) == 0
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert re.search(r"images altered in [1-9] of 12 steps", log)
+    objectness = [float(row["loss_obj"]) for row in rows(tmp_path / "run" / "steps.csv")]
+    # 96 px has 2.25 times as many predictions as 64 px
+    assert min(objectness[10:]) > 1.5 * max(objectness[:10])
+    assert "finite: 0" in log
 
 
 def test_anchors_are_fitted_and_recorded(run: Path, scenes: Path) -> None:

@@ -73,6 +73,8 @@ class Task:
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
     forward: Callable[[Config, nn.Cell, int], nn.Cell]  # network, classes -> cell with the loss
+    # Its loss by which self-adversarial training alters images: network's output -> scalar.
+    hiding: Callable[[Config], nn.Cell] | None
     inference: Callable[[Config, nn.Cell], nn.Cell]  # network -> cell that takes uint8 images
     # split, images per batch, workers -> its images
     eval_stream: Callable[[Split, DataConfig, int, int | None, Ranks], EvalBatches]

@@ -9,8 +9,9 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.schedule import images_per_step
-from mindyolo_v4.engine.session import MicroBatch, Session
+from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.task import Split
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory

@@ -71,6 +71,7 @@ FAKE_TASK = Task(
     describe=lambda config, network: ["a tiny network"],
     stream=lambda config, split, ranks: FakeStream(),
     forward=lambda config, network, classes: TinyForward(network),
+    hiding=None,
     inference=lambda config, network: network,
     eval_stream=FakeEvalStream,
     score=score,
