@@ -10,7 +10,7 @@ from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
-_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
+_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "class_prior", "cpu_fused", "sync_bn"}
 # No recipe names these: the weights know them.
 _VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "leaky_slope")
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")

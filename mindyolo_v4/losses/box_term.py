@@ -24,9 +24,9 @@ class BoxTerm(nn.Cell):
 
     With `gradient: darknet` the descent direction in the logits, over B, is darknet's delta:
     n e^(t_w) D_w for w, n D_x for x, with D of `losses.darknet.box_gradient` and n the
-    `iou_normalizer`, limited to `max_delta` per match; with `box_decode: square` n D_w; with `mse`
-    -n (2 - w_t h_t) d, not limited. There are no other inner derivatives. The weight 1/m of a match
-    comes after the limit, as in darknet.
+    `iou_normalizer` times the weight of the class, limited to `max_delta` per match; with
+    `box_decode: square` n D_w; with `mse` -n (2 - w_t h_t) d, not limited. There are no other inner
+    derivatives. The weight 1/m of a match comes after the limit, as in darknet.
 
     Args:
         img_size: side of the square input, pixels.
@@ -41,6 +41,7 @@ class BoxTerm(nn.Cell):
         self.strides = _strides(anchors, img_size) if loss.box == "mse" else None
         self.iou_normalizer = loss.iou_normalizer if loss.gradient == "darknet" else None
         self.max_delta = loss.max_delta
+        self.is_weighted = loss.class_weights is not None
 
     def construct(
         self,
@@ -49,6 +50,7 @@ class BoxTerm(nn.Cell):
         targets: Planes,
         prediction: Tensor,
         weight: Tensor,
+        class_weight: Tensor | float,
     ) -> tuple[Tensor, Tensor]:
         """Return the term, a scalar, and the similarity of boxes and targets (B, 1, P).
 
@@ -56,24 +58,27 @@ class BoxTerm(nn.Cell):
             logits, constants, targets: of the matches, each plane (B, 1, P).
             prediction: int32 (B, 1, P).
             weight: of the matches (B, 1, P).
+            class_weight: of their classes (B, 1, P), or 1.
         """
         boxes = decode_planes(logits, constants, self.square_sizes)
         similarity = box_similarity(boxes, targets, self.kind)
         images = weight.shape[0]
+        weighted = weight * class_weight if self.is_weighted else weight
         if self.strides is None:
-            value = ops.sum(weight * (1.0 - similarity))
+            value = ops.sum(weighted * (1.0 - similarity))
         else:
             differences = self._differences(logits, boxes, targets, constants, prediction)
-            weight = weight * (2.0 - targets[2] * targets[3] / self.img_size**2)
-            value = ops.sum(weight * _half_square(differences))
+            small = 2.0 - targets[2] * targets[3] / self.img_size**2
+            value = ops.sum(weighted * small * _half_square(differences))
         value = value * (self.gain / images)
         if self.iou_normalizer is None:
             return value, similarity
 
+        step = self.iou_normalizer * class_weight
         if self.strides is None:
-            deltas = self._similarity_deltas(boxes, targets, constants)
+            deltas = self._similarity_deltas(boxes, targets, constants, step)
         else:
-            deltas = _scaled(differences, -self.iou_normalizer)
+            deltas = _scaled(differences, -step * small)
         surrogate = 0.0
         # The graph parser knows no strict=.
         for logit, delta in zip(logits, deltas):  # noqa: B905
@@ -81,7 +86,7 @@ class BoxTerm(nn.Cell):
         return with_gradient_of(value, surrogate * (1.0 / images)), similarity
 
     def _similarity_deltas(
-        self, boxes: Planes, targets: Planes, constants: tuple[Tensor, ...]
+        self, boxes: Planes, targets: Planes, constants: tuple[Tensor, ...], step: Tensor | float
     ) -> Planes:
         """Return darknet's deltas of t_x, t_y, t_w, t_h for the kinds of IoU."""
         to_fraction = 1.0 / self.img_size
@@ -91,7 +96,7 @@ class BoxTerm(nn.Cell):
             w = w * boxes[2] / constants[3]  # e^t_w
             h = h * boxes[3] / constants[4]
         deltas = ()
-        for plane in _scaled((x, y, w, h), self.iou_normalizer):
+        for plane in _scaled((x, y, w, h), step):
             deltas += (limit(plane, self.max_delta),)
         return deltas
 
@@ -122,7 +127,7 @@ def _half_square(planes: Planes) -> Tensor:
     return 0.5 * (ops.square(x) + ops.square(y) + ops.square(w) + ops.square(h))
 
 
-def _scaled(planes: Planes, factor: float) -> Planes:
+def _scaled(planes: Planes, factor: Tensor | float) -> Planes:
     x, y, w, h = planes
     return x * factor, y * factor, w * factor, h * factor
 

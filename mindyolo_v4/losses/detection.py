@@ -150,12 +150,12 @@ class DetectionLoss(nn.Cell):
         logits, classes, constants = self.matched(maps, prediction)
         background = self._background(maps, targets_xyxy_px)
 
-        weight = values[WEIGHT_BOX]
         class_weight = 1.0
         if self.class_weights is not None:
             class_weight = ops.gather(self.class_weights, class_id, 0)
-            weight = weight * class_weight
-        box, similarity = self.box_term(logits[:4], constants, values[:4], prediction, weight)
+        box, similarity = self.box_term(
+            logits[:4], constants, values[:4], prediction, values[WEIGHT_BOX], class_weight
+        )
 
         if self.plain_objectness:
             obj = self._objectness_term(maps, logits, prediction, values[WEIGHT_OBJECT], background)

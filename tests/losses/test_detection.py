@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from mindyolo_v4.boxes import cxcywh_to_xyxy, pairwise_iou
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.losses import detection
 from mindyolo_v4.losses.assign import WEIGHT_BOX
 from mindyolo_v4.losses.detection import DetectionLoss
@@ -165,6 +167,87 @@ def test_value_and_gradient_against_finite_differences(kind, masks, graph, rng, 
     assert total == pytest.approx(sum(oracle.parts(maps)), rel=1e-5)
     for found, expected in zip(gradients, oracle.finite_differences(maps), strict=True):
         np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
+
+
+COMBINED = {  # configurations of the loss, and decode of sizes
+    "focal, weights, IoU as target": (
+        {"focal_gamma": 2.0, "class_weights": (2.0, 0.5, 3.0), "objectness_target": "iou"},
+        "exp",
+    ),
+    "squares, smooth, square sizes": (
+        {"box": "mse", "objectness_smooth": True, "class_weights": (2.0, 0.5, 3.0)},
+        "square",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMBINED)
+def test_options_against_finite_differences(name, loss_oracle):
+    """Values and gradients of both forms, one compiled and one not."""
+    options, decode = COMBINED[name]
+    config = LossConfig(
+        **options, label_smoothing=0.1, box_gain=3.0, obj_gain=0.7, ignore_threshold=0.4
+    )
+    before = ms.get_context("mode")
+    for mode, for_cpu in ((ms.GRAPH_MODE, decode == "exp"), (ms.PYNATIVE_MODE, decode != "exp")):
+        ms.set_context(mode=mode)
+        case = LossCase(config, 32, anchors=SMALL_ANCHORS, for_cpu=for_cpu, box_decode=decode)
+        maps = case.random_maps(np.random.default_rng(1))
+        oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
+        assert oracle.ignored.any()
+        _, parts, gradients = case.run(maps, case.tables(TRUTHS))
+        np.testing.assert_allclose(parts, oracle.parts(maps), rtol=1e-5)
+        for found, expected in zip(gradients, oracle.finite_differences(maps), strict=True):
+            np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
+    ms.set_context(mode=before)
+
+
+def test_squares_against_finite_differences(pynative_mode, rng, loss_oracle):
+    config = LossConfig(box="mse", box_gain=0.75, ignore_threshold=0.4)
+    case = LossCase(config, 32, anchors=SMALL_ANCHORS)
+    maps = case.random_maps(rng)
+    oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
+    _, parts, gradients = case.run(maps, case.tables(TRUTHS))
+    np.testing.assert_allclose(parts, oracle.parts(maps), rtol=1e-5)
+    for found, expected in zip(gradients, oracle.finite_differences(maps), strict=True):
+        np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_darknet_focal_loss_of_classes(pynative_mode):
+    """T1 with class 1 at logit 0: half of g = log 2 / 2 + 1 / 4 scales all class deltas."""
+    case = LossCase(LossConfig(gradient="darknet", focal_gamma=2.0))
+    gradients = case.run(case.empty_maps(), case.tables([T1]))[2]
+    half = (np.log(2) / 2 + 0.25) / 2
+    expected = [0.5, -0.5 * half, 0.5 * half, -0.5 * half]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), expected, atol=1e-6)
+
+
+def test_darknet_smooth_objectness_has_no_matches(pynative_mode):
+    """A match keeps its background delta; the neighbour of T3 is trained towards its IoU."""
+    case = LossCase(LossConfig(gradient="darknet", objectness_smooth=True))
+    gradients = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 0])]))[2]
+    assert delta(gradients, 2, 1, 11, 5)[0] == pytest.approx(best_iou_of_t3(11) - 0.5, abs=1e-5)
+    assert delta(gradients, 2, 1, 12, 5)[0] == pytest.approx(best_iou_of_t3(12) - 0.5, abs=1e-5)
+    assert delta(gradients, 2, 0, 11, 5)[0] == pytest.approx(-0.5, abs=1e-6)
+
+
+def best_iou_of_t3(row):
+    """Return the best IoU of anchor 1 (192 x 243) in column 5 of 19 with the targets of T3."""
+    box = np.array([[5.5 / 19, (row + 0.5) / 19, 192 / 608, 243 / 608]])
+    return pairwise_iou(cxcywh_to_xyxy(box), cxcywh_to_xyxy(np.array(T3_BOXES))).max()
+
+
+def test_class_weights_of_a_shared_prediction(pynative_mode):
+    """T3: objectness has the weight of the first target, classes have their own."""
+    case = LossCase(LossConfig(class_weights=(2.0, 1.0, 3.0)))
+    gradients = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 0])]))[2]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 11, 5), [1.5, 1.0, -0.5, 1.5], atol=1e-6)
+
+
+def test_class_weights_of_another_number_of_classes_are_refused():
+    with pytest.raises(UserError, match=r"loss.class_weights: wrong count \(got 2, expected 3"):
+        LossCase(LossConfig(class_weights=(1.0, 2.0)))
 
 
 @pytest.mark.slow
