@@ -26,6 +26,8 @@ class LossConfig:
     # Largest step of a box logit per match, 5 in yolov4.cfg; gradient: darknet only, not with mse.
     max_delta: float | None = None
     obj_gain: float = 1.0
+    # Further factor of objectness per level, smallest stride first: 4, 1, 0.4 in yolov4-csp.cfg.
+    obj_balance: tuple[float, ...] | None = None
     cls_gain: float = 1.0
     # Anchors whose shape IoU exceeds this are positive too; 1 = best anchor only.
     anchor_threshold: float = 0.213
@@ -60,6 +62,8 @@ class LossConfig:
             "ignore_class_threshold",
         )
         require_ranges(self, "loss", shares, 0.0, 1.0)
+        for factor in self.obj_balance or ():
+            require_range("loss.obj_balance", factor, 0.0)
         for weight in self.class_weights or ():
             require_range("loss.class_weights", weight, 0.0)
 

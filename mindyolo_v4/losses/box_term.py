@@ -1,12 +1,11 @@
 """The box term of the detector loss: 1 - IoU of a kind, or squares; true or darknet's gradient."""
 
-import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.losses.darknet import box_gradient, limit, with_gradient_of
-from mindyolo_v4.losses.decode import Planes, decode_planes
+from mindyolo_v4.losses.decode import Planes, decode_planes, of_level
 from mindyolo_v4.losses.iou import box_similarity
 
 # Padding has width and height 0, which have no logarithm; smaller than any target, pixels.
@@ -38,7 +37,9 @@ class BoxTerm(nn.Cell):
         self.img_size = float(img_size)
         self.gain = loss.box_gain
         self.kind = "ciou" if loss.box == "mse" else loss.box
-        self.strides = _strides(anchors, img_size) if loss.box == "mse" else None
+        strides = tuple(level.stride for level in anchors.levels)
+        is_squared = loss.box == "mse"
+        self.strides = Tensor(of_level(strides, anchors, img_size)) if is_squared else None
         self.iou_normalizer = loss.iou_normalizer if loss.gradient == "darknet" else None
         self.max_delta = loss.max_delta
         self.is_weighted = loss.class_weights is not None
@@ -130,11 +131,3 @@ def _half_square(planes: Planes) -> Tensor:
 def _scaled(planes: Planes, factor: Tensor | float) -> Planes:
     x, y, w, h = planes
     return x * factor, y * factor, w * factor, h * factor
-
-
-def _strides(anchors: AnchorSet, img_size: int) -> Tensor:
-    """Return the stride of each prediction (N,), pixels."""
-    strides: list[float] = []
-    for level in anchors.levels:
-        strides += [level.stride] * (len(level.anchor_ids) * (img_size // level.stride) ** 2)
-    return Tensor(np.array(strides, np.float32))

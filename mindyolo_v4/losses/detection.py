@@ -24,6 +24,7 @@ from mindyolo_v4.losses.decode import (
     box_logits_transposed,
     concat_predictions,
     decode_planes,
+    of_level,
     prediction_constants,
     prediction_plane,
     slice_channel,
@@ -72,17 +73,15 @@ class DetectionLoss(nn.Cell):
         for_cpu: bool | None = None,
     ) -> None:
         super().__init__()
-        weights = loss.class_weights
-        fits = weights is None or len(weights) == num_classes
-        got = None if weights is None else len(weights)
-        require(fits, "loss.class_weights", "wrong count", got, f"{num_classes}, one per class")
+        _require_count("loss.class_weights", loss.class_weights, num_classes)
+        _require_count("loss.obj_balance", loss.obj_balance, len(anchors.levels))
         self.num_classes = num_classes
         self.anchors_per_level = tuple(len(level.anchor_ids) for level in anchors.levels)
         self.square_sizes = anchors.levels[0].box_decode == "square"
         self.box_term = BoxTerm(anchors, img_size, loss)
         self.gains = (loss.obj_gain, loss.cls_gain)
         self.smoothing = loss.label_smoothing
-        self._set_options(loss)
+        self._set_options(loss, anchors, img_size)
         self.ignore_threshold = loss.ignore_threshold
         self.ignore_class_logit = _logit(loss.ignore_class_threshold)
         self.constants = tuple(Tensor(values) for values in prediction_constants(anchors, img_size))
@@ -110,13 +109,16 @@ class DetectionLoss(nn.Cell):
         self.greatest = ops.ReduceMax()
         self.each = ops.HyperMap()
 
-    def _set_options(self, loss: LossConfig) -> None:
+    def _set_options(self, loss: LossConfig, anchors: AnchorSet, img_size: int) -> None:
         """Keep the options of objectness and classes, and whether a term has its plain form."""
         darknet = loss.gradient == "darknet"
         self.behind_logistic = darknet and self.square_sizes
         self.objectness_smooth = loss.objectness_smooth
         self.matches_have_target = not (darknet and loss.objectness_smooth)
         self.iou_target = loss.objectness_target == "iou"
+        self.balance = None
+        if loss.obj_balance is not None:
+            self.balance = Tensor(of_level(loss.obj_balance, anchors, img_size))
 
         weights = loss.class_weights
         self.class_weights = None if weights is None else Tensor(weights, ms.float32)
@@ -124,7 +126,8 @@ class DetectionLoss(nn.Cell):
         self.gamma = None if darknet else loss.focal_gamma
 
         unweighted = weights is None and self.gamma is None
-        self.plain_objectness = unweighted and not (self.iou_target or self.objectness_smooth)
+        is_soft = self.iou_target or self.objectness_smooth
+        self.plain_objectness = unweighted and self.balance is None and not is_soft
         self.plain_classes = unweighted and not self.darknet_focal
 
     def construct(
@@ -251,6 +254,9 @@ class DetectionLoss(nn.Cell):
         else:
             every = background * cross_entropy(objectness, 0.0, self.gamma)
             replaced = there * cross_entropy(matched, 0.0, self.gamma)
+        if self.balance is not None:
+            every = every * self.balance
+            row_weight = row_weight * ops.gather(self.balance, prediction, 0)
         if not self.matches_have_target:
             return ops.sum(every)
         own = class_weight * cross_entropy(matched, target, self.gamma)
@@ -270,6 +276,12 @@ class DetectionLoss(nn.Cell):
             every = factor * every
             true = factor * true
         return ops.sum(values[WEIGHT_OBJECT] * every) + ops.sum(values[WEIGHT_CLASS] * true)
+
+
+def _require_count(key: str, values: tuple[float, ...] | None, count: int) -> None:
+    """Raise UserError where there are values, but not `count`."""
+    if values is not None:
+        require(len(values) == count, key, "wrong count", len(values), count)
 
 
 def _logit(probability: float | None) -> float | None:

@@ -154,6 +154,8 @@ class Oracle:
                 entries = bce(logits[image, prediction, 5:], smooth, config.focal_gamma)
                 weights = np.where(labels == 1, self.class_weights, 1)
                 class_term[image, prediction] = (weights * entries).sum()
+        counts = [a.shape[1] // (5 + self.classes) * a[0, 0].size for a in maps]
+        counted *= np.repeat(config.obj_balance or (1, 1, 1), counts)
         object_term = counted * bce(logits[..., 4], target, config.focal_gamma)
         box_term = self._box_term(boxes)[0]
         if config.box == "mse":

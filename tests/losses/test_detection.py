@@ -174,8 +174,13 @@ COMBINED = {  # configurations of the loss, and decode of sizes
         {"focal_gamma": 2.0, "class_weights": (2.0, 0.5, 3.0), "objectness_target": "iou"},
         "exp",
     ),
-    "squares, smooth, square sizes": (
-        {"box": "mse", "objectness_smooth": True, "class_weights": (2.0, 0.5, 3.0)},
+    "squares, smooth, balance, square sizes": (
+        {
+            "box": "mse",
+            "objectness_smooth": True,
+            "obj_balance": (4.0, 1.0, 0.4),
+            "class_weights": (2.0, 0.5, 3.0),
+        },
         "square",
     ),
 }
@@ -245,9 +250,10 @@ def test_class_weights_of_a_shared_prediction(pynative_mode):
     np.testing.assert_allclose(delta(gradients, 2, 1, 11, 5), [1.5, 1.0, -0.5, 1.5], atol=1e-6)
 
 
-def test_class_weights_of_another_number_of_classes_are_refused():
-    with pytest.raises(UserError, match=r"loss.class_weights: wrong count \(got 2, expected 3"):
-        LossCase(LossConfig(class_weights=(1.0, 2.0)))
+@pytest.mark.parametrize("key", ["class_weights", "obj_balance"])
+def test_another_number_of_factors_is_refused(key):
+    with pytest.raises(UserError, match=rf"loss.{key}: wrong count \(got 2, expected 3"):
+        LossCase(LossConfig(**{key: (1.0, 2.0)}))
 
 
 @pytest.mark.slow
