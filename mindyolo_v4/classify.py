@@ -85,6 +85,7 @@ TASK = Task(
     name="classify",
     best_metric="acc1",
     read=read_classes,
+    complete=lambda config, split, ranks: (config, ()),
     build=build_network,
     describe=describe_network,
     stream=train_stream,

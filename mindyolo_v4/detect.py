@@ -1,6 +1,7 @@
 """COCO-style detection: files -> samples -> network -> loss, and raw maps -> detections -> AP."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.anchor_fit import (
+    box_sizes,
+    describe_anchors,
+    network_anchors,
+    with_fitted_anchors,
+)
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.split import read_split
@@ -49,6 +56,23 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     environment.prepare()
     checkpoint = Checkpoint.open(path)
     return load_network(checkpoint, TASK.name), checkpoint.card
+
+
+def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, list[str]]:
+    """Replace the anchors `auto` by those that fit the training boxes; return what to log."""
+    if config.model.anchors_wh_px != "auto":
+        return config, []
+    sizes = box_sizes(dataset, config.data)
+    model = with_fitted_anchors(config.model, sizes, config.seed)
+    # Every device fits the same boxes by the same numbers; other processors may round differently.
+    own = np.array(model.anchors_wh_px, np.float32)
+    of_rank_0 = ranks.gather_rows(own)[: len(own)]
+    pairs = tuple((float(width), float(height)) for width, height in of_rank_0)
+    model = replace(model, anchors_wh_px=pairs)
+    named = (("default", network_anchors(config.model)), ("fitted", network_anchors(model)))
+    text = ", ".join(f"[{width:g}, {height:g}]" for width, height in pairs)
+    lines = [f"model.anchors_wh_px: [{text}], fitted to {len(sizes)} boxes of data.train"]
+    return replace(config, model=model), [*lines, *describe_anchors(sizes, named)]
 
 
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
@@ -114,6 +138,7 @@ TASK = Task(
     name="detect",
     best_metric="AP",
     read=read_split,
+    complete=complete,
     build=build_network,
     describe=describe_network,
     stream=train_stream,

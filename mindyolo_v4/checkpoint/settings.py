@@ -68,7 +68,8 @@ def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None
     model = checkpoint.card.model
     for name, value in written.items():
         held = getattr(model, name)
-        if name in _UNUSED_IN_INFERENCE or value == held:
+        is_fitted = name == "anchors_wh_px" and value == "auto"
+        if name in _UNUSED_IN_INFERENCE or value == held or is_fitted:
             continue
         anchors_agree = name in (*_ANCHORS, "scale_x_y") and value is not None
         if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mindyolo_v4.anchors import LAYOUTS, AnchorLevel, AnchorSet, Masks, Sizes
 from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import require
+from mindyolo_v4.errors import UserError, require
 
 _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4": ("mish", "leaky"),
@@ -33,7 +33,8 @@ class ModelConfig:
     # A residual block adds its branch and its input: as they are, with one learned weight each
     # (darknet's weights_type=per_feature, relu), or one per channel (per_channel, softmax).
     residual: Literal["plain", "weighted", "weighted_channel"] = "plain"
-    anchors_wh_px: Sizes | None = None  # all, smallest level first
+    # All, smallest level first. auto: a training fits them to its boxes, and records the numbers.
+    anchors_wh_px: Sizes | Literal["auto"] | None = None
     # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
     # may serve several levels or none.
     anchor_masks: Masks | None = None
@@ -69,7 +70,12 @@ class ModelConfig:
         anchors = self.anchors_wh_px
         masks = self.anchor_masks
         scales = self.scale_x_y
-        if anchors is not None:
+        if anchors == "auto":
+            require(levels > 0, "model.anchors_wh_px", "a classifier has no anchors", anchors)
+            count = (
+                count if masks is None else 1 + max((i for mask in masks for i in mask), default=0)
+            )
+        elif anchors is not None:
             key = "model.anchors_wh_px"
             pairs = all(width > 0 and height > 0 for width, height in anchors)
             require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
@@ -103,13 +109,25 @@ class ModelConfig:
         return 0.01 if activation == "leaky001" else self.leaky_slope
 
     @property
+    def used_anchors(self) -> tuple[int, ...]:
+        """Return the numbers of the anchors that any level uses, in order."""
+        masks = self.anchor_masks or LAYOUTS[self.architecture].anchor_masks
+        return tuple(sorted({number for mask in masks for number in mask}))
+
+    @property
     def anchor_set(self) -> AnchorSet:
         """Return the anchors and output levels of the network; a classifier has none.
 
         Anchors do not scale with the input size (yolov4.cfg).
+
+        Raises:
+            UserError: the anchors are still `auto`.
         """
         layout = LAYOUTS[self.architecture]
         sizes = layout.anchors_wh_px if self.anchors_wh_px is None else self.anchors_wh_px
+        if isinstance(sizes, str):
+            problem = "auto has no meaning without a training, which fits the anchors to its boxes"
+            raise UserError("model.anchors_wh_px", problem, expected="a list of [width, height]")
         anchors = tuple((float(width), float(height)) for width, height in sizes)
         masks = self.anchor_masks or layout.anchor_masks
         scales = self.scale_x_y or layout.scale_x_y

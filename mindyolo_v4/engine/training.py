@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mindspore import nn
@@ -16,6 +17,7 @@ from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
+from mindyolo_v4.engine.resume import with_recorded_anchors
 from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Check, Session, TrainingParts
@@ -57,7 +59,9 @@ def train(
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
     class_names = train_set.class_names
-    lines = [train_set.summary(), *taken_over]
+    config = with_recorded_anchors(config, resume, default_name)
+    config, completed = task.complete(config, train_set, runtime.ranks)
+    lines = [train_set.summary(), *taken_over, *completed]
     config = replace(config, data=replace(config.data, names=list(class_names)))
     network = _build(task, config, class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
@@ -87,11 +91,15 @@ def train(
                 task.draw_curves(folder, png)
 
     log_unreadable(stream.report())
-    memory = f"{describe_peak_memory(runtime.device_target)}; run folder: {folder}"
-    lines = session.state.end_lines(task.best_metric, session.stopped_by)
-    logger.info("%s", "\n".join([*lines, memory]))
+    _log_end(task, session, folder)
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
+
+
+def _log_end(task: Task, session: Session, folder: Path) -> None:
+    memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
+    lines = session.state.end_lines(task.best_metric, session.stopped_by)
+    logger.info("%s", "\n".join([*lines, memory]))
 
 
 def _build(

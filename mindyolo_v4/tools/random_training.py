@@ -1,6 +1,7 @@
 """A training without a data set: the product's own session, and a batch of random images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from mindspore import Tensor
@@ -16,6 +17,16 @@ from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.precision import to_mixed_precision
 
 BOXES_PER_IMAGE = 30  # about a mosaic of four COCO images
+
+
+def without_data(config: Config) -> Config:
+    """Replace the anchors `auto`, which only a data set can tell, by squares of other sizes."""
+    model = config.model
+    if model.anchors_wh_px != "auto":
+        return config
+    sides = [16.0 * (number + 1) for number in range(max(model.used_anchors) + 1)]
+    pairs = tuple((side, side) for side in sides)
+    return replace(config, model=replace(model, anchors_wh_px=pairs))
 
 
 def training_session(

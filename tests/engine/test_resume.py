@@ -10,11 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.checkpoint.run_folder import newest_valid, step_path
+from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.recipe import dump_config, record_to_tree
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import EmaConfig, TrainConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.resume import saved_state
+from mindyolo_v4.engine.resume import saved_state, with_recorded_anchors
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
@@ -232,3 +236,21 @@ def test_a_damaged_training_section_is_named(damage):
 def test_a_training_section_that_is_no_mapping_is_named():
     with pytest.raises(UserError, match=r"last\.ckpt: card\.training"):
         saved_state(SimpleNamespace(path="last.ckpt", tree={"training": [4]}), "AP")
+
+
+# ---------------------------------------------------------------- fitted anchors
+FITTED = tuple((float(10 * number), 20.0) for number in range(1, 10))
+
+
+def test_a_continued_training_reads_the_anchors_that_were_fitted(tmp_path):
+    """Of a folder from its config.yaml, of a checkpoint from its card; without a run they stay."""
+    auto = Config(save_dir=str(tmp_path), model=ModelConfig(anchors_wh_px="auto"))
+    assert with_recorded_anchors(auto, "auto", "mine") == auto
+    fitted = replace(auto, model=ModelConfig(anchors_wh_px=FITTED))
+    (tmp_path / "config.yaml").write_text(dump_config(fitted))
+    assert with_recorded_anchors(auto, "auto", "mine") == fitted
+
+    card = make_card(fitted, ("a",), "test")
+    save(tmp_path / "x.ckpt", {}, record_to_tree(card))
+    assert with_recorded_anchors(auto, str(tmp_path / "x.ckpt"), "mine") == fitted
+    assert with_recorded_anchors(Config(), "auto", "mine") == Config()

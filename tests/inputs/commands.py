@@ -384,6 +384,11 @@ TOOLS = [
         anchors("--clusters", "5"),
         "--clusters: out of range",
     ),
+    (
+        "fit_anchors: fewer box sizes than the network has anchors",
+        anchors(),
+        "model.anchors_wh_px: there are only 1 different box sizes for 9 anchors",
+    ),
     ("fit_anchors: no anchor", anchors("--clusters", "0"), "--clusters: out of range"),
     ("fit_anchors: no boxes", anchors(row=""), "holds no boxes to train on"),
     (

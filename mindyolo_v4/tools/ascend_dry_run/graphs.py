@@ -8,7 +8,7 @@ from mindspore import Tensor
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import freeze
 from mindyolo_v4.runtime.device import Runtime
-from mindyolo_v4.tools.random_training import random_batch, task_of, training_session
+from mindyolo_v4.tools.random_training import random_batch, task_of, training_session, without_data
 
 CLASSES = {"detect": 80, "classify": 1000}
 
@@ -20,6 +20,7 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
     apply: then the update; evaluation: the forward pass; statistics: the mean of the running
     statistics over the devices.
     """
+    config = without_data(config)
     task = task_of(config)
     classes = CLASSES[task.name]
     session = training_session(config, runtime, classes, config.train.accumulate)
