@@ -66,16 +66,23 @@ class LossConfig:
             require_range("loss.obj_balance", factor, 0.0)
         for weight in self.class_weights or ():
             require_range("loss.class_weights", weight, 0.0)
+        self._check_combinations()
 
+    def _check_combinations(self) -> None:
+        """Raise UserError for a value that would have no effect beside the others."""
         is_darknet = self.gradient == "darknet"
-        clips = is_darknet and self.box != "mse"
         key = "loss.max_delta"
+        clips = is_darknet and self.box != "mse"
         expected = "gradient: darknet, box: not mse"
         require(self.max_delta is None or clips, key, "no step to clip", self.max_delta, expected)
+
+        key = "loss.focal_gamma"
         gamma = self.focal_gamma
-        fixed = not is_darknet or gamma in (None, 2.0)
-        require(fixed, "loss.focal_gamma", "gradient: darknet has one value", gamma, 2)
+        is_known = not is_darknet or gamma in (None, 2.0)
+        require(is_known, key, "gradient: darknet has one value", gamma, 2)
+
+        key = "loss.objectness_target"
         target = self.objectness_target
-        free = target == "one" or not (is_darknet and self.objectness_smooth)
+        is_used = target == "one" or not (is_darknet and self.objectness_smooth)
         problem = "has no effect with gradient: darknet and objectness_smooth"
-        require(free, "loss.objectness_target", problem, target, "one")
+        require(is_used, key, problem, target, "one")
