@@ -11,7 +11,7 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
 _UNUSED_IN_INFERENCE = (
-    *("bn_momentum", "objectness_prior"),
+    *("bn_momentum", "objectness_prior", "class_prior"),
     *("cpu_fused", "sync_bn", "norm", "dropblock"),
 )
 # No recipe names these: the weights know them.

@@ -63,6 +63,8 @@ class ModelConfig:
     # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4).
     box_decode: Literal["exp", "square"] = "exp"
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
+    # Initial probability of the class outputs: auto is 1 / (C + 1); None, that of objectness.
+    class_prior: Literal["auto"] | None = None
     # Batch normalisation and activation as one C++ operator while training on CPU, compiled on
     # first use. It does not change the network. "auto": where possible; "on": an error otherwise.
     cpu_fused: Literal["auto", "on", "off"] = "auto"

@@ -234,6 +234,23 @@ OPTION_CASES = [
          "train.random_sizes: has a size that no network takes"),
     Case(OPTION, "--train.random_sizes '[64, 64]'", option("train.random_sizes", "[64, 64]"), 2,
          "train.random_sizes: names a size twice"),
+    Case(OPTION, "--loss.max_delta 5, with autograd", option("loss.max_delta", "5"), 2,
+         "loss.max_delta: no step to clip (got 5.0, expected gradient: darknet, box: not mse)"),
+    Case(OPTION, "--loss.focal_gamma 0.5", option("loss.focal_gamma", "0.5"), 2,
+         "loss.focal_gamma: out of range (got 0.5, expected >= 1 and <= 10)"),
+    Case(OPTION, "--loss.focal_gamma 3, with darknet's gradient", recipe(
+         "data: {names: [cat]}\nloss: {gradient: darknet, focal_gamma: 3}\n"), 2,
+         "loss.focal_gamma: gradient: darknet has one value (got 3.0, expected 2)"),
+    Case(OPTION, "--loss.class_weights '[1, -1]'", option("loss.class_weights", "[1, -1]"), 2,
+         "loss.class_weights: out of range (got -1.0, expected >= 0)"),
+    Case(OPTION, "IoU as target of darknet's smooth objectness", recipe(
+         "data: {names: [cat]}\n"
+         "loss: {gradient: darknet, objectness_smooth: true, objectness_target: iou}\n"), 2,
+         "loss.objectness_target: has no effect with gradient: darknet and objectness_smooth"),
+    Case(OPTION, "--loss.gradient exact", option("loss.gradient", "exact"), 2,
+         "loss.gradient: not one of its choices (got exact, expected autograd | darknet)"),
+    Case(OPTION, "--model.class_prior 0.5", option("model.class_prior", "0.5"), 2,
+         "model.class_prior: not one of its choices (got 0.5, expected auto)"),
     Case(OPTION, "--train.epoch 3", option("train.epoch", "3"), 2, "expected train.epochs"),
 ]  # fmt: skip
 
