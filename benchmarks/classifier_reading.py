@@ -26,7 +26,7 @@ from PIL import Image
 
 from benchmarks.common.report import figure
 from mindyolo_v4.config.data import AugmentConfig, ClassifyConfig, DataConfig
-from mindyolo_v4.data.augment.class_crop import draw_crop
+from mindyolo_v4.data.augment.rectangles import draw_crop
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
@@ -91,7 +91,7 @@ def _chw(image: np.ndarray) -> np.ndarray:
 def _eager(images: ClassImages, epoch: int, index: int) -> np.ndarray:
     rng = np.random.default_rng((0, epoch, index))
     image = vision.Decode()(read_encoded(images.path(index)))
-    left, top, width, height = draw_crop(rng, image.shape[1], image.shape[0], CROP)
+    left, top, width, height = draw_crop(rng, image.shape[1], image.shape[0], CROP.area, CROP.ratio)
     image = vision.Resize((SIZE, SIZE))(vision.Crop((top, left), (height, width))(image))
     return vision.HWC2CHW()(vision.HorizontalFlip()(image) if rng.random() < 0.5 else image)
 
@@ -100,7 +100,7 @@ def _pillow(images: ClassImages, epoch: int, index: int) -> np.ndarray:
     rng = np.random.default_rng((0, epoch, index))
     with Image.open(images.path(index)) as file:
         image = file.convert("RGB")
-    left, top, width, height = draw_crop(rng, image.width, image.height, CROP)
+    left, top, width, height = draw_crop(rng, image.width, image.height, CROP.area, CROP.ratio)
     box = (left, top, left + width, top + height)
     image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)
     return _chw(

@@ -341,15 +341,21 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 
 def test_quoted_messages_are_those_of_the_readers() -> None:
-    table = re.findall(
-        r"^\| (`.+`) \| .* \|$", (REPOSITORY / "docs/data.md").read_text("utf-8"), re.M
-    )
-    quoted = [message for row in table for message in re.findall(r"`([^`]+)`", row)]
+    text = (REPOSITORY / "docs/data.md").read_text("utf-8")
+    table = re.search(r"^\| problem .*\n\|---.*\n((?:\|.*\n)+)", text, re.M)[1]
+    quoted = re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\| (`.+`) \|", table, re.M)))
     sources = "".join(
         path.read_text("utf-8") for path in (REPOSITORY / "mindyolo_v4/data").rglob("*.py")
     )
     assert len(quoted) > 15
     assert [message for message in quoted if message not in sources] == []
+
+
+def test_named_tests_exist() -> None:
+    text = "".join(path.read_text("utf-8") for path in DOCUMENTS)
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", text))
+    assert named
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

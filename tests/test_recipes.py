@@ -33,7 +33,8 @@ def test_the_recipes_asked_for_are_there() -> None:
     names = {path.stem for path in RECIPES}
     assert names >= {"quickstart", "yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"}
     assert names >= {"yolov4-csp", "yolov4x-mish", "yolov4-tiny-3l"}
-    assert {path.stem for path in CLASSIFIERS} == {"imagenet", "omega", "zoo", "tinyimagenet10"}
+    names = {"imagenet", "omega", "zoo", "tinyimagenet10", "randaugment"}
+    assert {path.stem for path in CLASSIFIERS} == names
 
 
 @each_recipe

@@ -13,7 +13,7 @@ from mindyolo_v4.errors import UserError
 
 _UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
 # No recipe names these: the weights know them.
-_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "leaky_slope")
+_VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "leaky_slope", "residual")
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
 _ANCHORS = ("anchors_wh_px", "anchor_masks")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")

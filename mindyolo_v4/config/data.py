@@ -15,12 +15,20 @@ class AugmentConfig:
     # canvas: four images on a 2s x 2s canvas with an affine crop; darknet: darknet's tiles.
     mosaic: Literal["none", "canvas", "darknet"] = "canvas"
     mosaic_prob: float = 1.0  # share of the samples that are mosaics
-    mosaic_bound: bool = False  # darknet mosaic: clip boxes at the seams (cfg key mosaic_bound)
-    mosaic_off_epochs: int = 0  # the last epochs train on single images (no mosaic, no mixup)
-    # Mosaic and mixup partners lie within so many neighbours in the epoch's permutation.
+    # darknet mosaic: clip boxes at the seams (cfg key mosaic_bound). On the canvas no box crosses a
+    # seam: each image is whole and ends there.
+    mosaic_bound: bool = False
+    # The last epochs train on single images: no mosaic, mixup, cutmix, copy-paste.
+    mosaic_off_epochs: int = 0
+    # The partners of an image lie within so many neighbours in the order of the epoch.
     partner_window: int = 64
     mixup_prob: float = 0.0  # share of the samples that are a blend of two
     mixup_beta: float = 8.0  # blend weight ~ Beta(b, b)
+    cutmix_prob: float = 0.0  # share of the samples that show a rectangle of another image
+    # Share of the samples into which boxes of another image are pasted (rectangles: no masks).
+    copy_paste_prob: float = 0.0
+    # Share of the samples in which a rectangle is filled with noise; classifiers too.
+    erase_prob: float = 0.0
     jitter: float = 0.0  # darknet crop: each side moves by up to this fraction of the image's side
     degrees: float = 0.0  # rotation, +- degrees
     translate: float = 0.0  # shift, +- fraction of the output side
@@ -40,8 +48,9 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         section = "data.augment"
-        shares = ("mosaic_prob", "mixup_prob", "flip_prob", "flip_vertical_prob")
-        require_ranges(self, section, (*shares, "translate", "min_visible"), 0.0, 1.0)
+        joins = ("mosaic_prob", "mixup_prob", "cutmix_prob", "copy_paste_prob", "erase_prob")
+        require_ranges(self, section, (*joins, "flip_prob", "flip_vertical_prob"), 0.0, 1.0)
+        require_ranges(self, section, ("translate", "min_visible"), 0.0, 1.0)
         require_ranges(self, section, ("scale",), 0.0, 0.99)
         require_ranges(self, section, ("jitter",), 0.0, 0.49)
         require_ranges(self, section, ("perspective",), 0.0, 0.001)
@@ -66,7 +75,7 @@ class AugmentConfig:
 class ClassifyConfig:
     """How a classifier's training images are cropped, jittered and mixed.
 
-    Flips, hue and rotation are those of `data.augment`.
+    Flips, hue, rotation and random erasing are those of `data.augment`.
     """
 
     # A part of random area and shape, or darknet's random size.
@@ -77,6 +86,8 @@ class ClassifyConfig:
     aspect: float = 1.0  # darknet: largest factor of the aspect (4/3 = up to x4/3 or /(4/3))
     # Brightness, contrast, saturation: each is multiplied by 1 + U(-j, j).
     color_jitter: tuple[float, ...] = (0.0, 0.0, 0.0)
+    randaugment_ops: int = 0  # RandAugment: random operations per image (0: off)
+    randaugment_magnitude: float = 5.0  # and their strength, 0 to 10
     # both: cutmix or mosaic, with equal probability.
     mix: Literal["none", "cutmix", "mosaic", "both"] = "none"
     mix_prob: float = 0.5  # share of the samples that are mixed from several images
@@ -94,6 +105,8 @@ class ClassifyConfig:
         for strength in self.color_jitter:
             require_range(f"{section}.color_jitter", strength, 0.0, 1.0)
         require_ranges(self, section, ("mix_prob",), 0.0, 1.0)
+        require_ranges(self, section, ("randaugment_ops",), 0, 14)
+        require_ranges(self, section, ("randaugment_magnitude",), 0.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,9 @@ class DataConfig:
     max_megapixels: float = 256.0
     # Ground-truth boxes kept per training sample; further ones are counted and reported.
     max_truths: int = 200
+    # Read images of rare classes more often, and others less; 0: off. The threshold t of LVIS: a
+    # class is rare if its share of the images is below t (`data/loader/class_balance.py`).
+    class_balance: float = 0.0
     # Loader processes per device; default: cores divided by devices, 1 to 8.
     num_workers: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -132,6 +148,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
+        require_ranges(self, "data", ("class_balance",), 0.0, 1.0)
         require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
         for name in ("img_size", "img_height"):
             side = getattr(self, name) or 0

@@ -43,6 +43,9 @@ class ModelConfig:
     backbone_activation: Literal["mish", "leaky", "leaky001", "silu"] | None = None
     neck_activation: Literal["mish", "leaky", "silu"] | None = None
     leaky_slope: float = 0.1  # of the activation leaky for negative inputs; leaky001 has 0.01
+    # A residual block adds its branch and its input: as they are, with one learned weight each
+    # (darknet's weights_type=per_feature, relu), or one per channel (per_channel, softmax).
+    residual: Literal["plain", "weighted", "weighted_channel"] = "plain"
     anchors_wh_px: Sizes | None = None  # all, smallest level first
     # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
     # may serve several levels or none.
@@ -64,6 +67,9 @@ class ModelConfig:
         require_ranges(self, "model", ("bn_momentum",), 0.0, 1.0)
         require_ranges(self, "model", ("objectness_prior",), 0.0, 0.5, open_low=True)
         require_ranges(self, "model", ("leaky_slope",), 0.0, 1.0)
+        has_residuals = self.residual == "plain" or "tiny" not in self.architecture
+        problem = f"{self.architecture} has no residual blocks"
+        require(has_residuals, "model.residual", problem, self.residual, "plain")
         self._check_levels()
 
     def _check_levels(self) -> None:

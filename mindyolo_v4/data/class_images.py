@@ -45,6 +45,10 @@ class ClassImages(WarningLines):
         """Return the file of image `index`, which only names it where the images lie in shards."""
         return self.folder / os.fsdecode(bytes(self.names[index]))
 
+    def objects(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the number (N,) and the class (N,) of every image."""
+        return np.arange(len(self)), self.class_ids.astype(np.int64)
+
     def encoded(self, index: int) -> NDArray[np.uint8]:
         """Return the bytes of image file `index`. Raises ImageReadError where they are missing."""
         if self.shards is None:

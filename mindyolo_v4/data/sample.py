@@ -103,6 +103,10 @@ class PackedRecords:
         """Return the bytes of image file `index`. Raises ImageReadError where they are missing."""
         return read_encoded(self.path(index))
 
+    def objects(self) -> tuple[NDArray[np.int64], ClassArray]:
+        """Return the image (M,) and the class (M,) of every trainable box."""
+        return np.repeat(np.arange(len(self)), np.diff(self._starts)), self._class_ids
+
     def targets(self, index: int) -> tuple[BoxArray, ClassArray]:
         """Return the trainable boxes (N, 4) in original pixels and classes (N,) of an image."""
         part = slice(self._starts[index], self._starts[index + 1])

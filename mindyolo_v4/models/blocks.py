@@ -13,6 +13,7 @@ from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.sync_norm import batch_norm
+from mindyolo_v4.models.weighted_sum import WeightedSum
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ConvStyle:
     fused: Path | None = None  # library of fused normalisation with activation; None: stock ones
     synchronised: bool = False  # batch statistics over all devices
     leaky_slope: float = 0.1  # of leaky for negative inputs
+    residual: str = "plain"  # how a residual block ends: plain, weighted or weighted_channel
 
 
 def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
@@ -40,6 +42,7 @@ def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
         fused,
         synchronised,
         model.slope_of(activation),
+        model.residual,
     )
 
 
@@ -133,9 +136,15 @@ class Residual(nn.Cell):
         self.channels = channels
         self.conv1 = ConvNormAct(channels, hidden, 1, style)
         self.conv2 = ConvNormAct(hidden, channels, 3, style)
+        self.weighted = style.residual != "plain"
+        if self.weighted:
+            self.sum = WeightedSum(channels, style.residual == "weighted_channel")
 
     def construct(self, x: Tensor) -> Tensor:
-        return x + self.conv2(self.conv1(x))
+        branch = self.conv2(self.conv1(x))
+        if self.weighted:
+            return self.sum(branch, x)
+        return x + branch
 
 
 class Prediction(nn.Conv2d):

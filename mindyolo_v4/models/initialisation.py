@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.models.blocks import Prediction
+from mindyolo_v4.models.weighted_sum import WeightedSum
 
 PREDICTION_STD = 0.01
 
@@ -18,7 +19,8 @@ def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> N
     Convolutions and dense layers: U(-1, 1) sqrt(2 / fan_in), darknet's; biases 0. Batch
     normalisation: scale 1, shift 0, running mean 0, running variance 1. Predictions: weights
     N(0, 0.01^2), so that the first logits are nearly the biases: log(p / (1 - p)) for objectness
-    and classes, 0 for boxes (Lin et al. 2017, Focal Loss, section 4.1).
+    and classes, 0 for boxes (Lin et al. 2017, Focal Loss, section 4.1). Weights of residual
+    sums: 1, darknet's.
 
     Args:
         seed: not negative.
@@ -39,6 +41,8 @@ def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> N
             _fill(cell.beta, 0.0)
             _fill(cell.moving_mean, 0.0)
             _fill(cell.moving_variance, 1.0)
+        elif isinstance(cell, WeightedSum):
+            _fill(cell.weights, 1.0)
 
 
 def _fill(parameter: Parameter, value: float) -> None:

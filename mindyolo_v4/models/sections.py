@@ -7,31 +7,43 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import scale_channels
 
 DARKNET_SLOPE = 0.1  # of leaky, in darknet always; our cfg files say leaky_slope where it differs
-# With batch normalisation; a prediction; the classifier's last layer.
-Kind = Literal["norm", "biased", "dense"]
+# With batch normalisation; a prediction; the classifier's last layer; a weighted residual sum.
+Kind = Literal["norm", "biased", "dense", "sum"]
 _NORM = ("beta", "gamma", "moving_mean", "moving_variance")
+_SHORTCUTS = {  # model.residual -> what its [shortcut] says besides
+    "plain": {},
+    "weighted": {"weights_type": "per_feature", "weights_normalization": "relu"},
+    "weighted_channel": {"weights_type": "per_channel", "weights_normalization": "softmax"},
+}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution, square kernel, or the dense layer."""
+    """One convolution, square kernel, the dense layer, or a weighted residual sum."""
 
     idx: int  # section number in the cfg, from 0
     name: str  # our cell
     kind: Kind
-    out_channels: int
+    out_channels: int  # of a sum: its weights
     in_channels: int
     kernel: int
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return its parameters' shapes by our names, in the order of a `.weights` file."""
         out = (self.out_channels,)
+        if self.kind == "sum":
+            return {f"{self.name}.weights": out}
         weight = (self.out_channels, self.in_channels, self.kernel, self.kernel)
         if self.kind == "norm":
             norm = {f"{self.name}.bn.{part}": out for part in _NORM}
             return norm | {f"{self.name}.conv.weight": weight}
         is_dense = self.kind == "dense"
         return {f"{self.name}.bias": out, f"{self.name}.weight": weight[: 2 if is_dense else 4]}
+
+    @property
+    def is_output(self) -> bool:
+        """Whether its values are an output of the network."""
+        return self.kind in ("biased", "dense")
 
     @property
     def floats(self) -> int:
@@ -88,8 +100,17 @@ class Walk:
         return self.add("route", options, channels // 2 if half else channels)
 
     def shortcut(self, source: int) -> int:
+        channels = self.channels(self.last)
         options = {"from": str(source), "activation": "linear"}
-        return self.add("shortcut", options, self.channels(self.last))
+        options |= _SHORTCUTS[self.model.residual]
+        conv = self.sections[-1].layer
+        if self.model.residual == "plain" or conv is None:
+            return self.add("shortcut", options, channels)
+        # The convolution before is the last one of the block's branch.
+        name = conv.name.removesuffix("conv2") + "sum"
+        count = 2 * channels if self.model.residual == "weighted_channel" else 2
+        layer = Layer(self.last + 1, name, "sum", count, 0, 0)
+        return self.add("shortcut", options, channels, layer)
 
     def maxpool(self, size: int, stride: int) -> int:
         options = {"size": str(size), "stride": str(stride)}

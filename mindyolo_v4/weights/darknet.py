@@ -122,6 +122,8 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
     if slopes - {DARKNET_SLOPE}:
         slope = f"leaky_slope={max(slopes - {DARKNET_SLOPE}):g}"
         note(f"darknet and OpenCV compute leaky ReLU with slope 0.1, and ignore {slope} in {cfg}")
+    if model.residual != "plain":
+        note(f"OpenCV cannot run {cfg}: it ignores weights_type, and misreads the values behind it")
     mean, std = card.preprocessing.mean, card.preprocessing.std
     if (mean, std) != (Preprocessing().mean, Preprocessing().std):
         trained = f"{own.path} was trained with mean {mean} and std {std}"
@@ -175,7 +177,7 @@ def _fitting_network(
     for network in networks:
         layers = file.layers_below(section, network)
         if file.has_length_of(layers):
-            has_head = any(layer.kind != "norm" for layer in layers)
+            has_head = any(layer.is_output for layer in layers)
             return (network if has_head else replace(network, classes=0)), layers
         size = file.header_bytes + 4 * floats_of(layers)
         expected.append(f"{size} for {network.model.architecture} of {network.classes} classes")

@@ -28,13 +28,22 @@ _COMPARED = {  # option -> value where a section does not name it
     },
     "maxpool": {"size": "1", "stride": "1"},
     "route": {"layers": "", "groups": "1", "group_id": "0"},
-    "shortcut": {"from": "", "activation": "linear"},
+    "shortcut": {
+        **{"from": "", "activation": "linear"},
+        **{"weights_type": "none", "weights_normalization": "none"},
+    },
     "upsample": {"stride": "2"},
     "yolo": {"anchors": "", "classes": "20", "scale_x_y": "1", "new_coords": "0"},
 }
 _LONGEST_SIDE = 8192  # pixels, as of data.img_size
 _WIDEST = {"yolov4x-mish": 1280, "yolov4-tiny": 512, "yolov4-tiny-3l": 512}  # channels; else 1024
 _ACTIVATIONS = {"mish": "mish", "swish": "silu", "leaky": "leaky"}
+_RESIDUALS = {  # weights_type of the first [shortcut] -> model.residual
+    "per_feature": "weighted",
+    "per_layer": "weighted",
+    "per_channel": "weighted_channel",
+}
+_OTHER_NAMES = {"per_layer": "per_feature", "avg_relu": "relu"}  # of the same, for darknet
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,7 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
             # The backbone alone has no neck.
             neck_activation=last if heads and last != usual[1] else None,  # type: ignore[arg-type]
             leaky_slope=slopes[1],
+            residual=_residual(sections),  # type: ignore[arg-type]
         )
     except UserError as error:
         raise UserError(widest.where, f"[convolutional] {error}") from error
@@ -178,6 +188,16 @@ def _blocks(sections: Sequence[CfgSection]) -> tuple[int, ...]:
         elif section.kind == "shortcut" and blocks:
             blocks[-1] += 1
     return tuple(blocks)
+
+
+def _residual(sections: Sequence[CfgSection]) -> str:
+    """Return the `model.residual` that the first residual sum seems to have."""
+    kinds = (
+        section.options.get("weights_type", "none")
+        for section in sections
+        if section.kind == "shortcut"
+    )
+    return _RESIDUALS.get(next(kinds, "none"), "plain")
 
 
 def _slope(conv: CfgSection) -> float:
@@ -241,4 +261,5 @@ def _canonical(value: str, key: str, idx: int) -> str:
         return ",".join(str(number if number >= 0 else idx + number) for number in numbers)
     if key in ("scale_x_y", "anchors", "leaky_slope"):
         return ",".join(f"{float(text):g}" for text in value.split(",") if text.strip())
-    return value.replace(" ", "")
+    value = value.replace(" ", "")
+    return _OTHER_NAMES.get(value, value)

@@ -144,6 +144,10 @@ def run_opencv(
     Raises:
         UserError: OpenCV cannot run the files.
     """
+    if card.model.residual != "plain":
+        raise UserError(
+            cfg, "OpenCV ignores the weights of [shortcut]", card.model.residual, "plain"
+        )
     raw = [f"conv_{idx}" for idx in output_sections(card)]
     boxes = [f"yolo_{idx + 1}" for idx in output_sections(card) if card.task == "detect"]
     try:
@@ -163,7 +167,7 @@ def output_sections(card: Card) -> list[int]:
     """Return the cfg sections of the network's raw outputs, smallest stride first."""
     sections = sections_of(card.model, max(len(card.class_names), 1))
     layers = [section.layer for section in sections if section.layer]
-    outputs = [layer for layer in layers if layer.kind != "norm"]
+    outputs = [layer for layer in layers if layer.is_output]
     return [layer.idx for layer in sorted(outputs, key=lambda layer: layer.name)]
 
 

@@ -16,6 +16,7 @@ TINY_3L = ModelConfig("yolov4-tiny-3l", width=0.0625)
 CSP = ModelConfig("yolov4-csp", width=0.0625, depth=0.1)
 SILU = ModelConfig("yolov4-silu", width=0.0625, depth=0.1)
 CLASSIFIER = ModelConfig("cspdarknet53", width=0.0625, depth=0.1)
+WEIGHTED = ModelConfig("cspdarknet53", width=0.0625, depth=0.1, residual="weighted")
 ANCHORS = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
 HEADER = struct.pack("<iiiQ", 0, 2, 5, 64)
 Writer = Callable[[Path], Sequence[object]]
@@ -221,6 +222,15 @@ CASES: list[Case] = [
          convert(edit={"size=1\nstride=1\npad=1\nactivation=leaky":
                        "size=1\nstride=1\npad=1\nactivation=leaky\nleaky_slope=0.2"}), 2,
          "[convolutional] leaky_slope is not our network's (got 0.2"),
+    Case(CFG, "`weights_type=per_layer` and `avg_relu`, other names of the same",
+         convert(model=WEIGHTED, edit={"per_feature": "per_layer", "=relu": "=avg_relu"}), 0,
+         READ + "net.cfg"),
+    Case(CFG, "`weights_type=per_feature` with `softmax`",
+         convert(model=WEIGHTED, edit={"normalization=relu": "normalization=softmax"}), 2,
+         "[shortcut] weights_normalization is not our network's (got softmax, expected relu)"),
+    Case(CFG, "an unknown `weights_type`",
+         convert(model=WEIGHTED, edit={"per_feature": "per_pixel"}), 2,
+         "[shortcut] weights_type is not our network's (got per_pixel, expected none)"),
     Case(CFG, "a byte-order mark, Windows line ends, comments",
          convert(edit={"[net]\n": "\ufeff[net]\r\n# \u732b ; x=\r\n"}), 0, READ + "net.cfg"),
     Case(CFG, "an activation that we lack", convert(edit={"activation=leaky": "activation=relu6"}),

@@ -59,6 +59,8 @@ MODELS = {
     "x-mish, deeper": replace(X_MISH, width=0.33, depth=0.67),
     "tiny-3l": TINY_3L,
     "tiny-3l anchors": replace(TINY_3L, anchors_wh_px=CUSTOM, scale_x_y=(1.2, 1.1, 1.05)),
+    "weighted": replace(DETECTOR, residual="weighted"),
+    "weighted channel": replace(CLASSIFIER, residual="weighted_channel"),
 }
 OLD, NEW = (0, 1, 0), (0, 2, 5)
 
@@ -92,6 +94,7 @@ def write_pair(
         *("yolov4", "silu", "tiny", "classifier", "topdown 3", "square", "anchors"),
         *("masks", "tiny-custom", "12 anchors", "slope", "two slopes"),
         *("csp", "csp swish", "x-mish", "tiny-3l"),
+        *("weighted", "weighted channel"),
     ],
 )
 @pytest.mark.parametrize("version", [OLD, NEW, (0, 2, 0)])
@@ -170,6 +173,46 @@ def test_the_payload_lies_as_darknet_writes_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored[: first.size], first)
     last = np.concatenate([ours["head.predict4.bias"], ours["head.predict4.weight"].ravel()])
     np.testing.assert_array_equal(stored[-last.size :], last)
+
+
+@pytest.mark.parametrize("residual", ["weighted", "weighted_channel"])
+def test_a_weighted_shortcut_lies_behind_its_block(
+    residual: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """darknet's save_shortcut_weights: those of the branch, then those of `from`."""
+    model = replace(CLASSIFIER, residual=residual)
+    source = write_pair(tmp_path, model, 1)
+    assert run("darknet", source, tmp_path / "ours.ckpt") == 0
+    assert card_of(tmp_path / "ours.ckpt").model.residual == residual
+    stored = np.frombuffer(source.read_bytes(), "<f4", offset=20)
+    layers = layers_of(model, 1)
+    number = next(n for n, layer in enumerate(layers) if layer.kind == "sum")
+    assert (layers[number].idx, layers[number - 1].name) == (7, "backbone.stage1.blocks.0.conv2")
+    start = sum(layer.floats for layer in layers[:number])
+    ours = read_tensors(tmp_path / "ours.ckpt")["backbone.stage1.blocks.0.sum.weights"]
+    assert ours.shape == ((2,) if residual == "weighted" else (16,))
+    np.testing.assert_array_equal(stored[start : start + ours.size], ours)
+
+    capsys.readouterr()
+    assert run("darknet", tmp_path / "ours.ckpt", tmp_path / "again.weights") == 0
+    assert "OpenCV cannot run" in capsys.readouterr().err
+    pair = (tmp_path / "net.cfg", source)
+    assert run("verify", tmp_path / "ours.ckpt", "--darknet", *pair, "--img_size", 32) == 2
+    assert "OpenCV ignores the weights of [shortcut]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["mindyolo", "mindspore_zoo", "pytorch"])
+def test_a_weighted_network_has_no_counterpart_elsewhere(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    padding = "same" if command == "mindspore_zoo" else "symmetric"
+    model = replace(DETECTOR, residual="weighted", stride2_padding=padding)
+    source = write_own(tmp_path / "ours.ckpt", model)
+    target = tmp_path / ("their.safetensors" if command == "pytorch" else "their.ckpt")
+    assert run(command, source, target) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {source}: ") and "no counterpart" in line
+    assert not target.exists()
 
 
 def test_full_size_tiny_of_any_class_count_needs_no_cfg(tmp_path: Path) -> None:

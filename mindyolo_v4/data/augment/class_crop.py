@@ -8,38 +8,9 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import ClassifyConfig
 from mindyolo_v4.data.augment.geometry import Matrix, draw_warped, scaling, translation
+from mindyolo_v4.data.augment.rectangles import Box, draw_cutmix
 from mindyolo_v4.data.augment.transforms import rand_scale
 from mindyolo_v4.data.images import Image, scale_image
-
-ATTEMPTS = 10
-Box = tuple[int, int, int, int]  # left, top, width, height in pixels
-
-
-def draw_crop(rng: np.random.Generator, width: int, height: int, settings: ClassifyConfig) -> Box:
-    """Draw a part of the image: area ~ U(`area`), log of width by height ~ U(log `ratio`).
-
-    The position is uniform, the sides are rounded. After ten draws that do not fit, it is the
-    largest centred part of a permitted ratio (Szegedy et al. 2015, Going deeper with convolutions,
-    section 6; torchvision's RandomResizedCrop).
-    """
-    least, most = settings.area
-    low, high = settings.ratio
-    for _ in range(ATTEMPTS):
-        area = width * height * rng.uniform(least, most)
-        ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
-        crop_width = round(math.sqrt(area * ratio))
-        crop_height = round(math.sqrt(area / ratio))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            top = int(rng.integers(height - crop_height, endpoint=True))
-            left = int(rng.integers(width - crop_width, endpoint=True))
-            return left, top, crop_width, crop_height
-    crop_width = width
-    crop_height = height
-    if width < low * height:
-        crop_height = max(1, round(width / low))
-    elif width > high * height:
-        crop_width = max(1, round(height * high))
-    return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
 
 
 def cut_out(image: Image, box: Box, size: int) -> Image:
@@ -92,35 +63,43 @@ def warp_onto_black(image: Image, matrix: Matrix, size: int) -> Image:
 def color_jitter(image: Image, rng: np.random.Generator, strengths: tuple[float, ...]) -> Image:
     """Change brightness, contrast and saturation, each by a factor f = 1 + U(-strength, strength).
 
-    In this order: x f; m + (x - m) f with m the mean grey level of the image; g + (x - g) f with g
-    the pixel's own grey level. Each is rounded and clipped to 0..255.
+    In this order; each result is rounded and clipped to 0..255.
     """
     if not any(strengths):
         return image
     brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * strengths
-    image = cv2.LUT(image, _table(np.arange(256) * brightness))
+    image = change_brightness(image, brightness)
+    image = change_contrast(image, contrast)
+    return change_saturation(image, saturation)
+
+
+def change_brightness(image: Image, factor: float) -> Image:
+    """Return x f."""
+    return cv2.LUT(image, level_table(np.arange(256) * factor))
+
+
+def change_contrast(image: Image, factor: float) -> Image:
+    """Return m + (x - m) f with m the mean grey level of the image."""
     mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
-    image = cv2.LUT(image, _table(mean + (np.arange(256) - mean) * contrast))
+    return cv2.LUT(image, level_table(mean + (np.arange(256) - mean) * factor))
+
+
+def change_saturation(image: Image, factor: float) -> Image:
+    """Return g + (x - g) f with g the pixel's own grey level."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(image, saturation, grey, 1 - saturation, 0.0)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0.0)
 
 
-def _table(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
+def level_table(levels: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return a look-up table (256,) of new levels, rounded and clipped to 0..255."""
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def cutmix(images: list[Image], rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
-    """Put a rectangle of the second image into the first, where it was; return the shares (2,).
-
-    The sides are whole numbers, uniform in 0.3 S to 0.8 S, the position uniform (darknet's form of
-    Yun et al. 2019, CutMix).
-    """
+    """Put a rectangle of the second image into the first, where it was; return the shares (2,)."""
     first, second = images
     size = first.shape[0]
-    sides = rng.integers(int(0.3 * size), int(0.8 * size), 2, endpoint=True)
-    width, height = sides.tolist()
-    left = int(rng.integers(size - width, endpoint=True))
-    top = int(rng.integers(size - height, endpoint=True))
+    left, top, width, height = draw_cutmix(rng, size)
     mixed = first.copy()
     mixed[top : top + height, left : left + width] = second[top : top + height, left : left + width]
     share = width * height / size**2

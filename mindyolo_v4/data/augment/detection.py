@@ -20,8 +20,10 @@ from mindyolo_v4.data.augment.geometry import (
 )
 from mindyolo_v4.data.augment.mixup import mixup
 from mindyolo_v4.data.augment.mosaic import canvas_mosaic, darknet_mosaic
+from mindyolo_v4.data.augment.paste import copy_paste, cutmix, erase
 from mindyolo_v4.data.augment.transforms import (
     PixelTransforms,
+    happens,
     random_colours,
     random_flip_left_right,
     random_flip_top_bottom,
@@ -31,10 +33,16 @@ from mindyolo_v4.data.sample import Sample
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sample is made of: a single image or a mosaic, and a second one of these for mixup."""
+    """What a sample is made of.
+
+    A single image or a mosaic, and a second one of these for mixup; then a single image each for
+    CutMix and copy-paste.
+    """
 
     is_mosaic: bool
     is_mixup: bool
+    is_cutmix: bool = False
+    is_copy_paste: bool = False
 
     @property
     def images_per_base(self) -> int:
@@ -42,17 +50,25 @@ class Plan:
         return 4 if self.is_mosaic else 1
 
     @property
+    def images_in_bases(self) -> int:
+        """Return the images before CutMix and copy-paste."""
+        return self.images_per_base * (2 if self.is_mixup else 1)
+
+    @property
     def images(self) -> int:
         """Return the images in all."""
-        return self.images_per_base * (2 if self.is_mixup else 1)
+        return self.images_in_bases + self.is_cutmix + self.is_copy_paste
 
 
 def draw_plan(rng: np.random.Generator, augment: AugmentConfig, may_join: bool) -> Plan:
-    """Draw whether a sample is a mosaic and a mixup; without `may_join` it is a single image."""
+    """Draw what a sample is made of; without `may_join` it is a single image."""
     if not may_join:
         return Plan(is_mosaic=False, is_mixup=False)
     is_mosaic = bool(augment.mosaic != "none" and rng.random() < augment.mosaic_prob)
-    return Plan(is_mosaic, is_mixup=bool(rng.random() < augment.mixup_prob))
+    is_mixup = bool(rng.random() < augment.mixup_prob)
+    is_cutmix = happens(rng, augment.cutmix_prob)
+    is_copy_paste = happens(rng, augment.copy_paste_prob)
+    return Plan(is_mosaic, is_mixup, is_cutmix, is_copy_paste)
 
 
 def compose(
@@ -65,15 +81,37 @@ def compose(
     """Make one S x S sample of the decoded images, `plan.images` of them."""
     augment = data.augment
     bases = []
-    for start in range(0, len(sources), plan.images_per_base):
+    for start in range(0, plan.images_in_bases, plan.images_per_base):
         if plan.is_mosaic:
             bases.append(_mosaic(sources[start : start + plan.images_per_base], rng, data))
         else:
             bases.append(_single(sources[start], rng, data))
     sample = mixup(bases[0], bases[1], rng, augment.mixup_beta) if plan.is_mixup else bases[0]
+    # darknet's mosaic has mirrored and recoloured each tile by itself
+    is_done = plan.is_mosaic and augment.mosaic == "darknet"
+    sample = _change_whole(sample, rng, augment, pixel_transforms, not is_done)
+
+    others = [
+        _change_whole(_single(source, rng, data), rng, augment, pixel_transforms)
+        for source in sources[plan.images_in_bases :]
+    ]
+    if plan.is_cutmix:
+        sample = cutmix(sample, others[0], rng, augment)
+    if plan.is_copy_paste:
+        sample = copy_paste(sample, others[-1], rng, augment)
+    return erase(sample, rng, augment) if happens(rng, augment.erase_prob) else sample
+
+
+def _change_whole(
+    sample: Sample,
+    rng: np.random.Generator,
+    augment: AugmentConfig,
+    pixel_transforms: PixelTransforms,
+    colours_and_mirror: bool = True,
+) -> Sample:
+    """Change the pixels of the whole S x S image, and mirror it."""
     sample = pixel_transforms(sample, rng)
-    if not (plan.is_mosaic and augment.mosaic == "darknet"):
-        # darknet's mosaic has mirrored and recoloured each tile by itself
+    if colours_and_mirror:
         sample = random_colours(sample, rng, augment)
         sample = random_flip_left_right(sample, rng, augment)
     return random_flip_top_bottom(sample, rng, augment)

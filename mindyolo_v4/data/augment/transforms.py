@@ -33,6 +33,11 @@ def flip_top_bottom(sample: Sample) -> Sample:
     return Sample(cv2.flip(sample.image, 0), boxes, sample.class_ids)
 
 
+def happens(rng: np.random.Generator, probability: float) -> bool:
+    """Tell whether something of this probability happens; what is off draws no number."""
+    return probability > 0 and bool(rng.random() < probability)
+
+
 def random_flip_left_right(
     sample: Sample, rng: np.random.Generator, augment: AugmentConfig
 ) -> Sample:

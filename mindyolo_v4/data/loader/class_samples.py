@@ -8,6 +8,7 @@ from mindyolo_v4.data.augment.classification import (
     draw_mix,
     mix_views,
     most_images,
+    random_erase,
     view,
 )
 from mindyolo_v4.data.class_images import ClassImages
@@ -47,6 +48,7 @@ class ClassTrainSamples(EpochSamples):
             class_ids[len(views)] = self._all_class_ids[image]
             views.append(view(pixels, rng, self.data))
         mixed, own_shares = mix_views(kind, views, rng)
+        mixed = random_erase(mixed, rng, self.data.augment)
         shares = np.zeros(self.classes_per_sample, np.float32)
         shares[: len(own_shares)] = own_shares
         return ClassSample(mixed, class_ids, shares), SampleNotes(tuple(unreadable))

@@ -1,5 +1,6 @@
 """What the samples of both tasks share: order of an epoch, partners, reading with replacement."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.images import ImageReadError
+from mindyolo_v4.data.loader.class_balance import balanced_order, repeat_factors
 from mindyolo_v4.errors import UserError
 
 # numpy seeds a generator equally for (a, b) and (a, b, 0): a last word other than 0 keeps these
 # streams apart
 ORDER_STREAM = 1
 PARTNER_STREAM = 2
+BALANCE_STREAM = 3
 
 
 class ImageFiles(Protocol):
@@ -26,6 +29,8 @@ class ImageFiles(Protocol):
     def path(self, index: int) -> Path: ...
 
     def encoded(self, index: int) -> NDArray[np.uint8]: ...
+
+    def objects(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 
 @lru_cache(maxsize=2)
@@ -83,13 +88,25 @@ class EpochSamples:
         self.seed = seed
         if len(files) == 0:
             raise UserError(source, "no images to train on")
+        self._factors: NDArray[np.float64] | None = None
+        if data.class_balance > 0:
+            self._factors = repeat_factors(*files.objects(), len(files), data.class_balance)
+        # the images (N,) that an epoch reads, in its order; read-only
+        self.order: Callable[[int], NDArray[np.int64]] = lru_cache(maxsize=2)(self._order)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def own_path(self, epoch: int, index: int) -> Path:
         """Return the file at position `index` of the epoch's order."""
-        return self.files.path(int(epoch_permutation(self.seed, epoch, len(self))[index]))
+        return self.files.path(int(self.order(epoch)[index]))
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        order = epoch_permutation(self.seed, epoch, len(self))
+        if self._factors is None:
+            return order
+        rng = np.random.default_rng((self.seed, epoch, 0, BALANCE_STREAM))
+        return balanced_order(order, self._factors, rng)
 
     def _positions(self, epoch: int, index: int, count: int) -> tuple[int, ...]:
         window = self.data.augment.partner_window
@@ -101,7 +118,7 @@ class EpochSamples:
         Returns:
             The image's number in the data set, and what `_load` returns of it.
         """
-        order = epoch_permutation(self.seed, epoch, len(self))
+        order = self.order(epoch)
         for step in range(len(order)):
             slot = (position + step) % len(order)
             image = int(order[slot])

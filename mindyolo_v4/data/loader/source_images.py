@@ -25,7 +25,8 @@ class SourceImages:
         self._decoded_wh_px = -(-records.sizes_wh_px // self._factors[:, None])
         augment = data.augment
         has_mosaic = augment.mosaic != "none" and augment.mosaic_prob > 0
-        is_shared = has_mosaic or augment.mixup_prob > 0
+        joins = max(augment.mixup_prob, augment.cutmix_prob, augment.copy_paste_prob) > 0
+        is_shared = has_mosaic or joins
         slots = SLOTS_PER_POSITION * augment.partner_window if is_shared else 0
         self.cache = DecodeCache(slots, slot_bytes(self._decoded_wh_px, slots))
 

@@ -1,7 +1,5 @@
 """Crops, jitter and mixes of a classifier: hand-computed pixels and shares, bounds of the draws."""
 
-import math
-
 import cv2
 import numpy as np
 import pytest
@@ -11,33 +9,13 @@ from mindyolo_v4.data.augment.class_crop import (
     color_jitter,
     cut_out,
     cutmix,
-    draw_crop,
     draw_darknet_crop,
     mosaic,
     warp_onto_black,
 )
 from mindyolo_v4.data.images import centre_crop, fit_image
 from mindyolo_v4.errors import UserError
-
-
-class Script:
-    """A generator that gives the numbers of a list, whatever is asked."""
-
-    def __init__(self, *numbers):
-        self.numbers = list(numbers)
-
-    def uniform(self, low=0.0, high=1.0, size=None):
-        if size is None:
-            return self.numbers.pop(0)
-        return np.array([self.numbers.pop(0) for _ in range(size)])
-
-    def integers(self, low, high=None, size=None, endpoint=False):
-        if size is None:
-            return self.numbers.pop(0)
-        return np.array([self.numbers.pop(0) for _ in range(size)])
-
-    def random(self):
-        return self.numbers.pop(0)
+from tests.support.script import Script
 
 
 def flat(level, size=10):
@@ -93,30 +71,6 @@ def test_the_model_zoo_does_not_keep_the_shape():
 
 
 # ---------------------------------------------------------------- random parts
-
-
-def test_a_part_has_the_area_and_ratio_that_were_drawn():
-    """A quarter of 100 x 100 at ratio 4: sqrt(2500 * 4) = 100 wide, 25 high; top 60, left 0."""
-    rng = Script(0.25, math.log(4.0), 60, 0)
-    assert draw_crop(rng, 100, 100, ClassifyConfig(ratio=(0.25, 4.0))) == (0, 60, 100, 25)
-
-
-def test_parts_stay_in_the_image_and_in_their_ranges(rng):
-    settings = ClassifyConfig()
-    areas, ratios = [], []
-    for _ in range(400):
-        left, top, width, height = draw_crop(rng, 160, 120, settings)
-        assert min(left, top) >= 0 and left + width <= 160 and top + height <= 120
-        areas.append(width * height / (160 * 120))
-        ratios.append(width / height)
-    assert 0.07 < min(areas) < 0.12 and 0.85 < max(areas) <= 1.0
-    assert 0.72 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.38
-
-
-def test_a_picture_too_long_falls_back_to_its_middle(rng):
-    """300 x 10 cannot hold 0.9 of its area at ratio 4/3: 13 columns from (300 - 13) // 2 on."""
-    assert draw_crop(rng, 300, 10, ClassifyConfig(area=(0.9, 1.0))) == (143, 0, 13, 10)
-    assert draw_crop(rng, 10, 300, ClassifyConfig(area=(0.9, 1.0))) == (0, 143, 10, 13)
 
 
 def test_a_part_is_cut_out_and_scaled():

@@ -102,6 +102,21 @@ def test_darknets_crop_mirrors_and_colours(dataset: ClassImages) -> None:
     assert max(black) > 0.2 and min(black) == 0.0
 
 
+def test_randaugment_and_erasing_change_the_image_and_not_its_class(dataset: ClassImages) -> None:
+    settings = ClassifyConfig(randaugment_ops=2, randaugment_magnitude=9.0)
+    augment = AugmentConfig(erase_prob=1.0)
+    plain = ClassTrainSamples(dataset, replace(PLAIN, augment=AugmentConfig()), seed=3)
+    erased = ClassTrainSamples(dataset, replace(PLAIN, augment=augment), seed=3)
+    changed = ClassTrainSamples(dataset, replace(PLAIN, augment=augment, classify=settings), seed=3)
+    for index in range(6):
+        before = plain.sample_with_notes(0, index)[0]
+        after = erased.sample_with_notes(0, index)[0]
+        share = (before.image != after.image).any(axis=2).mean()
+        assert 0.015 < share < 0.42
+        assert before.class_ids.tolist() == after.class_ids.tolist()
+        assert not np.array_equal(changed.sample_with_notes(0, index)[0].image, after.image)
+
+
 def test_mixes_are_drawn_as_often_as_asked(rng: np.random.Generator) -> None:
     drawn = [draw_mix(rng, ClassifyConfig(mix="both", mix_prob=0.5)) for _ in range(2000)]
     shares = [drawn.count(kind) / 2000 for kind in ("none", "cutmix", "mosaic")]
@@ -141,6 +156,22 @@ def test_decoded_images_that_are_kept_do_not_change_the_samples(
     assert (
         ClassTrainSamples(dataset, PLAIN, seed=3).cache.slots == 0
     )  # single images are not needed again
+
+
+def test_rare_classes_are_read_more_often(dataset: ClassImages) -> None:
+    """Classes of 7, 7, 7 and 2 images of 23: r = sqrt(23/7) and sqrt(23/2), so the last one is
+    read 23 x 2 r / (21 sqrt(23/7) + 2 r) = 3.48 times per epoch."""
+    last = int(dataset.class_ids[-1])
+    kept = np.flatnonzero(
+        (dataset.class_ids != last) | (np.arange(len(dataset)) >= len(dataset) - 2)
+    )
+    rare = replace(dataset, names=dataset.names[kept], class_ids=dataset.class_ids[kept])
+    samples = ClassTrainSamples(rare, replace(PLAIN, class_balance=1.0), seed=3)
+    counts = [(rare.class_ids[samples.order(epoch)] == last).sum() for epoch in range(200)]
+    assert len(samples) == 23 and set(counts) <= {2, 3, 4, 5}
+    np.testing.assert_allclose(np.mean(counts), 3.481, atol=0.15)
+    sample, _ = samples.sample_with_notes(1, 4)
+    assert sample.class_ids.tolist() == [rare.class_ids[samples.order(1)[4]]]
 
 
 # ---------------------------------------------------------------- streams

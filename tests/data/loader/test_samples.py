@@ -21,6 +21,9 @@ FULL = {
     "saturation": 1.5,
     "value": 1.5,
     "flip_prob": 0.5,
+    "cutmix_prob": 0.3,
+    "copy_paste_prob": 0.3,
+    "erase_prob": 0.3,
     "pixel_transforms": {"Blur": 0.5, "ToGray": 0.3},
 }
 
@@ -150,8 +153,24 @@ def test_mixup_of_mosaics_joins_eight(dataset):
     assert max(len(one) for one in seen) > 4
 
 
-def test_last_epochs_have_neither_mosaic_nor_mixup(dataset):
-    data = config(mosaic="canvas", mixup_prob=1.0, mosaic_off_epochs=2)
+def test_cutmix_and_copy_paste_show_parts_of_partners(dataset):
+    """Box of 40 x 24 px in 64 x 64: a pasted one covers it, as all boxes lie at the same place."""
+    samples = TrainSamples(dataset, config(cutmix_prob=1.0), 0, 9)
+    for index in range(12):
+        sample = samples.sample_with_notes(0, index)[0]
+        chosen = partners(0, 0, index, 12, 2, 64)
+        assert set(sample.class_ids.tolist()) <= set(chosen)
+        assert set(np.unique(sample.image).tolist()) <= {114, *(10 + 20 * one for one in chosen)}
+    pasting = TrainSamples(dataset, config(copy_paste_prob=1.0), 0, 9)
+    pasted = [pasting.sample_with_notes(0, index)[0].class_ids.tolist() for index in range(12)]
+    pairs = [partners(0, 0, index, 12, 2, 64) for index in range(12)]
+    assert all(ids in ([own], [other]) for ids, (own, other) in zip(pasted, pairs, strict=True))
+    assert 2 <= sum(ids == [other] for ids, (_, other) in zip(pasted, pairs, strict=True)) <= 10
+
+
+def test_last_epochs_join_no_images(dataset):
+    joins = {"mixup_prob": 1.0, "cutmix_prob": 1.0, "copy_paste_prob": 1.0}
+    data = config(mosaic="canvas", mosaic_off_epochs=2, **joins)
     samples = TrainSamples(dataset, data, 0, epochs=5)
     assert max(len(samples.sample_with_notes(2, index)[0].class_ids) for index in range(12)) > 2
     for epoch in (3, 4):
@@ -216,3 +235,33 @@ def test_truths_beyond_the_limit_are_cut_smallest_first(dataset):
     )
     sample, notes = TrainSamples(dataset, data, 0, 1).sample_with_notes(0, 0)
     assert len(sample.class_ids) == 1 and notes.truths_dropped == 1
+
+
+# ---------------------------------------------------------------- class balance
+def test_balanced_epochs_keep_their_length_and_read_rare_classes_more_often(dataset):
+    """Class 0 is in 9 of 12 images, class 1 in 3: r = sqrt(4/3) and 2, so class 1 is read
+    12 x 6 / (9 sqrt(4/3) + 6) = 4.39 times per epoch instead of 3."""
+    records = [
+        record(old.path, class_ids=(0 if number < 9 else 1,))
+        for number, old in enumerate(dataset.records)
+    ]
+    rare = Dataset(tuple(records), ("a", "b"), (1, 2), "labels.json", ())
+    data = DataConfig(img_size=64, class_balance=1.0, augment=AugmentConfig(mosaic="none"))
+    samples = TrainSamples(rare, data, 3, 200)
+    assert len(samples) == 12
+    orders = [samples.order(epoch) for epoch in range(200)]
+    assert {len(order) for order in orders} == {12}
+    counts = [int((order >= 9).sum()) for order in orders]
+    np.testing.assert_allclose(np.mean(counts), 4.387, atol=0.1)
+    again = TrainSamples(rare, data, 3, 200)
+    assert [again.order(epoch).tolist() for epoch in (7, 3)] == [
+        orders[epoch].tolist() for epoch in (7, 3)
+    ]
+    own = samples.sample_with_notes(5, 2)[0]
+    assert own.class_ids.tolist() == [int(orders[5][2] >= 9)]
+    assert samples.own_path(5, 2) == records[orders[5][2]].path
+
+
+def test_without_balance_the_order_is_the_permutation(dataset):
+    samples = TrainSamples(dataset, config(), 3, 9)
+    assert samples.order(4).tolist() == epoch_permutation(3, 4, 12).tolist()

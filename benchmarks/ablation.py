@@ -1,0 +1,219 @@
+"""What each feature changes on BCCD, one at a time, against one baseline.
+
+python -m benchmarks.ablation --data_dir DIR [--output DIR] [--only NAME ...] [--seeds N]
+
+The baseline is configs/yolov4/bccd.yaml at 224 pixels, on single images, for few epochs, and with a
+constant number of images seen. A switch changes one thing. Each runs with the same seeds as the
+baseline, in a process and a run folder of its own; a run that has ended is not repeated, and one
+that was stopped is resumed. Scored is the validation split, never the test split.
+
+The table gives the mean over the seeds, and the mean and standard deviation of the differences from
+the baseline of the same seed. The milliseconds per step are the median over a run's steps: they
+mean something where nothing else runs on the machine.
+"""
+
+import argparse
+import csv
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.common.measure import REPOSITORY
+
+RECIPE = "configs/yolov4/bccd.yaml"
+EPOCHS = 16  # of 205 images
+BATCH = 8
+SMALL = {
+    "data.img_size": "224",
+    "data.augment.mosaic": "none",
+    "data.augment.mosaic_off_epochs": "0",
+    "schedule.warmup_epochs": "1",
+    "train.epochs": str(EPOCHS),
+    "train.max_minutes": "none",
+    "train.val_interval": str(EPOCHS),
+    "train.checkpoint_interval": "4",
+    "train.ema.decay": "0",
+}
+BASELINE = "baseline"
+# What is switched on, one key or a few that belong together.
+SWITCHES: Mapping[str, Mapping[str, str]] = {
+    BASELINE: {},
+    "mosaic": {"data.augment.mosaic": "canvas", "data.augment.mosaic_prob": "0.5"},
+    "mixup": {"data.augment.mixup_prob": "0.2"},
+    "ema": {"train.ema.decay": "0.99", "train.ema.ramp_steps": "50"},
+    "label_smoothing": {"loss.label_smoothing": "0.1"},
+    "giou": {"loss.box": "giou"},
+    "best_anchor_only": {"loss.anchor_threshold": "1"},
+    "accumulate": {"train.per_batch_size": str(BATCH // 2), "train.accumulate": "2"},
+    "sgd": {"optimizer.kind": "sgd", "optimizer.lr": "0.002", "optimizer.weight_decay": "5e-4"},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training came to on the validation split."""
+
+    ap50: float
+    ap: float
+    step_ms: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One switch over the seeds; differences are from the baseline of the same seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+    ap50_gains: tuple[float, ...]
+    ap_gains: tuple[float, ...]
+    time_ratio: float
+
+    def __str__(self) -> str:
+        ap50 = statistics.mean(run.ap50 for run in self.runs)
+        ap = statistics.mean(run.ap for run in self.runs)
+        cells = (
+            self.name,
+            f"{ap50:.3f}",
+            f"{ap:.3f}",
+            _with_spread(self.ap50_gains),
+            _with_spread(self.ap_gains),
+            f"{self.time_ratio:.2f}",
+        )
+        return "| " + " | ".join(cells) + " |"
+
+
+HEADS = (
+    "| switch | AP50 | AP | change of AP50 | change of AP | time per step |\n"
+    "|---|---|---|---|---|---|"
+)
+
+
+def main() -> int:
+    """Train what has not been trained, and print the table."""
+    options = _parse()
+    output = Path(options.output)
+    names = list(dict.fromkeys([BASELINE, *options.only]))
+    seeds = range(1, options.seeds + 1)
+    # The seed is the outer loop: whenever it is stopped, most switches have the same seeds.
+    for seed in seeds:
+        for name in names:
+            train(name, seed, output / name / str(seed), options.data_dir)
+
+    runs = {name: [read_run(output / name / str(seed)) for seed in seeds] for name in names}
+    rows = [make_row(name, runs[name], runs[BASELINE]) for name in names]
+    print("\n".join([HEADS, *map(str, rows)]))
+    draw(rows, output / "ablation.png")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.ablation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data_dir", default="datasets/bccd", help="BCCD (%(default)s)")
+    parser.add_argument("--output", default="runs/ablation", help="run folders (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings per switch (%(default)s)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=tuple(SWITCHES),
+        default=tuple(SWITCHES),
+        metavar="NAME",
+        help=f"switches besides the baseline: {', '.join(SWITCHES)} (default: all)",
+    )
+    options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error(f"--seeds: {options.seeds} is not positive")
+    return options
+
+
+def train(name: str, seed: int, folder: Path, data_dir: str) -> None:
+    """Train one switch with one seed, or what is missing of it.
+
+    Raises:
+        SystemExit: the training failed.
+    """
+    if last_epoch(folder) == EPOCHS:
+        return
+    resume = (folder / "last.ckpt").is_file()
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    overrides = {**SMALL, "seed": str(seed), **SWITCHES[name]}
+    words = ["--config", RECIPE, "--data_dir", str(Path(data_dir).absolute())]
+    words += ["--save_dir", str(folder.absolute())]
+    for key, value in overrides.items():
+        words += [f"--{key}", value]
+    if resume:
+        words.append("--resume")
+    print(f"training {name} with seed {seed} -> {folder}", file=sys.stderr, flush=True)
+    command = [sys.executable, "train.py", *words]
+    ended = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    if ended.returncode != 0:
+        raise SystemExit(f"{name}, seed {seed}: the training ended with {ended.returncode}")
+
+
+def last_epoch(folder: Path) -> int:
+    """Return the last epoch that was validated; 0 without one."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return 0
+    rows = _rows(path)
+    return int(rows[-1]["epoch"]) if rows else 0
+
+
+def read_run(folder: Path) -> Run:
+    """Read the last validation and the median step of a run folder."""
+    last = _rows(folder / "metrics.csv")[-1]
+    rates = [float(row["images_per_s"]) for row in _rows(folder / "steps.csv")]
+    step_ms = 1000 * BATCH / statistics.median(rates)
+    return Run(float(last["AP50"]), float(last["AP"]), step_ms)
+
+
+def make_row(name: str, runs: Sequence[Run], baseline: Sequence[Run]) -> Row:
+    """Compare runs with those of the baseline that have the same seeds."""
+    pairs = list(zip(runs, baseline, strict=True))
+    return Row(
+        name,
+        tuple(runs),
+        tuple(run.ap50 - base.ap50 for run, base in pairs),
+        tuple(run.ap - base.ap for run, base in pairs),
+        statistics.median(run.step_ms / base.step_ms for run, base in pairs),
+    )
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw the change of AP50 by each switch: its mean, and a point per seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.name != BASELINE]
+    figure = Figure(figsize=(7, 1.5 + 0.28 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.axvline(0, color="grey", linewidth=1)
+    for height, row in enumerate(reversed(rows)):
+        axes.plot(row.ap50_gains, [height] * len(row.ap50_gains), "o", color="tab:blue", alpha=0.4)
+        axes.plot(statistics.mean(row.ap50_gains), height, "|", color="black", markersize=14)
+    axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+    axes.set_xlabel("change of validation AP50 from the baseline of the same seed")
+    figure.savefig(path, dpi=120)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _with_spread(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):+.3f} ± {spread:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The ablation: its switches are valid, runs that ended stay, and differences are of one seed."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ablation
+from benchmarks.ablation import BASELINE, EPOCHS, RECIPE, SMALL, SWITCHES
+from benchmarks.common.measure import REPOSITORY
+from mindyolo_v4.config.recipe import build_config, read_tree
+
+
+def write_run(folder: Path, ap50: float, images_per_s: float, epoch: int = EPOCHS) -> None:
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text(f"epoch,AP,AP50\n{epoch},{ap50 / 2},{ap50}\n")
+    rates = "".join(f"{rate}\n" for rate in (1, images_per_s, images_per_s))
+    (folder / "steps.csv").write_text(f"images_per_s\n{rates}")
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_changes_the_baseline(name: str) -> None:
+    def config(overrides: dict[str, str]) -> object:
+        return build_config(read_tree(str(REPOSITORY / RECIPE), tuple(overrides.items())))
+
+    changed = config({**SMALL, **SWITCHES[name]})
+    assert (changed == config(SMALL)) == (name == BASELINE)
+
+
+def test_table_compares_runs_of_one_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, (before, after) in enumerate(((0.50, 0.54), (0.70, 0.72)), 1):
+        write_run(tmp_path / BASELINE / str(seed), before, 16.0)
+        write_run(tmp_path / "mixup" / str(seed), after, 8.0)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it has ended"))
+    words = ["ablation", "--output", str(tmp_path), "--only", "mixup", "--seeds", "2"]
+    monkeypatch.setattr("sys.argv", words)
+
+    assert ablation.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| baseline | 0.600 | 0.300 | +0.000 ± 0.000 | +0.000 ± 0.000 | 1.00 |"
+    assert lines[3] == "| mixup | 0.630 | 0.315 | +0.030 ± 0.014 | +0.015 ± 0.007 | 2.00 |"
+    assert (tmp_path / "ablation.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_what_was_stopped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_checkpoint: bool
+) -> None:
+    folder = tmp_path / "run"
+    write_run(folder, 0.1, 1.0, epoch=EPOCHS - 1)
+    if has_checkpoint:
+        (folder / "last.ckpt").touch()
+    commands = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(SystemExit, match="mixup, seed 4: the training ended with 3"):
+        ablation.train("mixup", 4, folder, "data")
+    assert (commands[0][-1] == "--resume") == has_checkpoint
+    assert folder.exists() == has_checkpoint
+    words = commands[0]
+    assert words[words.index("--seed") + 1] == "4"
+    assert words[words.index("--data.augment.mixup_prob") + 1] == "0.2"
