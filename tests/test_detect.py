@@ -3,8 +3,9 @@ network; test_documents.py does so with a yolov4.
 """
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,9 +17,12 @@ from mindspore import nn
 import predict as predict_command
 import test as test_command
 import train as train_command
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
-from mindyolo_v4.detect import TASK, load_detector
+from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.detect import TASK, complete, load_detector
+from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
@@ -31,7 +35,7 @@ from tests.support.tiny_task import RUNTIME
 pytestmark = pytest.mark.slow
 
 TINY_RECIPE = """
-model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3}}
+model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, anchors_wh_px: auto}}
 data:
   format: yolo
   root: {root}
@@ -113,6 +117,47 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
 
 
+def test_two_sizes_and_self_adversarial_steps(recipe: Path, tmp_path: Path) -> None:
+    """Steps 1 to 10 at one size, 11 and 12 at the other; seed 0 draws 64 px, then 96."""
+    options = ("--train.random_sizes", "[64, 96]", "--train.sat_prob", "0.5", "--seed", "0")
+    options += ("--ms_mode", "pynative")  # five graphs would take long to compile
+    length = ("--train.epochs", "4", "--train.val_interval", "9")
+    argv = ("--config", recipe, "--save_dir", tmp_path / "run", *options, *length)
+    assert command(train_command.main, *argv) == 0
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert re.search(r"images altered in [1-9] of 12 steps", log)
+    objectness = [float(row["loss_obj"]) for row in rows(tmp_path / "run" / "steps.csv")]
+    # 96 px has 2.25 times as many predictions as 64 px
+    assert min(objectness[10:]) > 1.5 * max(objectness[:10])
+    assert "finite: 0" in log
+
+
+def test_anchors_are_fitted_and_recorded(run: Path, scenes: Path) -> None:
+    """Of 12 scenes; another device that has rounded otherwise takes the numbers of rank 0."""
+    recorded = load_config(run / "config.yaml")
+    anchors = np.array(recorded.model.anchors_wh_px)
+    assert anchors.shape == (6, 2) and anchors[0].tolist() == [1.0, 1.0]
+    card = Checkpoint.open(run / "best.ckpt").card
+    assert card.model == recorded.model and card.config["model"]["anchors_wh_px"][1] != [1.0, 1.0]
+    log = (run / "train.log").read_text()
+    assert f"[{anchors[5, 0]:g}, {anchors[5, 1]:g}]], fitted to" in log
+    assert "fitted   mean best IoU 0." in log and "default  mean best IoU 0." in log
+
+    asked = replace(recorded, model=replace(recorded.model, anchors_wh_px="auto"))
+    split = read_split(recorded.data, "train")
+    assert complete(asked, split, Ranks())[0].model == recorded.model
+    other = complete(asked, split, OfRank0(1, 2))[0].model.anchors_wh_px
+    assert np.array_equal(np.array(other), anchors + 1)
+    assert complete(recorded, split, Ranks()) == (recorded, [])
+
+
+class OfRank0(Ranks):
+    """The second of two devices; the rows of the first are larger by 1."""
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows + 1, rows])
+
+
 def test_the_log_says_whether_operators_are_fused(run: Path, graph_mode: None) -> None:
     lines = (run / "train.log").read_text().splitlines()
     (line,) = (line for line in lines if "batch normalisation with activation" in line)
@@ -189,44 +234,76 @@ def test_batch_size_does_not_change_the_metrics(run: Path, tested: Path, tmp_pat
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"tta": True, "tta_scales": (1.0, 1.5)},
-        {"tile": 96, "tile_overlap": 0.4},
-        {"tile": 96, "tile_overlap": 0.4, "tta": True, "tta_scales": (1.0, 1.5), "nms": "wbf"},
-    ],
-)
-def test_a_network_that_sees_every_object_scores_full_marks(
-    tmp_path: Path, options: dict[str, object]
-) -> None:
+VIEWS = [
+    {},
+    {"tta": True, "tta_scales": (1.0, 1.5)},
+    {"tile": 96, "tile_overlap": 0.4},
+    {"tile": 96, "tile_overlap": 0.4, "tta": True, "tta_scales": (1.0, 1.5), "nms": "wbf"},
+]
+
+
+@pytest.fixture(scope="module")
+def rectangles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write images of several sizes, each with a bright rectangle, as a YOLO set."""
+    root = tmp_path_factory.mktemp("rectangles")
     rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (root / name).mkdir()
     for number, (width, height) in enumerate([(200, 64), (64, 64), (90, 200), (96, 70), (180, 90)]):
         image = np.full((height, width, 3), 60, np.uint8)
         left, top = (int(rng.integers(0, side - 30)) for side in (width, height))
         image[top : top + 30, left : left + 30] = 250
-        (tmp_path / "images").mkdir(exist_ok=True)
-        (tmp_path / "labels").mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / f"images/{number}.png"), image)
+        cv2.imwrite(str(root / f"images/{number}.png"), image)
         row = f"0 {(left + 15) / width} {(top + 15) / height} {30 / width} {30 / height}\n"
-        (tmp_path / f"labels/{number}.txt").write_text(row)
-    config = build_config(
-        {
-            "data": {
-                **{"format": "yolo", "root": str(tmp_path), "val": "images", "names": ["a", "b"]},
-                **{"img_size": 64, "num_workers": 1},
-            },
-            "evaluate": {"per_batch_size": 3, **options},
-        }
-    )
+        (root / f"labels/{number}.txt").write_text(row)
+    return root
+
+
+@dataclass
+class OneOfTwo:
+    """Device `rank` of two; `others` are the rows of the device before it."""
+
+    rank: int
+    others: np.ndarray | None = None
+    size: int = 2
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        if self.others is not None:
+            rows = np.concatenate([self.others, rows])
+        self.others = rows
+        return rows
+
+    def sum(self, numbers: list[int]) -> list[int]:
+        return numbers
+
+
+@pytest.mark.parametrize("options", VIEWS)
+def test_a_network_that_sees_every_object_scores_full_marks(
+    rectangles: Path, options: dict[str, object]
+) -> None:
+    data = {"format": "yolo", "root": str(rectangles), "val": "images", "names": ["a", "b"]}
+    data |= {"img_size": 64, "num_workers": 1}
+    config = build_config({"data": data, "evaluate": {"per_batch_size": 3, **options}})
     dataset = TASK.read(config.data, "val")
     task = replace(TASK, inference=lambda *_: BrightBoxes(config.model.anchor_set, 2))
-    metrics = Scorer(task, config, nn.Cell(), dataset, RUNTIME)(lambda: None, True).metrics
+
+    def metrics_on(ranks: object) -> dict[str, object]:
+        runtime = replace(RUNTIME, ranks=ranks)
+        return Scorer(task, config, nn.Cell(), dataset, runtime)(lambda: None, True).metrics
+
+    metrics = metrics_on(RUNTIME.ranks)
     assert metrics["AP50"] == pytest.approx(1.0)
     assert metrics["AP"] > 0.7
     assert metrics["images"] == 5
     assert set(metrics) >= METRIC_KEYS
+
+    # Each of two devices has images of its own; together they find the same.
+    first = OneOfTwo(0)
+    metrics_on(first)
+    both = metrics_on(OneOfTwo(1, first.others))
+    assert {name: both[name] for name in ("AP", "AP75", "AR100")} == {
+        name: metrics[name] for name in ("AP", "AP75", "AR100")
+    }
 
 
 def test_predict_draws_and_lists_every_image(run: Path, scenes: Path, tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from mindyolo_v4.config.evaluate import EvaluateConfig
 def fuse_boxes(
     boxes_xyxy: FloatArray,
     scores: FloatArray,
-    class_ids: NDArray[np.integer],
+    class_ids: NDArray[np.int64],
     settings: EvaluateConfig,
     predictors: int,
-) -> tuple[FloatArray, FloatArray, NDArray[np.integer]]:
+) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
     """Return fused boxes (M, 4), their scores (M,) and classes (M,), best first.
 
     At most `max_det` are returned; among equal scores the lower class, then the earlier cluster.

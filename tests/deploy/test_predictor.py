@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,21 +89,21 @@ def test_a_tile_as_large_as_the_image_changes_nothing(bright):
 
 @pytest.mark.slow
 def test_the_mirrored_image_has_the_mirrored_boxes(weight, rng):
-    predictor = make_predictor(
-        weight, tta="True", tta_scales="[1.0]", conf_thres="0.0", iou_thres="0.5"
-    )
+    predictor = make_predictor(weight, tta="True", tta_scales="[1.0]", conf_thres="0.01")
+    for name, parameter in predictor.backend.forward.parameters_and_names():
+        if "head.predict" in name:  # boxes and scores that differ from cell to cell
+            values = rng.normal(0, 1, parameter.shape).astype(np.float32)
+            parameter.set_data(ms.Tensor(values))
     image = rng.integers(0, 256, (80, 80, 3), np.uint8)
     found, mirrored = (
-        predictor(picture).to_dict()["detections"]
-        for picture in (image, np.ascontiguousarray(image[:, ::-1]))
+        predictor(pixels).to_dict()["detections"]
+        for pixels in (image, np.ascontiguousarray(image[:, ::-1]))
     )
     assert len(found) > 5
     assert [one["score"] for one in found] == pytest.approx([one["score"] for one in mirrored])
     for one, other in zip(found, mirrored, strict=True):
         left, top, right, bottom = other["box_xyxy_px"]
         assert one["box_xyxy_px"] == pytest.approx([80 - right, top, 80 - left, bottom], abs=0.01)
-    alone = make_predictor(weight, conf_thres="0.0", iou_thres="0.5")
-    assert alone(image).to_dict()["detections"] != found
 
 
 # ------------------ images of any form

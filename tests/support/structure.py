@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records", "data.views"),
-    "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
+    "checkpoint": (
+        *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
+    ),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
     "deploy": (
         *GROUND,
@@ -91,7 +93,8 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("runtime.alone", "runtime.log", "runtime.run_folder", "runtime.scores", "checkpoint.card"),
-    *("checkpoint.settings", "!data.loader.stream", "evaluation", "deploy", "!deploy.onnx_graph"),
+    *("checkpoint.settings", "!data.loader.stream", "!data.loader.eval_stream"),
+    *("!data.loader.pipeline", "evaluation", "deploy", "!deploy.onnx_graph"),
     *("!deploy.formats", "!deploy.mindspore_backend", "!deploy.opening", "!deploy.predictor"),
     *("!deploy.scoring", "tools", "!tools.to_mindrecord", "!tools.benchmark_backends"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),

@@ -20,7 +20,8 @@ from mindyolo_v4.data.images import (
     grey_image,
 )
 from mindyolo_v4.data.loader.epoch import ImageFiles
-from mindyolo_v4.data.loader.stream import ONE_DEVICE, Ranks, Row, _Batches, _run, worker_count
+from mindyolo_v4.data.loader.pipeline import Row, RowBatches, run, worker_count
+from mindyolo_v4.data.loader.stream import ONE_DEVICE, Ranks
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.sample import PackedRecords
 from mindyolo_v4.data.views import ImageViews
@@ -73,11 +74,11 @@ class EvalStream:
         """
         if self._batch_count == 0:
             return
-        numbers = _Batches(self._row, self._per_batch_size, 0, self._batch_count)
+        numbers = RowBatches(self._row, self._per_batch_size, 0, self._batch_count)
         columns = len(self._sizes_wh) + 1
         # the square that has as many pixels as all inputs of a row
         side = math.isqrt(sum(width * height for width, height in self._sizes_wh))
-        with closing(_run(numbers, columns, self._workers, side)) as pipeline:
+        with closing(run(numbers, columns, self._workers, side)) as pipeline:
             for *inputs, notes in pipeline:
                 rows, unreadable = notes.asnumpy().T
                 for row in rows[unreadable == 1]:
