@@ -3,7 +3,9 @@ network; test_documents.py does so with a yolov4.
 """
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,9 +16,12 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
-from mindyolo_v4.detect import load_detector
+from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.detect import complete, load_detector
+from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
@@ -26,7 +31,7 @@ from tests.support.runs import command, rows
 pytestmark = pytest.mark.slow
 
 TINY_RECIPE = """
-model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3}}
+model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, anchors_wh_px: auto}}
 data:
   format: yolo
   root: {root}
@@ -106,6 +111,47 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_two_sizes_and_self_adversarial_steps(recipe: Path, tmp_path: Path) -> None:
+    """Steps 1 to 10 at one size, 11 and 12 at the other; seed 0 draws 64 px, then 96."""
+    options = ("--train.random_sizes", "[64, 96]", "--train.sat_prob", "0.5", "--seed", "0")
+    options += ("--ms_mode", "pynative")  # five graphs would take long to compile
+    length = ("--train.epochs", "4", "--train.val_interval", "9")
+    argv = ("--config", recipe, "--save_dir", tmp_path / "run", *options, *length)
+    assert command(train_command.main, *argv) == 0
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert re.search(r"images altered in [1-9] of 12 steps", log)
+    objectness = [float(row["loss_obj"]) for row in rows(tmp_path / "run" / "steps.csv")]
+    # 96 px has 2.25 times as many predictions as 64 px
+    assert min(objectness[10:]) > 1.5 * max(objectness[:10])
+    assert "finite: 0" in log
+
+
+def test_anchors_are_fitted_and_recorded(run: Path, scenes: Path) -> None:
+    """Of 12 scenes; another device that has rounded otherwise takes the numbers of rank 0."""
+    recorded = load_config(run / "config.yaml")
+    anchors = np.array(recorded.model.anchors_wh_px)
+    assert anchors.shape == (6, 2) and anchors[0].tolist() == [1.0, 1.0]
+    card = Checkpoint.open(run / "best.ckpt").card
+    assert card.model == recorded.model and card.config["model"]["anchors_wh_px"][1] != [1.0, 1.0]
+    log = (run / "train.log").read_text()
+    assert f"[{anchors[5, 0]:g}, {anchors[5, 1]:g}]], fitted to" in log
+    assert "fitted   mean best IoU 0." in log and "default  mean best IoU 0." in log
+
+    asked = replace(recorded, model=replace(recorded.model, anchors_wh_px="auto"))
+    split = read_split(recorded.data, "train")
+    assert complete(asked, split, Ranks())[0].model == recorded.model
+    other = complete(asked, split, OfRank0(1, 2))[0].model.anchors_wh_px
+    assert np.array_equal(np.array(other), anchors + 1)
+    assert complete(recorded, split, Ranks()) == (recorded, [])
+
+
+class OfRank0(Ranks):
+    """The second of two devices; the rows of the first are larger by 1."""
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows + 1, rows])
 
 
 def test_the_log_says_whether_operators_are_fused(run: Path, graph_mode: None) -> None:

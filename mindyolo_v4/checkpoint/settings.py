@@ -11,7 +11,10 @@ from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
-_UNUSED_IN_INFERENCE = {"bn_momentum", "objectness_prior", "cpu_fused", "sync_bn"}
+_UNUSED_IN_INFERENCE = (
+    *("bn_momentum", "objectness_prior", "class_prior"),
+    *("cpu_fused", "sync_bn", "norm", "dropblock"),
+)
 # No recipe names these: the weights know them.
 _VARIANTS = ("topdown_kernel", "stride2_padding", "bn_eps", "leaky_slope", "residual")
 _HEAD_VARIANTS = ("box_decode", "scale_x_y")
@@ -69,7 +72,8 @@ def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None
     model = checkpoint.card.model
     for name, value in written.items():
         held = getattr(model, name)
-        if name in _UNUSED_IN_INFERENCE or value == held:
+        is_fitted = name == "anchors_wh_px" and value == "auto"
+        if name in _UNUSED_IN_INFERENCE or value == held or is_fitted:
             continue
         anchors_agree = name in (*_ANCHORS, *_HEAD_VARIANTS) and value is not None
         if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:

@@ -26,5 +26,5 @@ def build_network(model: ModelConfig, num_classes: int, seed: int = 0) -> nn.Cel
     returns logits (B, C).
     """
     network = _NETWORKS[model.architecture](model, num_classes)
-    initialise(network, seed, model.objectness_prior)
+    initialise(network, seed, model.objectness_prior, model.class_prior)
     return network

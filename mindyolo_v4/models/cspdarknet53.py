@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Residual, scale_blocks, scale_channels
+from mindyolo_v4.models.drop_block import DropBlock
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,18 @@ class CSPDarknet53(nn.Cell):
         self.stage3 = CSPStage(channels[1], stages[2], model, style)
         self.stage4 = CSPStage(channels[2], stages[3], model, style)
         self.stage5 = CSPStage(channels[3], stages[4], model, style)
+        self.dropping = model.dropblock.prob > 0.0
+        if self.dropping:  # behind the last two groups of blocks, as in the paper's ResNet
+            self.drop4 = DropBlock(model.dropblock)
+            self.drop5 = DropBlock(model.dropblock)
         self.out_channels = tuple(channels[2:])
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         map8 = self.stage3(self.stage2(self.stage1(self.stem(images))))
         map16 = self.stage4(map8)
+        if self.dropping:
+            map16 = self.drop4(map16)
         map32 = self.stage5(map16)
+        if self.dropping:
+            map32 = self.drop5(map32)
         return map8, map16, map32

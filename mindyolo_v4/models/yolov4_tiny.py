@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.upsampling import upsampling
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Prediction, conv_style, scale_channels
+from mindyolo_v4.models.drop_block import DropBlock
 
 
 class TinyBlock(nn.Cell):
@@ -45,13 +46,20 @@ class TinyBackbone(nn.Cell):
         self.block3 = TinyBlock(2 * c128, c256, style)
         self.final = ConvNormAct(2 * c256, c512, 3, style)
         self.pool = nn.MaxPool2d(2, stride=2, pad_mode="same")
+        self.dropping = model.dropblock.prob > 0.0
+        if self.dropping:
+            self.drop4 = DropBlock(model.dropblock)
+            self.drop5 = DropBlock(model.dropblock)
         self.out_channels = (c128, c256, c512)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, _ = self.block1(self.stem1(self.stem0(images)))
         x, map8 = self.block2(self.pool(x))
         x, map16 = self.block3(self.pool(x))
-        return map8, map16, self.final(self.pool(x))
+        map32 = self.final(self.pool(x))
+        if self.dropping:
+            return map8, self.drop4(map16), self.drop5(map32)
+        return map8, map16, map32
 
 
 class TinyNeck(nn.Cell):

@@ -96,6 +96,18 @@ def test_keys_that_agree_or_do_not_matter_pass(card: Card) -> None:
     assert config.model == card.model
 
 
+def test_a_recipe_that_fits_anchors_agrees_with_those_that_were_fitted(card: Card) -> None:
+    fitted = tuple((float(8 * number), 9.0) for number in range(1, 10))
+    trained = replace(card, model=replace(card.model, anchors_wh_px=fitted))
+    recipe = {"model": {"anchors_wh_px": "auto"}}
+    config = settings.config_for_checkpoint(checkpoint_of(trained), recipe, {})
+    assert config.model.anchors_wh_px == fitted
+    start = build_config(recipe)
+    taken, lines = settings.take_over_variants(start, recipe, checkpoint_of(trained))
+    assert taken.model.anchors_wh_px == "auto"  # a training on other data fits its own
+    assert not any("anchors" in line for line in lines)
+
+
 def test_training_takes_over_the_variants_of_its_start_weights(card: Card) -> None:
     config, taken = settings.take_over_variants(Config(), {}, checkpoint_of(card))
     assert config.model.topdown_kernel == 3
