@@ -12,8 +12,8 @@ from typing import Any
 from mindspore import Parameter, nn
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
-from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
-from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint, save
+from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
 from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
@@ -225,6 +225,7 @@ class Session:
             "": named_parameters(network),
             OPTIMIZER: optimizer_state(network, self.optimizer),
             SCALER: self.train_step.scaler_state(),
+            LAYERS: run_state(network),
         }
         if self.ema is not None:
             groups[EMA] = self.ema.by_name() | {"updates": self.ema.updates}

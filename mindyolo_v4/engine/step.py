@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
-from mindyolo_v4.checkpoint.parameters import batch_statistics
+from mindyolo_v4.checkpoint.parameters import batch_statistics, step_state
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.distributed.collectives import (
@@ -98,6 +98,10 @@ class Update(nn.Cell):
         # The forward pass of a step that is not finite has already moved the running statistics.
         self.statistics = ParameterTuple(batch_statistics(network).values())
         self.backup = self.statistics.clone(prefix="kept", init="same")
+        layers = step_state(network)
+        self.clearing = bool(layers)
+        if self.clearing:
+            self.step_state = ParameterTuple(layers.values())
         self.map = ops.HyperMap()
         self.at_once = updates_at_once(network, self.statistics)
         if self.at_once:
@@ -140,6 +144,8 @@ class Update(nn.Cell):
             self._copy(self.statistics, self.backup)
         else:
             self._copy(self.backup, self.statistics)
+        if self.clearing:
+            self.map(clear_each, self.step_state)
         return values, finite
 
     def _copy(self, values: ParameterTuple, targets: ParameterTuple):

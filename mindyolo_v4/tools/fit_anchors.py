@@ -69,6 +69,7 @@ def draw_anchors(png: Path, sizes_wh_px: Sizes, anchors: dict[str, Sizes]) -> No
     """Draw box sizes (N, 2) and the anchors of each name as points, with logarithmic axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.subplots()
@@ -76,7 +77,11 @@ def draw_anchors(png: Path, sizes_wh_px: Sizes, anchors: dict[str, Sizes]) -> No
     axes.plot(*sizes_wh_px[::step].T, ".", markersize=2, color="0.7", label="boxes")
     for (name, points), marker in zip(anchors.items(), ("x", "o"), strict=True):
         axes.plot(*points.T, marker, markersize=8, fillstyle="none", label=f"{name} anchors")
-    axes.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px", aspect="equal")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set(xlabel="width, px", ylabel="height, px", aspect="equal")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.legend()
     FigureCanvasAgg(figure).print_png(str(png))
 

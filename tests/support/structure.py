@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
-    "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
+    "checkpoint": (
+        *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
+    ),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
 }
 _BELOW_TASKS = tuple(MAY_IMPORT)
