@@ -57,7 +57,9 @@ def pairwise_iou(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
 
 def shape_iou(sizes_wh: FloatArray, anchors_wh: FloatArray) -> FloatArray:
     """Return the IoU (N, A) of boxes (N, 2) and anchors (A, 2) that share their centre."""
-    overlap = np.minimum(sizes_wh[:, None, :], anchors_wh[None, :, :]).prod(axis=-1)
+    widths = np.minimum(sizes_wh[:, None, 0], anchors_wh[None, :, 0])
+    heights = np.minimum(sizes_wh[:, None, 1], anchors_wh[None, :, 1])
+    overlap = widths * heights
     union = sizes_wh.prod(axis=-1)[:, None] + anchors_wh.prod(axis=-1)[None, :] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 

@@ -47,8 +47,10 @@ def load_classifier(path: str | Path) -> tuple[nn.Cell, Card]:
 def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
+    train = config.train
+    assign = dict.fromkeys(train.random_sizes or (config.data.img_size,), targets)
     workers = config.data.num_workers
-    return TrainStream(samples, targets, config.train.per_batch_size, workers, ranks)
+    return TrainStream(samples, assign, train.per_batch_size, workers, ranks, train.accumulate)
 
 
 def targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple[np.ndarray, ...]:
@@ -85,10 +87,12 @@ TASK = Task(
     name="classify",
     best_metric="acc1",
     read=read_classes,
+    complete=lambda config, split, ranks: (config, ()),
     build=build_network,
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
+    hiding=None,
     inference=inference,
     eval_stream=EvalStream,
     score=score,

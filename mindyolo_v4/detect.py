@@ -1,6 +1,7 @@
 """COCO-style detection: files -> samples -> network -> loss, and raw maps -> detections -> AP."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.anchor_fit import (
+    box_sizes,
+    describe_anchors,
+    network_anchors,
+    with_fitted_anchors,
+)
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
 from mindyolo_v4.data.readers.split import read_split
@@ -31,6 +38,7 @@ from mindyolo_v4.evaluation.nms import (
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
+from mindyolo_v4.losses.hiding import HidingLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
@@ -51,19 +59,44 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     return load_network(checkpoint, TASK.name), checkpoint.card
 
 
+def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, list[str]]:
+    """Replace the anchors `auto` by those that fit the training boxes; return what to log."""
+    if config.model.anchors_wh_px != "auto":
+        return config, []
+    sizes = box_sizes(dataset, config.data)
+    model = with_fitted_anchors(config.model, sizes, config.seed)
+    # Every device fits the same boxes by the same numbers; other processors may round differently.
+    own = np.array(model.anchors_wh_px, np.float32)
+    of_rank_0 = ranks.gather_rows(own)[: len(own)]
+    pairs = tuple((float(width), float(height)) for width, height in of_rank_0)
+    model = replace(model, anchors_wh_px=pairs)
+    named = (("default", network_anchors(config.model)), ("fitted", network_anchors(model)))
+    text = ", ".join(f"[{width:g}, {height:g}]" for width, height in pairs)
+    lines = [f"model.anchors_wh_px: [{text}], fitted to {len(sizes)} boxes of data.train"]
+    return replace(config, model=model), [*lines, *describe_anchors(sizes, named)]
+
+
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
     require(data.img_height is None, "data.img_height", "training takes square inputs only")
-    samples = TrainSamples(dataset, data, config.seed, config.train.epochs)
-    assign = Assigner(
-        config.model.anchor_set,
-        data.img_size,
-        len(dataset.class_names),
-        data.max_truths,
-        config.loss.anchor_threshold,
+    train = config.train
+    sizes = train.random_sizes or (data.img_size,)
+    # Images are decoded for the largest size.
+    samples = TrainSamples(dataset, replace(data, img_size=max(sizes)), config.seed, train.epochs)
+    assign = {
+        size: Assigner(
+            config.model.anchor_set,
+            size,
+            len(dataset.class_names),
+            data.max_truths,
+            config.loss.anchor_threshold,
+        )
+        for size in sizes
+    }
+    return TrainStream(
+        samples, assign, train.per_batch_size, data.num_workers, ranks, train.accumulate
     )
-    return TrainStream(samples, assign, config.train.per_batch_size, data.num_workers, ranks)
 
 
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:
@@ -71,6 +104,11 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     anchors = config.model.anchor_set
     loss = DetectionLoss(anchors, num_classes, config.data.img_size, config.loss)
     return TrainingForward(normaliser(config.data), network, loss)
+
+
+def hiding(config: Config) -> nn.Cell:
+    """Return the loss by which self-adversarial training alters images: raw maps -> scalar."""
+    return HidingLoss(config.model.anchor_set, config.loss)
 
 
 def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:
@@ -114,10 +152,12 @@ TASK = Task(
     name="detect",
     best_metric="AP",
     read=read_split,
+    complete=complete,
     build=build_network,
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
+    hiding=hiding,
     inference=inference,
     eval_stream=EvalStream,
     score=score,

@@ -4,6 +4,7 @@ network; test_documents.py does so with a yolov4.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,19 +15,24 @@ import pytest
 import predict as predict_command
 import test as test_command
 import train as train_command
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
-from mindyolo_v4.detect import load_detector
+from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.detect import complete, load_detector, train_stream, training_forward
+from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.runs import command, rows
+from tests.support.tiny import TinyNet
 
 pytestmark = pytest.mark.slow
 
 TINY_RECIPE = """
-model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3}}
+model: {{architecture: yolov4-tiny, width: 0.1, objectness_prior: 0.3, anchors_wh_px: auto}}
 data:
   format: yolo
   root: {root}
@@ -106,6 +112,59 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_images_targets_and_loss_agree_on_the_size(recipe: Path) -> None:
+    """Of 32 and 64 px: 10 steps have one size; seed 0 draws 32 px, then 64."""
+    anchors = ("model.anchors_wh_px", "null")
+    config = load_config(recipe, [("train.random_sizes", "[32, 64]"), ("seed", "0"), anchors])
+    dataset = read_split(config.data, "train")
+    stream = train_stream(config, dataset, Ranks())
+    forward = forward_by_size(config, lambda sized: training_forward(sized, TinyNet(), 4))
+    predictions = {
+        size: len(cell.loss.constants[0])
+        for size, cell in zip(forward.sizes, forward.cells_of_sizes, strict=True)
+    }
+    # 3 anchors at strides 16 and 32
+    assert predictions == {32: 3 * (4 + 1), 64: 3 * (16 + 4)}
+
+    largest_id = {32: 0, 64: 0}
+    largest_edge = {32: 0.0, 64: 0.0}
+    for number, (images, match_ids, _, targets_xyxy_px) in enumerate(stream.batches(0, 15)):
+        size = images.shape[-1]
+        assert images.shape == (4, 3, size, size)
+        assert size == (32 if number < 10 else 64)
+        largest_id[size] = max(largest_id[size], int(match_ids.asnumpy()[:, 0].max()))
+        largest_edge[size] = max(largest_edge[size], float(targets_xyxy_px.asnumpy().max()))
+    for size in (32, 64):
+        assert 0.8 * predictions[size] < largest_id[size] < predictions[size]
+        assert 0.8 * size < largest_edge[size] <= size
+
+
+def test_anchors_are_fitted_and_recorded(run: Path, scenes: Path) -> None:
+    """Of 12 scenes; another device that has rounded otherwise takes the numbers of rank 0."""
+    recorded = load_config(run / "config.yaml")
+    anchors = np.array(recorded.model.anchors_wh_px)
+    assert anchors.shape == (6, 2) and anchors[0].tolist() == [1.0, 1.0]
+    card = Checkpoint.open(run / "best.ckpt").card
+    assert card.model == recorded.model and card.config["model"]["anchors_wh_px"][1] != [1.0, 1.0]
+    log = (run / "train.log").read_text()
+    assert f"[{anchors[5, 0]:g}, {anchors[5, 1]:g}]], fitted to" in log
+    assert "fitted   mean best IoU 0." in log and "default  mean best IoU 0." in log
+
+    asked = replace(recorded, model=replace(recorded.model, anchors_wh_px="auto"))
+    split = read_split(recorded.data, "train")
+    assert complete(asked, split, Ranks())[0].model == recorded.model
+    other = complete(asked, split, OfRank0(1, 2))[0].model.anchors_wh_px
+    assert np.array_equal(np.array(other), anchors + 1)
+    assert complete(recorded, split, Ranks()) == (recorded, [])
+
+
+class OfRank0(Ranks):
+    """The second of two devices; the rows of the first are larger by 1."""
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows + 1, rows])
 
 
 def test_the_log_says_whether_operators_are_fused(run: Path, graph_mode: None) -> None:

@@ -23,6 +23,8 @@ from mindyolo_v4.runtime.files import whole_file
 EMA = "ema."
 OPTIMIZER = "optimizer."
 SCALER = "scaler."
+LAYERS = "layers."  # what they remember between steps
+BESIDE_THE_MODEL = (EMA, OPTIMIZER, SCALER, LAYERS)
 
 _NETWORKS = {"detect": "detector", "classify": "classifier"}
 
@@ -153,11 +155,10 @@ class Checkpoint:
             else:
                 loaded.append(name)
                 targets[source] = parameter
-        ignored = (EMA, OPTIMIZER, SCALER)
         unexpected = [
             name
             for name, entry in self.index.items()
-            if name.startswith(prefix) and not name.startswith(ignored)
+            if name.startswith(prefix) and not name.startswith(BESIDE_THE_MODEL)
             if name not in wanted and entry.dtype != "str"
         ]
         names = (tuple(group) for group in (loaded, missing, unexpected, misshapen))

@@ -21,7 +21,7 @@ def load_network(checkpoint: Checkpoint, task: str | None) -> nn.Cell:
     checkpoint.check_network(whole=True)
     card = checkpoint.card
     # Fused operators are for training: here they would have to be compiled first.
-    model = replace(card.model, cpu_fused="off", sync_bn=False)
+    model = replace(card.model, cpu_fused="off", sync_bn=False, norm="bn")
     network = build_network(model, len(card.class_names))
     checkpoint.load_weights(network)
     return network.set_train(False)

@@ -5,17 +5,46 @@ from mindspore import Parameter, nn
 # MindSpore's mixed precision hides a batch-normalisation cell behind an attribute of this name.
 _MIXED_PRECISION_WRAPPER = "_backbone."
 _STATISTICS = (".moving_mean", ".moving_variance")
+# How the names begin of what a layer remembers while training, which is no weight: inside a step,
+# and from step to step.
+_STEP_STATE = "step_"
+_RUN_STATE = "run_"
 
 
 def named_parameters(network: nn.Cell) -> dict[str, Parameter]:
-    """Return the parameters by their path inside `network`.
+    """Return weights and running statistics by their path inside `network`.
 
     `Parameter.name` is not used: it changes whenever a cell that holds the network is compiled.
     """
+    named = _all_parameters(network).items()
+    return {
+        name: value
+        for name, value in named
+        if not _last_part(name).startswith((_STEP_STATE, _RUN_STATE))
+    }
+
+
+def step_state(network: nn.Cell) -> dict[str, Parameter]:
+    """Return by name what layers remember inside an optimizer step; each one begins with zeros."""
+    named = _all_parameters(network).items()
+    return {name: value for name, value in named if _last_part(name).startswith(_STEP_STATE)}
+
+
+def run_state(network: nn.Cell) -> dict[str, Parameter]:
+    """Return by name what layers remember from one optimizer step to the next."""
+    named = _all_parameters(network).items()
+    return {name: value for name, value in named if _last_part(name).startswith(_RUN_STATE)}
+
+
+def _all_parameters(network: nn.Cell) -> dict[str, Parameter]:
     return {
         name.replace(_MIXED_PRECISION_WRAPPER, ""): value
         for name, value in network.parameters_and_names()
     }
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def batch_statistics(network: nn.Cell) -> dict[str, Parameter]:

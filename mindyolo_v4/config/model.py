@@ -1,28 +1,57 @@
 """Which network, how wide and deep, and the variants in circulation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.anchors import LAYOUTS, AnchorLevel, AnchorSet, Masks, Sizes
 from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import require
+from mindyolo_v4.errors import UserError, require
 
 _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4": ("mish", "leaky"),
     "yolov4-silu": ("silu", "silu"),
+    "yolov4-csp": ("mish", "mish"),
+    "yolov4x-mish": ("mish", "mish"),
     "yolov4-tiny": ("leaky", "leaky"),
+    "yolov4-tiny-3l": ("leaky", "leaky"),
     "cspdarknet53": ("mish", "mish"),
 }
+_FACTORS = {"yolov4x-mish": 1.25}  # architecture -> channels beside those of YOLOv4's table
+Architecture = Literal[
+    "yolov4",
+    "yolov4-silu",
+    "yolov4-csp",
+    "yolov4x-mish",
+    "yolov4-tiny",
+    "yolov4-tiny-3l",
+    "cspdarknet53",
+]
+
+
+@dataclass(frozen=True)
+class DropBlockConfig:
+    """Squares of the backbone's maps of stride 16 and 32 that are set to zero while training."""
+
+    prob: float = 0.0  # share of the cells to drop; 0 = off
+    size: int = 7  # side of a square, cells; smaller maps limit it
+    ramp_steps: int = 0  # micro-batches in which the share rises linearly from 0 to prob
+    # linear: the squares have their size from the start (Ghiasi et al.); darknet: it rises too.
+    ramp: Literal["linear", "darknet"] = "linear"
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "model.dropblock", ("prob",), 0.0, 0.9)
+        require_ranges(self, "model.dropblock", ("size",), 1, 1000)
+        require_ranges(self, "model.dropblock", ("ramp_steps",), 0, 1e9)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The network's architecture. None means the architecture's own value."""
 
-    architecture: Literal["yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53"] = "yolov4"
+    architecture: Architecture = "yolov4"
     width: float = 1.0  # channel multiple; channels are rounded up to a multiple of 8
     depth: float = 1.0  # multiple of the residual blocks per stage, at least one
-    # Kernel of the last top-down reduction: 1 as in darknet, 3 as in mindyolo.
+    # Kernel of YOLOv4's last top-down reduction: 1 as in darknet, 3 as in mindyolo.
     topdown_kernel: Literal[1, 3] = 1
     stride2_padding: Literal["symmetric", "same"] = "symmetric"  # same: MindSpore model zoo
     bn_eps: float = 1e-5  # added to the variance inside the root
@@ -30,17 +59,25 @@ class ModelConfig:
     backbone_activation: Literal["mish", "leaky", "leaky001", "silu"] | None = None
     neck_activation: Literal["mish", "leaky", "silu"] | None = None
     leaky_slope: float = 0.1  # of the activation leaky for negative inputs; leaky001 has 0.01
+    # What the statistics of batch normalisation are of while training. bn: the micro-batch; cmbn:
+    # the micro-batches of the step so far (train.accumulate); cbn: the last 4 micro-batches,
+    # compensated for the change of the weights. It does not change the network.
+    norm: Literal["bn", "cbn", "cmbn"] = "bn"
     # A residual block adds its branch and its input: as they are, with one learned weight each
     # (darknet's weights_type=per_feature, relu), or one per channel (per_channel, softmax).
     residual: Literal["plain", "weighted", "weighted_channel"] = "plain"
-    anchors_wh_px: Sizes | None = None  # all, smallest level first
+    dropblock: DropBlockConfig = field(default_factory=DropBlockConfig)
+    # All, smallest level first. auto: a training fits them to its boxes, and records the numbers.
+    anchors_wh_px: Sizes | Literal["auto"] | None = None
     # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
     # may serve several levels or none.
     anchor_masks: Masks | None = None
     scale_x_y: tuple[float, ...] | None = None  # one factor per level, smallest stride first
-    # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4).
-    box_decode: Literal["exp", "square"] = "exp"
+    # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4, darknet's new_coords).
+    box_decode: Literal["exp", "square"] | None = None
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
+    # Initial probability of the class outputs: auto is 1 / (C + 1); None, that of objectness.
+    class_prior: Literal["auto"] | None = None
     # Batch normalisation and activation as one C++ operator while training on CPU, compiled on
     # first use. It does not change the network. "auto": where possible; "on": an error otherwise.
     cpu_fused: Literal["auto", "on", "off"] = "auto"
@@ -54,6 +91,11 @@ class ModelConfig:
         require_ranges(self, "model", ("bn_momentum",), 0.0, 1.0)
         require_ranges(self, "model", ("objectness_prior",), 0.0, 0.5, open_low=True)
         require_ranges(self, "model", ("leaky_slope",), 0.0, 1.0)
+        problem = f"has no meaning with model.norm: {self.norm}"
+        require(self.norm == "bn" or not self.sync_bn, "model.sync_bn", problem, True, False)
+        problem = f"there are no fused operators for model.norm: {self.norm}"
+        is_possible = self.norm == "bn" or self.cpu_fused != "on"
+        require(is_possible, "model.cpu_fused", problem, self.cpu_fused, "auto or off")
         has_residuals = self.residual == "plain" or "tiny" not in self.architecture
         problem = f"{self.architecture} has no residual blocks"
         require(has_residuals, "model.residual", problem, self.residual, "plain")
@@ -67,7 +109,12 @@ class ModelConfig:
         anchors = self.anchors_wh_px
         masks = self.anchor_masks
         scales = self.scale_x_y
-        if anchors is not None:
+        if anchors == "auto":
+            require(levels > 0, "model.anchors_wh_px", "a classifier has no anchors", anchors)
+            count = (
+                count if masks is None else 1 + max((i for mask in masks for i in mask), default=0)
+            )
+        elif anchors is not None:
             key = "model.anchors_wh_px"
             pairs = all(width > 0 and height > 0 for width, height in anchors)
             require(pairs, key, "not a list of [width, height] pairs > 0", anchors)
@@ -96,23 +143,45 @@ class ModelConfig:
         backbone, neck = _ACTIVATIONS[self.architecture]
         return self.backbone_activation or backbone, self.neck_activation or neck
 
+    @property
+    def channel_factor(self) -> float:
+        """Return the multiple of YOLOv4's channels in all layers but the first: `width` has it."""
+        return _FACTORS.get(self.architecture, 1.0) * self.width
+
+    @property
+    def decode(self) -> Literal["exp", "square"]:
+        """Return how the network's box sizes are decoded, a value of `box_decode`."""
+        return self.box_decode or LAYOUTS[self.architecture].box_decode
+
     def slope_of(self, activation: str) -> float:
         """Return the slope for negative inputs of `leaky` or `leaky001`."""
         return 0.01 if activation == "leaky001" else self.leaky_slope
+
+    @property
+    def used_anchors(self) -> tuple[int, ...]:
+        """Return the numbers of the anchors that any level uses, in order."""
+        masks = self.anchor_masks or LAYOUTS[self.architecture].anchor_masks
+        return tuple(sorted({number for mask in masks for number in mask}))
 
     @property
     def anchor_set(self) -> AnchorSet:
         """Return the anchors and output levels of the network; a classifier has none.
 
         Anchors do not scale with the input size (yolov4.cfg).
+
+        Raises:
+            UserError: the anchors are still `auto`.
         """
         layout = LAYOUTS[self.architecture]
         sizes = layout.anchors_wh_px if self.anchors_wh_px is None else self.anchors_wh_px
+        if isinstance(sizes, str):
+            problem = "auto has no meaning without a training, which fits the anchors to its boxes"
+            raise UserError("model.anchors_wh_px", problem, expected="a list of [width, height]")
         anchors = tuple((float(width), float(height)) for width, height in sizes)
         masks = self.anchor_masks or layout.anchor_masks
         scales = self.scale_x_y or layout.scale_x_y
         levels = tuple(
-            AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), self.box_decode)
+            AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), self.decode)
             for stride, ids, scale in zip(layout.strides, masks, scales, strict=True)
         )
         return AnchorSet(anchors, levels)

@@ -190,7 +190,16 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if is_null(value):
             return None
-        (inner,) = (option for option in get_args(hint) if option is not type(None))
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        if len(kinds) > 1:  # values, or a word that stands for them
+            (words,) = (kind for kind in kinds if get_origin(kind) is typing.Literal)
+            if isinstance(value, str) and value.lower() in get_args(words):
+                return value.lower()
+            if isinstance(value, str) and "[" not in value:
+                expected = " | ".join((*get_args(words), "[value, ...]"))
+                raise UserError(key, "not one of its choices", value, expected)
+            kinds.remove(words)
+        (inner,) = kinds
         return _convert(value, inner, key)
     if hint is str:
         if not isinstance(value, str):

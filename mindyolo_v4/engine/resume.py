@@ -3,11 +3,32 @@
 from dataclasses import replace
 
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.config.recipe import build_record
+from mindyolo_v4.checkpoint.run_folder import CONFIG
+from mindyolo_v4.config.recipe import build_record, load_config
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.schedule import images_per_step
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.runtime.run_folder import require_run_folder
+
+
+def with_recorded_anchors(config: Config, resume: str | None, default_name: str) -> Config:
+    """Replace the anchors `auto` by those that the run to continue has fitted.
+
+    Args:
+        resume: a checkpoint, or "auto": the run folder of the configuration, or the newest one of
+            `default_name`; None: there is no such run.
+    """
+    if resume is None or config.model.anchors_wh_px != "auto":
+        return config
+    if resume != "auto":
+        model = Checkpoint.open(resume).card.model
+    else:
+        path = require_run_folder(config.save_dir, default_name) / CONFIG
+        # without the file there is no run yet
+        model = load_config(path).model if path.is_file() else config.model
+    return replace(config, model=replace(config.model, anchors_wh_px=model.anchors_wh_px))
 
 
 def saved_state(checkpoint: Checkpoint, best_metric: str) -> TrainingState:

@@ -9,21 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, nn
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
-from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
-from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint, save
+from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
 from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.engine.compilation import compile_steps
 from mindyolo_v4.engine.ema import Ema
+from mindyolo_v4.engine.micro_batches import MicroBatch, StepBatches, parts_by_size
 from mindyolo_v4.engine.optimizer import build_optimizer, optimizer_state
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
 from mindyolo_v4.engine.resume import continued_state, saved_state
-from mindyolo_v4.engine.schedule import learning_rates, rate_factor
+from mindyolo_v4.engine.sat import SelfAdversary, inference_mode
+from mindyolo_v4.engine.schedule import learning_rates, rate_factor, sat_rates
 from mindyolo_v4.engine.state import TrainingState, unreadable_images
 from mindyolo_v4.engine.step import StepSettings, TrainStep
 from mindyolo_v4.engine.step_profiler import StepProfiler
@@ -32,7 +35,6 @@ from mindyolo_v4.runtime.device import Runtime
 
 logger = logging.getLogger(__name__)
 
-MicroBatch = tuple[Tensor, ...]
 Check = Callable[[], None]  # raises StoppedError where a signal has come
 
 
@@ -47,6 +49,8 @@ class TrainingParts:
     # Scores the network as it is now, on every device; calls the argument between its batches.
     evaluate: Callable[[Check], Mapping[str, Any]] | None
     card: Mapping[str, Any]  # what the checkpoints say of themselves; the session adds "training"
+    # Images and a rate -> the images that self-adversarial training makes of them, if it is on.
+    alter: nn.Cell | None = None
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
 
 
@@ -78,7 +82,10 @@ class Session:
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
 
-        steps_per_epoch = parts.steps_per_epoch // settings.accumulate
+        self.step_batches = StepBatches(
+            parts.steps_per_epoch, settings.accumulate, parts_by_size(config)
+        )
+        steps_per_epoch = self.step_batches.steps_per_epoch
         rates = learning_rates(config.optimizer, config.schedule, steps_per_epoch, settings.epochs)
         self.rates = rates * rate_factor(config, runtime.ranks.size)
         self.last_step = min(len(self.rates), settings.max_steps or len(self.rates))
@@ -91,8 +98,12 @@ class Session:
             parts.network,
             self.optimizer,
             self.ema,
-            _step_settings(settings, runtime),
+            _step_settings(settings, runtime, tuple(self.step_batches.parts.values())),
         )
+        self.adversary: SelfAdversary | None = None
+        if parts.alter is not None:
+            rates = sat_rates(config, steps_per_epoch)
+            self.adversary = SelfAdversary(parts.alter, parts.network, rates)
         self.state = TrainingState(steps_per_epoch=steps_per_epoch, world_size=runtime.ranks.size)
 
     def resume(self, checkpoint: Checkpoint) -> list[str]:
@@ -129,34 +140,25 @@ class Session:
             yield
 
     def micro_batches(self) -> Iterator[list[MicroBatch]]:
-        """Yield the micro-batches of each step that is left; what fills no step of its epoch is
-        passed over."""
-        per_epoch = self.parts.steps_per_epoch
-        per_step = self.settings.accumulate
-        used = self.state.steps_per_epoch * per_step
-        start, stop = (
-            step // self.state.steps_per_epoch * per_epoch
-            + step % self.state.steps_per_epoch * per_step
-            for step in (self.state.step, self.last_step)
-        )
-        group: list[MicroBatch] = []
-        if start >= stop:
-            return
-        for number, batch in enumerate(self.parts.batches(start, stop), start):
-            if number % per_epoch < used:
-                group.append(batch)
-            if len(group) == per_step:
-                yield group
-                group = []
+        """Yield the micro-batches of each step that is left."""
+        start = self.step_batches.first_of(self.state.step)
+        stop = self.step_batches.first_of(self.last_step)
+        if start < stop:
+            yield from self.step_batches.grouped(self.parts.batches(start, stop), start)
 
     def compile(self, micro_batches: list[MicroBatch]) -> None:
-        """Compile the training graph before the first step, and log how long that took."""
-        logger.info("compiling the training graph: this happens once, before the first step ...")
-        started_s = time.monotonic()
-        # It lasts until the first step is done: in PyNative mode, that compiles the operators.
-        self.runtime.heartbeat.expect("compiling")
-        self.train_step.compile(self.rates[self.state.step], micro_batches[0])
-        logger.info("compiled in %.1f s", time.monotonic() - started_s)
+        """Compile the training graphs before the first step, and log how long that took.
+
+        Args:
+            micro_batches: of the first step.
+        """
+        compile_steps(
+            self.train_step,
+            self.adversary,
+            self.step_batches,
+            micro_batches,
+            self.runtime.heartbeat,
+        )
         self.progress.restart_clock()
         self.recorder.start_epoch()
 
@@ -164,6 +166,8 @@ class Session:
         """Do one optimizer step."""
         rate = self.rates[self.state.step]
         with self.profiler.step(self.state.step + 1):
+            if self.adversary is not None:
+                micro_batches = self.adversary(self.state.step, micro_batches)
             result = self.train_step(rate, micro_batches)
         self.recorder.flush()  # the step before, whose values are ready while this one runs
         self.state.step += 1
@@ -221,6 +225,7 @@ class Session:
             "": named_parameters(network),
             OPTIMIZER: optimizer_state(network, self.optimizer),
             SCALER: self.train_step.scaler_state(),
+            LAYERS: run_state(network),
         }
         if self.ema is not None:
             groups[EMA] = self.ema.by_name() | {"updates": self.ema.updates}
@@ -244,7 +249,10 @@ class Session:
         name = self.parts.best_metric
         self._average_statistics()
         state.validation_due = True  # until it is over: a signal may end it
-        with self.ema.swapped_in() if self.ema else nullcontext(), _inference(self.parts.network):
+        with (
+            self.ema.swapped_in() if self.ema else nullcontext(),
+            inference_mode(self.parts.network),
+        ):
             metrics = dict(self.parts.evaluate(check))
         state.validation_due = False
 
@@ -303,22 +311,14 @@ class Session:
                 save(path, self.tensors(), card)
 
 
-@contextmanager
-def _inference(network: nn.Cell) -> Iterator[None]:
-    network.set_train(False)
-    try:
-        yield
-    finally:
-        network.set_train(True)
-
-
-def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
+def _step_settings(settings: TrainConfig, runtime: Runtime, parts: tuple[int, ...]) -> StepSettings:
     scale = settings.loss_scale
     if scale == "auto":
         is_float16 = runtime.amp_level != "O0" and runtime.amp_dtype == "float16"
         scale = "dynamic" if is_float16 else "none"
     return StepSettings(
         settings.accumulate,
+        parts,
         settings.clip_norm,
         scale,
         settings.loss_scale_value,

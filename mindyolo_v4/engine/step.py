@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
-from mindyolo_v4.checkpoint.parameters import batch_statistics
+from mindyolo_v4.checkpoint.parameters import batch_statistics, step_state
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.distributed.collectives import (
@@ -35,6 +35,7 @@ class StepSettings:
     """What the step does besides the optimizer's own rule."""
 
     accumulate: int = 1  # micro-batches averaged into one step
+    parts: tuple[int, ...] = (1,)  # into which a micro-batch may be cut; each is averaged as well
     clip_norm: float | None = None  # largest global gradient norm
     loss_scale: str = "none"  # none, static or dynamic
     loss_scale_value: float = 1024.0
@@ -97,6 +98,10 @@ class Update(nn.Cell):
         # The forward pass of a step that is not finite has already moved the running statistics.
         self.statistics = ParameterTuple(batch_statistics(network).values())
         self.backup = self.statistics.clone(prefix="kept", init="same")
+        layers = step_state(network)
+        self.clearing = bool(layers)
+        if self.clearing:
+            self.step_state = ParameterTuple(layers.values())
         self.map = ops.HyperMap()
         self.at_once = updates_at_once(network, self.statistics)
         if self.at_once:
@@ -139,6 +144,8 @@ class Update(nn.Cell):
             self._copy(self.statistics, self.backup)
         else:
             self._copy(self.backup, self.statistics)
+        if self.clearing:
+            self.map(clear_each, self.step_state)
         return values, finite
 
     def _copy(self, values: ParameterTuple, targets: ParameterTuple):
@@ -223,6 +230,8 @@ class AverageStatistics(nn.Cell):
 class TrainStep:
     """Train on k micro-batches: one graph for k = 1, an adding and an applying graph otherwise.
 
+    k is `settings.accumulate` times one of `settings.parts`; each k has an adding graph.
+
     Args:
         forward: construct(*batch) -> (total, (part, ...)), with the attribute `part_names`.
         network: the cell inside `forward` whose running statistics are guarded.
@@ -247,15 +256,19 @@ class TrainStep:
                 ParameterTuple([*self.update.statistics, *averaged]), settings.world_size
             )
         gradients = Gradients(forward, optimizer.parameters, self.scaler)
-        if settings.accumulate == 1:
+        counts = {settings.accumulate * parts for parts in settings.parts}
+        if 1 in counts:
             self.fused = FusedStep(gradients, self.update)
+        if counts == {1}:
             return
         sums = optimizer.parameters.clone(prefix="sum", init="zeros")
         values_sum = Parameter(
             Tensor(shape=(1 + len(forward.part_names),), dtype=ms.float32, init=Zero()),
             name="sum_values",
         )
-        self.add = AddMicroBatch(gradients, sums, values_sum, settings.accumulate)
+        self.add = {
+            count: AddMicroBatch(gradients, sums, values_sum, count) for count in counts - {1}
+        }
         self.apply = ApplySums(self.update, sums, values_sum)
 
     def __call__(
@@ -268,23 +281,30 @@ class TrainStep:
             all was finite, a bool scalar.
         """
         rate = Tensor(learning_rate, ms.float32)
-        if self.settings.accumulate == 1:
-            (batch,) = micro_batches
-            return self.fused(rate, *batch)
+        count = len(micro_batches)
+        if count == 1:
+            return self.fused(rate, *micro_batches[0])
         for batch in micro_batches:
-            self.add(*batch)
+            self.add[count](*batch)
         return self.apply(rate)
 
-    def compile(self, learning_rate: float, batch: tuple[Tensor, ...]) -> None:
-        """Compile the graphs for micro-batches like `batch`; nothing to do in PyNative mode."""
+    def compile(
+        self, learning_rate: float, batch: tuple[Tensor, ...], count: int | None = None
+    ) -> None:
+        """Compile the graphs for micro-batches like `batch`; nothing to do in PyNative mode.
+
+        Args:
+            count: micro-batches of a step; default: `settings.accumulate`.
+        """
         if ms.get_context("mode") != ms.GRAPH_MODE:
             return
         rate = Tensor(learning_rate, ms.float32)
         with one_thread_scratchpads():
-            if self.settings.accumulate == 1:
+            count = count or self.settings.accumulate
+            if count == 1:
                 self.fused.compile(rate, *batch)
             else:
-                self.add.compile(*batch)
+                self.add[count].compile(*batch)
                 self.apply.compile(rate)
 
     def average_statistics(self) -> None:

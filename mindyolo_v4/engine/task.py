@@ -67,10 +67,14 @@ class Task:
     name: str  # detect or classify
     best_metric: str  # the largest value of this one makes best.ckpt
     read: Callable[[DataConfig, str], Split]  # configuration, split -> data set
+    # What the recipe leaves to the training split, and what the log says of that.
+    complete: Callable[[Config, Split, Ranks], tuple[Config, Sequence[str]]]
     build: Callable[[ModelConfig, int, int], nn.Cell]  # model, classes, seed -> network
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
     forward: Callable[[Config, nn.Cell, int], nn.Cell]  # network, classes -> cell with the loss
+    # Its loss by which self-adversarial training alters images: network's output -> scalar.
+    hiding: Callable[[Config], nn.Cell] | None
     inference: Callable[[Config, nn.Cell], nn.Cell]  # network -> cell that takes uint8 images
     # split, images per batch, workers -> its images
     eval_stream: Callable[[Split, DataConfig, int, int | None, Ranks], EvalBatches]

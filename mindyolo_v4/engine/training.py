@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mindspore import nn
@@ -16,9 +17,12 @@ from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
+from mindyolo_v4.engine.resume import with_recorded_anchors
+from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Check, Session, TrainingParts
+from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
 from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
@@ -57,7 +61,9 @@ def train(
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
     class_names = train_set.class_names
-    lines = [train_set.summary(), *taken_over]
+    config = with_recorded_anchors(config, resume, default_name)
+    config, completed = task.complete(config, train_set, runtime.ranks)
+    lines = [train_set.summary(), *taken_over, *completed]
     config = replace(config, data=replace(config.data, names=list(class_names)))
     network = _build(task, config, class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
@@ -87,11 +93,15 @@ def train(
                 task.draw_curves(folder, png)
 
     log_unreadable(stream.report())
-    memory = f"{describe_peak_memory(runtime.device_target)}; run folder: {folder}"
-    lines = session.state.end_lines(task.best_metric, session.stopped_by)
-    logger.info("%s", "\n".join([*lines, memory]))
+    _log_end(task, session, folder)
     runtime.ranks.wait()  # one that left early would fail the others
     return 0
+
+
+def _log_end(task: Task, session: Session, folder: Path) -> None:
+    memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
+    lines = session.state.end_lines(task.best_metric, session.stopped_by)
+    logger.info("%s", "\n".join([*lines, memory]))
 
 
 def _build(
@@ -121,7 +131,7 @@ def _training_parts(
     val_set: Split | None,
 ) -> TrainingParts:
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
-    forward = task.forward(config, network, len(class_names))
+    forward = forward_by_size(config, lambda sized: task.forward(sized, network, len(class_names)))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
@@ -137,8 +147,17 @@ def _training_parts(
         stream.steps_per_epoch,
         evaluate,
         record_to_tree(card),
+        altering(task, config, network, runtime),
         task.best_metric,
     )
+
+
+def altering(task: Task, config: Config, network: nn.Cell, runtime: Runtime) -> nn.Cell | None:
+    """Return the cell that alters images for self-adversarial training, if that is on."""
+    if config.train.sat_prob == 0.0 or task.hiding is None:
+        return None
+    loss_scale = 1.0 if runtime.amp_level == "O0" else config.train.loss_scale_value
+    return AlteredImages(task.inference(config, network), task.hiding(config), loss_scale)
 
 
 def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:

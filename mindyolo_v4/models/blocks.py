@@ -12,6 +12,8 @@ from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.iteration_norm import CrossIterationNorm
+from mindyolo_v4.models.mini_batch_norm import CrossMiniBatchNorm
 from mindyolo_v4.models.sync_norm import batch_norm
 from mindyolo_v4.models.weighted_sum import WeightedSum
 
@@ -27,13 +29,15 @@ class ConvStyle:
     fused: Path | None = None  # library of fused normalisation with activation; None: stock ones
     synchronised: bool = False  # batch statistics over all devices
     leaky_slope: float = 0.1  # of leaky for negative inputs
+    norm: str = "bn"  # what the batch statistics are of: bn, cbn or cmbn
     residual: str = "plain"  # how a residual block ends: plain, weighted or weighted_channel
 
 
 def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
     """Return the style of a part of the network; `model.activations` names its activation."""
     synchronised = model.sync_bn and joined_ranks().size > 1
-    fused = None if synchronised else choose_fused(model.cpu_fused)[0]
+    is_stock = synchronised or model.norm != "bn"
+    fused = None if is_stock else choose_fused(model.cpu_fused)[0]
     return ConvStyle(
         activation.removesuffix("001"),
         model.bn_eps,
@@ -42,6 +46,7 @@ def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
         fused,
         synchronised,
         model.slope_of(activation),
+        model.norm,
         model.residual,
     )
 
@@ -67,6 +72,8 @@ def describe_norm(model: ModelConfig) -> str:
     """Return which operators normalise while training, in a few words."""
     if model.sync_bn and joined_ranks().size > 1:
         return f"stock operators, statistics of all {joined_ranks().size} devices (model.sync_bn)"
+    if model.norm != "bn":
+        return f"stock operators, statistics of model.norm: {model.norm}"
     return choose_fused(model.cpu_fused)[1]
 
 
@@ -109,6 +116,7 @@ class ConvNormAct(nn.Cell):
             has_bias=False,
         )
         self.act = build_activation(style)
+        self.compensated = style.norm == "cbn"
         self.fused = style.fused is not None
         if style.fused:  # the same parameters, but `bn` activates as well
             self.bn = FusedNormAct(
@@ -120,12 +128,19 @@ class ConvNormAct(nn.Cell):
                 self.act,
                 style.fused,
             )
+        elif style.norm == "cmbn":
+            self.bn = CrossMiniBatchNorm(out_channels, style.bn_eps, style.bn_momentum)
+        elif style.norm == "cbn":
+            self.bn = CrossIterationNorm(self.conv, style.bn_eps, style.bn_momentum)
         else:
             self.bn = batch_norm(out_channels, style.bn_eps, style.bn_momentum, style.synchronised)
 
     def construct(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
-        return x if self.fused else self.act(x)
+        y = self.conv(x)
+        if self.compensated:
+            return self.act(self.bn(y, x, self.conv.weight))
+        y = self.bn(y)
+        return y if self.fused else self.act(y)
 
 
 class Residual(nn.Cell):

@@ -4,6 +4,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.distributed.collectives import MeanOverRanks, joined_ranks
+from mindyolo_v4.models.norm_base import NormByStatistics
 
 
 def batch_norm(channels: int, eps: float, momentum: float, synchronised: bool) -> nn.BatchNorm2d:
@@ -23,7 +24,7 @@ class AscendSyncNorm(nn.SyncBatchNorm, nn.BatchNorm2d):
     """MindSpore's own, for Ascend only; as a BatchNorm2d it keeps float32 in mixed precision."""
 
 
-class ReducedNorm(nn.BatchNorm2d):
+class ReducedNorm(NormByStatistics):
     """Mean and mean of squares, averaged over the devices: (B, C, H, W) -> (B, C, H, W).
 
     Every device must hold as many images. The derivative of the sum over devices is the sum of the
@@ -31,9 +32,8 @@ class ReducedNorm(nn.BatchNorm2d):
     """
 
     def __init__(self, channels: int, eps: float, momentum: float, devices: int):
-        super().__init__(channels, eps=eps, momentum=momentum)
+        super().__init__(channels, eps, momentum)
         self.devices = devices
-        self.new_weight = 1.0 - momentum
         self.mean_over_devices = MeanOverRanks(devices)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -45,17 +45,7 @@ class ReducedNorm(nn.BatchNorm2d):
         variance = ops.relu(square - mean * mean)  # rounding can make a constant channel's negative
         images, _, height, width = x.shape
         count = images * height * width * self.devices
-        self._track(
+        self.track(
             ops.stop_gradient(mean), ops.stop_gradient(variance) * (count / max(count - 1, 1))
         )
-        scale = self.gamma * ops.rsqrt(variance + self.eps)
-        shift = self.beta - mean * scale
-        return (wide * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)).astype(x.dtype)
-
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics; like the stock operator's, the variance is unbiased."""
-        ops.assign(self.moving_mean, self.moving_mean + self.new_weight * (mean - self.moving_mean))
-        ops.assign(
-            self.moving_variance,
-            self.moving_variance + self.new_weight * (variance - self.moving_variance),
-        )
+        return self.normalise(wide, mean, variance).astype(x.dtype)

@@ -47,13 +47,14 @@ def make_run_folder(
     return Path(folder)
 
 
-def require_run_folder(save_dir: str | None, default_name: str) -> None:
-    """Raise UserError where there is no run to continue."""
+def require_run_folder(save_dir: str | None, default_name: str) -> Path:
+    """Return the run folder to continue. Raises UserError where there is none."""
     latest = _latest(default_name)
     folder = latest if save_dir is None else Path(save_dir)
     if folder is None or not folder.is_dir():
         wanted = folder or RUNS / f"{default_name}-<n>"
         raise UserError("--resume", f"there is no run folder {wanted} to continue")
+    return folder
 
 
 @contextmanager

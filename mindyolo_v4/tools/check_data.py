@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.data.anchor_fit import box_sizes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import printable, require
@@ -87,18 +87,6 @@ def class_counts(dataset: Dataset) -> NDArray[np.int64]:
     """Count the trainable boxes (C,) of every class."""
     ids = [record.class_ids[~record.ignore] for record in dataset.records]
     return np.bincount(np.concatenate(ids), minlength=len(dataset.class_names))
-
-
-def box_sizes(dataset: Dataset, data: DataConfig) -> NDArray[np.float64]:
-    """Return width and height (N, 2) of the trainable boxes in pixels of the network's input."""
-    sizes = [np.zeros((0, 2))]
-    for record in dataset.records:
-        geometry = resize_geometry(
-            data.resize, record.width, record.height, data.img_size, data.img_height
-        )
-        boxes = geometry.to_input(record.boxes_xyxy_px[~record.ignore].astype(np.float64))
-        sizes.append(boxes[:, 2:] - boxes[:, :2])
-    return np.concatenate(sizes)
 
 
 def _trained(record: ImageRecord) -> int:

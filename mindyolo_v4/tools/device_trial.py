@@ -9,12 +9,13 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.schedule import images_per_step
-from mindyolo_v4.engine.session import MicroBatch, Session
+from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.task import Split
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
-from mindyolo_v4.tools.random_training import random_batch, task_of, training_session
+from mindyolo_v4.tools.random_training import random_batch, task_of, training_session, without_data
 
 SIDE = 64  # of the matrices that are multiplied
 WARM_UPS = 2  # steps after the first one; the second is slow too
@@ -27,7 +28,7 @@ class DeviceTrial:
     """One process's checks. Every device must call the same methods in the same order."""
 
     def __init__(self, config: Config, runtime: Runtime):
-        self.config = config
+        self.config = without_data(config)
         self.runtime = runtime
         self._split: Split | None = None
         self._steps_per_epoch = STEPS_PER_EPOCH * config.train.accumulate

@@ -1,6 +1,7 @@
 """A training without a data set: the product's own session, and a batch of random images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from mindspore import Tensor
@@ -8,14 +9,26 @@ from mindspore import Tensor
 from mindyolo_v4 import classify, detect
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.augment.classification import most_images
+from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.optimizer import freeze, recompute
-from mindyolo_v4.engine.session import MicroBatch, Session, TrainingParts
+from mindyolo_v4.engine.session import Session, TrainingParts
 from mindyolo_v4.engine.task import Task
+from mindyolo_v4.engine.training import altering
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.precision import to_mixed_precision
 
 BOXES_PER_IMAGE = 30  # about a mosaic of four COCO images
+
+
+def without_data(config: Config) -> Config:
+    """Replace the anchors `auto`, which only a data set can tell, by squares of other sizes."""
+    model = config.model
+    if model.anchors_wh_px != "auto":
+        return config
+    sides = [16.0 * (number + 1) for number in range(max(model.used_anchors) + 1)]
+    pairs = tuple((side, side) for side in sides)
+    return replace(config, model=replace(model, anchors_wh_px=pairs))
 
 
 def training_session(
@@ -27,8 +40,11 @@ def training_session(
     freeze(network, config.train.freeze)
     recompute(network, config.train.recompute)
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
+    alter = altering(task, config, network, runtime)
     forward = task.forward(config, network, classes).set_train(True)
-    parts = TrainingParts(forward, network, _no_batches, steps_per_epoch, None, {})
+    parts = TrainingParts(forward, network, _no_batches, steps_per_epoch, None, {}, alter)
+    # The random batches have the side data.img_size.
+    config = replace(config, train=replace(config.train, random_sizes=None))
     return Session(parts, config, runtime)
 
 

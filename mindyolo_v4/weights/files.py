@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
-from mindyolo_v4.checkpoint.file import EMA, OPTIMIZER, SCALER, Checkpoint, save
+from mindyolo_v4.checkpoint.file import BESIDE_THE_MODEL, EMA, Checkpoint, save
 from mindyolo_v4.checkpoint.formats import Identity, identify, safetensors_header
 from mindyolo_v4.checkpoint.index import FormatError
 from mindyolo_v4.config.model import ModelConfig
@@ -119,7 +119,7 @@ def model_tensors(tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
     return {
         name: tensors.get(EMA + name, value)
         for name, value in tensors.items()
-        if not name.startswith((EMA, OPTIMIZER, SCALER))
+        if not name.startswith(BESIDE_THE_MODEL)
     }
 
 

@@ -158,6 +158,18 @@ def test_choices_called_on_and_off_on_the_command_line() -> None:
     assert load_config(None, [("model.cpu_fused", "OFF")]).model.cpu_fused == "off"
 
 
+@pytest.mark.parametrize("text", ["auto", "Auto"])
+def test_a_word_stands_for_a_list(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(f"model: {{anchors_wh_px: {text}}}\n")
+    config = load_config(tmp_path / "r.yaml")
+    assert config.model.anchors_wh_px == "auto"
+    assert load_config(None, [("model.anchors_wh_px", text)]) == config
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+    with pytest.raises(UserError, match=r"model\.anchors_wh_px: not one of.*auto . \[value, "):
+        load_config(None, [("model.anchors_wh_px", "automatic")])
+
+
 def test_a_boolean_is_no_other_choice(tmp_path: Path) -> None:
     recipe = write(tmp_path / "a.yaml", "data: {augment: {mosaic: on}}\n")
     with pytest.raises(UserError, match=r"data\.augment\.mosaic: .*none \| canvas \| darknet"):

@@ -4,20 +4,30 @@ and weights.
 
 import logging
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from mindspore import ops
 
+from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.checkpoint.run_folder import newest_valid, step_path
+from mindyolo_v4.config.model import DropBlockConfig, ModelConfig
+from mindyolo_v4.config.recipe import dump_config, record_to_tree
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import EmaConfig, TrainConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.resume import saved_state
+from mindyolo_v4.engine.resume import saved_state, with_recorded_anchors
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.models.drop_block import DropBlock
+from mindyolo_v4.models.iteration_norm import CrossIterationNorm
 from tests.support.runs import rows, tensor_bytes
+from tests.support.tiny import TinyNet
 from tests.support.tiny_task import RUNTIME, Task, config, fit
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -114,6 +124,48 @@ def test_a_cut_anywhere_in_an_epoch_changes_nothing(tmp_path, caplog, cut):
     assert sorted(path.name for path in whole.iterdir()) == sorted(
         path.name for path in halves.iterdir()
     )
+
+
+class Remembering(TinyNet):
+    """The tiny network with layers that remember something between steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = CrossIterationNorm(self.stem, 1e-5, 0.9)
+        self.drop = DropBlock(DropBlockConfig(0.2, 2, 10))
+
+    def construct(self, x):
+        y = self.bn(self.stem(x), x, self.stem.weight)
+        return self.head(self.drop(ops.relu(y)))
+
+
+@pytest.mark.slow
+def test_what_layers_remember_goes_on(tmp_path):
+    """Four steps of 2 micro-batches, cut after the third: windows of CBN and masks of DropBlock."""
+    settings = config(accumulate=2, epochs=1, checkpoint_steps=3)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    for folder in (whole, halves):
+        folder.mkdir()
+    for task, folder in ((Task(8), whole), (Cut(7, steps_per_epoch=8), halves)):
+        task.network = Remembering()
+        with pytest.raises(PowerCutError) if folder is halves else nullcontext():
+            fit(task.parts(), settings, RUNTIME, folder)
+    task = Task(8)
+    task.network = Remembering()
+    fit(task.parts(), settings, RUNTIME, halves, newest_valid(halves))
+    ends = [tensor_bytes(folder / "last.ckpt") for folder in (whole, halves)]
+    assert ends[0] == ends[1]
+    kept = {name for name in ends[0] if name.startswith("layers.")}
+    assert kept == {
+        *("layers.bn.run_slopes", "layers.bn.run_squares", "layers.bn.run_filled"),
+        "layers.drop.run_passes",
+    }
+    assert np.frombuffer(ends[0]["layers.drop.run_passes"], np.int32).item() == 8
+
+    # A network of plain layers takes the weights, and says nothing of the rest.
+    plain = TinyNet()
+    report = Checkpoint.open(whole / "last.ckpt").load_weights(plain, use_ema=False)
+    assert (report.missing, report.unexpected) == ((), ())
 
 
 def test_step_checkpoints_have_a_keep_rule_of_their_own(tmp_path):
@@ -232,3 +284,21 @@ def test_a_damaged_training_section_is_named(damage):
 def test_a_training_section_that_is_no_mapping_is_named():
     with pytest.raises(UserError, match=r"last\.ckpt: card\.training"):
         saved_state(SimpleNamespace(path="last.ckpt", tree={"training": [4]}), "AP")
+
+
+# ---------------------------------------------------------------- fitted anchors
+FITTED = tuple((float(10 * number), 20.0) for number in range(1, 10))
+
+
+def test_a_continued_training_reads_the_anchors_that_were_fitted(tmp_path):
+    """Of a folder from its config.yaml, of a checkpoint from its card; without a run they stay."""
+    auto = Config(save_dir=str(tmp_path), model=ModelConfig(anchors_wh_px="auto"))
+    assert with_recorded_anchors(auto, "auto", "mine") == auto
+    fitted = replace(auto, model=ModelConfig(anchors_wh_px=FITTED))
+    (tmp_path / "config.yaml").write_text(dump_config(fitted))
+    assert with_recorded_anchors(auto, "auto", "mine") == fitted
+
+    card = make_card(fitted, ("a",), "test")
+    save(tmp_path / "x.ckpt", {}, record_to_tree(card))
+    assert with_recorded_anchors(auto, str(tmp_path / "x.ckpt"), "mine") == fitted
+    assert with_recorded_anchors(Config(), "auto", "mine") == Config()

@@ -291,6 +291,11 @@ OPTIONS = [
     ("several devices without a launcher", train("--is_parallel", "True"), "this process is alone"),
     ("a batch larger than the set", train("--batch_size", "9"), "train.per_batch_size"),
     ("more accumulation than an epoch has", train("--train.accumulate", "2"), "train.accumulate"),
+    (
+        "an input size too large for the batch",
+        train("--train.random_sizes", "[64, 96]"),
+        "train.random_sizes: one image of 96 px is more than train.per_batch_size x data.img_size",
+    ),
     ("a part that no network has", train("--train.freeze", "[spine.]"), "train.freeze"),
     (
         "--jit_level O3",
@@ -383,6 +388,11 @@ TOOLS = [
         "fit_anchors: more anchors than sizes",
         anchors("--clusters", "5"),
         "--clusters: out of range",
+    ),
+    (
+        "fit_anchors: fewer box sizes than the network has anchors",
+        anchors(),
+        "model.anchors_wh_px: there are only 1 different box sizes for 9 anchors",
     ),
     ("fit_anchors: no anchor", anchors("--clusters", "0"), "--clusters: out of range"),
     ("fit_anchors: no boxes", anchors(row=""), "holds no boxes to train on"),

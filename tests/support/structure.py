@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
-    "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
+    "checkpoint": (
+        *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
+    ),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
     "deploy": (*GROUND, "config", "data", "evaluation", "checkpoint", "models", "weights"),
 }
@@ -80,8 +82,8 @@ WITHOUT_MINDSPORE = (
     *(*GROUND, "config", "checkpoint.formats", "checkpoint.index", "losses.assign"),
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
-    *("!data.loader.stream", "evaluation", "deploy", "!deploy.onnx_graph", "!deploy.formats"),
-    *("tools", "!tools.to_mindrecord"),
+    *("!data.loader.stream", "!data.loader.pipeline", "evaluation", "tools"),
+    *("!tools.to_mindrecord", "deploy", "!deploy.onnx_graph", "!deploy.formats"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )

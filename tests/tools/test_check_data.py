@@ -7,15 +7,10 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.anchor_fit import box_sizes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.tools.check_data import (
-    box_sizes,
-    class_counts,
-    describe_datasets,
-    main,
-    set_warnings,
-)
+from mindyolo_v4.tools.check_data import class_counts, describe_datasets, main, set_warnings
 
 
 @pytest.fixture

@@ -1,62 +1,54 @@
-"""Anchor fitting on clusters whose centres are known."""
+"""The command: what it prints, and what it writes for a recipe."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-import yaml
 
+from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.data.anchor_fit import fit_anchors
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.tools.fit_anchors import anchor_quality, fit_anchors, main
+from mindyolo_v4.tools.fit_anchors import main
 
 
-def test_finds_the_centres_of_separate_clusters(rng: np.random.Generator) -> None:
-    centres = np.array([[10.0, 30], [40, 20], [100, 90], [30, 200]])
-    sizes = (centres[:, None] * rng.uniform(0.95, 1.05, (4, 50, 2))).reshape(-1, 2)
-    fitted = fit_anchors(rng.permutation(sizes), 4, rng)
-    np.testing.assert_allclose(
-        fitted, centres[[0, 1, 3, 2]], rtol=0.02
-    )  # by area: 300, 800, 6000, 9000
+@pytest.fixture(autouse=True)
+def few_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_anchors, "__defaults__", (30,))
 
 
-def test_as_many_clusters_as_sizes_fit_exactly(rng: np.random.Generator) -> None:
-    sizes = np.array([[1.0, 2], [3, 4], [50, 60]])
-    np.testing.assert_allclose(fit_anchors(np.tile(sizes, (7, 1)), 3, rng), sizes)
+def command(data_root: Path, *more: str) -> list[str]:
+    data = ("--data.format", "voc", "--data.train", "train", "--data_dir", str(data_root / "bccd"))
+    return [*data, "--img_size", "416", *more]
 
 
-def test_seed_decides(rng: np.random.Generator) -> None:
-    sizes = rng.uniform(5, 100, (300, 2))
-    first, second = (fit_anchors(sizes, 5, np.random.default_rng(3)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-
-
-def test_quality_by_hand() -> None:
-    # IoU of 10 x 10 with 10 x 5: 50 / 100; of 4 x 2 with 10 x 5: 8 / 50.
-    mean, share = anchor_quality(
-        np.array([[10.0, 10], [4, 2]]), np.array([[10.0, 5], [200, 200]]), 0.213
-    )
-    assert mean == pytest.approx((0.5 + 0.16) / 2)
-    assert share == 0.5
-
-
-def test_command_prints_a_line_for_the_recipe(
-    data_root: Path, capsys: pytest.CaptureFixture[str]
+def test_prints_and_writes_anchors_for_a_recipe(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    section = [
-        "--data.format",
-        "voc",
-        "--data.train",
-        "train",
-        "--data_dir",
-        str(data_root / "bccd"),
-    ]
-    assert main([*section, "--img_size", "416", "--clusters", "6"]) == 0
+    folder = tmp_path / "fit"
+    assert main(command(data_root, "--clusters", "6", "--save_dir", str(folder))) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2804 boxes")
-    anchors = np.array(yaml.safe_load(lines[-1])["model"]["anchors_wh_px"])
-    assert anchors.shape == (6, 2)
-    assert (np.diff(anchors.prod(axis=1)) >= 0).all()
+    assert lines[0] == "2804 boxes of data.train, letterbox to 416 px"
     present, fitted = (float(line.split()[4].rstrip(",")) for line in lines[1:3])
     assert fitted > present + 0.1
-    with pytest.raises(UserError, match="--clusters: out of range"):
-        main([*section, "--clusters", "0"])
+
+    (tmp_path / "mine.yaml").write_text("__BASE__: fit/anchors.yaml\n")
+    model = load_config(tmp_path / "mine.yaml").model
+    anchors = np.array(model.anchors_wh_px)
+    assert anchors.shape == (6, 2) and (np.diff(anchors.prod(axis=1)) >= 0).all()
+    assert model.anchor_masks == ((0, 1), (2, 3), (4, 5))
+    assert lines[3] in (folder / "anchors.yaml").read_text()
+    assert cv2.imread(str(folder / "anchors.png")).shape[0] > 300
+    with pytest.raises(UserError, match=r"--clusters: out of range .got 2, expected 3, the numb"):
+        main(command(data_root, "--clusters", "2"))
+
+
+def test_the_networks_own_count_and_masks(
+    data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe that says `auto` is compared with the architecture's anchors."""
+    more = ("--model.anchors_wh_px", "auto", "--model.architecture", "yolov4-tiny")
+    assert main(command(data_root, *more)) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("model: {anchors_wh_px: [[1, 1], [") and line.endswith("]]}")
+    assert line.count("[") == 7

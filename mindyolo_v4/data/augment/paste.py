@@ -7,6 +7,7 @@ other image is covered wherever that image is not shown.
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,8 +51,7 @@ def copy_paste(
 
 def show_part(first: Sample, second: Sample, shown: Mask, augment: AugmentConfig) -> Sample:
     """Return the first sample where `shown` is False and the second one where it is True."""
-    image = first.image.copy()
-    image[shown] = second.image[shown]
+    image = cv2.copyTo(second.image, shown.astype(np.uint8), first.image.copy())
     own_boxes, own = visible_parts(first.boxes_xyxy_px, ~shown, augment)
     new_boxes, new = visible_parts(second.boxes_xyxy_px, shown, augment)
     return Sample(

@@ -183,7 +183,7 @@ def hand_on(class_ids: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, ...]
 
 def test_batches_do_not_depend_on_workers_or_start(dataset: ClassImages) -> None:
     def batches(workers: int, start: int) -> list[tuple[np.ndarray, ...]]:
-        stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=1), hand_on, 5, workers)
+        stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=1), {32: hand_on}, 5, workers)
         assert stream.steps_per_epoch == 5
         return [tuple(column.asnumpy() for column in batch) for batch in stream.batches(start, 8)]
 

@@ -1,0 +1,65 @@
+"""Cross mini-batch normalisation (CmBN): statistics over the micro-batches of an optimizer step.
+
+YOLOv4 (Bochkovskiy, Wang, Liao 2020), figure 4; darknet's `cbn=1`. Micro-batch t = 1 .. T of a step
+has the mean u_t and the variance v_t of N values per channel. It is normalised by the statistics of
+the micro-batches 1 .. t together (Chan, Golub, LeVeque 1979):
+
+    d = u_t - m_(t-1)
+    m_t = m_(t-1) + d / t
+    s_t = s_(t-1) + (v_t - s_(t-1)) / t + d^2 (t - 1) / t^2
+    y = gamma (x - m_t) / sqrt(s_t + eps) + beta
+
+The last micro-batch is thus normalised by mean and variance of the whole batch. The first one, and
+the only one where `train.accumulate` is 1, is normalised as by batch normalisation. The weights do
+not change inside a step, so that statistics need no compensation. The running statistics follow m_t
+and s_t t N / (t N - 1), the unbiased variance, after every micro-batch, as in darknet.
+
+Two things differ from darknet. It divides the sum of squares by N - 1 and the sum by N, so that its
+variance is larger by about m_t^2 / N. And its backward pass takes m_t and s_t for statistics of the
+micro-batch alone; here, those of the earlier micro-batches are constants, and the gradient is the
+derivative.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+
+from mindyolo_v4.models.norm_base import NormByStatistics
+
+
+class CrossMiniBatchNorm(NormByStatistics):
+    """Normalise by the statistics of the step so far: (B, C, H, W) -> (B, C, H, W).
+
+    `step_statistics` (3, C) holds m, s and t. The train step clears it (`engine.step`).
+    """
+
+    def __init__(self, channels: int, eps: float, momentum: float):
+        super().__init__(channels, eps, momentum)
+        nothing = Tensor(np.zeros((3, channels), np.float32))
+        self.step_statistics = Parameter(nothing, requires_grad=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if not self.training or self.use_batch_statistics is not None:
+            return super().construct(x)
+        wide = x.astype(ms.float32)
+        own_mean = wide.mean((0, 2, 3))
+        centred = wide - own_mean.reshape(1, -1, 1, 1)
+        own_variance = (centred * centred).mean((0, 2, 3))
+
+        earlier_mean, earlier_variance, count = ops.unstack(self.step_statistics)
+        count = count + 1.0
+        difference = own_mean - earlier_mean
+        mean = earlier_mean + difference / count
+        variance = (
+            earlier_variance
+            + (own_variance - earlier_variance) / count
+            + difference * difference * (count - 1.0) / (count * count)
+        )
+        statistics = ops.stop_gradient(ops.stack((mean, variance, count)))
+        ops.assign(self.step_statistics, statistics)
+
+        images, _, height, width = x.shape
+        values = count * (images * height * width)
+        unbiased = variance * (values / ops.clamp(values - 1.0, 1.0))
+        self.track(ops.stop_gradient(mean), ops.stop_gradient(unbiased))
+        return self.normalise(wide, mean, variance).astype(x.dtype)
