@@ -1,6 +1,6 @@
 """Writers of the exported formats; each compares its file with the network before it stays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,8 +173,12 @@ def export_mindir(job: Job) -> str:
     properties = metadata(job.own.card, job.options.license)
 
     def describe(model: Any) -> None:
+        if isinstance(model.user_info, MutableMapping):
+            model.user_info.update(properties)
+            return
+        # Newer protobuf takes MindSpore's map for a list of its pairs.
         for name, text in properties.items():
-            model.user_info[name] = text
+            model.user_info.add(key=name, value=text)
 
     ms.set_context(mode=ms.GRAPH_MODE)
     with output_file(job.target) as unfinished:

@@ -24,14 +24,13 @@ def write_onnx(model: "onnx.ModelProto", path: Path) -> None:
 def write_openvino(model: "onnx.ModelProto", path: Path) -> None:
     """Write an ONNX model as IR: the `.xml` at `path` and a `.bin` beside it, in float32.
 
-    The properties of the model become runtime information below `mindyolo_v4`; the card, for
-    instance, is `get_rt_info(["mindyolo_v4", "card"])`.
+    The properties of the model become runtime information of the same names; the card, for
+    instance, is `get_rt_info("mindyolo_v4.card")`.
     """
     openvino = import_extra("openvino", "openvino")
     converted = openvino.Core().read_model(BytesIO(model.SerializeToString()))
     for entry in model.metadata_props:
-        name = entry.key.removeprefix("mindyolo_v4.")
-        converted.set_rt_info(entry.value, ["mindyolo_v4", name])
+        converted.set_rt_info(entry.value, entry.key)
     openvino.save_model(converted, str(path), compress_to_fp16=False)
 
 

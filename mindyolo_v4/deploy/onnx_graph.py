@@ -19,7 +19,8 @@ from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.deploy.onnx_decode import add_decode, add_suppression
 from mindyolo_v4.deploy.onnx_writer import OnnxWriter, Shape
 from mindyolo_v4.errors import require, require_range
-from mindyolo_v4.models.topology import DARKNET_SLOPE, Layer, Section, sections_of
+from mindyolo_v4.models.sections import DARKNET_SLOPE, Layer, Section
+from mindyolo_v4.models.topology import sections_of
 
 if TYPE_CHECKING:
     import onnx

@@ -38,7 +38,10 @@ VARIANTS = replace(
 MODELS = {
     "yolov4": DETECTOR,
     "silu": replace(DETECTOR, architecture="yolov4-silu"),
+    "csp": replace(DETECTOR, architecture="yolov4-csp"),
+    "x-mish": replace(DETECTOR, architecture="yolov4x-mish"),
     "tiny": TINY,
+    "tiny-3l": replace(TINY, architecture="yolov4-tiny-3l"),
     "classifier": CLASSIFIER,
     "variants": VARIANTS,
     "weighted": replace(DETECTOR, residual="weighted"),
@@ -88,7 +91,7 @@ def test_onnxruntime_computes_what_the_network_computes(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("options", [STATIC, OnnxOptions()])
-@pytest.mark.parametrize("model", [TINY, VARIANTS])
+@pytest.mark.parametrize("model", [TINY, VARIANTS, MODELS["csp"]])
 def test_decode_and_suppression_equal_those_of_the_evaluation(
     model: ModelConfig, options: OnnxOptions
 ) -> None:

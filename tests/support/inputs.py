@@ -14,6 +14,7 @@ MODULES = {
     "train.py": "train",
     "test.py": "test",
     "predict.py": "predict",
+    "export.py": "export",
     "convert.darknet": "mindyolo_v4.weights.darknet",
     "convert.inspect": "mindyolo_v4.weights.inspect",
     "convert.mindspore_zoo": "mindyolo_v4.weights.mindspore_zoo",
@@ -44,6 +45,7 @@ TABLES = (
     "images",
     "configuration",
     "commands",
+    "exports",
     "prediction",
 )
 
