@@ -65,5 +65,5 @@ def _openvino_card(path: Path) -> str | None:
         root = ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError as error:
         raise UserError(path, f"is damaged, or no file of OpenVINO: {error}") from error
-    entry = root.find(f"rt_info/{CARD_PROPERTY.replace('.', '/')}")
+    entry = next(root.iter(CARD_PROPERTY), None)
     return None if entry is None else entry.get("value")

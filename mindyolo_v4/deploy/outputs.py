@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from types import TracebackType
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
@@ -100,7 +101,7 @@ class VideoOutput:
         assert self._text is not None
         found = prediction.to_dict()
         content = {name: found[name] for name in ("detections", "top5") if name in found}
-        row = {"frame": frame.number, "time": frame.time_s, **content}
+        row: dict[str, Any] = {"frame": frame.number, "time": frame.time_s} | content
         self._text.write(json.dumps(row) + "\n")
         if self.video is not None:
             self._append(self.video, prediction.draw())
@@ -129,8 +130,13 @@ class VideoOutput:
             problem = f"could not be written: {held} of {self._written} frames"
             raise UserError(self.video, problem)
 
-    def __exit__(self, *details: object) -> None:
-        self._stack.__exit__(*details)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
 
 
 def output_names(files: Sequence[str]) -> Iterator[str]:
@@ -148,7 +154,10 @@ def output_names(files: Sequence[str]) -> Iterator[str]:
 
 
 def label_rows(prediction: Prediction) -> str:
-    """Return the lines of a YOLO label file: class, centre and size as shares of the image."""
+    """Return the lines of a YOLO label file: class, centre and size as shares of the image.
+
+    Boxes that are equal when rounded stand there once.
+    """
     rows = []
     size = np.array([prediction.width, prediction.height], np.float64)
     assert prediction.boxes_xyxy_px is not None
@@ -157,7 +166,7 @@ def label_rows(prediction: Prediction) -> str:
         centre = (corners[:2] + corners[2:]) / 2 / size
         sides = (corners[2:] - corners[:2]) / size
         rows.append(f"{class_id} {centre[0]:.6f} {centre[1]:.6f} {sides[0]:.6f} {sides[1]:.6f}\n")
-    return "".join(rows)
+    return "".join(dict.fromkeys(rows))
 
 
 def file_name(class_name: str) -> str:

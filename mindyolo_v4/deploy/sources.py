@@ -1,7 +1,6 @@
 """What --source names: image files, a video file, a camera or a stream."""
 
 import glob
-import os
 import re
 import sys
 import time
@@ -53,7 +52,6 @@ class Video:
 
     def __init__(self, source: VideoSource):
         self.source = source
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one line of ours says it
         level = cv2.setLogLevel(0)
         try:
             self._capture = _open_capture(source)

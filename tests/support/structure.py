@@ -79,6 +79,8 @@ MAY_IMPORT |= {
         "data",
         "losses.assign",
         "engine",
+        "checkpoint",
+        "deploy",
         "detect",
         "classify",
     ),
