@@ -307,6 +307,8 @@ OWN_OPTIONS |= {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}  # o
 OWN_OPTIONS |= {"json", "darknet", "image", "tolerance"}
 OWN_OPTIONS |= {"format", "dynamic", "decode", "nms", "opset", "uint8", "int8", "data"}  # of export
 OWN_OPTIONS |= {"calibration", "max_drop", "force", "license", "card", "metrics"}
+OWN_OPTIONS |= {"host", "port", "queue", "batch", "timeout", "max_mb"}  # of the service
+OWN_OPTIONS |= {"max_megapixels", "clients", "seconds"}  # and of its load
 OWN_OPTIONS |= {"quick"}  # of benchmarks.versions
 
 
