@@ -35,7 +35,7 @@ _MAX_MEGAPIXELS = "50"
 _LOOK_INTERVAL_S = 0.1  # how often a signal is looked for
 _STOP_TIMEOUT_S = 30  # for clients that do not take their answers
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("mindyolo_v4.serve")  # __name__ is __main__
 
 
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
