@@ -221,6 +221,8 @@ OPTION_CASES = [
          "train.profile_steps: needs 2 values"),
     Case(OPTION, "--train.deterministic maybe", option("train.deterministic", "maybe"), 2,
          "not true or false"),
+    Case(OPTION, "--train.fit_schedule True, without a limit",
+         option("train.fit_schedule", "True"), 2, "train.fit_schedule: needs train.max_minutes"),
     Case(OPTION, "--train.sat_prob 2", option("train.sat_prob", "2"), 2,
          "train.sat_prob: out of range"),
     Case(OPTION, "--train.sat_prob 0.5, for a classifier",
