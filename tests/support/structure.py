@@ -80,8 +80,8 @@ WITHOUT_MINDSPORE = (
     *(*GROUND, "config", "checkpoint.formats", "checkpoint.index", "losses.assign"),
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
-    *("!data.loader.stream", "!data.loader.pipeline", "evaluation", "tools"),
-    "!tools.to_mindrecord",
+    *("!data.loader.stream", "!data.loader.eval_stream", "!data.loader.pipeline"),
+    *("evaluation", "tools", "!tools.to_mindrecord"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )
