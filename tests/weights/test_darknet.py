@@ -53,6 +53,7 @@ MODELS = {
     "two slopes": replace(DETECTOR, backbone_activation="leaky001"),
     "csp": CSP,
     "csp, deeper": replace(CSP, width=0.3, depth=0.67),
+    "csp weighted": replace(CSP, residual="weighted"),
     "csp swish": replace(CSP, backbone_activation="silu", neck_activation="silu"),
     "csp exp": replace(CSP, box_decode="exp", scale_x_y=(1.2, 1.1, 1.05)),
     "x-mish": X_MISH,
