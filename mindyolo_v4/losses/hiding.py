@@ -23,7 +23,8 @@ class HidingLoss(nn.Cell):
     found a class, p_c objectness > 0.25, the target of every class found is 0, that of the other
     classes 1, and that of the four box outputs 0. Other predictions have no class and box deltas.
     The outputs are as in darknet: x and y scaled by `scale_x_y`, the logits for w and h, and
-    sigmoids for the rest. With the "square" decode the outputs for w and h are sigmoids too.
+    sigmoids for the rest. With the "square" decode the outputs for w and h are sigmoids too;
+    darknet's `new_coords` multiplies the deltas by the sigmoid's derivative besides.
 
     The paper (Bochkovskiy et al. 2020, section 3.3) names the aim only: the altered image should
     create "the deception that there is no desired object on the image".

@@ -57,6 +57,7 @@ def test_each_size_takes_its_own_cell(any_mode):
         np.testing.assert_allclose(values.asnumpy(), expected.asnumpy(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_in_parts_is_the_step_of_the_whole(graph_mode):
     """With frozen batch statistics, 4 images at once and in 4 parts."""
     whole = Rig(frozen_net(), by_size)

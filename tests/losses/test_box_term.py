@@ -40,6 +40,7 @@ def squared_sum(level):
     return (level.astype(np.float64) ** 2).sum()
 
 
+@pytest.mark.slow
 def test_t1(graph, darknet):
     large = deltas(darknet, T1)[2]
     classes = [0.5, -0.5, 0.5, -0.5]
@@ -48,12 +49,14 @@ def test_t1(graph, darknet):
     assert squared_sum(large) == pytest.approx(272.389948, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_t1_best_anchor_only(graph, darknet, monkeypatch):
     best = Assigner(darknet.anchors, 608, 3, 4, anchor_threshold=1.0)
     monkeypatch.setattr(darknet, "assign", best)
     assert squared_sum(deltas(darknet, T1)[2]) == pytest.approx(271.627135, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_t2(graph, darknet):
     maps = darknet.empty_maps()
     maps[2][0, 8:16, 11, 5] = [0.4, -0.3, 0.1, -0.2, 1, -1, 0.5, 2]
@@ -66,6 +69,7 @@ def test_t2(graph, darknet):
     assert squared_sum(large) == pytest.approx(272.741324, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_t3_t4_average_of_classes_and_sum_of_one_class(graph, darknet):
     expected = {
         0: [0.007876, 0.009337, 0.248519, 0.320865],
@@ -78,6 +82,7 @@ def test_t3_t4_average_of_classes_and_sum_of_one_class(graph, darknet):
         np.testing.assert_allclose(same[anchor, :4, 11, 5], 2 * np.array(values), **CLOSE)
 
 
+@pytest.mark.slow
 def test_t5(graph, darknet):
     small = deltas(darknet, T5)[0]
     expected = [
