@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+import export as export_command
 import predict as predict_command
 import test as test_command
 import train as train_command
@@ -69,6 +70,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("scripts/run_distribute_train.sh",): (run_script("run_distribute_train.sh"), SHRINK_TRAINING),
     ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
     ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
+    ("python", "export.py"): (export_command.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),

@@ -14,6 +14,7 @@ MODULES = {
     "train.py": "train",
     "test.py": "test",
     "predict.py": "predict",
+    "export.py": "export",
     "convert.darknet": "mindyolo_v4.weights.darknet",
     "convert.inspect": "mindyolo_v4.weights.inspect",
     "convert.mindspore_zoo": "mindyolo_v4.weights.mindspore_zoo",
@@ -36,7 +37,7 @@ INTRODUCTION = (
     "for the folder of the input. `tests/test_inputs.py` writes every one of these inputs and",
     "runs its command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
 )
-TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands")
+TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands", "exports")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "mindyolo_v4"
-ENTRY_POINTS = ("train", "test", "predict")
+ENTRY_POINTS = ("train", "test", "predict", "export")
 MAX_FILE_LINES = 330
 MAX_FUNCTION_LINES = 60
 MAX_ENTRY_LINES = 40
@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
     ),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
+    "deploy": (*GROUND, "config", "data", "evaluation", "checkpoint", "models", "weights"),
 }
 _BELOW_TASKS = tuple(MAY_IMPORT)
 MAY_IMPORT |= {
@@ -71,6 +72,7 @@ MAY_IMPORT |= {
         "detect",
         "classify",
     ),
+    "export": (*_BELOW_TASKS, "tools.make_scenes", "weights"),
     "convert": ("environment", "runtime.command", "weights"),
 }
 NEVER_IMPORTED = (*ENTRY_POINTS, "tests", "benchmarks", "scripts", "convert")
@@ -80,8 +82,9 @@ WITHOUT_MINDSPORE = (
     *(*GROUND, "config", "checkpoint.formats", "checkpoint.index", "losses.assign"),
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
-    *("!data.loader.stream", "!data.loader.pipeline", "evaluation", "tools"),
-    "!tools.to_mindrecord",
+    *("!data.loader.stream", "!data.loader.eval_stream", "!data.loader.pipeline"),
+    *("evaluation", "tools", "!tools.to_mindrecord"),
+    *("deploy", "!deploy.onnx_graph", "!deploy.formats"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )
