@@ -40,6 +40,10 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
+        for key in ("tta", "tile"):
+            value = getattr(self.evaluate, key)
+            problem = "is for detectors, and this network is a classifier"
+            require(self.model.task == "detect" or not value, f"evaluate.{key}", problem, value)
         recompute = self.train.recompute
         problem = f"would count batch statistics twice with model.norm: {self.model.norm}"
         require(

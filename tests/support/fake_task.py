@@ -45,6 +45,9 @@ class FakeEvalStream:
     def __init__(self, *_: object):
         pass
 
+    def __len__(self) -> int:
+        return 0
+
     def batches(self) -> Iterator[tuple[Tensor, np.ndarray]]:
         yield from ()
 

@@ -82,8 +82,9 @@ WITHOUT_MINDSPORE = (
     *(*GROUND, "config", "checkpoint.formats", "checkpoint.index", "losses.assign"),
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
-    *("!data.loader.stream", "!data.loader.pipeline", "evaluation", "tools"),
-    *("!tools.to_mindrecord", "deploy", "!deploy.onnx_graph", "!deploy.formats"),
+    *("!data.loader.stream", "!data.loader.eval_stream", "!data.loader.pipeline"),
+    *("evaluation", "tools", "!tools.to_mindrecord"),
+    *("deploy", "!deploy.onnx_graph", "!deploy.formats"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )

@@ -1,8 +1,8 @@
-"""Batches of training and test images, made of rows that `pipeline` runs.
+"""Batches of training images, made of rows that `pipeline` runs.
 
-A row is one image with its tables: `TrainStream._row` and `EvalStream._row` make it from a number.
-The last column of a batch holds notes (what could not be read, and how many ground-truth boxes did
-not fit), which this process counts and takes off.
+A row is one image with its tables: `TrainStream._row` makes it from a number. The
+last column of a batch holds notes (what could not be read, and how many ground-truth boxes did not
+fit), which this process counts and takes off.
 """
 
 import logging
@@ -17,22 +17,12 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import (
-    ImageReadError,
-    channels_first,
-    decode_image,
-    fit_image,
-    grey_image,
-)
+from mindyolo_v4.data.images import channels_first
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
-from mindyolo_v4.data.loader.epoch import ImageFiles, NoReadableImageError, SampleNotes
+from mindyolo_v4.data.loader.epoch import NoReadableImageError, SampleNotes
 from mindyolo_v4.data.loader.pipeline import Row, RowBatches, run, worker_count
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.sizes import TrainSizes
-from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.data.sample import PackedRecords
 from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -123,6 +113,11 @@ class TrainStream:
                     self._note(notes.asnumpy())
                     yield tuple(batch)
 
+    def set_epochs(self, epochs: int) -> None:
+        """Take another number of epochs for the batches that are asked for from now on."""
+        for samples in self._samples.values():
+            samples.set_epochs(epochs)
+
     def report(self) -> dict[str, Any]:
         """Return the counts so far: samples, truths_dropped, unreadable {path: attempts} ..."""
         names = ("samples", "truths_dropped", "unreadable_unnamed")
@@ -177,60 +172,3 @@ def _pack_notes(notes: SampleNotes) -> NDArray[np.int64]:
     named = notes.unreadable[:NAMED_IMAGES]
     packed[2 : 2 + len(named)] = named
     return packed
-
-
-class EvalStream:
-    """Every image of a split once, in batches of one size; device r has images r, r + size, ...
-
-    Every device has the same number of batches. Grey images fill them up.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset | ClassImages,
-        data: DataConfig,
-        per_batch_size: int,
-        num_workers: int | None,
-        ranks: Ranks = ONE_DEVICE,
-    ):
-        self._files: ImageFiles = (
-            dataset if isinstance(dataset, ClassImages) else PackedRecords(dataset.records)
-        )
-        self._data = data
-        self._per_batch_size = per_batch_size
-        self._workers = worker_count(num_workers, ranks.size)
-        images_per_device = -(-len(self._files) // ranks.size)
-        self._batch_count = -(-images_per_device // per_batch_size)
-        self._indices = np.arange(ranks.rank, len(self._files), ranks.size)
-        self._unreadable: dict[str, int] = {}
-
-    def batches(self) -> Iterator[tuple[ms.Tensor, NDArray[np.int64]]]:
-        """Yield images, uint8 (B, 3, S, S), and the data set indices (n,) of the first n."""
-        if self._batch_count == 0:
-            return
-        numbers = RowBatches(self._row, self._per_batch_size, 0, self._batch_count)
-        with closing(run(numbers, 2, self._workers, self._data.img_size)) as pipeline:
-            for images, notes in pipeline:
-                indices, unreadable = notes.asnumpy().T
-                for index in indices[unreadable == 1]:
-                    self._unreadable[str(self._files.path(int(index)))] = 1
-                yield images, indices[indices >= 0]
-
-    def report(self) -> dict[str, Any]:
-        """Return {"unreadable": {path: 1}}: images that the network saw as plain grey."""
-        return {"unreadable": dict(self._unreadable)}
-
-    def _row(self, number: int) -> Row:
-        """Make an image and its notes: [data set index, or -1 for padding; 1 where unreadable]."""
-        image = grey_image(self._data.img_size, self._data.pad_value, self._data.img_height)
-        index = int(self._indices[number]) if number < len(self._indices) else -1
-        is_unreadable = False
-        if index >= 0:
-            try:
-                encoded = self._files.encoded(index)
-                limit = self._data.max_megapixels
-                pixels = decode_image(encoded, self._files.path(index), max_megapixels=limit)
-                image = fit_image(pixels, self._data)
-            except ImageReadError:
-                is_unreadable = True
-        return channels_first(image), np.array([index, is_unreadable], np.int64)

@@ -12,7 +12,8 @@ from mindyolo_v4.data.augment.classification import draw_mix
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.loader.epoch import NoReadableImageError, epoch_permutation
-from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
+from mindyolo_v4.data.loader.eval_stream import EvalStream
+from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from tests.support.class_folders import COLOURS, write_imagenet
 

@@ -15,7 +15,7 @@ import pytest
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.loader.stream import ONE_DEVICE, EvalStream, TrainStream
+from mindyolo_v4.data.loader.stream import ONE_DEVICE, TrainStream
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import UserError
 
@@ -292,39 +292,3 @@ def test_batches_go_through_pipes_where_shared_memory_is_short(dataset, monkeypa
     monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert_same(expected, arrays(stream(dataset, DATA, workers=2).batches(0, 5)))
     assert_no_children()
-
-
-# ---------------------------------------------------------------- evaluation
-@pytest.mark.parametrize("workers", [1, 2])
-def test_eval_gives_every_image_once_and_pads_the_last_batch(dataset, workers):
-    test = EvalStream(dataset, PLAIN, 4, workers)
-    seen = []
-    for images, indices in test.batches():
-        assert images.shape == (4, 3, 32, 32)
-        assert images.asnumpy()[: len(indices), 1, 5, 5].tolist() == (20 * indices).tolist()
-        assert (images.asnumpy()[len(indices) :] == 114).all()
-        seen.append(indices.tolist())
-    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert test.report() == {"unreadable": {}}
-    assert_no_children()
-
-
-def test_eval_shares_between_devices(dataset):
-    streams = [
-        EvalStream(dataset, PLAIN, 2, 1, SimpleNamespace(rank=rank, size=3)) for rank in range(3)
-    ]
-    seen = [[indices.tolist() for _, indices in one.batches()] for one in streams]
-    assert seen == [[[0, 3], [6, 9]], [[1, 4], [7]], [[2, 5], [8]]]
-
-
-def test_eval_gives_grey_for_an_unreadable_image_and_names_it(dataset):
-    dataset.records[6].path.write_bytes(b"broken")
-    test = EvalStream(dataset, PLAIN, 5, 2)
-    batches = [(images.asnumpy(), indices.tolist()) for images, indices in test.batches()]
-    assert [indices for _, indices in batches] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert (batches[1][0][1] == 114).all()
-    assert test.report() == {"unreadable": {str(dataset.records[6].path): 1}}
-
-
-def test_eval_of_nothing():
-    assert list(EvalStream(Dataset((), ("a",), (1,), "labels", ()), PLAIN, 2, 1).batches()) == []
