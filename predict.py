@@ -13,13 +13,12 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     environment.prepare()
     from mindyolo_v4.config.command_line import build_parser, parse
     from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
-    from mindyolo_v4.errors import require
+    from mindyolo_v4.deploy.options import add_options, read_options
 
     parser = build_parser(
         "predict.py", "Draw the objects in images, or name the five best classes of each."
     )
-    parser.add_argument("--source", "--image_path", help="image file, folder or glob pattern")
-    parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
+    add_options(parser)
     words = parse(parser, argv)
     words = words.with_default("evaluate.conf_thres", "0.25")
     words = words.with_default("evaluate.iou_thres", "0.45")
@@ -27,12 +26,10 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))
     weight = words.required("weight")
-    source = words.options["source"]
-    require(bool(source), "--source", "missing")
+    options = read_options(words.options)
     from mindyolo_v4.predict import predict
 
-    exist_ok = bool(words.options["exist_ok"])
-    return predict(weight, str(source), recipe, overrides, asked, exist_ok, signals)
+    return predict(weight, recipe, overrides, asked, options, signals)
 
 
 if __name__ == "__main__":
