@@ -3,7 +3,6 @@ network; test_documents.py does so with a yolov4.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +20,17 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.detect import TASK, complete, load_detector
+from mindyolo_v4.detect import TASK, complete, load_detector, train_stream, training_forward
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import Scorer
+from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.bright_boxes import BrightBoxes
 from tests.support.runs import command, rows
+from tests.support.tiny import TinyNet
 from tests.support.tiny_task import RUNTIME
 
 pytestmark = pytest.mark.slow
@@ -117,19 +118,31 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
 
 
-def test_two_sizes_and_self_adversarial_steps(recipe: Path, tmp_path: Path) -> None:
-    """Steps 1 to 10 at one size, 11 and 12 at the other; seed 0 draws 64 px, then 96."""
-    options = ("--train.random_sizes", "[64, 96]", "--train.sat_prob", "0.5", "--seed", "0")
-    options += ("--ms_mode", "pynative")  # five graphs would take long to compile
-    length = ("--train.epochs", "4", "--train.val_interval", "9")
-    argv = ("--config", recipe, "--save_dir", tmp_path / "run", *options, *length)
-    assert command(train_command.main, *argv) == 0
-    log = (tmp_path / "run" / "train.log").read_text()
-    assert re.search(r"images altered in [1-9] of 12 steps", log)
-    objectness = [float(row["loss_obj"]) for row in rows(tmp_path / "run" / "steps.csv")]
-    # 96 px has 2.25 times as many predictions as 64 px
-    assert min(objectness[10:]) > 1.5 * max(objectness[:10])
-    assert "finite: 0" in log
+def test_images_targets_and_loss_agree_on_the_size(recipe: Path) -> None:
+    """Of 32 and 64 px: 10 steps have one size; seed 0 draws 32 px, then 64."""
+    anchors = ("model.anchors_wh_px", "null")
+    config = load_config(recipe, [("train.random_sizes", "[32, 64]"), ("seed", "0"), anchors])
+    dataset = read_split(config.data, "train")
+    stream = train_stream(config, dataset, Ranks())
+    forward = forward_by_size(config, lambda sized: training_forward(sized, TinyNet(), 4))
+    predictions = {
+        size: len(cell.loss.constants[0])
+        for size, cell in zip(forward.sizes, forward.cells_of_sizes, strict=True)
+    }
+    # 3 anchors at strides 16 and 32
+    assert predictions == {32: 3 * (4 + 1), 64: 3 * (16 + 4)}
+
+    largest_id = {32: 0, 64: 0}
+    largest_edge = {32: 0.0, 64: 0.0}
+    for number, (images, match_ids, _, targets_xyxy_px) in enumerate(stream.batches(0, 15)):
+        size = images.shape[-1]
+        assert images.shape == (4, 3, size, size)
+        assert size == (32 if number < 10 else 64)
+        largest_id[size] = max(largest_id[size], int(match_ids.asnumpy()[:, 0].max()))
+        largest_edge[size] = max(largest_edge[size], float(targets_xyxy_px.asnumpy().max()))
+    for size in (32, 64):
+        assert 0.8 * predictions[size] < largest_id[size] < predictions[size]
+        assert 0.8 * size < largest_edge[size] <= size
 
 
 def test_anchors_are_fitted_and_recorded(run: Path, scenes: Path) -> None:

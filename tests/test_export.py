@@ -179,6 +179,7 @@ def test_int8_is_refused_where_it_loses_too_much(
 
 
 def test_int8_of_openvino(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nncf")
     assert run(*int8_words(tmp_path, "openvino"), "--force") == 0
     assert "AP 0." in capsys.readouterr().out
     text = (tmp_path / "net-int8.xml").read_text()

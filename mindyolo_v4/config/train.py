@@ -93,6 +93,9 @@ class TrainConfig:
     global_batch: int | None = None
     max_steps: int | None = None  # stop after these optimizer steps; the schedule spans `epochs`
     max_minutes: float | None = None  # stop at the first epoch end after so much training
+    # Choose the number of epochs, at most `epochs`, by the time that the first one takes, so that
+    # the schedule ends within max_minutes.
+    fit_schedule: bool = False
     clip_norm: float | None = None  # largest global gradient norm
     # auto: dynamic in mixed precision, else none.
     loss_scale: Literal["auto", "none", "static", "dynamic"] = "auto"
@@ -136,6 +139,8 @@ class TrainConfig:
         require_ranges(self, section, (*intervals, *limits), 1)
         require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)
         require_ranges(self, section, ("max_minutes", "clip_norm"), 0.0, open_low=True)
+        is_limited = not self.fit_schedule or self.max_minutes is not None
+        require(is_limited, "train.fit_schedule", "needs train.max_minutes")
         require_ranges(self, section, ("sat_prob",), 0.0, 1.0)
         require_ranges(self, section, ("sat_lr",), 0.0, 1e6)
         if self.random_sizes is not None:

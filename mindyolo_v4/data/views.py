@@ -95,6 +95,10 @@ class ImageViews:
         counts = [len(self._regions(image)) for image in range(len(sizes_wh_px))]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
+    def __len__(self) -> int:
+        """Return how many views there are."""
+        return int(self._starts[-1]) * len(self.variants)
+
     def summary(self) -> str:
         """Return one line for the log."""
         sizes = dict.fromkeys(f"{one.input_width} x {one.input_height}" for one in self.variants)

@@ -170,7 +170,7 @@ class OpenCvBackend:
         try:
             self._network = cv2.dnn.readNetFromONNX(str(file.path))
         except cv2.error as error:
-            expected = "a file exported without --dynamic, with --opset 17 or less"
+            expected = "a file exported without --dynamic"
             raise _unreadable(file.path, self.name, error, expected) from error
         finally:
             cv2.setLogLevel(level)

@@ -20,7 +20,6 @@ from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy import compare, int8
-from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.onnx_file import run_onnx, run_openvino, write_onnx, write_openvino
 from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx, metadata
 from mindyolo_v4.errors import UserError, require, require_range
@@ -122,7 +121,7 @@ def export_graph(job: Job) -> str:
     if wants_boxes:
         raw_maps = list(expected.values())
         expected = compare.decoded_outputs(raw_maps, job.config.model.anchor_set)
-    write, run = _ENGINES[job.format]
+    write, _, run = _ENGINES[job.format]
     if chosen.int8:
         return _write_int8(job, model, expected)
     with _unfinished_file(job) as unfinished:
@@ -132,22 +131,18 @@ def export_graph(job: Job) -> str:
 
 def _write_int8(job: Job, model: "onnx.ModelProto", expected: compare.Arrays) -> str:
     """Write a quantised model; its AP stands beside that of the float32 model."""
-    onnx = import_extra("onnx", "onnx")
     config = job.config
     scored = read_split(config.data, config.evaluate.split)
     require_same_classes(job.checkpoint, scored.class_names, scored.source)
     measured = scored if config.data.train is None else read_split(config.data, "train")
     records = int8.evenly(measured.records, job.options.calibration)
-    write, run = _ENGINES[job.format]
+    images = [int8.input_of(record, config.data) for record in records]
+    write, quantise, run = _ENGINES[job.format]
     with TemporaryDirectory(dir=job.target.parent) as folder, _unfinished_file(job) as unfinished:
         exact = Path(folder) / f"float32{job.target.suffix}"
         write(model, exact)
         _require_equal(job, run(exact)(job.images), expected)
-        source = Path(folder) / "source.onnx"
-        quantised = Path(folder) / "int8.onnx"
-        write_onnx(model, source)
-        int8.quantise(source, quantised, int8.CalibrationImages(records, config.data))
-        write(onnx.load(str(quantised)), unfinished)
+        quantise(model, unfinished, images)
         before = int8.average_precision(run(exact), config, scored)
         after = int8.average_precision(run(unfinished), config, scored)
         text = f"AP {before:.4f} in float32, {after:.4f} in int8, {scored.source}"
@@ -225,7 +220,7 @@ def export_checkpoint(job: Job) -> str:
     return f"the same {len(held)} tensors, without optimizer and averages"
 
 
-_ENGINES = {  # format -> how a file is written and run
-    "onnx": (write_onnx, run_onnx),
-    "openvino": (write_openvino, run_openvino),
+_ENGINES = {  # format -> how a model is written, quantised and run
+    "onnx": (write_onnx, int8.quantise_onnx, run_onnx),
+    "openvino": (write_openvino, int8.quantise_openvino, run_openvino),
 }

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,27 @@ def write_onnx(model: "onnx.ModelProto", path: Path) -> None:
 
 
 def write_openvino(model: "onnx.ModelProto", path: Path) -> None:
-    """Write an ONNX model as IR: the `.xml` at `path` and a `.bin` beside it, in float32.
+    """Write an ONNX model as OpenVINO's IR."""
+    save_openvino(to_openvino(model), path)
 
-    The properties of the model become runtime information of the same names; the card, for
-    instance, is `get_rt_info("mindyolo_v4.card")`.
+
+def to_openvino(model: "onnx.ModelProto") -> Any:
+    """Return an ONNX model as OpenVINO's.
+
+    Its properties become runtime information of the same names; the card, for instance, is
+    `get_rt_info("mindyolo_v4.card")`.
     """
     openvino = import_extra("openvino", "openvino")
     converted = openvino.Core().read_model(BytesIO(model.SerializeToString()))
     for entry in model.metadata_props:
         converted.set_rt_info(entry.value, entry.key)
-    openvino.save_model(converted, str(path), compress_to_fp16=False)
+    return converted
+
+
+def save_openvino(model: Any, path: Path) -> None:
+    """Write OpenVINO's IR: the `.xml` at `path` and a `.bin` beside it, in the model's types."""
+    openvino = import_extra("openvino", "openvino")
+    openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 def run_onnx(path: Path) -> Run:

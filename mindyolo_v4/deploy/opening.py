@@ -21,7 +21,7 @@ from mindyolo_v4.runtime.files import whole_file
 if TYPE_CHECKING:
     from mindyolo_v4.checkpoint.file import Checkpoint
 
-_OPSET = 13  # OpenCV reads no later one; Mish is composed, and OpenVINO and OpenCV recognise it
+_OPSET = 13  # old releases read it; OpenVINO and OpenCV recognise the Mish that is composed there
 
 logger = logging.getLogger(__name__)
 

@@ -169,10 +169,9 @@ class Predictor:
         """Return the objects of an image of which the network sees several views."""
         views = self._views([image])
         variants = len(views.variants)
-        numbers = range(len(views.regions_of(np.array([0]))) * variants)
         parts: list[ViewDetections] = []
         for variant in range(variants):
-            own = [views.view(number) for number in numbers[variant::variants]]
+            own = [views.view(number) for number in range(variant, len(views), variants)]
             size = TILES_PER_BATCH if len(own) > 1 else 1
             for first in range(0, len(own), size):
                 parts += self._detect_in_views([image], own[first : first + size], size)

@@ -36,11 +36,20 @@ def parts_by_size(config: Config) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class StepBatches:
-    """Which of the numbered micro-batches belong to which optimizer step."""
+    """Which of the numbered micro-batches belong to which optimizer step.
+
+    Raises:
+        UserError: an epoch has not even one optimizer step.
+    """
 
     batches_per_epoch: int
     accumulate: int  # micro-batches per step, before they are cut
     parts: Mapping[int, int]  # by the side of the images
+
+    def __post_init__(self) -> None:
+        expected = f"at most {self.batches_per_epoch}, the micro-batches of an epoch on a device"
+        is_enough = self.batches_per_epoch >= self.accumulate
+        require(is_enough, "train.accumulate", "is longer than an epoch", self.accumulate, expected)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -1,7 +1,6 @@
 """One optimizer step as compiled graphs: gradients, finite check, clipping, update, averages."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -26,22 +25,7 @@ from mindyolo_v4.engine.mapping import (
     scale_each,
     updates_at_once,
 )
-
-SCALE_WINDOW = 2000  # finite steps in a row before the dynamic loss scale doubles
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What the step does besides the optimizer's own rule."""
-
-    accumulate: int = 1  # micro-batches averaged into one step
-    parts: tuple[int, ...] = (1,)  # into which a micro-batch may be cut; each is averaged as well
-    clip_norm: float | None = None  # largest global gradient norm
-    loss_scale: str = "none"  # none, static or dynamic
-    loss_scale_value: float = 1024.0
-    scale_window: int = SCALE_WINDOW
-    world_size: int = 1
-    overflow_saturates: bool = False  # an overflow leaves no infinity in the gradients
+from mindyolo_v4.engine.step_settings import StepSettings
 
 
 def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:

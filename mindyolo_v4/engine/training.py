@@ -17,11 +17,12 @@ from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
+from mindyolo_v4.engine.parts import Check, TrainingParts
 from mindyolo_v4.engine.resume import with_recorded_anchors
 from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
-from mindyolo_v4.engine.session import Check, Session, TrainingParts
+from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
@@ -149,6 +150,7 @@ def _training_parts(
         record_to_tree(card),
         altering(task, config, network, runtime),
         task.best_metric,
+        stream.set_epochs,
     )
 
 

@@ -7,7 +7,8 @@ Each joins the cluster whose fused box overlaps it most, if that IoU exceeds `ev
 
     box = sum s_i b_i / sum s_i,    score = sum s_i / T  x  min(T, N) / N
 
-where N is the number of predictors; here, the views of test-time augmentation.
+where N is the number of predictors; here, the variants of test-time augmentation. A fused box whose
+score is not above `evaluate.conf_thres` is dropped, which the paper leaves to the user.
 
 The authors' package `ensemble-boxes` gives the same numbers (a test holds some). It is not used,
 since it needs numba, llvmlite and pandas, all for other functions of it.
@@ -29,7 +30,7 @@ def fuse_boxes(
 ) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
     """Return fused boxes (M, 4), their scores (M,) and classes (M,), best first.
 
-    At most `max_det` are returned; among equal scores the lower class, then the earlier cluster.
+    At most `max_det` are returned. Among equal scores the lower class, then the earlier cluster.
 
     Args:
         boxes_xyxy: corners (N, 4) in any one unit.
@@ -48,7 +49,8 @@ def fuse_boxes(
         owners.append(np.full(len(boxes), class_id))
 
     all_scores = np.concatenate(means)
-    best = np.argsort(-all_scores, kind="stable")[: settings.max_det]
+    best = np.argsort(-all_scores, kind="stable")
+    best = best[all_scores[best] > settings.conf_thres][: settings.max_det]
     boxes = np.concatenate(fused)[best].astype(boxes_xyxy.dtype)
     return boxes, all_scores[best].astype(scores.dtype), np.concatenate(owners)[best]
 

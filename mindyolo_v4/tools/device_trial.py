@@ -118,7 +118,7 @@ class DeviceTrial:
 
         started_s = time.perf_counter()
         with heartbeat.pause("compiling"):
-            session.train_step.compile(session.rates[0], micro_batches[0])
+            session.train_step.compile(session.plan.rates[0], micro_batches[0])
             self._step(session, 0, micro_batches)
         first_s = time.perf_counter() - started_s
 
@@ -154,7 +154,7 @@ class DeviceTrial:
 
     def _step(self, session: Session, number: int, micro_batches: list[MicroBatch]) -> None:
         """Do one step at the rate of its number, and wait for its loss."""
-        rate = session.rates[number % len(session.rates)]
+        rate = session.plan.rates[number % len(session.plan.rates)]
         values, finite = session.train_step(rate, micro_batches)
         self._losses.append(float(values.asnumpy()[0]))
         self._skipped += not finite.asnumpy()

@@ -11,7 +11,8 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.augment.classification import most_images
 from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.optimizer import freeze, recompute
-from mindyolo_v4.engine.session import Session, TrainingParts
+from mindyolo_v4.engine.parts import TrainingParts
+from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.task import Task
 from mindyolo_v4.engine.training import altering
 from mindyolo_v4.losses.assign import Assigner

@@ -73,6 +73,18 @@ def test_a_file_of_one_size_and_batch(tmp_path: Path) -> None:
         FOREIGN["openvino"](ExportedFile.open(fixed), [(32, 96)])
 
 
+def test_the_operator_mish(tmp_path: Path) -> None:
+    weight = write_own(tmp_path / "net.ckpt", DETECTOR)
+    late = export(weight, tmp_path / "late.onnx", OnnxOptions(64, 64, 1, opset=18))
+    early = export(weight, tmp_path / "early.onnx")
+    image = PIXELS[:1, :, :64]
+    expected = FOREIGN["onnxruntime"](ExportedFile.open(early), [(64, 64)])(image)
+    for kind in FOREIGN.values():
+        found = kind(ExportedFile.open(late), [(64, 64)])(image)
+        for one, other in zip(found, expected, strict=True):
+            assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+
+
 def test_boxes_instead_of_maps_are_refused(tmp_path: Path) -> None:
     weight = write_own(tmp_path / "net.ckpt", TINY)
     decoded = export(weight, tmp_path / "d.onnx", OnnxOptions(64, 64, 1, decode=True, opset=13))

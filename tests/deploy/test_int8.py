@@ -7,7 +7,7 @@ import pytest
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.records import ImageRecord
-from mindyolo_v4.deploy.int8 import CalibrationImages, evenly
+from mindyolo_v4.deploy.int8 import evenly, input_of
 from mindyolo_v4.errors import UserError
 from tests.inputs.commands import picture
 
@@ -21,18 +21,14 @@ def record(path: Path) -> ImageRecord:
     return ImageRecord(path, 40, 24, boxes, ids, flags, flags, np.zeros(0), 1, "")
 
 
-def test_images_are_fitted_and_end(tmp_path: Path) -> None:
-    images = CalibrationImages([record(picture(tmp_path / "a.png"))], DATA)
-    first = images.get_next()
-    assert first is not None and list(first) == ["images"]
-    assert first["images"].shape == (1, 3, 32, 64) and first["images"].dtype == np.float32
-    assert images.get_next() is None
+def test_images_are_fitted_to_the_input(tmp_path: Path) -> None:
+    image = input_of(record(picture(tmp_path / "a.png")), DATA)
+    assert image.shape == (1, 3, 32, 64) and image.dtype == np.uint8
 
 
 def test_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    images = CalibrationImages([record(tmp_path / "none.png")], DATA)
-    with pytest.raises(UserError, match=r"none.png: cannot be read"):
-        images.get_next()
+    with pytest.raises(UserError, match=r"none\.png: cannot be read"):
+        input_of(record(tmp_path / "none.png"), DATA)
 
 
 def test_records_are_spread_evenly() -> None:

@@ -63,4 +63,5 @@ def test_the_best_are_returned_and_nothing_of_nothing():
     boxes = [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]]
     _, scores, ids = fuse(boxes, [0.2, 0.9, 0.5], [0, 1, 2], 1, max_det=2)
     assert (scores, ids) == ([0.9, 0.5], [1, 2])
+    assert fuse(boxes, [0.2, 0.9, 0.5], [0, 1, 2], 2, conf_thres=0.25)[1] == [0.45]
     assert fuse([], [], [], 1) == ([], [], [])

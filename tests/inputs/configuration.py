@@ -221,6 +221,8 @@ OPTION_CASES = [
          "train.profile_steps: needs 2 values"),
     Case(OPTION, "--train.deterministic maybe", option("train.deterministic", "maybe"), 2,
          "not true or false"),
+    Case(OPTION, "--train.fit_schedule True, without a limit",
+         option("train.fit_schedule", "True"), 2, "train.fit_schedule: needs train.max_minutes"),
     Case(OPTION, "--evaluate.nms best", option("evaluate.nms", "best"), 2,
          "evaluate.nms: not one of its choices (got best, expected iou | diou | soft_linear |"),
     Case(OPTION, "--evaluate.soft_sigma 0", option("evaluate.soft_sigma", "0"), 2,

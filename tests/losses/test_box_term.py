@@ -103,6 +103,14 @@ def test_the_weight_of_a_class_comes_before_the_limit(pynative_mode):
     np.testing.assert_allclose(large[2, :4, 9, 9], expected, rtol=2e-5, atol=3e-6)
 
 
+def test_label_smoothing_leaves_the_box_deltas(pynative_mode):
+    """As darknet's for the classes; darknet would count the smoothed classes in the average."""
+    config = LossConfig(gradient="darknet", label_smoothing=0.1)
+    large = deltas(LossCase(config), T1)[2]
+    expected = [0, 0, 0.279770, 0.221053, 0.5, -0.45, 0.45, -0.45]
+    np.testing.assert_allclose(large[1, :, 9, 9], expected, **CLOSE)
+
+
 def test_new_coordinates(pynative_mode):
     """Logits 0 give the boxes of T1; the logistic of the last convolution multiplies by 1 / 4."""
     model = {"box_decode": "square", "scale_x_y": (2.0, 2.0, 2.0)}

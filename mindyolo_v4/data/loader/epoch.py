@@ -107,6 +107,9 @@ class EpochSamples:
         resized.data = replace(self.data, img_size=size)
         return resized
 
+    def set_epochs(self, epochs: int) -> None:
+        """Take another number of epochs; samples that do not depend on it stay as they are."""
+
     def own_path(self, epoch: int, index: int) -> Path:
         """Return the file at position `index` of the epoch's order."""
         return self.files.path(int(self.order(epoch)[index]))

@@ -113,6 +113,11 @@ class TrainStream:
                     self._note(notes.asnumpy())
                     yield tuple(batch)
 
+    def set_epochs(self, epochs: int) -> None:
+        """Take another number of epochs for the batches that are asked for from now on."""
+        for samples in self._samples.values():
+            samples.set_epochs(epochs)
+
     def report(self) -> dict[str, Any]:
         """Return the counts so far: samples, truths_dropped, unreadable {path: attempts} ..."""
         names = ("samples", "truths_dropped", "unreadable_unnamed")
