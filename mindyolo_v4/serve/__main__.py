@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import build_parser, parse
-from mindyolo_v4.config.recipe import read_tree
+from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
 from mindyolo_v4.data.images import grey_image
 from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.opening import open_backend, open_weights
@@ -49,6 +49,9 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     words = words.with_default("data.max_megapixels", str(megapixels))
     words = words.with_default("evaluate.conf_thres", _LOWEST_CONF)
     words = words.with_default("evaluate.iou_thres", "0.45")
+    recipe = read_tree(words.config)
+    overrides = read_tree(None, words.overrides)
+    build_config(merge_trees(recipe, overrides, "command line"))  # a wrong key, before all else
     options = read_options(words.options)
     for library in _LIBRARIES:
         import_extra(library, "serve")
@@ -60,8 +63,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     weight = words.required("weight")
     with bind(options.host, options.port) as listener:  # before the weights, which take longer
         weights = open_weights(weight)
-        overrides = read_tree(None, words.overrides)
-        config = config_for_checkpoint(weights, read_tree(words.config), overrides)
+        config = config_for_checkpoint(weights, recipe, overrides)
         predictor = Predictor.of(open_backend(options.backend, weights, config), config)
         warm_up(predictor, options.batch)
         server = uvicorn.Server(
