@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-import predict as predict_command
-import test as test_command
-import train as train_command
 from mindyolo_v4.boxes import cxcywh_to_xyxy
+from mindyolo_v4.commands import predict as predict_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import check_data, check_device, fit_anchors, make_scenes, to_mindrecord
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes

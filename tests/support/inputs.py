@@ -11,9 +11,9 @@ from pathlib import Path
 from mindyolo_v4.runtime.command import run_command
 
 MODULES = {
-    "train.py": "train",
-    "test.py": "test",
-    "predict.py": "predict",
+    "train.py": "mindyolo_v4.commands.train",
+    "test.py": "mindyolo_v4.commands.test",
+    "predict.py": "mindyolo_v4.commands.predict",
     "convert.darknet": "mindyolo_v4.weights.darknet",
     "convert.inspect": "mindyolo_v4.weights.inspect",
     "convert.mindspore_zoo": "mindyolo_v4.weights.mindspore_zoo",
