@@ -319,6 +319,21 @@ OPTIONS = [
         "--ms_amp_dtype: MindSpore has no bfloat16 kernels for the CPU",
     ),
     ("everything frozen", train("--train.freeze", "[backbone., neck., head.]"), "leaves nothing"),
+    (
+        "`mindyolo-v4 trian`",
+        plain("mindyolo-v4", "trian"),
+        "command line: names no command (got trian, expected train)",
+    ),
+    (
+        "`mindyolo-v4 convert` alone",
+        plain("mindyolo-v4", "convert"),
+        "command line: names no command (got convert, expected convert darknet | convert mindyolo",
+    ),
+    (
+        "`--config yolov4.yaml`, which is in a folder of the package",
+        plain("check_data", "--config", "yolov4.yaml"),
+        "yolov4.yaml: no such configuration file (expected yolov4/yolov4.yaml)",
+    ),
     ("a split that the recipe lacks", test("--split", "test"), "data.test"),
     (
         "other classes than the checkpoint's",

@@ -11,6 +11,7 @@ from pathlib import Path
 from mindyolo_v4.runtime.command import run_command
 
 MODULES = {
+    "mindyolo-v4": "mindyolo_v4.commands.console",
     "train.py": "mindyolo_v4.commands.train",
     "test.py": "mindyolo_v4.commands.test",
     "predict.py": "mindyolo_v4.commands.predict",
