@@ -20,7 +20,7 @@ from benchmarks.common.report import figure
 from benchmarks.peers.environments import peer_python
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
-from mindyolo_v4.evaluation.nms import Detections
+from mindyolo_v4.evaluation.detections import Detections
 
 BOUND = 0.05
 DIFFERENCE_BOUND = 1e-6

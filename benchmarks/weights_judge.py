@@ -15,7 +15,10 @@ from mindyolo_v4.config.model import ModelConfig
 
 CASES = (  # architecture, classes, input sizes
     ("yolov4", 80, (608, 416)),
+    ("yolov4-csp", 80, (512,)),
+    ("yolov4x-mish", 80, (640,)),
     ("yolov4-tiny", 80, (416,)),
+    ("yolov4-tiny-3l", 80, (608,)),
     ("cspdarknet53", 1000, (256,)),
 )
 BOUND = 1e-4  # of the largest magnitude of an output

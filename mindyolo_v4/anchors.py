@@ -4,7 +4,7 @@ The graph's own decode is `losses/decode.py`; a test holds the two equal.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +28,22 @@ class Layout(NamedTuple):
     anchor_masks: Masks  # default: numbers of the anchors that each level uses
     anchors_wh_px: Sizes  # default
     scale_x_y: tuple[float, ...]  # default, per level
+    box_decode: Literal["exp", "square"] = "exp"  # default, as ModelConfig.box_decode
 
 
-_YOLOV4 = Layout(
-    (8, 16, 32), ((0, 1, 2), (3, 4, 5), (6, 7, 8)), YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05)
-)
+_STRIDES = (8, 16, 32)
+_MASKS = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
+_YOLOV4 = Layout(_STRIDES, _MASKS, YOLOV4_ANCHORS_WH_PX, (1.2, 1.1, 1.05))
+_SCALED = Layout(_STRIDES, _MASKS, YOLOV4_ANCHORS_WH_PX, (2.0, 2.0, 2.0), "square")
 # The released yolov4-tiny uses anchor 3 on both levels and anchor 0 on neither.
 _TINY = Layout((16, 32), ((1, 2, 3), (3, 4, 5)), YOLOV4_TINY_ANCHORS_WH_PX, (1.05, 1.05))
 LAYOUTS = {
     "yolov4": _YOLOV4,
     "yolov4-silu": _YOLOV4,
+    "yolov4-csp": _SCALED,
+    "yolov4x-mish": _SCALED,
     "yolov4-tiny": _TINY,
+    "yolov4-tiny-3l": Layout(_STRIDES, _MASKS, YOLOV4_ANCHORS_WH_PX, (1.05, 1.05, 1.05)),
     "cspdarknet53": Layout((), (), (), ()),
 }
 

@@ -15,7 +15,8 @@ from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
-from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
+from mindyolo_v4.data.loader.eval_stream import EvalStream
+from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
@@ -47,8 +48,17 @@ def load_classifier(path: str | Path) -> tuple[nn.Cell, Card]:
 def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
+    train = config.train
+    assign = dict.fromkeys(train.random_sizes or (config.data.img_size,), targets)
     workers = config.data.num_workers
-    return TrainStream(samples, targets, config.train.per_batch_size, workers, ranks)
+    return TrainStream(samples, assign, train.per_batch_size, workers, ranks, train.accumulate)
+
+
+def eval_stream(
+    config: Config, dataset: ClassImages, per_batch_size: int, ranks: Ranks
+) -> EvalStream:
+    """Return every image of a split once."""
+    return EvalStream(dataset, config.data, per_batch_size, config.data.num_workers, ranks)
 
 
 def targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple[np.ndarray, ...]:
@@ -90,8 +100,9 @@ TASK = Task(
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
+    hiding=None,
     inference=inference,
-    eval_stream=EvalStream,
+    eval_stream=eval_stream,
     score=score,
     draw_curves=draw_curves,
 )

@@ -1,6 +1,8 @@
 """COCO-style detection: files -> samples -> network -> loss, and raw maps -> detections -> AP."""
 
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from mindyolo_v4 import environment
-from mindyolo_v4.boxes import resize_geometry
+from mindyolo_v4.boxes import FloatArray
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
@@ -20,27 +22,29 @@ from mindyolo_v4.data.anchor_fit import (
     network_anchors,
     with_fitted_anchors,
 )
+from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
+from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.data.views import ImageViews, View
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.errors import require
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
-from mindyolo_v4.evaluation.nms import (
-    DETECTION_COLUMNS,
-    detect_objects,
-    detection_rows,
-    detections_by_image,
-)
+from mindyolo_v4.evaluation.detections import DETECTION_COLUMNS, detection_rows, detections_by_image
+from mindyolo_v4.evaluation.merge import ViewDetections, merge_views, view_settings
+from mindyolo_v4.evaluation.nms import detect_objects
 from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
+from mindyolo_v4.losses.hiding import HidingLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
+
+logger = logging.getLogger(__name__)
 
 
 def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
@@ -79,15 +83,23 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
     require(data.img_height is None, "data.img_height", "training takes square inputs only")
-    samples = TrainSamples(dataset, data, config.seed, config.train.epochs)
-    assign = Assigner(
-        config.model.anchor_set,
-        data.img_size,
-        len(dataset.class_names),
-        data.max_truths,
-        config.loss.anchor_threshold,
+    train = config.train
+    sizes = train.random_sizes or (data.img_size,)
+    # Images are decoded for the largest size.
+    samples = TrainSamples(dataset, replace(data, img_size=max(sizes)), config.seed, train.epochs)
+    assign = {
+        size: Assigner(
+            config.model.anchor_set,
+            size,
+            len(dataset.class_names),
+            data.max_truths,
+            config.loss.anchor_threshold,
+        )
+        for size in sizes
+    }
+    return TrainStream(
+        samples, assign, train.per_batch_size, data.num_workers, ranks, train.accumulate
     )
-    return TrainStream(samples, assign, config.train.per_batch_size, data.num_workers, ranks)
 
 
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:
@@ -97,22 +109,51 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     return TrainingForward(normaliser(config.data), network, loss)
 
 
+def image_views(config: Config, dataset: Dataset) -> ImageViews:
+    """Return what the network sees of the images of a split."""
+    sizes = [(record.width, record.height) for record in dataset.records]
+    return ImageViews(np.array(sizes, np.int64).reshape(-1, 2), config.data, config.evaluate)
+
+
+def eval_stream(config: Config, dataset: Dataset, per_batch_size: int, ranks: Ranks) -> EvalStream:
+    """Return every image of a split once, or all views of every image."""
+    views = None
+    if config.evaluate.tta or config.evaluate.tile is not None:
+        views = image_views(config, dataset)
+        logger.info("%s", views.summary())
+    workers = config.data.num_workers
+    return EvalStream(dataset, config.data, per_batch_size, workers, ranks, views)
+
+
+def detect_in_view(raw_maps: Sequence[FloatArray], config: Config, view: View) -> ViewDetections:
+    """Turn the raw maps of one view into detections in original pixels."""
+    settings = config.evaluate if view.count == 1 else view_settings(config.evaluate)
+    detections = detect_objects(raw_maps, config.model.anchor_set, settings).to_original(view)
+    return ViewDetections(detections, view.is_cut(detections.boxes_xyxy_px))
+
+
+def hiding(config: Config) -> nn.Cell:
+    """Return the loss by which self-adversarial training alters images: raw maps -> scalar."""
+    return HidingLoss(config.model.anchor_set, config.loss)
+
+
 def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: bool) -> Scores:
     """Score the outputs for all images, boxes in original pixels."""
     runtime = one_pass.runtime
-    data = config.data
+    views = image_views(config, dataset)
+    parts: dict[int, list[ViewDetections]] = {}  # of the images whose views are not complete
     rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]  # detections of this device's images
     nms_s = 0.0
-    for raw_maps, indices in one_pass.outputs():
+    for raw_maps, numbers in one_pass.outputs():
         started_s = time.perf_counter()
-        for slot, index in enumerate(indices):
-            record = dataset.records[index]
-            geometry = resize_geometry(
-                data.resize, record.width, record.height, data.img_size, data.img_height
-            )
+        for slot, number in enumerate(numbers):
+            view = views.view(int(number))
             levels = [level[slot] for level in raw_maps]
-            detections = detect_objects(levels, config.model.anchor_set, config.evaluate)
-            rows.append(detection_rows(int(index), detections.to_original(geometry)))
+            parts.setdefault(view.image, []).append(detect_in_view(levels, config, view))
+            if len(parts[view.image]) == view.count:
+                own = parts.pop(view.image)
+                merged = merge_views(own, config.evaluate, len(views.variants))
+                rows.append(detection_rows(view.image, merged))
         nms_s += time.perf_counter() - started_s
     one_pass.spent_ms["nms_ms"] = nms_s * 1000
 
@@ -124,7 +165,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
             evaluator.add(index, detections)
         metrics = evaluator.metrics()
     files: dict[str, Any] = {"predictions.json": evaluator.predictions()} if for_test else {}
-    if for_test and data.format != "coco":
+    if for_test and config.data.format != "coco":
         files["ground_truth.json"] = evaluator.ground_truth()
     return Scores(metrics, format_metrics_table(metrics), files)
 
@@ -143,8 +184,9 @@ TASK = Task(
     describe=describe_network,
     stream=train_stream,
     forward=training_forward,
+    hiding=hiding,
     inference=inference,
-    eval_stream=EvalStream,
+    eval_stream=eval_stream,
     score=score,
     draw_curves=draw_curves,
 )

@@ -19,6 +19,8 @@ _DEFAULTS = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # no version check over the network
     "OPENCV_FOR_THREADS_NUM": "1",  # the loader's processes are the parallelism
     "GLOG_v": "3",  # MindSpore: errors only
+    # MindSpore's message classes need it, and onnx may load protobuf first.
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
 }
 _JEMALLOC = "mindspore/lib/libjemalloc.so.2"  # in MindSpore 2.7 and 2.8
 _ASCEND = "/dev/davinci_manager"  # exists where Ascend's driver is installed

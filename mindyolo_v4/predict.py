@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mindyolo_v4 import environment
-from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
@@ -24,15 +23,17 @@ from mindyolo_v4.config.recipe import Tree, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import (
     ImageReadError,
+    channels_first,
     fit_image,
     read_image,
-    resize_image,
     sixteen_to_eight_bits,
 )
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
+from mindyolo_v4.data.views import ImageViews, View
+from mindyolo_v4.detect import detect_in_view
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.evaluation.draw import draw_detections
-from mindyolo_v4.evaluation.nms import detect_objects
+from mindyolo_v4.evaluation.merge import ViewDetections, merge_views
 from mindyolo_v4.evaluation.top_k import best_classes
 from mindyolo_v4.models.forward import inference
 from mindyolo_v4.runtime.device import Runtime, start
@@ -46,11 +47,15 @@ logger = logging.getLogger(__name__)
 
 Prediction = dict[str, Any]
 TOP = 5  # classes that a classifier names
+TILES_PER_BATCH = 4  # inputs of one size that the network sees at once
 _SOURCES = "an image file, a folder of images or a glob pattern"
 
 
 class Predictor:
-    """A checkpoint ready for images, one at a time: one compiled graph whatever their sizes."""
+    """A checkpoint ready for images, one at a time: one compiled graph whatever their sizes.
+
+    Test-time augmentation needs a graph per input size, tiles one more of each.
+    """
 
     def __init__(self, checkpoint: Checkpoint, config: Config, runtime: Runtime):
         network = load_network(checkpoint, None)
@@ -78,13 +83,16 @@ class Predictor:
     def _detect(self, image: np.ndarray) -> Prediction:
         """Return the detections, boxes in the image's own pixels."""
         height, width = image.shape[:2]
-        data = self.config.data
-        geometry = resize_geometry(data.resize, width, height, data.img_size, data.img_height)
-        fitted = resize_image(image, geometry, data.pad_value)
-        batch = ms.Tensor(np.ascontiguousarray(fitted.transpose(2, 0, 1))[None])
-        raw_maps = [level.asnumpy()[0] for level in self.forward(batch)]
-        anchors = self.config.model.anchor_set
-        found = detect_objects(raw_maps, anchors, self.config.evaluate).to_original(geometry)
+        settings = self.config.evaluate
+        views = ImageViews(np.array([[width, height]]), self.config.data, settings)
+        variants = len(views.variants)
+        parts: list[ViewDetections] = []
+        for variant in range(variants):
+            own = [views.view(number) for number in range(variant, len(views), variants)]
+            size = TILES_PER_BATCH if len(own) > 1 else 1
+            for first in range(0, len(own), size):
+                parts += self._detect_in_views(image, own[first : first + size], size)
+        found = merge_views(parts, settings, variants)
         entries = [
             self._named(class_id, score) | {"box_xyxy_px": [round(float(edge), 3) for edge in box]}
             for box, score, class_id in zip(
@@ -92,6 +100,20 @@ class Predictor:
             )
         ]
         return {"detections": entries}
+
+    def _detect_in_views(
+        self, image: np.ndarray, views: list[View], size: int
+    ) -> list[ViewDetections]:
+        """Return what is in at most `size` views of one input size, seen as one batch."""
+        pad = self.config.data.pad_value
+        inputs = [view.fit(image, pad) for view in views]
+        inputs += [np.full_like(inputs[0], pad)] * (size - len(views))
+        batch = ms.Tensor(np.stack([channels_first(fitted) for fitted in inputs]))
+        raw_maps = [level.asnumpy() for level in self.forward(batch)]
+        return [
+            detect_in_view([level[slot] for level in raw_maps], self.config, view)
+            for slot, view in enumerate(views)
+        ]
 
 
 @cache

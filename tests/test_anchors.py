@@ -27,6 +27,31 @@ def test_tiny_shares_anchor_3_and_leaves_anchor_0():
     assert anchors.levels[0].anchors_wh_px[2] == anchors.levels[1].anchors_wh_px[0] == (81, 82)
 
 
+@pytest.mark.parametrize("architecture", ["yolov4-csp", "yolov4x-mish"])
+def test_scaled_yolov4_has_yolov4s_anchors_and_new_coordinates(architecture):
+    levels = ModelConfig(architecture=architecture).anchor_set.levels
+    assert [level.anchors_wh_px for level in levels] == [
+        level.anchors_wh_px for level in ModelConfig().anchor_set.levels
+    ]
+    assert [(level.stride, level.scale_x_y, level.box_decode) for level in levels] == [
+        *((8, 2.0, "square"), (16, 2.0, "square"), (32, 2.0, "square"))
+    ]
+
+
+def test_the_third_level_of_tiny_brings_yolov4s_anchors():
+    levels = ModelConfig(architecture="yolov4-tiny-3l").anchor_set.levels
+    assert [(level.stride, level.anchor_ids) for level in levels] == [
+        *((8, (0, 1, 2)), (16, (3, 4, 5)), (32, (6, 7, 8)))
+    ]
+    assert [(level.scale_x_y, level.box_decode) for level in levels] == [(1.05, "exp")] * 3
+    assert levels[2].anchors_wh_px == ((142, 110), (192, 243), (459, 401))
+
+
+def test_a_written_decode_beats_the_architectures():
+    assert ModelConfig("yolov4-csp", box_decode="exp").anchor_set.levels[0].box_decode == "exp"
+    assert (ModelConfig("yolov4-csp").decode, ModelConfig().decode) == ("square", "exp")
+
+
 def test_own_anchors_and_scale():
     own = tuple((float(i), float(2 * i)) for i in range(1, 10))
     anchors = ModelConfig(anchors_wh_px=own, scale_x_y=(1.0, 1.5, 2.0)).anchor_set

@@ -4,28 +4,34 @@ network; test_documents.py does so with a yolov4.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.commands import predict as predict_command
 from mindyolo_v4.commands import test as test_command
 from mindyolo_v4.commands import train as train_command
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.detect import complete, load_detector
+from mindyolo_v4.detect import TASK, complete, load_detector, train_stream, training_forward
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.engine.scoring import Scorer
+from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
+from tests.support.bright_boxes import BrightBoxes
 from tests.support.runs import command, rows
+from tests.support.tiny import TinyNet
+from tests.support.tiny_task import RUNTIME
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +116,33 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_images_targets_and_loss_agree_on_the_size(recipe: Path) -> None:
+    """Of 32 and 64 px: 10 steps have one size; seed 0 draws 32 px, then 64."""
+    anchors = ("model.anchors_wh_px", "null")
+    config = load_config(recipe, [("train.random_sizes", "[32, 64]"), ("seed", "0"), anchors])
+    dataset = read_split(config.data, "train")
+    stream = train_stream(config, dataset, Ranks())
+    forward = forward_by_size(config, lambda sized: training_forward(sized, TinyNet(), 4))
+    predictions = {
+        size: len(cell.loss.constants[0])
+        for size, cell in zip(forward.sizes, forward.cells_of_sizes, strict=True)
+    }
+    # 3 anchors at strides 16 and 32
+    assert predictions == {32: 3 * (4 + 1), 64: 3 * (16 + 4)}
+
+    largest_id = {32: 0, 64: 0}
+    largest_edge = {32: 0.0, 64: 0.0}
+    for number, (images, match_ids, _, targets_xyxy_px) in enumerate(stream.batches(0, 15)):
+        size = images.shape[-1]
+        assert images.shape == (4, 3, size, size)
+        assert size == (32 if number < 10 else 64)
+        largest_id[size] = max(largest_id[size], int(match_ids.asnumpy()[:, 0].max()))
+        largest_edge[size] = max(largest_edge[size], float(targets_xyxy_px.asnumpy().max()))
+    for size in (32, 64):
+        assert 0.8 * predictions[size] < largest_id[size] < predictions[size]
+        assert 0.8 * size < largest_edge[size] <= size
 
 
 def test_anchors_are_fitted_and_recorded(run: Path, scenes: Path) -> None:
@@ -212,6 +245,78 @@ def test_batch_size_does_not_change_the_metrics(run: Path, tested: Path, tmp_pat
     assert len(results[0]) == len(results[1]) > 0
     first, second = ([entry["score"] for entry in result] for result in results)
     np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+VIEWS = [
+    {},
+    {"tta": True, "tta_scales": (1.0, 1.5)},
+    {"tile": 96, "tile_overlap": 0.4},
+    {"tile": 96, "tile_overlap": 0.4, "tta": True, "tta_scales": (1.0, 1.5), "nms": "wbf"},
+]
+
+
+@pytest.fixture(scope="module")
+def rectangles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write images of several sizes, each with a bright rectangle, as a YOLO set."""
+    root = tmp_path_factory.mktemp("rectangles")
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (root / name).mkdir()
+    for number, (width, height) in enumerate([(200, 64), (64, 64), (90, 200), (96, 70), (180, 90)]):
+        image = np.full((height, width, 3), 60, np.uint8)
+        left, top = (int(rng.integers(0, side - 30)) for side in (width, height))
+        image[top : top + 30, left : left + 30] = 250
+        cv2.imwrite(str(root / f"images/{number}.png"), image)
+        row = f"0 {(left + 15) / width} {(top + 15) / height} {30 / width} {30 / height}\n"
+        (root / f"labels/{number}.txt").write_text(row)
+    return root
+
+
+@dataclass
+class OneOfTwo:
+    """Device `rank` of two; `others` are the rows of the device before it."""
+
+    rank: int
+    others: np.ndarray | None = None
+    size: int = 2
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        if self.others is not None:
+            rows = np.concatenate([self.others, rows])
+        self.others = rows
+        return rows
+
+    def sum(self, numbers: list[int]) -> list[int]:
+        return numbers
+
+
+@pytest.mark.parametrize("options", VIEWS)
+def test_a_network_that_sees_every_object_scores_full_marks(
+    rectangles: Path, options: dict[str, object]
+) -> None:
+    data = {"format": "yolo", "root": str(rectangles), "val": "images", "names": ["a", "b"]}
+    data |= {"img_size": 64, "num_workers": 1}
+    config = build_config({"data": data, "evaluate": {"per_batch_size": 3, **options}})
+    dataset = TASK.read(config.data, "val")
+    task = replace(TASK, inference=lambda *_: BrightBoxes(config.model.anchor_set, 2))
+
+    def metrics_on(ranks: object) -> dict[str, object]:
+        runtime = replace(RUNTIME, ranks=ranks)
+        return Scorer(task, config, nn.Cell(), dataset, runtime)(lambda: None, True).metrics
+
+    metrics = metrics_on(RUNTIME.ranks)
+    assert metrics["AP50"] == pytest.approx(1.0)
+    assert metrics["AP"] > 0.7
+    assert metrics["images"] == 5
+    assert set(metrics) >= METRIC_KEYS
+
+    # Each of two devices has images of its own; together they find the same.
+    first = OneOfTwo(0)
+    metrics_on(first)
+    both = metrics_on(OneOfTwo(1, first.others))
+    assert {name: both[name] for name in ("AP", "AP75", "AR100")} == {
+        name: metrics[name] for name in ("AP", "AP75", "AR100")
+    }
 
 
 def test_predict_draws_and_lists_every_image(run: Path, scenes: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_readme_starts_with_two_commands_of_one_line() -> None:
     [
         "tensorboard --logdir runs",
         "python train.py | tee log",
-        "python export.py",
+        "python other.py",
         "cd x && python train.py",
     ],
 )
@@ -284,6 +284,9 @@ OWN_OPTIONS = {
 }
 OWN_OPTIONS |= {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}  # of convert
 OWN_OPTIONS |= {"json", "darknet", "image", "tolerance"}
+OWN_OPTIONS |= {"format", "dynamic", "decode", "nms", "opset", "uint8", "int8", "data"}  # of export
+OWN_OPTIONS |= {"calibration", "max_drop", "force", "license", "card", "metrics"}
+OWN_OPTIONS |= {"clusters"}  # of fit_anchors
 OWN_OPTIONS |= {"quick"}  # of benchmarks.versions
 
 

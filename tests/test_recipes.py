@@ -32,6 +32,7 @@ def header(path: Path) -> str:
 def test_the_recipes_asked_for_are_there() -> None:
     names = {path.stem for path in RECIPES}
     assert names >= {"quickstart", "yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"}
+    assert names >= {"yolov4-csp", "yolov4x-mish", "yolov4-tiny-3l"}
     names = {"imagenet", "omega", "zoo", "tinyimagenet10", "randaugment"}
     assert {path.stem for path in CLASSIFIERS} == names
 
@@ -149,6 +150,9 @@ def test_mindyolo_augmentation_and_loss() -> None:
     [
         ("yolov4-darknet", 0.0013, 0.949, 500_500, 400_000, 450_000),
         ("yolov4-tiny", 0.00261, 0.9, 2_000_200, 1_600_000, 1_800_000),
+        ("yolov4-csp", 0.001, 0.949, 500_500, 400_000, 450_000),
+        ("yolov4x-mish", 0.001, 0.949, 500_500, 400_000, 450_000),
+        ("yolov4-tiny-3l", 0.00261, 0.9, 500_200, 400_000, 450_000),
     ],
 )
 def test_darknet_schedule(
@@ -202,9 +206,27 @@ def test_darknet_augmentation_loss_and_validation() -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "size"), [("yolov4-csp", 512), ("yolov4x-mish", 640)])
+def test_scaled_yolov4_differs_from_yolov4_as_its_cfg_does(name: str, size: int) -> None:
+    config = recipe(name)
+    data = config.data
+    assert (config.model.architecture, data.img_size, data.resize) == (name, size, "letterbox")
+    assert (data.augment.mosaic, data.augment.jitter) == ("darknet", 0.1)
+    assert (config.loss.anchor_threshold, config.train.ema.decay) == (0.2, 0.9998)
+    # x and y at the middle of a cell: 0.05 W / (s / 4), for s = 2; the text of the header.
+    gains = [0.05 * size / stride / (2 / 4) for stride in (8, 16, 32)]
+    assert gains == pytest.approx({512: [6.4, 3.2, 1.6], 640: [8.0, 4.0, 2.0]}[size])
+    assert min(gains) < config.loss.box_gain < max(gains)
+    three = recipe("yolov4-tiny-3l")
+    assert (three.data.img_size, three.data.augment.mosaic, three.loss.anchor_threshold) == (
+        *(608, "none", 1.0),
+    )
+
+
 def test_the_model_zoo_page_names_every_recipe_and_its_rates() -> None:
     page = (CONFIGS / "yolov4" / "README.md").read_text("utf-8")
-    for name in ("yolov4", "yolov4-silu", "yolov4-darknet", "yolov4-tiny", "bccd"):
+    darknets = ("yolov4-darknet", "yolov4-tiny", "yolov4-csp", "yolov4x-mish", "yolov4-tiny-3l")
+    for name in ("yolov4", "yolov4-silu", *darknets, "bccd"):
         assert f"[{name}.yaml]({name}.yaml)" in page
     silu = "--config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend"
     commands = [

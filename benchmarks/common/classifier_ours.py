@@ -15,7 +15,8 @@ from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network

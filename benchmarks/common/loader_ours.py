@@ -94,7 +94,8 @@ def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) 
     # Here, since it loads MindSpore, which the plain loop does without.
     from mindyolo_v4.data.loader.stream import TrainStream, worker_count
 
-    stream = TrainStream(samples, make_assigner(config), options.batch, config.data.num_workers)
+    assign = {config.data.img_size: make_assigner(config)}
+    stream = TrainStream(samples, assign, options.batch, config.data.num_workers)
     batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
     for _ in range(stream.steps_per_epoch):
         next(batches)

@@ -21,8 +21,10 @@ def write_checkpoint(path: Path, model: ModelConfig, classes: int, img_size: int
     from mindspore import Tensor
 
     rng = np.random.default_rng(0)
+    # With Mish in the neck too, values would grow from layer to layer.
+    gain = 3.0 if model.activations[1] == "mish" else 4.0
     tensors = {
-        name: Tensor(random_values(rng, name, shape))
+        name: Tensor(random_values(rng, name, shape, gain))
         for layer in layers_of(model, classes)
         for name, shape in layer.shapes().items()
     }

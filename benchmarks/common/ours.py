@@ -24,7 +24,8 @@ from benchmarks.common.made_batch import CLASSES, made_boxes, make_assigner, rec
 from benchmarks.common.random_values import random_values
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network

@@ -5,13 +5,14 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
+from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
 _UNUSED_IN_INFERENCE = (
-    *("bn_momentum", "objectness_prior"),
+    *("bn_momentum", "objectness_prior", "class_prior"),
     *("cpu_fused", "sync_bn", "norm", "dropblock"),
 )
 # No recipe names these: the weights know them.
@@ -74,7 +75,7 @@ def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None
         is_fitted = name == "anchors_wh_px" and value == "auto"
         if name in _UNUSED_IN_INFERENCE or value == held or is_fitted:
             continue
-        anchors_agree = name in (*_ANCHORS, "scale_x_y") and value is not None
+        anchors_agree = name in (*_ANCHORS, *_HEAD_VARIANTS) and value is not None
         if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:
             continue
         raise UserError(
@@ -96,8 +97,11 @@ def take_over_variants(
     taken = []
     model = config.model
     data = config.data
-    variants = _VARIANTS + (_HEAD_VARIANTS if card.task == "detect" else ())
+    has_same_levels = LAYOUTS[card.architecture] == LAYOUTS[model.architecture]
+    variants = _VARIANTS + (_HEAD_VARIANTS if has_same_levels else ())
     given = {name: getattr(card.model, name) for name in variants}
+    if card.model.decode == model.decode:  # by name or as the architecture's own
+        given.pop("box_decode", None)
     if card.model.activations[0] != model.activations[0]:
         given["backbone_activation"] = card.model.activations[0]
     written = tree.get("model", {})

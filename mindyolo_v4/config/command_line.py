@@ -31,8 +31,12 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "conf_thres": ("evaluate.conf_thres", "lowest score of a detection"),
     "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
     "split": ("evaluate.split", "train, val or test"),
+    "tta": ("evaluate.tta", "test-time augmentation: other sizes, mirrored"),
+    "tile": ("evaluate.tile", "side of the tiles that a larger image is cut into, pixels"),
+    "overlap": ("evaluate.tile_overlap", "share of a tile that the next one repeats, 0 to 0.9"),
     "compile_cache": ("compile_cache", argparse.SUPPRESS),  # removed; see config/recipe.py
 }
+_SWITCHES = ("tta",)  # without a value they mean True
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 
@@ -97,7 +101,9 @@ def build_parser(
     )
     parser.add_argument("--config", help="YAML recipe")
     for name in flat_names:
-        parser.add_argument(f"--{name}", help=FLAT_NAMES[name][1], metavar="VALUE")
+        nargs, const = ("?", "True") if name in _SWITCHES else (None, None)
+        text = FLAT_NAMES[name][1]
+        parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs, const=const)
     return parser
 
 

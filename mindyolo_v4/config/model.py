@@ -10,9 +10,22 @@ from mindyolo_v4.errors import UserError, require
 _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4": ("mish", "leaky"),
     "yolov4-silu": ("silu", "silu"),
+    "yolov4-csp": ("mish", "mish"),
+    "yolov4x-mish": ("mish", "mish"),
     "yolov4-tiny": ("leaky", "leaky"),
+    "yolov4-tiny-3l": ("leaky", "leaky"),
     "cspdarknet53": ("mish", "mish"),
 }
+_FACTORS = {"yolov4x-mish": 1.25}  # architecture -> channels beside those of YOLOv4's table
+Architecture = Literal[
+    "yolov4",
+    "yolov4-silu",
+    "yolov4-csp",
+    "yolov4x-mish",
+    "yolov4-tiny",
+    "yolov4-tiny-3l",
+    "cspdarknet53",
+]
 
 
 @dataclass(frozen=True)
@@ -35,10 +48,10 @@ class DropBlockConfig:
 class ModelConfig:
     """The network's architecture. None means the architecture's own value."""
 
-    architecture: Literal["yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53"] = "yolov4"
+    architecture: Architecture = "yolov4"
     width: float = 1.0  # channel multiple; channels are rounded up to a multiple of 8
     depth: float = 1.0  # multiple of the residual blocks per stage, at least one
-    # Kernel of the last top-down reduction: 1 as in darknet, 3 as in mindyolo.
+    # Kernel of YOLOv4's last top-down reduction: 1 as in darknet, 3 as in mindyolo.
     topdown_kernel: Literal[1, 3] = 1
     stride2_padding: Literal["symmetric", "same"] = "symmetric"  # same: MindSpore model zoo
     bn_eps: float = 1e-5  # added to the variance inside the root
@@ -60,9 +73,11 @@ class ModelConfig:
     # may serve several levels or none.
     anchor_masks: Masks | None = None
     scale_x_y: tuple[float, ...] | None = None  # one factor per level, smallest stride first
-    # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4).
-    box_decode: Literal["exp", "square"] = "exp"
+    # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4, darknet's new_coords).
+    box_decode: Literal["exp", "square"] | None = None
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
+    # Initial probability of the class outputs: auto is 1 / (C + 1); None, that of objectness.
+    class_prior: Literal["auto"] | None = None
     # Batch normalisation and activation as one C++ operator while training on CPU, compiled on
     # first use. It does not change the network. "auto": where possible; "on": an error otherwise.
     cpu_fused: Literal["auto", "on", "off"] = "auto"
@@ -128,6 +143,16 @@ class ModelConfig:
         backbone, neck = _ACTIVATIONS[self.architecture]
         return self.backbone_activation or backbone, self.neck_activation or neck
 
+    @property
+    def channel_factor(self) -> float:
+        """Return the multiple of YOLOv4's channels in all layers but the first: `width` has it."""
+        return _FACTORS.get(self.architecture, 1.0) * self.width
+
+    @property
+    def decode(self) -> Literal["exp", "square"]:
+        """Return how the network's box sizes are decoded, a value of `box_decode`."""
+        return self.box_decode or LAYOUTS[self.architecture].box_decode
+
     def slope_of(self, activation: str) -> float:
         """Return the slope for negative inputs of `leaky` or `leaky001`."""
         return 0.01 if activation == "leaky001" else self.leaky_slope
@@ -156,7 +181,7 @@ class ModelConfig:
         masks = self.anchor_masks or layout.anchor_masks
         scales = self.scale_x_y or layout.scale_x_y
         levels = tuple(
-            AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), self.box_decode)
+            AnchorLevel(stride, ids, tuple(anchors[i] for i in ids), float(scale), self.decode)
             for stride, ids, scale in zip(layout.strides, masks, scales, strict=True)
         )
         return AnchorSet(anchors, levels)

@@ -40,6 +40,10 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
+        for key in ("tta", "tile"):
+            value = getattr(self.evaluate, key)
+            problem = "is for detectors, and this network is a classifier"
+            require(self.model.task == "detect" or not value, f"evaluate.{key}", problem, value)
         recompute = self.train.recompute
         problem = f"would count batch statistics twice with model.norm: {self.model.norm}"
         require(
@@ -48,6 +52,8 @@ class Config:
         drops = self.model.dropblock.prob > 0
         problem = "would draw other masks for the gradient with model.dropblock"
         require(not (drops and recompute), "train.recompute", problem, recompute, "[]")
+        hides = self.model.task == "detect" or self.train.sat_prob == 0.0
+        require(hides, "train.sat_prob", "hides objects, and is for detectors", self.train.sat_prob)
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)

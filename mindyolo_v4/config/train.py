@@ -7,6 +7,7 @@ from mindyolo_v4.config.ranges import require_ranges
 from mindyolo_v4.errors import require
 
 MOST_EPOCHS = 1_000_000
+MOST_SIZES = 16  # of random_sizes: a graph is compiled for each
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ class TrainConfig:
     global_batch: int | None = None
     max_steps: int | None = None  # stop after these optimizer steps; the schedule spans `epochs`
     max_minutes: float | None = None  # stop at the first epoch end after so much training
+    # Choose the number of epochs, at most `epochs`, by the time that the first one takes, so that
+    # the schedule ends within max_minutes.
+    fit_schedule: bool = False
     clip_norm: float | None = None  # largest global gradient norm
     # auto: dynamic in mixed precision, else none.
     loss_scale: Literal["auto", "none", "static", "dynamic"] = "auto"
@@ -114,6 +118,15 @@ class TrainConfig:
     # the gradient instead of kept: less memory, more time.
     recompute: tuple[str, ...] = ()
     deterministic: bool = False  # operators that give the same bits in every run: slower on Ascend
+    # Probability of a step with self-adversarial training (SAT): the images are altered so that the
+    # network sees no objects in them, then it trains on them with the true boxes. Detectors only.
+    sat_prob: float = 0.0
+    # SAT: the image, 0 to 1, moves by this x progress of the training x gradient; 1 is the advice
+    # of darknet's author for its adversarial_lr.
+    sat_lr: float = 1.0
+    # Input sides, pixels, multiples of 32; every 10 steps train at one of them, drawn at random.
+    # Larger ones than data.img_size split a micro-batch. Null: data.img_size only.
+    random_sizes: tuple[int, ...] | None = None
     ema: EmaConfig = field(default_factory=EmaConfig)
 
     def __post_init__(self) -> None:
@@ -126,7 +139,23 @@ class TrainConfig:
         require_ranges(self, section, (*intervals, *limits), 1)
         require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)
         require_ranges(self, section, ("max_minutes", "clip_norm"), 0.0, open_low=True)
+        is_limited = not self.fit_schedule or self.max_minutes is not None
+        require(is_limited, "train.fit_schedule", "needs train.max_minutes")
+        require_ranges(self, section, ("sat_prob",), 0.0, 1.0)
+        require_ranges(self, section, ("sat_lr",), 0.0, 1e6)
+        if self.random_sizes is not None:
+            _check_sizes(self.random_sizes)
         first, last = self.profile_steps or (1, 1)
         expected = "[first, last], counted from 1"
         is_range = 1 <= first <= last
         require(is_range, "train.profile_steps", "no range of steps", self.profile_steps, expected)
+
+
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    key = "train.random_sizes"
+    is_count = 1 <= len(sizes) <= MOST_SIZES
+    require(is_count, key, "needs a list of sizes", sizes, f"1 to {MOST_SIZES} sizes")
+    are_valid = all(32 <= size <= 8192 and size % 32 == 0 for size in sizes)
+    expected = "multiples of 32, 32 to 8192"
+    require(are_valid, key, "has a size that no network takes", sizes, expected)
+    require(len(set(sizes)) == len(sizes), key, "names a size twice", sizes)

@@ -53,6 +53,13 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.resources.close()
 
+    def set_end(self, last_step: int, epochs: int) -> None:
+        """Show another end than the one expected until now."""
+        self.last_step = last_step
+        self.epochs = epochs
+        if self.bar is not None:
+            self.bar.total = last_step
+
     def restart_clock(self) -> None:
         """Leave what has passed until now, the compilation, out of the time that is expected."""
         self.started = self.printed = time.monotonic()

@@ -5,6 +5,8 @@ import numpy as np
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
 
+SAT_STREAM = 11  # last word of the seed: see data/loader/epoch.py
+
 
 def images_per_step(train: TrainConfig, world_size: int) -> int:
     """Return the images of one optimizer step on all devices together."""
@@ -66,6 +68,21 @@ def learning_rates(
         ramp = (step[:warmup] + schedule.warmup_offset) / warmup
         factor[:warmup] = ramp if schedule.warmup == "linear" else ramp**schedule.warmup_power
     return optimizer.lr * factor
+
+
+def sat_rates(config: Config, steps_per_epoch: int) -> np.ndarray:
+    """Return by how much each optimizer step alters its images, float64; 0 where it does not.
+
+    After the warm-up, train.sat_lr x step / steps with probability train.sat_prob, as in darknet,
+    where the probability is 1/2. It is a function of (seed, step).
+    """
+    train = config.train
+    total = steps_per_epoch * train.epochs
+    draws = np.random.default_rng((config.seed, 0, 0, SAT_STREAM)).random(total)
+    step = np.arange(total, dtype=np.float64)
+    is_warm = step >= warmup_length(config.schedule, steps_per_epoch, train.epochs)
+    is_altered = is_warm & (draws < train.sat_prob)
+    return np.where(is_altered, train.sat_lr * step / total, 0.0)
 
 
 def warmup_length(schedule: ScheduleConfig, steps_per_epoch: int, epochs: int) -> int:

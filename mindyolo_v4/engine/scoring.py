@@ -41,8 +41,7 @@ class Scorer:
         ranks = self.runtime.ranks
         images = len(self.split)
         size = eval_batch_size(config, images, self.runtime)
-        workers = config.data.num_workers
-        stream = self.task.eval_stream(self.split, config.data, size, workers, ranks)
+        stream = self.task.eval_stream(config, self.split, size, ranks)
         one_pass = ScoringPass(self.forward, stream, images, self.runtime, check, for_test)
         scores = self.task.score(config, self.split, one_pass, for_test)
 
@@ -72,26 +71,27 @@ class ScoringPass:
     spent_ms: dict[str, float] = field(default_factory=lambda: {"read_ms": 0.0, "network_ms": 0.0})
 
     def outputs(self) -> Iterator[tuple[list[np.ndarray], NDArray[np.int64]]]:
-        """Yield the network's outputs for each batch on the host, and which images it holds."""
+        """Yield the network's outputs for each batch on the host, and the numbers in it."""
         show = self.show_bar and self.runtime.ranks.rank == 0
         bar = tqdm(
-            total=self._own_images(),
+            total=len(self.stream),
             unit="image",
             desc="validation",
             disable=None if show else True,  # None: shown on a terminal only
         )
-        is_compiled = False
+        compiled: set[tuple[int, ...]] = set()  # a graph per shape
         since_s = time.perf_counter()
         with bar, closing(self.stream.batches()) as batches:
             for images, indices in batches:
                 self.check()
                 read_s = time.perf_counter()
                 heartbeat = self.runtime.heartbeat
+                is_compiled = images.shape in compiled
                 with nullcontext() if is_compiled else heartbeat.pause("compiling"):
                     output = self.forward(images)
                     levels = output if isinstance(output, tuple) else (output,)
                     arrays = [level.asnumpy() for level in levels]
-                is_compiled = True
+                compiled.add(images.shape)
                 self.spent_ms["read_ms"] += (read_s - since_s) * 1000
                 self.spent_ms["network_ms"] += (time.perf_counter() - read_s) * 1000
                 yield arrays, indices

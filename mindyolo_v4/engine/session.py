@@ -3,51 +3,37 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mindspore import Parameter, Tensor, nn
+import numpy as np
+from mindspore import Parameter
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
 from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.engine.compilation import compile_steps
 from mindyolo_v4.engine.ema import Ema
+from mindyolo_v4.engine.micro_batches import MicroBatch, StepBatches, parts_by_size
 from mindyolo_v4.engine.optimizer import build_optimizer, optimizer_state
+from mindyolo_v4.engine.parts import Check, TrainingParts
+from mindyolo_v4.engine.plan import fitted_epochs, make_plan
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
 from mindyolo_v4.engine.resume import continued_state, saved_state
-from mindyolo_v4.engine.schedule import learning_rates, rate_factor
+from mindyolo_v4.engine.sat import SelfAdversary, inference_mode
 from mindyolo_v4.engine.state import TrainingState, unreadable_images
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.engine.step_profiler import StepProfiler
-from mindyolo_v4.errors import StoppedError, UserError
+from mindyolo_v4.engine.step_settings import step_settings
+from mindyolo_v4.errors import StoppedError
 from mindyolo_v4.runtime.device import Runtime
 
 logger = logging.getLogger(__name__)
-
-MicroBatch = tuple[Tensor, ...]
-Check = Callable[[], None]  # raises StoppedError where a signal has come
-
-
-@dataclass(frozen=True)
-class TrainingParts:
-    """What a task hands to the loop."""
-
-    forward: nn.Cell  # construct(*micro-batch) -> (total, (part, ...)); attribute `part_names`
-    network: nn.Cell  # inside `forward`: what is saved, averaged and frozen
-    batches: Callable[[int, int], Iterator[MicroBatch]]  # number start..stop-1 of the training
-    steps_per_epoch: int  # micro-batches per epoch on each device
-    # Scores the network as it is now, on every device; calls the argument between its batches.
-    evaluate: Callable[[Check], Mapping[str, Any]] | None
-    card: Mapping[str, Any]  # what the checkpoints say of themselves; the session adds "training"
-    best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
 
 
 class Session:
@@ -65,10 +51,6 @@ class Session:
 
     def __init__(self, parts: TrainingParts, config: Config, runtime: Runtime):
         settings = config.train
-        if parts.steps_per_epoch < settings.accumulate:
-            expected = f"at most {parts.steps_per_epoch}, the micro-batches of an epoch on a device"
-            problem = "is longer than an epoch"
-            raise UserError("train.accumulate", problem, settings.accumulate, expected)
         self.parts = parts
         self.config = config
         self.settings = settings
@@ -78,12 +60,9 @@ class Session:
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
 
-        steps_per_epoch = parts.steps_per_epoch // settings.accumulate
-        rates = learning_rates(config.optimizer, config.schedule, steps_per_epoch, settings.epochs)
-        self.rates = rates * rate_factor(config, runtime.ranks.size)
-        self.last_step = min(len(self.rates), settings.max_steps or len(self.rates))
-        self.stopped_by = "epochs" if self.last_step == len(self.rates) else "max_steps"
-
+        self.step_batches = StepBatches(
+            parts.steps_per_epoch, settings.accumulate, parts_by_size(config)
+        )
         self.optimizer = build_optimizer(parts.network, config.optimizer)
         self.ema = Ema(parts.network, settings.ema) if settings.ema.decay > 0.0 else None
         self.train_step = TrainStep(
@@ -91,9 +70,13 @@ class Session:
             parts.network,
             self.optimizer,
             self.ema,
-            _step_settings(settings, runtime),
+            step_settings(settings, runtime, tuple(self.step_batches.parts.values())),
         )
-        self.state = TrainingState(steps_per_epoch=steps_per_epoch, world_size=runtime.ranks.size)
+        self.adversary: SelfAdversary | None = None
+        self.state = TrainingState(
+            steps_per_epoch=self.step_batches.steps_per_epoch, world_size=runtime.ranks.size
+        )
+        self._follow(settings.epochs)
 
     def resume(self, checkpoint: Checkpoint) -> list[str]:
         """Take over what a checkpoint holds; return what to log.
@@ -107,6 +90,8 @@ class Session:
         state, lines = continued_state(checkpoint, saved, self.state, self.settings)
         checkpoint.load_training_state(self.tensors())
         self.state = state
+        if state.epochs:
+            self._follow(state.epochs)
         self.resumed = checkpoint
         self.resumed_step = saved.step
         lines.append(f"resumed from {checkpoint.path} at step {state.step}")
@@ -122,48 +107,50 @@ class Session:
         self.folder = folder
         names = self.parts.forward.part_names
         self.records = Records(folder, names, self.resumed_step, self.writes)
-        self.progress = Progress(names, self.state.step, self.last_step, self.settings.epochs)
+        self.progress = Progress(names, self.state.step, self.last_step, self.plan.epochs)
         self.recorder = Recorder(self.state, self.settings, self.records, self.progress)
         self.profiler = StepProfiler(self.settings.profile_steps, folder, self.runtime.heartbeat)
         with self.records, self.progress, self.profiler:
             yield
 
     def micro_batches(self) -> Iterator[list[MicroBatch]]:
-        """Yield the micro-batches of each step that is left; what fills no step of its epoch is
-        passed over."""
-        per_epoch = self.parts.steps_per_epoch
-        per_step = self.settings.accumulate
-        used = self.state.steps_per_epoch * per_step
-        start, stop = (
-            step // self.state.steps_per_epoch * per_epoch
-            + step % self.state.steps_per_epoch * per_step
-            for step in (self.state.step, self.last_step)
-        )
-        group: list[MicroBatch] = []
-        if start >= stop:
-            return
-        for number, batch in enumerate(self.parts.batches(start, stop), start):
-            if number % per_epoch < used:
-                group.append(batch)
-            if len(group) == per_step:
-                yield group
-                group = []
+        """Yield the micro-batches of each step that is left."""
+        step = self.state.step
+        if self._awaits_fit:
+            end = (step // self.state.steps_per_epoch + 1) * self.state.steps_per_epoch
+            yield from self._micro_batches_of(step, min(end, self.last_step))
+            step = end
+        yield from self._micro_batches_of(step, self.last_step)
+
+    def _micro_batches_of(self, first_step: int, stop_step: int) -> Iterator[list[MicroBatch]]:
+        start = self.step_batches.first_of(first_step)
+        stop = self.step_batches.first_of(stop_step)
+        if start < stop:
+            yield from self.step_batches.grouped(self.parts.batches(start, stop), start)
 
     def compile(self, micro_batches: list[MicroBatch]) -> None:
-        """Compile the training graph before the first step, and log how long that took."""
-        logger.info("compiling the training graph: this happens once, before the first step ...")
-        started_s = time.monotonic()
-        # It lasts until the first step is done: in PyNative mode, that compiles the operators.
-        self.runtime.heartbeat.expect("compiling")
-        self.train_step.compile(self.rates[self.state.step], micro_batches[0])
-        logger.info("compiled in %.1f s", time.monotonic() - started_s)
+        """Compile the training graphs before the first step, and log how long that took.
+
+        Args:
+            micro_batches: of the first step.
+        """
+        compile_steps(
+            self.train_step,
+            self.adversary,
+            self.step_batches,
+            micro_batches,
+            self.runtime.heartbeat,
+        )
         self.progress.restart_clock()
         self.recorder.start_epoch()
+        self.compiled = self.state.step, time.monotonic()
 
     def step(self, micro_batches: list[MicroBatch]) -> None:
         """Do one optimizer step."""
-        rate = self.rates[self.state.step]
+        rate = self.plan.rates[self.state.step]
         with self.profiler.step(self.state.step + 1):
+            if self.adversary is not None:
+                micro_batches = self.adversary(self.state.step, micro_batches)
             result = self.train_step(rate, micro_batches)
         self.recorder.flush()  # the step before, whose values are ready while this one runs
         self.state.step += 1
@@ -182,11 +169,12 @@ class Session:
         """Log the epoch, validate and save as the settings ask; the training may be over now."""
         self.recorder.flush()
         self.recorder.end_epoch()
+        ended_s = time.monotonic()
         limit_s = 60.0 * (self.settings.max_minutes or float("inf"))
         if self.runtime.ranks.any(self._train_seconds() > limit_s):
             self.last_step = self.state.step
             self.stopped_by = "max_minutes"
-        self._validate_and_save(check)
+        self._validate_and_save(check, ended_s)
         self.recorder.start_epoch()
 
     def complete(self, check: Check) -> None:
@@ -210,7 +198,7 @@ class Session:
             self.recorder.flush()
             self._save_last()
             self.runtime.ranks.wait()  # rank 0 has written
-            where = f"step {self.state.step} of {len(self.rates)}, epoch {self.state.epoch}"
+            where = f"step {self.state.step} of {len(self.plan.rates)}, epoch {self.state.epoch}"
             logger.warning("stopped by %s at %s; repeat the command with --resume", stop, where)
             raise
 
@@ -231,12 +219,47 @@ class Session:
             for name, value in group.items()
         }
 
-    def _validate_and_save(self, check: Check) -> None:
+    def _validate_and_save(self, check: Check, epoch_ended_s: float | None = None) -> None:
         state = self.state
-        is_due = state.ends_epoch and state.epoch % self.settings.val_interval == 0
+        fits = self._awaits_fit and state.ends_epoch and epoch_ended_s is not None
+        is_due = state.ends_epoch and (fits or state.epoch % self.settings.val_interval == 0)
         if self.parts.evaluate and (is_due or self.is_over or state.validation_due):
             self._validate(check)
+        if fits and not self.is_over:
+            self._fit_schedule(epoch_ended_s)
         self._save()
+
+    def _follow(self, epochs: int) -> None:
+        """Take a number of epochs, and all that depends on it."""
+        world_size = self.runtime.ranks.size
+        self.plan = make_plan(self.config, self.state.steps_per_epoch, epochs, world_size)
+        self.last_step = self.plan.last_step
+        self.stopped_by = self.plan.ended_by
+        if self.parts.alter is not None:
+            network = self.parts.network
+            self.adversary = SelfAdversary(self.parts.alter, network, self.plan.sat_rates)
+        self.parts.set_epochs(epochs)
+
+    @property
+    def _awaits_fit(self) -> bool:
+        """Whether `train.fit_schedule` still has to set the number of epochs."""
+        return self.settings.fit_schedule and self.state.epochs == 0
+
+    def _fit_schedule(self, epoch_ended_s: float) -> None:
+        """Set the number of epochs by the time that this one and its validation have taken."""
+        first_step, since_s = self.compiled
+        step_s = (epoch_ended_s - since_s) / (self.state.step - first_step)
+        epoch_s = step_s * self.state.steps_per_epoch
+        validation_s = time.monotonic() - epoch_ended_s
+        self._train_seconds()
+        epochs = fitted_epochs(self.settings, self.state, epoch_s, validation_s)
+        # All devices follow rank 0, whose clock differs from theirs.
+        self.state.epochs = int(self.runtime.ranks.gather_rows(np.float32([[epochs]]))[0, 0])
+        self._follow(self.state.epochs)
+        self.progress.set_end(self.last_step, self.plan.epochs)
+        text = f"an epoch takes {epoch_s:.1f} s and a validation {validation_s:.1f} s"
+        limit = f"{self.settings.max_minutes:g} minutes"
+        logger.info("fit_schedule: %s; %d epochs fit into %s", text, self.plan.epochs, limit)
 
     def _validate(self, check: Check) -> None:
         """Score the network, with averaged weights where there are any; keep the best."""
@@ -245,7 +268,10 @@ class Session:
         name = self.parts.best_metric
         self._average_statistics()
         state.validation_due = True  # until it is over: a signal may end it
-        with self.ema.swapped_in() if self.ema else nullcontext(), _inference(self.parts.network):
+        with (
+            self.ema.swapped_in() if self.ema else nullcontext(),
+            inference_mode(self.parts.network),
+        ):
             metrics = dict(self.parts.evaluate(check))
         state.validation_due = False
 
@@ -302,27 +328,3 @@ class Session:
             if self.writes:
                 card = dict(self.parts.card) | {"training": self.state.to_card()}
                 save(path, self.tensors(), card)
-
-
-@contextmanager
-def _inference(network: nn.Cell) -> Iterator[None]:
-    network.set_train(False)
-    try:
-        yield
-    finally:
-        network.set_train(True)
-
-
-def _step_settings(settings: TrainConfig, runtime: Runtime) -> StepSettings:
-    scale = settings.loss_scale
-    if scale == "auto":
-        is_float16 = runtime.amp_level != "O0" and runtime.amp_dtype == "float16"
-        scale = "dynamic" if is_float16 else "none"
-    return StepSettings(
-        settings.accumulate,
-        settings.clip_norm,
-        scale,
-        settings.loss_scale_value,
-        world_size=runtime.ranks.size,
-        overflow_saturates=runtime.overflow_saturates,
-    )

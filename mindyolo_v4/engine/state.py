@@ -20,6 +20,7 @@ class TrainingState:
     validation_due: bool = False  # a signal has ended the validation of this step
     steps_per_epoch: int = 0  # optimizer steps
     world_size: int = 1
+    epochs: int = 0  # that train.fit_schedule has set; 0: those of the configuration
 
     @property
     def epoch(self) -> int:

@@ -1,7 +1,6 @@
 """One optimizer step as compiled graphs: gradients, finite check, clipping, update, averages."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -26,21 +25,7 @@ from mindyolo_v4.engine.mapping import (
     scale_each,
     updates_at_once,
 )
-
-SCALE_WINDOW = 2000  # finite steps in a row before the dynamic loss scale doubles
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What the step does besides the optimizer's own rule."""
-
-    accumulate: int = 1  # micro-batches averaged into one step
-    clip_norm: float | None = None  # largest global gradient norm
-    loss_scale: str = "none"  # none, static or dynamic
-    loss_scale_value: float = 1024.0
-    scale_window: int = SCALE_WINDOW
-    world_size: int = 1
-    overflow_saturates: bool = False  # an overflow leaves no infinity in the gradients
+from mindyolo_v4.engine.step_settings import StepSettings
 
 
 def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
@@ -229,6 +214,8 @@ class AverageStatistics(nn.Cell):
 class TrainStep:
     """Train on k micro-batches: one graph for k = 1, an adding and an applying graph otherwise.
 
+    k is `settings.accumulate` times one of `settings.parts`; each k has an adding graph.
+
     Args:
         forward: construct(*batch) -> (total, (part, ...)), with the attribute `part_names`.
         network: the cell inside `forward` whose running statistics are guarded.
@@ -253,15 +240,19 @@ class TrainStep:
                 ParameterTuple([*self.update.statistics, *averaged]), settings.world_size
             )
         gradients = Gradients(forward, optimizer.parameters, self.scaler)
-        if settings.accumulate == 1:
+        counts = {settings.accumulate * parts for parts in settings.parts}
+        if 1 in counts:
             self.fused = FusedStep(gradients, self.update)
+        if counts == {1}:
             return
         sums = optimizer.parameters.clone(prefix="sum", init="zeros")
         values_sum = Parameter(
             Tensor(shape=(1 + len(forward.part_names),), dtype=ms.float32, init=Zero()),
             name="sum_values",
         )
-        self.add = AddMicroBatch(gradients, sums, values_sum, settings.accumulate)
+        self.add = {
+            count: AddMicroBatch(gradients, sums, values_sum, count) for count in counts - {1}
+        }
         self.apply = ApplySums(self.update, sums, values_sum)
 
     def __call__(
@@ -274,23 +265,30 @@ class TrainStep:
             all was finite, a bool scalar.
         """
         rate = Tensor(learning_rate, ms.float32)
-        if self.settings.accumulate == 1:
-            (batch,) = micro_batches
-            return self.fused(rate, *batch)
+        count = len(micro_batches)
+        if count == 1:
+            return self.fused(rate, *micro_batches[0])
         for batch in micro_batches:
-            self.add(*batch)
+            self.add[count](*batch)
         return self.apply(rate)
 
-    def compile(self, learning_rate: float, batch: tuple[Tensor, ...]) -> None:
-        """Compile the graphs for micro-batches like `batch`; nothing to do in PyNative mode."""
+    def compile(
+        self, learning_rate: float, batch: tuple[Tensor, ...], count: int | None = None
+    ) -> None:
+        """Compile the graphs for micro-batches like `batch`; nothing to do in PyNative mode.
+
+        Args:
+            count: micro-batches of a step; default: `settings.accumulate`.
+        """
         if ms.get_context("mode") != ms.GRAPH_MODE:
             return
         rate = Tensor(learning_rate, ms.float32)
         with one_thread_scratchpads():
-            if self.settings.accumulate == 1:
+            count = count or self.settings.accumulate
+            if count == 1:
                 self.fused.compile(rate, *batch)
             else:
-                self.add.compile(*batch)
+                self.add[count].compile(*batch)
                 self.apply.compile(rate)
 
     def average_statistics(self) -> None:

@@ -40,11 +40,18 @@ class Stream(Protocol):
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]: ...
 
+    def set_epochs(self, epochs: int) -> None: ...
+
     def report(self) -> dict[str, Any]: ...
 
 
 class EvalBatches(Protocol):
-    """Every image of a split once: images (B, 3, S, S), and the indices (n,) of the first n."""
+    """Every image of a split once: images (B, 3, H, W), and the numbers (n,) of the first n.
+
+    Batches may differ in height and width. The length is the number of images of this device.
+    """
+
+    def __len__(self) -> int: ...
 
     def batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]: ...
 
@@ -73,9 +80,11 @@ class Task:
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
     forward: Callable[[Config, nn.Cell, int], nn.Cell]  # network, classes -> cell with the loss
+    # Its loss by which self-adversarial training alters images: network's output -> scalar.
+    hiding: Callable[[Config], nn.Cell] | None
     inference: Callable[[Config, nn.Cell], nn.Cell]  # network -> cell that takes uint8 images
-    # split, images per batch, workers -> its images
-    eval_stream: Callable[[Split, DataConfig, int, int | None, Ranks], EvalBatches]
+    # configuration, split, images per batch -> its images
+    eval_stream: Callable[[Config, Split, int, Ranks], EvalBatches]
     score: Callable[..., Scores]  # configuration, split, ScoringPass, for a test -> scores
     draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
 

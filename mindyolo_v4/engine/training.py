@@ -17,10 +17,13 @@ from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
+from mindyolo_v4.engine.parts import Check, TrainingParts
 from mindyolo_v4.engine.resume import with_recorded_anchors
+from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
-from mindyolo_v4.engine.session import Check, Session, TrainingParts
+from mindyolo_v4.engine.session import Session
+from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
 from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
@@ -129,7 +132,7 @@ def _training_parts(
     val_set: Split | None,
 ) -> TrainingParts:
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
-    forward = task.forward(config, network, len(class_names))
+    forward = forward_by_size(config, lambda sized: task.forward(sized, network, len(class_names)))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
@@ -145,8 +148,18 @@ def _training_parts(
         stream.steps_per_epoch,
         evaluate,
         record_to_tree(card),
+        altering(task, config, network, runtime),
         task.best_metric,
+        stream.set_epochs,
     )
+
+
+def altering(task: Task, config: Config, network: nn.Cell, runtime: Runtime) -> nn.Cell | None:
+    """Return the cell that alters images for self-adversarial training, if that is on."""
+    if config.train.sat_prob == 0.0 or task.hiding is None:
+        return None
+    loss_scale = 1.0 if runtime.amp_level == "O0" else config.train.loss_scale_value
+    return AlteredImages(task.inference(config, network), task.hiding(config), loss_scale)
 
 
 def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:

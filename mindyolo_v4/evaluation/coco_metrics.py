@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import FloatArray, xyxy_to_xywh
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.evaluation.nms import Detections
+from mindyolo_v4.evaluation.detections import Detections
 
 logger = logging.getLogger(__name__)
 

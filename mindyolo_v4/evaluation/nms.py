@@ -1,62 +1,31 @@
 """Raw maps -> detections: candidate filter, decode of the candidates, class-wise suppression.
 
+The suppression is greedy here; `soft_nms.py` and `fusion.py` have the other kinds.
+
 The filter compares logits: a candidate needs sigma(o) sigma(c) > t, that is
 c > log(t) - log(sigma(o) - t), one threshold per cell. A map of A x C x H x W class logits is
 compared once, and sigma is computed for candidates only.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.anchors import AnchorLevel, AnchorSet, decode_boxes, sigmoid
-from mindyolo_v4.boxes import FloatArray, ResizeGeometry, area_xyxy, cxcywh_to_xyxy
+from mindyolo_v4.boxes import FloatArray, area_xyxy, cxcywh_to_xyxy
 from mindyolo_v4.config.evaluate import EvaluateConfig
+from mindyolo_v4.evaluation.detections import Detections
+from mindyolo_v4.evaluation.fusion import fuse_boxes
+from mindyolo_v4.evaluation.soft_nms import soft_suppression
 
 IntArray = NDArray[np.integer]
 BoolArray = NDArray[np.bool_]
 
 BOX_FIELDS = 5  # x y w h objectness come before the classes
-DETECTION_COLUMNS = 7  # of a detection as a row: image, class, score, box
 _LOGIT_MARGIN = 1e-3  # logits may miss the threshold by this; the exact filter of scores follows
 _FIRST_BOXES = 4096  # suppression starts with these best boxes only
 _DIOU_EXPONENT = 0.6  # darknet's greedynms: a constant there, not the cfg's beta_nms
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """Objects detected in one image, best score first."""
-
-    boxes_xyxy_px: NDArray[np.float32]  # (N, 4)
-    scores: NDArray[np.float32]  # (N,) objectness x class probability
-    class_ids: NDArray[np.int64]  # (N,)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def to_original(self, geometry: ResizeGeometry) -> "Detections":
-        """Move the boxes from input to original pixels, without those outside the image."""
-        boxes = geometry.to_original(self.boxes_xyxy_px)
-        inside = area_xyxy(boxes) > 0
-        return Detections(boxes[inside], self.scores[inside], self.class_ids[inside])
-
-
-def detection_rows(image: int, detections: Detections) -> NDArray[np.float32]:
-    """Return one image's detections as rows (N, DETECTION_COLUMNS); `image` is below 2^24."""
-    number = np.full((len(detections), 1), image, np.float32)
-    numbers = np.stack([detections.class_ids, detections.scores], axis=1)
-    return np.hstack([number, numbers, detections.boxes_xyxy_px], dtype=np.float32)
-
-
-def detections_by_image(rows: NDArray[np.float32]) -> Iterator[tuple[int, Detections]]:
-    """Yield (image, its detections in the order of their rows), by ascending image number."""
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    images, starts = np.unique(rows[:, 0], return_index=True)
-    parts = np.split(rows, starts[1:])  # one empty part where there are no rows
-    for image, part in zip(images, parts, strict=False):
-        yield int(image), Detections(part[:, 3:], part[:, 2], part[:, 1].astype(np.int64))
 
 
 def detect_objects(
@@ -95,8 +64,22 @@ def detect_objects(
     scores = scores[best][finite].astype(np.float32)
     class_ids = class_ids[best][finite].astype(np.int64)
 
-    kept = non_max_suppression(boxes, scores, class_ids, settings)
-    return Detections(boxes[kept], scores[kept], class_ids[kept])
+    return suppress(Detections(boxes, scores, class_ids), settings)
+
+
+def suppress(candidates: Detections, settings: EvaluateConfig, predictors: int = 1) -> Detections:
+    """Leave one detection of each object, as `evaluate.nms` says; at most `max_det`, best first.
+
+    Args:
+        predictors: how many times the network has seen the image (wbf).
+    """
+    arrays = (candidates.boxes_xyxy_px, candidates.scores, candidates.class_ids)
+    if settings.nms == "wbf":
+        return Detections(*fuse_boxes(*arrays, settings, predictors))
+    if settings.nms in ("soft_linear", "soft_gaussian"):
+        kept, scores = soft_suppression(*arrays, settings)
+        return Detections(candidates.boxes_xyxy_px[kept], scores, candidates.class_ids[kept])
+    return candidates.take(non_max_suppression(*arrays, settings))
 
 
 def non_max_suppression(

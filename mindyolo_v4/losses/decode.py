@@ -3,7 +3,7 @@
 The numpy decode for evaluation is `mindyolo_v4.anchors.decode_boxes`; a test holds the two equal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -41,6 +41,12 @@ def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray,
             block[4] = height
             blocks.append(block)
     return tuple(np.concatenate(blocks, axis=1).astype(np.float32))
+
+
+def of_level(values: Sequence[float], anchors: AnchorSet, img_size: int) -> np.ndarray:
+    """Return for each prediction the value of its level: float32 (N,)."""
+    counts = [len(level.anchor_ids) * (img_size // level.stride) ** 2 for level in anchors.levels]
+    return np.repeat(np.array(values, np.float32), counts)
 
 
 def decode_planes(logits: Planes, constants: tuple[Tensor, ...], square: bool = False) -> Planes:

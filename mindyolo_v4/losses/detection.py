@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.cpu_ops.device import on_cpu
+from mindyolo_v4.errors import require
 from mindyolo_v4.losses.assign import (
     MATCH_IDS,
     MATCH_VALUES,
@@ -15,19 +16,27 @@ from mindyolo_v4.losses.assign import (
     WEIGHT_CLASS,
     WEIGHT_OBJECT,
 )
+from mindyolo_v4.losses.box_term import BoxTerm
+from mindyolo_v4.losses.cross_entropy import cross_entropy
+from mindyolo_v4.losses.darknet import behind_logistic, focal_weight
 from mindyolo_v4.losses.decode import (
     box_logits,
     box_logits_transposed,
     concat_predictions,
     decode_planes,
+    of_level,
     prediction_constants,
     prediction_plane,
     slice_channel,
     split_anchors,
     strided_channel,
 )
-from mindyolo_v4.losses.ignore import overlaps_target, overlaps_target_broadcast
-from mindyolo_v4.losses.iou import box_similarity
+from mindyolo_v4.losses.ignore import (
+    best_iou,
+    best_iou_broadcast,
+    overlaps_target,
+    overlaps_target_broadcast,
+)
 from mindyolo_v4.losses.matched import GatheredRows, GatheredValues, gather_class, select_class
 
 _OBJECT_CHANNEL = 4
@@ -41,9 +50,11 @@ class DetectionLoss(nn.Cell):
     sum BCE over predictions, with target 1 at matches and 0 elsewhere, without the ignored ones;
     class = cls_gain sum_c BCE over matched predictions, with target y (1 - e) + e / 2. Each is
     divided by the B images that the device holds. The gradient of objectness and class is darknet's
-    delta with opposite sign, over B; the box gradient is that of the true CIoU.
+    delta with opposite sign, over B; the box gradient is that of the true CIoU, or with
+    `loss.gradient: darknet` darknet's own.
 
-    BCE(t, y) = softplus(t) - y t. Padding rows have weight 0 in every term.
+    BCE(t, y) = softplus(t) - y t. Padding rows have weight 0 in every term. The other keys of
+    `LossConfig` change the terms; where all have their defaults, the graph does not contain them.
 
     Args:
         img_size: side of the square input, pixels.
@@ -62,12 +73,15 @@ class DetectionLoss(nn.Cell):
         for_cpu: bool | None = None,
     ) -> None:
         super().__init__()
+        _require_count("loss.class_weights", loss.class_weights, num_classes)
+        _require_count("loss.obj_balance", loss.obj_balance, len(anchors.levels))
         self.num_classes = num_classes
         self.anchors_per_level = tuple(len(level.anchor_ids) for level in anchors.levels)
         self.square_sizes = anchors.levels[0].box_decode == "square"
-        self.box_kind = loss.box
-        self.gains = (loss.box_gain, loss.obj_gain, loss.cls_gain)
+        self.box_term = BoxTerm(anchors, img_size, loss)
+        self.gains = (loss.obj_gain, loss.cls_gain)
         self.smoothing = loss.label_smoothing
+        self._set_options(loss, anchors, img_size)
         self.ignore_threshold = loss.ignore_threshold
         self.ignore_class_logit = _logit(loss.ignore_class_threshold)
         self.constants = tuple(Tensor(values) for values in prediction_constants(anchors, img_size))
@@ -78,12 +92,14 @@ class DetectionLoss(nn.Cell):
             self.cut = slice_channel
             self.box_logits = box_logits
             self.overlaps_target = overlaps_target
+            self.best_iou = best_iou
         else:
             self.matched = GatheredRows(self.constants, num_classes)
             self.class_score = select_class
             self.cut = strided_channel
             self.box_logits = box_logits_transposed
             self.overlaps_target = overlaps_target_broadcast
+            self.best_iou = best_iou_broadcast
 
         # Primitives, here and in the other files: ops.split, ops.concat, ops.amax and indices are
         # Python that is compiled and differentiated with the graph, and take as long to compile as
@@ -92,6 +108,27 @@ class DetectionLoss(nn.Cell):
         self.split_values = ops.Split(1, MATCH_VALUES)
         self.greatest = ops.ReduceMax()
         self.each = ops.HyperMap()
+
+    def _set_options(self, loss: LossConfig, anchors: AnchorSet, img_size: int) -> None:
+        """Keep the options of objectness and classes, and whether a term has its plain form."""
+        darknet = loss.gradient == "darknet"
+        self.behind_logistic = darknet and self.square_sizes
+        self.objectness_smooth = loss.objectness_smooth
+        self.matches_have_target = not (darknet and loss.objectness_smooth)
+        self.iou_target = loss.objectness_target == "iou"
+        self.balance = None
+        if loss.obj_balance is not None:
+            self.balance = Tensor(of_level(loss.obj_balance, anchors, img_size))
+
+        weights = loss.class_weights
+        self.class_weights = None if weights is None else Tensor(weights, ms.float32)
+        self.darknet_focal = darknet and loss.focal_gamma is not None
+        self.gamma = None if darknet else loss.focal_gamma
+
+        unweighted = weights is None and self.gamma is None
+        is_soft = self.iou_target or self.objectness_smooth
+        self.plain_objectness = unweighted and self.balance is None and not is_soft
+        self.plain_classes = unweighted and not self.darknet_focal
 
     def construct(
         self,
@@ -109,26 +146,53 @@ class DetectionLoss(nn.Cell):
             targets_xyxy_px: float32 (B, 4, T).
         """
         maps = split_anchors(raw_maps, self.anchors_per_level)
+        if self.behind_logistic:
+            maps = self.each(behind_logistic, maps)
         prediction, class_id = self.split_ids(match_ids)  # (B, 1, P), as all planes of matches
         values = self.split_values(match_values)
         logits, classes, constants = self.matched(maps, prediction)
-        trained = self._trained_as_background(maps, targets_xyxy_px)
+        background = self._background(maps, targets_xyxy_px)
 
-        box = self._box_term(logits, constants, values)
-        obj = self._objectness_term(maps, logits, prediction, values[WEIGHT_OBJECT], trained)
-        cls = self._class_term(classes, class_id, values)
+        class_weight = 1.0
+        if self.class_weights is not None:
+            class_weight = ops.gather(self.class_weights, class_id, 0)
+        box, similarity = self.box_term(
+            logits[:4], constants, values[:4], prediction, values[WEIGHT_BOX], class_weight
+        )
+
+        if self.plain_objectness:
+            obj = self._objectness_term(maps, logits, prediction, values[WEIGHT_OBJECT], background)
+        else:
+            target = 1.0
+            if self.iou_target:
+                target = ops.clamp(ops.stop_gradient(similarity), 0.0, 1.0)
+            positive = (values[WEIGHT_OBJECT], class_weight, target)
+            obj = self._general_objectness(maps, logits, prediction, positive, background)
+
+        if self.plain_classes:
+            cls = self._class_term(classes, class_id, values)
+        else:
+            cls = self._general_classes(classes, class_id, values, class_weight)
 
         images = match_ids.shape[0]
-        box = box * (self.gains[0] / images)
-        obj = obj * (self.gains[1] / images)
-        cls = cls * (self.gains[2] / images)
+        obj = obj * (self.gains[0] / images)
+        cls = cls * (self.gains[1] / images)
         return box + obj + cls, (box, obj, cls)
 
-    def _trained_as_background(self, maps: tuple[Tensor, ...], targets_xyxy_px: Tensor) -> Tensor:
-        """Return 0 where the ignore rule holds, else 1: (B, 1, N), without gradient."""
+    def _background(self, maps: tuple[Tensor, ...], targets_xyxy_px: Tensor) -> Tensor:
+        """Return how each prediction is trained as background: (B, 1, N), without gradient.
+
+        0 where the ignore rule holds, else 1. With `objectness_smooth` the target of each: the best
+        IoU where the rule holds, else 0.
+        """
         fixed = self.each(ops.stop_gradient, maps)
         boxes = decode_planes(self.box_logits(fixed), self.constants, self.square_sizes)
-        ignored = self.overlaps_target(boxes, targets_xyxy_px, self.ignore_threshold)
+        overlap = 1.0
+        if self.objectness_smooth:
+            overlap = self.best_iou(boxes, targets_xyxy_px)
+            ignored = overlap > self.ignore_threshold
+        else:
+            ignored = self.overlaps_target(boxes, targets_xyxy_px, self.ignore_threshold)
 
         # darknet's further condition: the best class exceeds a threshold.
         if self.ignore_class_logit is not None:
@@ -139,14 +203,9 @@ class DetectionLoss(nn.Cell):
                 logits = ops.slice(level_map, (0, 0, _CLASS_CHANNELS, 0), size)
                 levels += (self.greatest(logits, 2).reshape(batch, 1, anchors * cells),)
             ignored = ops.logical_and(ignored, concat_predictions(levels) > self.ignore_class_logit)
+        if self.objectness_smooth:
+            return ops.stop_gradient(overlap * ignored.astype(ms.float32))
         return 1.0 - ops.stop_gradient(ignored.astype(ms.float32))
-
-    def _box_term(
-        self, logits: tuple[Tensor, ...], constants: tuple[Tensor, ...], values: tuple[Tensor, ...]
-    ) -> Tensor:
-        boxes = decode_planes(logits[:4], constants, self.square_sizes)
-        similarity = box_similarity(boxes, values[:4], self.box_kind)
-        return ops.sum(values[WEIGHT_BOX] * (1.0 - similarity))
 
     def _objectness_term(
         self,
@@ -171,6 +230,58 @@ class DetectionLoss(nn.Cell):
         own = self.class_score(classes, class_id)
         positives = (1 - self.smoothing) * ops.sum(values[WEIGHT_CLASS] * own)
         return ops.sum(values[WEIGHT_OBJECT] * negatives) - positives
+
+    def _general_objectness(
+        self,
+        maps: tuple[Tensor, ...],
+        logits: tuple[Tensor, ...],
+        prediction: Tensor,
+        positive: tuple[Tensor, ...],
+        background: Tensor,
+    ) -> Tensor:
+        """Sum BCE(t, y) over all as background, and replace it at the first row of a match.
+
+        Args:
+            positive: of the matches, weight of the row, of the class, and objectness target.
+        """
+        objectness = prediction_plane(maps, _OBJECT_CHANNEL, self.cut)
+        matched = logits[_OBJECT_CHANNEL]
+        row_weight, class_weight, target = positive
+        there = ops.gather_elements(background, 2, prediction)
+        if self.objectness_smooth:
+            every = cross_entropy(objectness, background, self.gamma)
+            replaced = cross_entropy(matched, there, self.gamma)
+        else:
+            every = background * cross_entropy(objectness, 0.0, self.gamma)
+            replaced = there * cross_entropy(matched, 0.0, self.gamma)
+        if self.balance is not None:
+            every = every * self.balance
+            row_weight = row_weight * ops.gather(self.balance, prediction, 0)
+        if not self.matches_have_target:
+            return ops.sum(every)
+        own = class_weight * cross_entropy(matched, target, self.gamma)
+        return ops.sum(every) + ops.sum(row_weight * (own - replaced))
+
+    def _general_classes(
+        self, classes: Tensor, class_id: Tensor, values: tuple[Tensor, ...], class_weight: Tensor
+    ) -> Tensor:
+        """Sum BCE with target e / 2 over the classes, and replace it at the own class."""
+        wrong_target = self.smoothing / 2
+        own = self.class_score(classes, class_id)
+        every = ops.sum(cross_entropy(classes, wrong_target, self.gamma), dim=1, keepdim=True)
+        true = class_weight * cross_entropy(own, 1 - wrong_target, self.gamma)
+        true = true - cross_entropy(own, wrong_target, self.gamma)
+        if self.darknet_focal:
+            factor = focal_weight(own)
+            every = factor * every
+            true = factor * true
+        return ops.sum(values[WEIGHT_OBJECT] * every) + ops.sum(values[WEIGHT_CLASS] * true)
+
+
+def _require_count(key: str, values: tuple[float, ...] | None, count: int) -> None:
+    """Raise UserError where there are values, but not `count`."""
+    if values is not None:
+        require(len(values) == count, key, "wrong count", len(values), count)
 
 
 def _logit(probability: float | None) -> float | None:

@@ -1,4 +1,7 @@
-"""The ignore rule: a prediction that overlaps a target well is not trained as background."""
+"""The ignore rule: a prediction that overlaps a target well is not trained as background.
+
+With `loss.objectness_smooth` it is trained towards its best IoU instead.
+"""
 
 import mindspore as ms
 from mindspore import Tensor, ops
@@ -12,6 +15,8 @@ _CHUNK_ELEMENTS = 1_500_000
 _BROADCAST_ELEMENTS = 2**26
 # Added to the cost of a padding target, so that no prediction overlaps it enough.
 _PADDING_COST = 1e30
+# Keeps a prediction without size from dividing 0 by 0; far below the area of any box, pixels^2.
+_TINY = 1e-9
 
 # Primitives, as in `losses.detection`.
 _concat = ops.Concat(2)
@@ -34,9 +39,22 @@ def overlaps_target(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) ->
         boxes: centre x, centre y, width, height, each (B, 1, N), pixels.
         targets_xyxy_px: (B, 4, T); boxes without width are padding.
     """
+    share = threshold / (1 + threshold)
+    return _greatest_score(boxes, targets_xyxy_px, share) > share * (boxes[2] * boxes[3])
+
+
+def best_iou(boxes: Planes, targets_xyxy_px: Tensor) -> Tensor:
+    """Return each prediction's best IoU with a target, <= 0 without overlap: (B, 1, N). CPU form.
+
+    It takes the arguments of `overlaps_target`.
+    """
+    return _greatest_score(boxes, targets_xyxy_px, None)
+
+
+def _greatest_score(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
+    """Return the greatest score of each prediction (B, 1, N): see `_scores`."""
     x, y, w, h = boxes
     batch, _, predictions = x.shape
-    share = threshold / (1 + threshold)
 
     # Chunks of equal size: the last one is filled up with padding.
     targets = targets_xyxy_px.shape[2]
@@ -52,16 +70,19 @@ def overlaps_target(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) ->
     for plane in (x - 0.5 * w, y - 0.5 * h, x + 0.5 * w, y + 0.5 * h):
         sides += (ops.tile(plane, (1, step, 1)),)
 
-    # The greatest excess over the chunks, then over the targets of a chunk.
-    best = _excess(sides, ops.slice(targets_xyxy_px, (0, 0, 0), (batch, 4, step)), share)
+    # The greatest score over the chunks, then over the targets of a chunk.
+    best = _scores(sides, ops.slice(targets_xyxy_px, (0, 0, 0), (batch, 4, step)), share)
     for chunk in range(1, chunks):
         part = ops.slice(targets_xyxy_px, (0, 0, chunk * step), (batch, 4, step))
-        best = ops.maximum(best, _excess(sides, ops.depend(part, best), share))
-    return _greatest(best, 1) > share * (w * h)
+        best = ops.maximum(best, _scores(sides, ops.depend(part, best), share))
+    return _greatest(best, 1)
 
 
-def _excess(sides: Planes, targets_xyxy_px: Tensor, share: float) -> Tensor:
-    """Return I - share x target area (B, t, N) of targets (B, 4, t) and sides (B, t, N)."""
+def _scores(sides: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
+    """Return I - share x target area (B, t, N) of targets (B, 4, t) and sides (B, t, N).
+
+    Without a share, return the IoU.
+    """
     low_x, low_y, high_x, high_y = sides
     batch, step, predictions = low_x.shape
     tiling = (1, 1, predictions)
@@ -74,7 +95,10 @@ def _excess(sides: Planes, targets_xyxy_px: Tensor, share: float) -> Tensor:
     width = overlap_right - ops.maximum(low_x, ops.tile(left, tiling))
     overlap_bottom = ops.minimum(high_y, ops.tile(bottom, tiling))
     height = overlap_bottom - ops.maximum(low_y, ops.tile(top, tiling))
-    return ops.relu(width) * height - ops.tile(cost, tiling)
+    intersection = ops.relu(width) * height
+    if share is None:
+        return _iou(intersection, sides, ops.tile(cost, tiling))
+    return intersection - ops.tile(cost, tiling)
 
 
 def overlaps_target_broadcast(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) -> Tensor:
@@ -83,15 +107,25 @@ def overlaps_target_broadcast(boxes: Planes, targets_xyxy_px: Tensor, threshold:
     On Ascend, broadcasting costs nothing and each operator its launch: operands are not tiled, and
     the chunks of targets are few and large.
     """
+    share = threshold / (1 + threshold)
+    return _greatest_broadcast(boxes, targets_xyxy_px, share) > share * (boxes[2] * boxes[3])
+
+
+def best_iou_broadcast(boxes: Planes, targets_xyxy_px: Tensor) -> Tensor:
+    """Return what `best_iou` does, in the form for other devices."""
+    return _greatest_broadcast(boxes, targets_xyxy_px, None)
+
+
+def _greatest_broadcast(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
+    """Return what `_greatest_score` does, in the form for other devices."""
     x, y, w, h = boxes
     batch, _, predictions = x.shape
-    share = threshold / (1 + threshold)
     low_x = x - 0.5 * w
     low_y = y - 0.5 * h
     high_x = x + 0.5 * w
     high_y = y + 0.5 * h
 
-    # Chunks of nearly equal size; the greatest excess in each, then over all.
+    # Chunks of nearly equal size; the greatest score in each, then over all.
     targets = targets_xyxy_px.shape[2]
     chunks = -(-targets * batch * predictions // _BROADCAST_ELEMENTS)
     best = ()
@@ -104,13 +138,30 @@ def overlaps_target_broadcast(boxes: Planes, targets_xyxy_px: Tensor, threshold:
         left, top, right, bottom = _split_in_four(part.reshape(batch, 4 * step, 1))
         width = ops.minimum(high_x, right) - ops.maximum(low_x, left)  # (B, step, N)
         height = ops.minimum(high_y, bottom) - ops.maximum(low_y, top)
-        excess = ops.relu(width) * height - _cost(left, top, right, bottom, share)
-        greatest = _greatest(excess, 1)
+        intersection = ops.relu(width) * height
+        cost = _cost(left, top, right, bottom, share)
+        if share is None:
+            score = _iou(intersection, (low_x, low_y, high_x, high_y), cost)
+        else:
+            score = intersection - cost
+        greatest = _greatest(score, 1)
         best = greatest if chunk == 0 else ops.maximum(best, greatest)
-    return best > share * (w * h)
+    return best
 
 
-def _cost(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor, share: float) -> Tensor:
-    """Return what a target takes off the intersection; a padding target more than any has."""
+def _iou(intersection: Tensor, sides: Planes, target_area: Tensor) -> Tensor:
+    """Return I / (a_p + a_t - I), where boxes apart in y have a value that is not positive."""
+    low_x, low_y, high_x, high_y = sides
+    union = (high_x - low_x) * (high_y - low_y) + target_area - intersection
+    return intersection / (union + _TINY)
+
+
+def _cost(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor, share: float | None) -> Tensor:
+    """Return what a target takes off the intersection; a padding target more than any has.
+
+    Without a share, return the target's area.
+    """
     area = (right - left) * (bottom - top)
+    if share is None:
+        return area
     return share * area + _PADDING_COST * ops.cast(area <= 0, ms.float32)

@@ -6,12 +6,15 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.initialisation import initialise
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
+from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny, YoloV4Tiny3L
 
 _NETWORKS = {
     "yolov4": YoloV4,
     "yolov4-silu": YoloV4,
+    "yolov4-csp": YoloV4,
+    "yolov4x-mish": YoloV4,
     "yolov4-tiny": YoloV4Tiny,
+    "yolov4-tiny-3l": YoloV4Tiny3L,
     "cspdarknet53": CSPDarknet53Classifier,
 }
 
@@ -23,5 +26,5 @@ def build_network(model: ModelConfig, num_classes: int, seed: int = 0) -> nn.Cel
     returns logits (B, C).
     """
     network = _NETWORKS[model.architecture](model, num_classes)
-    initialise(network, seed, model.objectness_prior)
+    initialise(network, seed, model.objectness_prior, model.class_prior)
     return network

@@ -14,7 +14,7 @@ _PARTS_BY_STRIDE = {  # stride of a part's output -> parts of all networks
     4: "backbone.stage2 backbone.stem1 backbone.block1",
     8: "backbone.stage3 backbone.block2 neck.lateral3 neck.topdown3 head.expand3 head.predict3",
     16: "backbone.stage4 backbone.block3 neck.lateral4 neck.topdown4 neck.reduce4 neck.down3"
-    " neck.bottomup4 head.expand4 head.predict4",
+    " neck.bottomup4 head.expand4 head.predict4 head.lateral3",
     32: "backbone.stage5 backbone.final neck.pre_spp neck.spp neck.post_spp neck.reduce5 neck.down4"
     " neck.bottomup5 neck.reduce neck.lateral head.expand5 head.predict5",
 }

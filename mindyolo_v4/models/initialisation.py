@@ -1,6 +1,7 @@
 """The values that a network starts training from, a function of seed and parameter name."""
 
 import math
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -14,7 +15,12 @@ from mindyolo_v4.models.weighted_sum import WeightedSum
 PREDICTION_STD = 0.01
 
 
-def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> None:
+def initialise(
+    network: nn.Cell,
+    seed: int,
+    objectness_prior: float = 0.01,
+    class_prior: Literal["auto"] | None = None,
+) -> None:
     """Set every parameter of `network`; equal seeds give equal values in every process.
 
     Convolutions and dense layers: U(-1, 1) sqrt(2 / fan_in), darknet's; biases 0. Batch
@@ -26,13 +32,14 @@ def initialise(network: nn.Cell, seed: int, objectness_prior: float = 0.01) -> N
     Args:
         seed: not negative.
         objectness_prior: p, the first probability of every objectness and class output.
+        class_prior: "auto": that of the C class outputs is 1 / (C + 1) instead.
     """
     for name, cell in network.cells_and_names():
         rng = np.random.default_rng([seed, crc32(f"{name}.weight".encode())])
         if isinstance(cell, Prediction):
             weights = PREDICTION_STD * rng.standard_normal(cell.weight.shape, np.float32)
             cell.weight.set_data(Tensor(weights))
-            cell.bias.set_data(Tensor(_prediction_bias(cell, objectness_prior)))
+            cell.bias.set_data(Tensor(_prediction_bias(cell, objectness_prior, class_prior)))
         elif isinstance(cell, nn.Conv2d | nn.Dense):
             cell.weight.set_data(Tensor(_darknet_uniform(cell.weight.shape, rng)))
             if cell.has_bias:
@@ -60,7 +67,12 @@ def _darknet_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> NDArra
     return values
 
 
-def _prediction_bias(cell: Prediction, prior: float) -> NDArray[np.float32]:
-    bias = np.zeros((cell.anchors, cell.out_channels // cell.anchors), np.float32)
+def _prediction_bias(
+    cell: Prediction, prior: float, class_prior: Literal["auto"] | None
+) -> NDArray[np.float32]:
+    channels = cell.out_channels // cell.anchors
+    bias = np.zeros((cell.anchors, channels), np.float32)
     bias[:, 4:] = math.log(prior / (1 - prior))
+    if class_prior == "auto":
+        bias[:, 5:] = -math.log(channels - 5)  # the logit of 1 / (C + 1)
     return bias.reshape(-1)

@@ -24,12 +24,12 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
-from mindyolo_v4.models.norm_base import NormByStatistics
+from mindyolo_v4.models.norm_base import PooledNorm
 
 WINDOW = 4  # passes, this one included
 
 
-class CrossIterationNorm(NormByStatistics):
+class CrossIterationNorm(PooledNorm):
     """Normalise the output of a convolution: y (B, C, H, W), its input, its kernel -> (B, C, H, W).
 
     `run_slopes` (3, C + 1, D) holds dq/dw of each channel and, last, du/dw, which all channels
@@ -60,8 +60,8 @@ class CrossIterationNorm(NormByStatistics):
         if not self.training or self.use_batch_statistics is not None:
             return super().construct(y)
         wide = y.astype(ms.float32)
-        own_mean = wide.mean((0, 2, 3))
-        own_square = (wide * wide).mean((0, 2, 3))
+        own_mean, own_variance = self.own_statistics(wide)
+        own_square = own_variance + own_mean * own_mean
         weights = ops.stop_gradient(kernel.astype(ms.float32)).reshape(y.shape[1], -1)
 
         means, squares, filled = self.earlier(weights)
@@ -70,9 +70,10 @@ class CrossIterationNorm(NormByStatistics):
         square = (own_square + (squares * filled).sum(0)) / count
         variance = ops.relu(square - mean * mean)
 
-        self.remember(ops.stop_gradient(wide), ops.stop_gradient(x), ops.stop_gradient(own_square))
-        self.track(ops.stop_gradient(mean), ops.stop_gradient(variance))
-        return self.normalise(wide, mean, variance).astype(y.dtype)
+        self.remember(ops.stop_gradient(wide), ops.stop_gradient(x), own_square)
+        self.track(mean, variance)
+        result = self.by_pooled(wide, self.gamma, self.beta, mean, variance, 1.0 / count)
+        return result.astype(y.dtype)
 
     def earlier(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return u_i(w) and max(q_i(w), u_i(w)^2), both (3, C), and which passes count (3, 1)."""

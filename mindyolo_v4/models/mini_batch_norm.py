@@ -24,10 +24,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
-from mindyolo_v4.models.norm_base import NormByStatistics
+from mindyolo_v4.models.norm_base import PooledNorm
 
 
-class CrossMiniBatchNorm(NormByStatistics):
+class CrossMiniBatchNorm(PooledNorm):
     """Normalise by the statistics of the step so far: (B, C, H, W) -> (B, C, H, W).
 
     `step_statistics` (3, C) holds m, s and t. The train step clears it (`engine.step`).
@@ -42,10 +42,7 @@ class CrossMiniBatchNorm(NormByStatistics):
         if not self.training or self.use_batch_statistics is not None:
             return super().construct(x)
         wide = x.astype(ms.float32)
-        own_mean = wide.mean((0, 2, 3))
-        centred = wide - own_mean.reshape(1, -1, 1, 1)
-        own_variance = (centred * centred).mean((0, 2, 3))
-
+        own_mean, own_variance = self.own_statistics(wide)
         earlier_mean, earlier_variance, count = ops.unstack(self.step_statistics)
         count = count + 1.0
         difference = own_mean - earlier_mean
@@ -55,11 +52,11 @@ class CrossMiniBatchNorm(NormByStatistics):
             + (own_variance - earlier_variance) / count
             + difference * difference * (count - 1.0) / (count * count)
         )
-        statistics = ops.stop_gradient(ops.stack((mean, variance, count)))
-        ops.assign(self.step_statistics, statistics)
+        ops.assign(self.step_statistics, ops.stack((mean, variance, count)))
 
         images, _, height, width = x.shape
         values = count * (images * height * width)
         unbiased = variance * (values / ops.clamp(values - 1.0, 1.0))
-        self.track(ops.stop_gradient(mean), ops.stop_gradient(unbiased))
-        return self.normalise(wide, mean, variance).astype(x.dtype)
+        self.track(mean, unbiased)
+        y = self.by_pooled(wide, self.gamma, self.beta, mean, variance, 1.0 / count)
+        return y.astype(x.dtype)

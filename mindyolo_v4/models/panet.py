@@ -21,12 +21,30 @@ class SpatialPyramid(nn.Cell):
         return ops.concat((pooled13, pooled9, pooled5, x), axis=1)
 
 
-class PathAggregation(nn.Cell):
-    """Mix the backbone's maps of stride 8, 16 and 32, down the pyramid and up again.
+class TwoWayPyramid(nn.Cell):
+    """Mix maps of stride 8, 16 and 32, down the pyramid and up again, with a subclass's cells.
 
     The outputs have the strides of the inputs and `out_channels` channels. Numbers 3, 4 and 5 in
     the names are the strides' powers of two.
     """
+
+    def construct(
+        self, map8: Tensor, map16: Tensor, map32: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        top5 = self.pool(map32)
+        top4 = self.topdown4(
+            ops.concat((self.lateral4(map16), self.upsample(self.reduce5(top5))), axis=1)
+        )
+        out3 = self.topdown3(
+            ops.concat((self.lateral3(map8), self.upsample(self.reduce4(top4))), axis=1)
+        )
+        out4 = self.bottomup4(ops.concat((self.down3(out3), top4), axis=1))
+        out5 = self.bottomup5(ops.concat((self.down4(out4), top5), axis=1))
+        return out3, out4, out5
+
+
+class PathAggregation(TwoWayPyramid):
+    """The neck of YOLOv4: blocks of 1x1 and 3x3 convolutions in turn."""
 
     def __init__(self, in_channels: tuple[int, ...], model: ModelConfig, style: ConvStyle):
         super().__init__()
@@ -52,16 +70,5 @@ class PathAggregation(nn.Cell):
         self.bottomup5 = squeeze_expand(2 * c512, c512, c1024, 5, style)
         self.out_channels = (c128, c256, c512)
 
-    def construct(
-        self, map8: Tensor, map16: Tensor, map32: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        top5 = self.post_spp(self.spp(self.pre_spp(map32)))
-        top4 = self.topdown4(
-            ops.concat((self.lateral4(map16), self.upsample(self.reduce5(top5))), axis=1)
-        )
-        out3 = self.topdown3(
-            ops.concat((self.lateral3(map8), self.upsample(self.reduce4(top4))), axis=1)
-        )
-        out4 = self.bottomup4(ops.concat((self.down3(out3), top4), axis=1))
-        out5 = self.bottomup5(ops.concat((self.down4(out4), top5), axis=1))
-        return out3, out4, out5
+    def pool(self, map32: Tensor) -> Tensor:
+        return self.post_spp(self.spp(self.pre_spp(map32)))

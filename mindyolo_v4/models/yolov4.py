@@ -1,9 +1,16 @@
-"""YOLOv4 (Bochkovskiy, Wang, Liao 2020; darknet's yolov4.cfg); yolov4-silu has SiLU everywhere."""
+"""YOLOv4 (Bochkovskiy, Wang, Liao 2020; darknet's yolov4.cfg); yolov4-silu has SiLU everywhere.
+
+yolov4-csp and yolov4x-mish are scaled YOLOv4 (the same authors 2021; darknet's yolov4-csp.cfg and
+yolov4x-mish.cfg): Mish everywhere, and cross-stage-partial blocks in the neck too. darknet's
+prediction convolution ends in the logistic there; ours ends in logits as everywhere, and decode and
+loss apply the logistic.
+"""
 
 from mindspore import Tensor, nn
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, Prediction, conv_style, scale_channels
+from mindyolo_v4.models.csp_panet import NECK_PAIRS, CSPPathAggregation
 from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
 from mindyolo_v4.models.panet import PathAggregation
 
@@ -15,7 +22,9 @@ class YoloV4Head(nn.Cell):
         self, in_channels: tuple[int, ...], num_classes: int, model: ModelConfig, style: ConvStyle
     ):
         super().__init__()
-        c256, c512, c1024 = (scale_channels(count, model.width) for count in (256, 512, 1024))
+        c256, c512, c1024 = (
+            scale_channels(count, model.channel_factor) for count in (256, 512, 1024)
+        )
         anchors3, anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
         self.expand3 = ConvNormAct(in_channels[0], c256, 3, style)
         self.predict3 = Prediction(c256, anchors3, num_classes)
@@ -45,7 +54,8 @@ class YoloV4(nn.Cell):
         backbone_activation, activation = model.activations
         style = conv_style(model, activation)
         self.backbone = CSPDarknet53(model, conv_style(model, backbone_activation))
-        self.neck = PathAggregation(self.backbone.out_channels, model, style)
+        neck = CSPPathAggregation if model.architecture in NECK_PAIRS else PathAggregation
+        self.neck = neck(self.backbone.out_channels, model, style)
         self.head = YoloV4Head(self.neck.out_channels, num_classes, model, style)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""yolov4-tiny (darknet's yolov4-tiny.cfg): leaky ReLU everywhere, raw maps of stride 16 and 32."""
+"""yolov4-tiny (darknet's yolov4-tiny.cfg): leaky ReLU everywhere, raw maps of stride 16 and 32.
+
+yolov4-tiny-3l (darknet's yolov4-tiny-3l.cfg) is the same network with a third map, of stride 8.
+"""
 
 from mindspore import Tensor, nn, ops
 
@@ -29,7 +32,7 @@ class TinyBlock(nn.Cell):
 
 
 class TinyBackbone(nn.Cell):
-    """Turn images (B, 3, H, W) into the inner map of stride 16 and the last map, stride 32."""
+    """Turn images (B, 3, H, W) into the inner maps of stride 8 and 16 and the last, stride 32."""
 
     def __init__(self, model: ModelConfig, style: ConvStyle):
         super().__init__()
@@ -47,16 +50,16 @@ class TinyBackbone(nn.Cell):
         if self.dropping:
             self.drop4 = DropBlock(model.dropblock)
             self.drop5 = DropBlock(model.dropblock)
-        self.out_channels = (c256, c512)
+        self.out_channels = (c128, c256, c512)
 
-    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, _ = self.block1(self.stem1(self.stem0(images)))
-        x, _ = self.block2(self.pool(x))
+        x, map8 = self.block2(self.pool(x))
         x, map16 = self.block3(self.pool(x))
         map32 = self.final(self.pool(x))
         if self.dropping:
-            return self.drop4(map16), self.drop5(map32)
-        return map16, map32
+            return map8, self.drop4(map16), self.drop5(map32)
+        return map8, map16, map32
 
 
 class TinyNeck(nn.Cell):
@@ -104,10 +107,67 @@ class YoloV4Tiny(nn.Cell):
         backbone_activation, activation = model.activations
         style = conv_style(model, activation)
         self.backbone = TinyBackbone(model, conv_style(model, backbone_activation))
-        self.neck = TinyNeck(self.backbone.out_channels, model, style)
+        self.neck = TinyNeck(self.backbone.out_channels[1:], model, style)
         self.head = TinyHead(self.neck.out_channels, num_classes, model, style)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        map16, map32 = self.backbone(images)
+        _, map16, map32 = self.backbone(images)
         map16, map32 = self.neck(map16, map32)
         return self.head(map16, map32)
+
+
+class Tiny3LHead(nn.Cell):
+    """Predict one raw map per level; what predicts at stride 16 also goes to stride 8."""
+
+    def __init__(
+        self,
+        in_channels: tuple[int, int, int],
+        num_classes: int,
+        model: ModelConfig,
+        style: ConvStyle,
+    ):
+        super().__init__()
+        c64, c128, c256, c512 = (
+            scale_channels(count, model.width) for count in (64, 128, 256, 512)
+        )
+        anchors3, anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
+        self.lateral3 = ConvNormAct(c256, c64, 1, style)
+        self.upsample = upsampling()
+        self.expand3 = ConvNormAct(c64 + in_channels[0], c128, 3, style)
+        self.predict3 = Prediction(c128, anchors3, num_classes)
+        self.expand4 = ConvNormAct(in_channels[1], c256, 3, style)
+        self.predict4 = Prediction(c256, anchors4, num_classes)
+        self.expand5 = ConvNormAct(in_channels[2], c512, 3, style)
+        self.predict5 = Prediction(c512, anchors5, num_classes)
+
+    def construct(
+        self, map8: Tensor, map16: Tensor, map32: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        map16 = self.expand4(map16)
+        map8 = ops.concat((self.upsample(self.lateral3(map16)), map8), axis=1)
+        return (
+            self.predict3(self.expand3(map8)),
+            self.predict4(map16),
+            self.predict5(self.expand5(map32)),
+        )
+
+
+class YoloV4Tiny3L(nn.Cell):
+    """Turn images (B, 3, H, W) into raw maps (B, A(5 + C), H/s, W/s), s = 8, 16, 32.
+
+    Sides are multiples of 32.
+    """
+
+    def __init__(self, model: ModelConfig, num_classes: int):
+        super().__init__()
+        backbone_activation, activation = model.activations
+        style = conv_style(model, activation)
+        self.backbone = TinyBackbone(model, conv_style(model, backbone_activation))
+        in_channels = self.backbone.out_channels
+        self.neck = TinyNeck(in_channels[1:], model, style)
+        self.head = Tiny3LHead((in_channels[0], *self.neck.out_channels), num_classes, model, style)
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        map8, map16, map32 = self.backbone(images)
+        map16, map32 = self.neck(map16, map32)
+        return self.head(map8, map16, map32)

@@ -9,8 +9,9 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.schedule import images_per_step
-from mindyolo_v4.engine.session import MicroBatch, Session
+from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.task import Split
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
@@ -117,7 +118,7 @@ class DeviceTrial:
 
         started_s = time.perf_counter()
         with heartbeat.pause("compiling"):
-            session.train_step.compile(session.rates[0], micro_batches[0])
+            session.train_step.compile(session.plan.rates[0], micro_batches[0])
             self._step(session, 0, micro_batches)
         first_s = time.perf_counter() - started_s
 
@@ -153,7 +154,7 @@ class DeviceTrial:
 
     def _step(self, session: Session, number: int, micro_batches: list[MicroBatch]) -> None:
         """Do one step at the rate of its number, and wait for its loss."""
-        rate = session.rates[number % len(session.rates)]
+        rate = session.plan.rates[number % len(session.plan.rates)]
         values, finite = session.train_step(rate, micro_batches)
         self._losses.append(float(values.asnumpy()[0]))
         self._skipped += not finite.asnumpy()

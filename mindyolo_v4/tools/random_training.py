@@ -9,9 +9,12 @@ from mindspore import Tensor
 from mindyolo_v4 import classify, detect
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.augment.classification import most_images
+from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.optimizer import freeze, recompute
-from mindyolo_v4.engine.session import MicroBatch, Session, TrainingParts
+from mindyolo_v4.engine.parts import TrainingParts
+from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.task import Task
+from mindyolo_v4.engine.training import altering
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.precision import to_mixed_precision
@@ -38,8 +41,11 @@ def training_session(
     freeze(network, config.train.freeze)
     recompute(network, config.train.recompute)
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
+    alter = altering(task, config, network, runtime)
     forward = task.forward(config, network, classes).set_train(True)
-    parts = TrainingParts(forward, network, _no_batches, steps_per_epoch, None, {})
+    parts = TrainingParts(forward, network, _no_batches, steps_per_epoch, None, {}, alter)
+    # The random batches have the side data.img_size.
+    config = replace(config, train=replace(config.train, random_sizes=None))
     return Session(parts, config, runtime)
 
 

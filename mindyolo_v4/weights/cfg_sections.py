@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from mindyolo_v4.errors import UserError
 
-SUPPORTED = "yolov4, yolov4-tiny or the CSPDarknet53 classifier"
+SUPPORTED = (
+    "yolov4, yolov4-tiny, yolov4-tiny-3l, yolov4-csp, yolov4x-mish or the CSPDarknet53 classifier"
+)
 _MOST_BYTES = 1 << 20  # of a cfg; the longest known one has 40 kB
 _Number = TypeVar("_Number", int, float)
 
@@ -21,13 +23,12 @@ _LENGTHS = (
     ("YOLOv3", 62_001_757, 5385),
     ("YOLOv3-spp", 63_052_381, 5385),
     ("YOLOv3-tiny", 8_858_734, 2310),
-    ("YOLOv4-tiny-3l", 6_334_045, 2697),
-    ("YOLOv4-csp", 52_986_205, 5385),
+    ("YOLOv4-p5", 70_917_468, 7180),
     ("YOLOv7", 36_974_557, 5385),
     ("YOLOv7-tiny", 6_241_885, 2697),
 )
 _NAMES = re.compile(
-    r"yolo-?(v[1-3567]|9000|r|v4-?(csp|x|p[567]|tiny-?3l|sam))|gaussian|enet|scaled", re.IGNORECASE
+    r"yolo-?(v[1-3567]|9000|r|v4-?(p[567]|sam))|gaussian|enet|scaled", re.IGNORECASE
 )
 
 
@@ -101,13 +102,13 @@ def other_network(sections: Sequence[CfgSection]) -> str | None:
         ("Gaussian YOLOv3", kinds["gaussian_yolo"] > 0),
         ("YOLOR", any(kind.startswith(("implicit", "control")) for kind in kinds)),
         ("a network with attention", kinds["sam"] + kinds["scale_channels"] > 0),
-        ("YOLOv4-tiny-3l", heads == 3 and has_split and not kinds["shortcut"]),
         ("YOLOv7", heads == 3 and "swish" in activations and not kinds["shortcut"]),
-        ("YOLOv7-tiny", heads == 3 and is_leaky and not kinds["shortcut"]),
-        ("YOLOv4-csp (scaled YOLOv4)", heads > 2 and is_scaled and not is_leaky),
+        ("YOLOv7-tiny", heads == 3 and is_leaky and not has_split and not kinds["shortcut"]),
+        ("YOLOv4-p5", heads == 3 and is_scaled and kinds["shortcut"] == 41),
+        ("YOLOv4-p6 or p7", heads > 3 and is_scaled),
         ("YOLOv3-tiny", heads == 2 and not has_split and not kinds["shortcut"]),
         ("YOLOv3-spp", heads == 3 and kinds["convolutional"] == 76 and is_leaky),
-        ("YOLOv3", heads == 3 and kinds["convolutional"] < 80 and is_leaky),
+        ("YOLOv3", heads == 3 and kinds["convolutional"] < 80 and is_leaky and not has_split),
     )
     return next((name for name, is_so in rules if is_so), None)
 

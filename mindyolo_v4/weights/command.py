@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from mindyolo_v4.checkpoint.card import input_text
 from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser, command_for
+from mindyolo_v4.config.model import Architecture
 from mindyolo_v4.data.readers.class_names import read_names
 from mindyolo_v4.errors import UserError, require_file
 from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
-ARCHITECTURES = ("yolov4", "yolov4-silu", "yolov4-tiny", "cspdarknet53")
+ARCHITECTURES = get_args(Architecture)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def convert(
         f"{converted.classes} classes, {count:,} parameters, width {model.width:g}, "
         f"depth {model.depth:g}, top-down kernel {model.topdown_kernel}, "
         f"{model.stride2_padding} padding, BN epsilon {model.bn_eps:g}, "
-        f"box decode {model.box_decode}, leaky slope {model.leaky_slope:g}, "
+        f"box decode {model.decode}, leaky slope {model.leaky_slope:g}, "
         f"{card.preprocessing.resize} to {input_text(card.img_size, card.img_height)} px"
     )
     return 0

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.models.topology import DARKNET_SLOPE, Layer, floats_of, layers_of
+from mindyolo_v4.models.sections import DARKNET_SLOPE, Layer
+from mindyolo_v4.models.topology import floats_of, layers_of
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
 from mindyolo_v4.weights.command import Request, check_complete, convert, require_suffix
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork, read_cfg, write_cfg
@@ -26,13 +27,15 @@ from mindyolo_v4.weights.files import Converted, Own, check_finite, note, output
 from mindyolo_v4.weights.mapping import shift_epsilon
 
 BN_EPS = 1e-5
-MOST_CLASSES = {"yolov4": 1000, "yolov4-silu": 1000, "yolov4-tiny": 1000, "cspdarknet53": 22000}
 INPUT = {  # of the released cfg files
-    "yolov4": (Preprocessing("stretch"), 608),
-    "yolov4-silu": (Preprocessing("stretch"), 608),
-    "yolov4-tiny": (Preprocessing("stretch"), 416),
     "cspdarknet53": (Preprocessing("crop"), 256),
+    "yolov4": (Preprocessing("stretch"), 608),
+    "yolov4-tiny": (Preprocessing("stretch"), 416),
+    "yolov4-tiny-3l": (Preprocessing("stretch"), 608),
+    "yolov4-csp": (Preprocessing("letterbox"), 512),
+    "yolov4x-mish": (Preprocessing("letterbox"), 640),
 }
+_MOST_CLASSES = {"cspdarknet53": 22000}  # 1000 of a detector
 
 
 def to_ours(request: Request) -> Converted:
@@ -141,7 +144,7 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
 
 def released(architecture: str, classes: int | None = None) -> CfgNetwork:
     """Return the network of a released cfg, perhaps with another number of classes."""
-    preprocessing, img_size = INPUT[architecture]
+    preprocessing, img_size = INPUT[architecture.removesuffix("-silu")]  # released with Mish only
     if classes is None:
         classes = 1000 if architecture == "cspdarknet53" else 80
     model = ModelConfig(architecture, bn_eps=BN_EPS)  # type: ignore[arg-type]
@@ -152,7 +155,8 @@ def classes_of(architecture: str, floats: int) -> int | None:
     """Return the number of classes with which the released network has so many values."""
     one, two = (floats_of(released(architecture, count).layers) for count in (1, 2))
     more, rest = divmod(floats - one, two - one)
-    return 1 + more if rest == 0 and 0 <= more < MOST_CLASSES[architecture] else None
+    most = _MOST_CLASSES.get(architecture, 1000)
+    return 1 + more if rest == 0 and 0 <= more < most else None
 
 
 def _fitting_network(
@@ -167,7 +171,7 @@ def _fitting_network(
     if cfg is not None and asked not in (None, cfg.model.architecture):
         problem = "its cfg describes another architecture"
         raise UserError(request.source, problem, cfg.model.architecture, asked)
-    names = (asked,) if asked else ("cspdarknet53", "yolov4", "yolov4-tiny")
+    names = (asked,) if asked else tuple(INPUT)
     networks = [cfg] if cfg else [released(name, classes_of(name, file.floats)) for name in names]
     expected = []
     for network in networks:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.card import Preprocessing
-from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.model import Architecture, ModelConfig
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.models.topology import DARKNET_SLOPE, Layer, Section, layers_of, sections_of
+from mindyolo_v4.models.cspdarknet53 import stages_of
+from mindyolo_v4.models.sections import DARKNET_SLOPE, Layer, Section
+from mindyolo_v4.models.topology import layers_of, sections_of
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, CfgSection, other_network, parse_cfg
 from mindyolo_v4.weights.mapping import depth_of, width_of
 
@@ -33,8 +36,7 @@ _COMPARED = {  # option -> value where a section does not name it
     "yolo": {"anchors": "", "classes": "20", "scale_x_y": "1", "new_coords": "0"},
 }
 _LONGEST_SIDE = 8192  # pixels, as of data.img_size
-# Architecture and channels of its widest layer, by the number of heads.
-_ARCHITECTURES = {0: ("cspdarknet53", 1024), 2: ("yolov4-tiny", 512), 3: ("yolov4", 1024)}
+_WIDEST = {"yolov4x-mish": 1280, "yolov4-tiny": 512, "yolov4-tiny-3l": 512}  # channels; else 1024
 _ACTIVATIONS = {"mish": "mish", "swish": "silu", "leaky": "leaky"}
 _RESIDUALS = {  # weights_type of the first [shortcut] -> model.residual
     "per_feature": "weighted",
@@ -121,28 +123,27 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
     heads = [section for section in sections if section.kind == "yolo"]
     if not convs:
         raise UserError(path, "has no [convolutional] section")
-    if len(heads) not in _ARCHITECTURES:
+    if len(heads) not in (0, 2, 3):
         problem = "another number of [yolo] sections"
         raise UserError(heads[0].where, problem, len(heads), "2 or 3")
-    architecture, full_width = _ARCHITECTURES[len(heads)]
+    architecture = _architecture(sections, len(heads))
     norms = [conv for conv in convs if conv.options.get("batch_normalize", "0") == "1"] or convs
     first, last = (
         _ACTIVATIONS.get(conv.options.get("activation", "")) for conv in (norms[0], norms[-1])
     )
     if architecture == "yolov4" and first == last == "silu":
         architecture = "yolov4-silu"
-    usual = ModelConfig(architecture).activations  # type: ignore[arg-type]
+    usual = ModelConfig(architecture).activations
     leaky = [conv for conv in norms if conv.options.get("activation") == "leaky"]
     slopes = [_slope(leaky[0]), _slope(leaky[-1])] if leaky else [DARKNET_SLOPE] * 2
     if first == "leaky" and slopes[0] != slopes[1]:
         first = "leaky001"  # the only activation with a slope of its own
     widest = max(norms, key=lambda conv: conv.number("filters", "1"))
-    depth = None if architecture == "yolov4-tiny" else depth_of(_blocks(sections))
     try:
         model = ModelConfig(
-            architecture,  # type: ignore[arg-type]
-            width_of(widest.number("filters", "1"), full_width),
-            depth or 1.0,
+            architecture,
+            width_of(widest.number("filters", "1"), _WIDEST.get(architecture, 1024)),
+            depth_of(_blocks(sections), stages_of(architecture)) or 1.0,
             backbone_activation=None if first == usual[0] else first,  # type: ignore[arg-type]
             # The backbone alone has no neck.
             neck_activation=last if heads and last != usual[1] else None,  # type: ignore[arg-type]
@@ -157,6 +158,24 @@ def _guess(path: str | Path, sections: Sequence[CfgSection]) -> tuple[ModelConfi
     if len(upsamples) == 2 and sections[upsamples[1] - 1].options.get("size") == "3":
         model = replace(model, topdown_kernel=3)
     return _with_heads(model, heads), heads[0].number("classes", "20")
+
+
+def _architecture(sections: Sequence[CfgSection], heads: int) -> Architecture:
+    """Return the network of ours that has the traits of a cfg; those with SiLU have their own."""
+    if heads == 0:
+        return "cspdarknet53"
+    if heads == 2:
+        return "yolov4-tiny"
+    kinds = [section.kind for section in sections]
+    routes = [section for section in sections if section.kind == "route"]
+    if any(route.options.get("groups", "1") != "1" for route in routes):
+        return "yolov4-tiny-3l"
+    if kinds[4:5] != ["shortcut"]:  # the end of the first stage, if that has no bypass
+        return "yolov4"
+    # Behind the last pool and its route follow two convolutions, or four.
+    last_pool = max((idx for idx, kind in enumerate(kinds) if kind == "maxpool"), default=0)
+    is_x = kinds[last_pool + 4 : last_pool + 5] == ["convolutional"]
+    return "yolov4x-mish" if is_x else "yolov4-csp"
 
 
 def _blocks(sections: Sequence[CfgSection]) -> tuple[int, ...]:
@@ -188,20 +207,23 @@ def _slope(conv: CfgSection) -> float:
 def _with_heads(model: ModelConfig, heads: Sequence[CfgSection]) -> ModelConfig:
     """Read anchors, masks, scale_x_y and decode of the heads; leave out the architecture's own."""
     layout = LAYOUTS[model.architecture]
-    by_stride = heads if len(heads) == 3 else heads[::-1]
+    by_stride = heads[::-1] if "tiny" in model.architecture else heads
     numbers = heads[0].numbers("anchors", "", float)
     anchors = tuple(zip(numbers[::2], numbers[1::2], strict=False))
     every = ",".join(str(number) for number in range(len(anchors)))
     masks = tuple(head.numbers("mask", every, int) for head in by_stride)
     scales = tuple((*head.numbers("scale_x_y", "", float), 1.0)[0] for head in by_stride)
     is_usual = masks == layout.anchor_masks and len(anchors) == len(layout.anchors_wh_px)
+    decode: Literal["exp", "square"] = "exp"
+    if heads[0].options.get("new_coords", "0") == "1":
+        decode = "square"
     try:
         return replace(
             model,
             anchors_wh_px=None if anchors == layout.anchors_wh_px else anchors,
             anchor_masks=None if is_usual else masks,
             scale_x_y=None if scales == layout.scale_x_y else scales,
-            box_decode="square" if heads[0].options.get("new_coords", "0") == "1" else "exp",
+            box_decode=None if decode == layout.box_decode else decode,
         )
     except UserError as error:
         raise UserError(heads[0].where, f"[yolo] {error}") from error

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.models.topology import Layer, floats_of
+from mindyolo_v4.models.sections import Layer
+from mindyolo_v4.models.topology import floats_of
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork
 
 # Bytes of a header -> its format; before version 0.2 the images were a 32-bit number.

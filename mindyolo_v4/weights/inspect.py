@@ -15,7 +15,8 @@ from mindyolo_v4.checkpoint.index import CARD
 from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError, printable
-from mindyolo_v4.models.topology import Layer, floats_of
+from mindyolo_v4.models.sections import Layer
+from mindyolo_v4.models.topology import floats_of
 from mindyolo_v4.weights import mindspore_zoo, mindyolo
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
 from mindyolo_v4.weights.darknet import INPUT, assumption, classes_of, find_cfg, released
@@ -116,7 +117,7 @@ def _darknet(what: Identity) -> dict[str, Any]:
         return {"description": f"{what.description}; its cfg {error.problem}", "command": None}
     told: dict[str, Any] = {"cfg": where}
     if network is None:
-        fits = {name: classes_of(name, file.floats) for name in INPUT if name != "yolov4-silu"}
+        fits = {name: classes_of(name, file.floats) for name in INPUT}
         architecture = next((name for name, classes in fits.items() if classes is not None), None)
         if architecture is None:
             other = other_weights(file.path.name, file.floats)
@@ -139,7 +140,7 @@ def _darknet(what: Identity) -> dict[str, Any]:
 
 def _darknet_prefix(file: WeightsFile) -> dict[str, Any]:
     """Describe a file that no whole network fits: the first sections of one, or one cut short."""
-    for name in ("cspdarknet53", "yolov4", "yolov4-tiny"):
+    for name in INPUT:
         network = released(name)
         idx, inside = file.cut(network.layers)
         held = tuple(layer for layer in network.layers if layer.idx < idx)

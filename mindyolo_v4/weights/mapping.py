@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import scale_blocks, scale_channels
-from mindyolo_v4.models.cspdarknet53 import STAGES
-from mindyolo_v4.models.topology import Kind, Layer, layers_of
+from mindyolo_v4.models.cspdarknet53 import STAGES, Stage
+from mindyolo_v4.models.sections import Kind, Layer
+from mindyolo_v4.models.topology import layers_of
 from mindyolo_v4.weights.files import check_finite
 from mindyolo_v4.weights.schemes import Scheme, Slot
 
@@ -167,10 +168,10 @@ def width_of(channels: int, full: int = 1024) -> float:
     return next(fitting, channels / full)
 
 
-def depth_of(blocks: tuple[int, ...]) -> float | None:
+def depth_of(blocks: tuple[int, ...], stages: tuple[Stage, ...] = STAGES) -> float | None:
     """Return the simplest depth multiple that gives the stages these numbers of residual blocks."""
     for depth in _DEPTHS:
-        if blocks == tuple(scale_blocks(stage.blocks, depth) for stage in STAGES):
+        if blocks == tuple(scale_blocks(stage.blocks, depth) for stage in stages):
             return depth
     return None
 

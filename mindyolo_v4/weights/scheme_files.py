@@ -88,11 +88,8 @@ def differences(model: ModelConfig, scheme: Scheme) -> list[tuple[str, object, o
     slot = scheme.slot("neck.reduce4")
     if slot is not None and slot.kernel is None:  # no larger kernel that ours could lie in
         theirs["topdown_kernel"] = 1
-    unequal = [
-        (key, getattr(model, key), value)
-        for key, value in theirs.items()
-        if getattr(model, key) != value
-    ]
+    ours = {key: getattr(model, key) for key in theirs} | {"box_decode": model.decode}
+    unequal = [(key, ours[key], value) for key, value in theirs.items() if ours[key] != value]
     usual = ModelConfig(model.architecture).activations
     if model.activations != usual and "backbone_activation" not in scheme.variants:
         unequal.append(("backbone_activation and model.neck_activation", model.activations, usual))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.checkpoint.card import Preprocessing
-from mindyolo_v4.models.topology import Layer
+from mindyolo_v4.models.sections import Layer
 
 # Mean and standard deviation, RGB, 0..255 scale.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -22,7 +22,8 @@ from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.data.images import ImageReadError, read_image, scale_image
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.build import build_network
-from mindyolo_v4.models.topology import DARKNET_SLOPE, parameter_shapes, sections_of
+from mindyolo_v4.models.sections import DARKNET_SLOPE
+from mindyolo_v4.models.topology import parameter_shapes, sections_of
 from mindyolo_v4.weights.command import check_complete
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork, read_cfg
 from mindyolo_v4.weights.darknet_file import open_weights
@@ -79,7 +80,7 @@ def differences(card: Card, described: CfgNetwork) -> Iterator[str]:
             "anchors": network.model.anchor_set.anchors_wh_px,
             "masks": [level.anchor_ids for level in network.model.anchor_set.levels],
             "scale_x_y": [level.scale_x_y for level in network.model.anchor_set.levels],
-            "box decode": network.model.box_decode,
+            "box decode": network.model.decode,
             "leaky slope": network.model.leaky_slope,
         }
         for network in (card, described)

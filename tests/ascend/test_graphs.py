@@ -35,8 +35,8 @@ def job(
 
 BOTH = ("step", "evaluation")
 ADDED = ("step", "apply")
-# Compilation takes as long as the part that is trained is deep. All of tiny is trained; of the other
-# networks the parts that have every kind of operator.
+# Compilation takes as long as the part that is trained is deep. All of tiny is trained, and of the
+# other networks the parts that have every kind of operator.
 NO_BACKBONE = ("train.freeze", "[backbone]")
 HEAD_ONLY = ("train.freeze", "[backbone, neck]")
 ONE_DEVICE = (

@@ -10,6 +10,7 @@ from mindyolo_v4.checkpoint import settings
 from mindyolo_v4.checkpoint.card import Card, build_card, make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.index import MindSporeFile
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import build_config, load_config, read_tree, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
@@ -128,6 +129,23 @@ def test_training_takes_over_the_anchors_with_their_masks(card: Card) -> None:
     config, taken = settings.take_over_variants(build_config(tree), tree, checkpoint)
     assert len(config.model.anchor_set.anchors_wh_px) == 9
     assert taken == ["taken over from x.ckpt: model.leaky_slope: 0.125"]
+
+
+def test_a_decode_of_other_levels_is_not_taken_over(card: Card) -> None:
+    """yolov4's exp is not what yolov4-csp starts with; a decode that differs by name is."""
+    scaled = ModelConfig("yolov4-csp", width=0.25)
+    _, taken = settings.take_over_variants(
+        replace(Config(), model=scaled), {}, checkpoint_of(replace(card, model=ModelConfig()))
+    )
+    assert taken == []
+    for decode, expected in (
+        ("exp", ["taken over from x.ckpt: model.box_decode: exp"]),
+        ("square", []),
+        (None, []),
+    ):
+        start = checkpoint_of(replace(card, model=replace(scaled, box_decode=decode)))
+        config, taken = settings.take_over_variants(replace(Config(), model=scaled), {}, start)
+        assert (taken, config.model.decode) == (expected, decode or "square")
 
 
 def test_who_names_a_size_means_a_square(card: Card) -> None:

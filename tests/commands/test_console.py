@@ -13,6 +13,7 @@ from mindyolo_v4.commands import console
 from mindyolo_v4.commands.console import COMMANDS, main, run
 from tests.support.launch import REPOSITORY
 
+SCRIPTS = {"train", "test", "predict", "export"}
 PACKAGE = REPOSITORY / "mindyolo_v4"
 
 
@@ -46,11 +47,11 @@ def test_a_command_has_the_name_of_its_module_and_its_options(name: str) -> None
 
 
 def test_the_files_of_the_checkout_start_the_same_commands() -> None:
-    files = {name: REPOSITORY / f"{name}.py" for name in ("train", "test", "predict")}
+    files = {name: REPOSITORY / f"{name}.py" for name in SCRIPTS}
     for path in (REPOSITORY / "convert").glob("[!_]*.py"):
         files[f"convert {path.stem.replace('_', '-')}"] = path
     converters = {name for name in COMMANDS if name.startswith("convert ")}
-    assert set(files) == converters | {"train", "test", "predict"}
+    assert set(files) == converters | SCRIPTS
     for name, path in files.items():
         assert f'sys.exit(run("{name}"))' in path.read_text("utf-8")
 

@@ -18,7 +18,8 @@ from mindyolo_v4.cpu_ops import norm_act
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, choose_fused
 from mindyolo_v4.runtime.precision import to_mixed_precision

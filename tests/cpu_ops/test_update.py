@@ -13,7 +13,8 @@ from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.engine import mapping
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
 from tests.support.mean_square import MeanSquare
 

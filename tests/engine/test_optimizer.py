@@ -8,7 +8,8 @@ from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state, recompute
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import ConvNormAct, Residual, conv_style
 from mindyolo_v4.runtime.precision import to_mixed_precision

@@ -1,11 +1,13 @@
 """Published learning rates (darknet, mindyolo, MindSpore model zoo, DeepSpark) and the joins."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
-from mindyolo_v4.engine.schedule import describe_batch, learning_rates, rate_factor
+from mindyolo_v4.engine.schedule import describe_batch, learning_rates, rate_factor, sat_rates
 from mindyolo_v4.errors import UserError
 
 
@@ -173,3 +175,30 @@ def test_what_is_said_of_the_global_batch():
         "hint: 8 x 4 x 1 = 32 images per step, but the recipe's learning rate 0.1 is for 64;"
     )
     assert "0.1 x 32 / 64 = 0.05" in hint
+
+
+def sat_config(**train: float) -> Config:
+    schedule = ScheduleConfig(warmup_steps=20)
+    return Config(schedule=schedule, train=TrainConfig(epochs=100, sat_lr=2.0, **train))
+
+
+def test_sat_rates_rise_with_the_training_after_the_warm_up():
+    rates = sat_rates(sat_config(sat_prob=1.0), steps_per_epoch=10)
+    assert rates.shape == (1000,)
+    assert (rates[:20] == 0).all()
+    assert rates[20] == pytest.approx(2.0 * 20 / 1000)
+    assert rates[750] == pytest.approx(1.5)
+
+
+def test_sat_steps_are_drawn_by_seed_and_step():
+    half = sat_rates(sat_config(sat_prob=0.5), 10)
+    chosen = half > 0
+    assert 440 < chosen.sum() < 540  # of 980
+    np.testing.assert_array_equal(half[chosen], sat_rates(sat_config(sat_prob=1.0), 10)[chosen])
+    np.testing.assert_array_equal(half, sat_rates(sat_config(sat_prob=0.5), 10))
+    # More epochs draw the same steps.
+    longer = sat_rates(replace(sat_config(sat_prob=0.5), train=TrainConfig(200, sat_prob=0.5)), 10)
+    np.testing.assert_array_equal(longer[:1000] > 0, chosen)
+    other = sat_rates(replace(sat_config(sat_prob=0.5), seed=3), 10) > 0
+    assert (other != chosen).sum() > 300
+    assert (sat_rates(sat_config(), 10) == 0).all()

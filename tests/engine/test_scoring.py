@@ -1,7 +1,9 @@
 """One pass over a split: outputs on the host, the check between batches, the time per image."""
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ class Batches:
 
     def __init__(self):
         self.is_closed = False
+
+    def __len__(self):
+        return 5
 
     def batches(self):
         try:
@@ -69,6 +74,22 @@ def test_time_per_image_is_of_the_images_of_this_device():
     scoring.runtime = replace(RUNTIME, ranks=Ranks(1, 2))  # images 1 and 3
     scoring.spent_ms = {"read_ms": 4.0, "network_ms": 6.0, "nms_ms": 1.0}
     assert scoring.ms_per_image() == {"read_ms": 2.0, "network_ms": 3.0, "nms_ms": 0.5}
+
+
+def test_the_heartbeat_pauses_for_each_graph_that_is_compiled():
+    pauses = []
+    heartbeat = SimpleNamespace(
+        beat=lambda: None, pause=lambda text: pauses.append(text) or nullcontext()
+    )
+    scoring = one_pass()
+    scoring.runtime = replace(RUNTIME, heartbeat=heartbeat)
+    sizes = (2, 3, 2, 3)
+    scoring.stream.batches = lambda: (
+        batch
+        for batch in [(Tensor(np.ones((size, 1), np.float32)), np.arange(1)) for size in sizes]
+    )
+    assert len(list(scoring.outputs())) == 4
+    assert pauses == ["compiling"] * 2
 
 
 @pytest.mark.parametrize(

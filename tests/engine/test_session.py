@@ -1,10 +1,15 @@
 """A training put together: which micro-batches a step takes, what a checkpoint holds."""
 
+import logging
+
+import numpy as np
 import pytest
 
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.engine.session import Session
-from tests.support.tiny_task import RUNTIME, Task, config
+from tests.support.runs import rows, tensor_bytes
+from tests.support.tiny_task import RUNTIME, Task, config, fit
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -27,6 +32,32 @@ def test_a_session_continues_at_its_step():
     session.state.step = 4
     assert session.is_over
     assert list(session.micro_batches()) == []
+
+
+def test_a_fitted_schedule_ends_where_the_time_does(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="mindyolo_v4")
+    monkeypatch.setattr("mindyolo_v4.engine.session.fitted_epochs", lambda *_: 3)
+    settings = config(epochs=50, max_minutes=60.0, fit_schedule=True, val_interval=10)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "again").mkdir()
+    told: list[int] = []
+    task = Task()
+    session = fit(task.parts(set_epochs=told.append), settings, RUNTIME, tmp_path / "whole")
+    assert (session.state.step, session.stopped_by) == (12, "epochs")
+    assert told == [50, 3]
+    assert len(task.scored) == 2  # the first epoch, whose validation is timed, and the last one
+    assert "3 epochs fit into 60 minutes" in caplog.text
+    # From the second epoch on, the rates are those of three epochs.
+    expected = Session(Task().parts(), config(epochs=3), RUNTIME).plan.rates
+    rates = [float(row["lr"]) for row in rows(tmp_path / "whole" / "steps.csv")]
+    np.testing.assert_allclose(rates[4:], expected[4:], rtol=1e-6)
+
+    # A training that goes on from the second epoch keeps the number, whatever the clock says now.
+    monkeypatch.undo()
+    checkpoint = Checkpoint.open(tmp_path / "whole" / "epoch_0002.ckpt")
+    again = fit(Task().parts(), settings, RUNTIME, tmp_path / "again", checkpoint)
+    assert again.state.step == 12
+    assert tensor_bytes(tmp_path / "again/last.ckpt") == tensor_bytes(tmp_path / "whole/last.ckpt")
 
 
 def test_a_checkpoint_holds_all_that_a_step_changes():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from mindyolo_v4.engine.training import train
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.log import PACKAGE_LOGGER
 from tests.support.fake_task import FAKE_TASK, FakeSplit
+from tests.support.runs import rows
 from tests.support.tiny_task import RUNTIME
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -73,6 +75,17 @@ def test_a_run_is_continued_and_changed_settings_are_named(tmp_path):
     assert "train.clip_norm: None -> 10.0" in log
     assert "resumed from" in log
     assert Checkpoint.open(folder / "last.ckpt").tree["training"]["step"] == 8
+
+
+def test_self_adversarial_steps_train_on_the_task_s_own_images(tmp_path):
+    run(tmp_path / "plain")
+    run(tmp_path / "altered", sat_prob=0.5)
+    log = (tmp_path / "altered" / "train.log").read_text()
+    assert ": 2 graphs" in log
+    assert re.search(r"images altered in [1-7] of 8 steps", log)
+    plain, altered = (rows(tmp_path / name / "steps.csv") for name in ("plain", "altered"))
+    assert plain[0]["loss"] == altered[0]["loss"]  # nothing is altered at progress 0
+    assert plain[-1]["loss"] != altered[-1]["loss"]
 
 
 @pytest.mark.parametrize("settings", [{"accumulate": 9}, {"freeze": ["nothing."]}])

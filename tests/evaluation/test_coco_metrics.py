@@ -10,7 +10,7 @@ import pytest
 
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
-from mindyolo_v4.evaluation.nms import Detections
+from mindyolo_v4.evaluation.detections import Detections
 
 
 def record(image_id, boxes=(), class_ids=(), ignore=None, areas=None) -> ImageRecord:

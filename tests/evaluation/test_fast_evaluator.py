@@ -9,7 +9,7 @@ import pytest
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.evaluation import coco_metrics
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
-from mindyolo_v4.evaluation.nms import Detections
+from mindyolo_v4.evaluation.detections import Detections
 
 CLASSES = 4  # the last never occurs among the truths
 SIDES_PX = {"small": (1, 31), "medium": (20, 110), "large": (80, 300)}

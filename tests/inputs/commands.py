@@ -191,6 +191,7 @@ def anchors(*options: str, row: str = "0 0.5 0.5 0.4 0.6\n") -> Writer:
 
 HOST = socket.gethostname()
 SCENES = ("make_scenes", "--output", "{dir}/scenes")
+CLASSIFIER = ("--model.architecture", "cspdarknet53")
 NOT_READ = "of 2 images could not be read and were scored as plain grey"
 
 SOURCES = [
@@ -291,6 +292,11 @@ OPTIONS = [
     ("several devices without a launcher", train("--is_parallel", "True"), "this process is alone"),
     ("a batch larger than the set", train("--batch_size", "9"), "train.per_batch_size"),
     ("more accumulation than an epoch has", train("--train.accumulate", "2"), "train.accumulate"),
+    (
+        "an input size too large for the batch",
+        train("--train.random_sizes", "[64, 96]"),
+        "train.random_sizes: one image of 96 px is more than train.per_batch_size x data.img_size",
+    ),
     ("a part that no network has", train("--train.freeze", "[spine.]"), "train.freeze"),
     (
         "--jit_level O3",
@@ -319,6 +325,21 @@ OPTIONS = [
         "--ms_amp_dtype: MindSpore has no bfloat16 kernels for the CPU",
     ),
     ("everything frozen", train("--train.freeze", "[backbone., neck., head.]"), "leaves nothing"),
+    ("`--tta` for a classifier", plain("test.py", "--tta", *CLASSIFIER), "evaluate.tta: is for"),
+    (
+        "`--tile` for a classifier",
+        plain("predict.py", "--tile", "64", *CLASSIFIER),
+        "evaluate.tile: is for detectors, and this network is a classifier",
+    ),
+    ("--tta maybe", plain("test.py", "--tta=maybe"), "evaluate.tta: not true or false"),
+    (
+        "--tile 100",
+        plain("test.py", "--tile", "100"),
+        "evaluate.tile: not a multiple of 32 (got 100)",
+    ),
+    ("--tile 0", plain("predict.py", "--tile", "0"), "evaluate.tile: out of range (got 0"),
+    ("--overlap 1", plain("test.py", "--overlap", "1"), "evaluate.tile_overlap: out of range"),
+    ("--overlap -0.1", plain("test.py", "--overlap", "-0.1"), "evaluate.tile_overlap: out of"),
     (
         "`mindyolo-v4 trian`",
         plain("mindyolo-v4", "trian"),

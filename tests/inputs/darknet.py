@@ -12,6 +12,8 @@ from mindyolo_v4.weights.darknet_cfg import write_cfg
 from tests.support.inputs import Case
 
 TINY = ModelConfig("yolov4-tiny", width=0.0625)
+TINY_3L = ModelConfig("yolov4-tiny-3l", width=0.0625)
+CSP = ModelConfig("yolov4-csp", width=0.0625, depth=0.1)
 SILU = ModelConfig("yolov4-silu", width=0.0625, depth=0.1)
 CLASSIFIER = ModelConfig("cspdarknet53", width=0.0625, depth=0.1)
 WEIGHTED = ModelConfig("cspdarknet53", width=0.0625, depth=0.1, residual="weighted")
@@ -140,6 +142,14 @@ CASES: list[Case] = [
          "{dir}/cfg: no such file"),
     Case(FOUND, "no cfg, the length of yolov4-tiny", of_length(24_251_276), 0,
          "no cfg was found: " + ASSUMED),
+    *(
+        Case(FOUND, f"what is it: no cfg, the length of {name}",
+             of_length(size, command="convert.inspect"), 0, f"released {name}.cfg")
+        for name, size in (
+            ("yolov4-tiny-3l", 25_336_200),
+            ("yolov4-csp", 211_944_840),
+        )
+    ),
     Case(FOUND, "no cfg, no length of a released network", convert(cfgs=()), 2,
          "no cfg was found, and no released network is as long"),
     Case(FOUND, "a cfg of the same name, of another number of classes",
@@ -152,6 +162,15 @@ CASES: list[Case] = [
 
     Case(CFG, "masks 0,1,2 and 3,4,5 (yolov4-tiny-custom)",
          convert(edit={"mask=1,2,3": "mask=0,1,2"}), 0, "yolov4-tiny, 2 classes"),
+    Case(CFG, "three `[yolo]` sections and split channels", convert(model=TINY_3L), 0,
+         "yolov4-tiny-3l, 2 classes"),
+    Case(CFG, "`new_coords=1`, `activation=logistic` before it", convert(model=CSP), 0,
+         "yolov4-csp, 2 classes"),
+    Case(CFG, "`new_coords=1`, `activation=linear` before it, as the first cfg of yolov4-csp",
+         convert(model=CSP, edit={"activation=logistic": "activation=linear"}), 2,
+         "[convolutional] activation is not our network's (got linear, expected logistic)"),
+    Case(CFG, "`new_coords=1` without `scale_x_y=`",
+         convert(model=CSP, edit={"scale_x_y=2\n": ""}), 0, "yolov4-csp, 2 classes"),
     Case(CFG, "a mask of four anchors", convert(edit={"mask=1,2,3": "mask=0,1,2,3"}), 2,
          "[convolutional] filters is not our network's (got 21, expected 28)"),
     Case(CFG, "a mask with an anchor that is not there", convert(edit={"mask=1,2,3": "mask=1,2,6"}),
@@ -260,18 +279,17 @@ CASES: list[Case] = [
             ("YOLOv3", 248_007_048),
             ("YOLOv3-spp", 252_209_544),
             ("YOLOv3-tiny", 35_434_956),
-            ("YOLOv4-tiny-3l", 25_336_200),
-            ("YOLOv4-csp", 211_944_840),
+            ("YOLOv4-p5", 283_669_892),
             ("YOLOv7", 147_898_248),
             ("YOLOv7-tiny", 24_967_560),
         )
     ),
     Case(OTHERS, "YOLOv3 of 3 classes, without a cfg", of_length(248_007_048 - 4 * 77 * 5385), 2,
-         "holds YOLOv3 with 3 classes, which is not supported (expected yolov4, yolov4-tiny or"),
-    Case(OTHERS, "of another length, but named so", of_length(4000, "yolov4x-mish_best.weights"), 2,
-         "holds yolov4x, as its name says, which is not supported"),
+         "holds YOLOv3 with 3 classes, which is not supported (expected yolov4, yolov4-tiny, "),
+    Case(OTHERS, "of another length, but named so", of_length(4000, "yolov4-p6_best.weights"), 2,
+         "holds yolov4-p6, as its name says, which is not supported"),
     Case(OTHERS, "YOLOv3 with its cfg", also(of_length(248_007_048), {"net.cfg": YOLOV3}), 2,
-         "net.cfg: describes YOLOv3, which is not supported (expected yolov4, yolov4-tiny or"),
+         "net.cfg: describes YOLOv3, which is not supported (expected yolov4, yolov4-tiny, "),
     Case(OTHERS, "YOLOv2 with its cfg",
          also(of_length(400), {"net.cfg": "[net]\n[convolutional]\n[region]\nnum=5\n"}), 2,
          "net.cfg: describes YOLOv2, which is not supported"),

@@ -26,8 +26,9 @@ def similarity(box, truth, kind, alpha=None):
     return diou - alpha * aspect, alpha
 
 
-def bce(logits, targets):
-    return np.logaddexp(0, logits) - targets * logits
+def bce(logits, targets, gamma=None):
+    factor = abs(targets - 1 / (1 + np.exp(-logits))) ** (gamma or 0)
+    return factor * (np.logaddexp(0, logits) - targets * logits)
 
 
 class Oracle:
@@ -36,17 +37,24 @@ class Oracle:
     def __init__(self, anchors, size, classes, config, truths, maps):
         self.anchors, self.size, self.classes, self.config = anchors, size, classes, config
         self.images = len(truths)
+        self.class_weights = config.class_weights or (1.0,) * classes
         self.matches = [self._match(boxes, labels) for boxes, labels in truths]
         boxes = self._predictions(maps)[1]
         self.ignored = np.zeros(boxes.shape[:2], bool)
+        self.overlap = np.zeros(boxes.shape[:2])
         for image, (truth_boxes, _) in enumerate(truths):
             for truth in np.array(truth_boxes).reshape(-1, 4) * size:
                 iou = [similarity(box, truth, "iou")[0] for box in boxes[image]]
-                self.ignored[image] |= np.array(iou) > config.ignore_threshold
+                self.overlap[image] = np.maximum(self.overlap[image], iou)
+            self.ignored[image] = self.overlap[image] > config.ignore_threshold
             for prediction, _, _ in self.matches[image]:
                 self.ignored[image, prediction] = False
+        self.kind = "ciou" if config.box == "mse" else config.box
         self.alphas = None
         self.alphas = self._box_term(boxes)[1]
+        self.targets = [
+            self._object_targets(*pair) for pair in zip(boxes, self.matches, strict=True)
+        ]
 
     def _match(self, boxes, labels):
         """Return (prediction, truth in pixels, class) of every match."""
@@ -64,6 +72,15 @@ class Oracle:
                         matches.append((start + row * side + column, box * self.size, label))
                     start += side * side
         return matches
+
+    def _object_targets(self, boxes, matches):
+        """Return objectness target and weight of each matched prediction, of its first match."""
+        targets = {}
+        for prediction, truth, label in matches:
+            value = np.clip(similarity(boxes[prediction], truth, self.kind)[0], 0, 1)
+            target = value if self.config.objectness_target == "iou" else 1.0
+            targets.setdefault(prediction, (target, self.class_weights[label]))
+        return targets
 
     def _predictions(self, maps):
         """Return logits (B, N, 5 + C) and boxes (B, N, 4)."""
@@ -87,31 +104,64 @@ class Oracle:
         """Return the box term of every prediction (B, N), and every match's alpha."""
         term, alphas = np.zeros(boxes.shape[:2]), []
         for image, matches in enumerate(self.matches):
-            for prediction, truth, _ in matches:
+            for prediction, truth, label in matches:
                 sharing = len({label for other, _, label in matches if other == prediction})
                 fixed = None if self.alphas is None else self.alphas[len(alphas)]
-                value, alpha = similarity(boxes[image, prediction], truth, self.config.box, fixed)
+                value, alpha = similarity(boxes[image, prediction], truth, self.kind, fixed)
                 alphas.append(alpha)
-                term[image, prediction] += (1 - value) / sharing
+                weight = self.class_weights[label] / sharing
+                term[image, prediction] += weight * (1 - value)
         return term, alphas
+
+    def _squared_term(self, logits, boxes):
+        """Return YOLOv3's squared loss of every prediction (B, N)."""
+        levels = [
+            (level.stride, *wh)
+            for level in self.anchors.levels
+            for wh in level.anchors_wh_px
+            for _ in range((self.size // level.stride) ** 2)
+        ]
+        term = np.zeros(boxes.shape[:2])
+        for image, matches in enumerate(self.matches):
+            for prediction, truth, label in matches:
+                sharing = len({label for other, _, label in matches if other == prediction})
+                stride, *anchor = levels[prediction]
+                ratio, t = truth[2:] / anchor, logits[image, prediction, 2:4]
+                sizes = t - np.log(ratio)
+                if self.anchors.levels[0].box_decode == "square":
+                    sizes = 1 / (1 + np.exp(-t)) - np.sqrt(ratio) / 2
+                centres = (boxes[image, prediction, :2] - truth[:2]) / stride
+                scale = 2 - truth[2] * truth[3] / self.size**2
+                weight = scale * self.class_weights[label] / sharing
+                term[image, prediction] += weight * ((centres**2).sum() + (sizes**2).sum()) / 2
+        return term
 
     def _terms(self, maps):
         """Return box, objectness and class part of every prediction (3, B, N)."""
         logits, boxes = self._predictions(maps)
-        target = np.zeros(logits.shape[:2])
-        class_term = np.zeros(logits.shape[:2])
+        config = self.config
+        counted = 1.0 - self.ignored
+        target = np.zeros(counted.shape)
+        if config.objectness_smooth:
+            counted[:], target = 1, self.ignored * self.overlap
+        class_term = np.zeros(counted.shape)
         for image, matches in enumerate(self.matches):
-            for prediction in {prediction for prediction, _, _ in matches}:
-                target[image, prediction] = 1
+            for prediction, values in self.targets[image].items():
+                target[image, prediction], counted[image, prediction] = values
                 labels = np.zeros(self.classes)
                 labels[[label for other, _, label in matches if other == prediction]] = 1
-                smooth = (
-                    labels * (1 - self.config.label_smoothing) + self.config.label_smoothing / 2
-                )
-                class_term[image, prediction] = bce(logits[image, prediction, 5:], smooth).sum()
-        object_term = bce(logits[..., 4], target) * ~self.ignored
-        gains = self.config.box_gain, self.config.obj_gain, self.config.cls_gain
-        terms = self._box_term(boxes)[0], object_term, class_term
+                smooth = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
+                entries = bce(logits[image, prediction, 5:], smooth, config.focal_gamma)
+                weights = np.where(labels == 1, self.class_weights, 1)
+                class_term[image, prediction] = (weights * entries).sum()
+        counts = [a.shape[1] // (5 + self.classes) * a[0, 0].size for a in maps]
+        counted *= np.repeat(config.obj_balance or (1, 1, 1), counts)
+        object_term = counted * bce(logits[..., 4], target, config.focal_gamma)
+        box_term = self._box_term(boxes)[0]
+        if config.box == "mse":
+            box_term = self._squared_term(logits, boxes)
+        gains = config.box_gain, config.obj_gain, config.cls_gain
+        terms = box_term, object_term, class_term
         weighted = [gain * term for gain, term in zip(gains, terms, strict=True)]
         return np.stack(weighted) / self.images
 

@@ -3,26 +3,18 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
+from mindyolo_v4.boxes import cxcywh_to_xyxy, pairwise_iou
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.losses import detection
-from mindyolo_v4.losses.assign import WEIGHT_BOX, Assigner
+from mindyolo_v4.losses.assign import WEIGHT_BOX
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.losses.matched import GatheredRows, GatheredValues
+from tests.support.loss_case import SMALL_ANCHORS, TRUTHS, LossCase
 
-SMALL_ANCHORS = (
-    (4, 5),
-    (6, 10),
-    (10, 8),
-    (8, 16),
-    (16, 12),
-    (14, 24),
-    (20, 20),
-    (24, 30),
-    (40, 40),
-)
 DARKNET = LossConfig(ignore_class_threshold=0.25)
 
 
@@ -45,71 +37,12 @@ def graph():
 @pytest.fixture(scope="module")
 def darknet():
     """Share one compiled graph between the vectors."""
-    return Case(DARKNET)
+    return LossCase(DARKNET)
 
 
 @pytest.fixture(scope="module")
 def small():
-    return Case(LossConfig(), size=32, anchors=SMALL_ANCHORS, max_truths=4)
-
-
-class Gradients(nn.Cell):
-    """Value and gradient with respect to the three maps."""
-
-    def __init__(self, loss):
-        super().__init__()
-        self.forward = Flat(loss)
-        self.value_and_grad = ms.value_and_grad(self.forward, (0, 1, 2), None, has_aux=True)
-
-    def construct(self, small, middle, large, ids, values, truths):
-        return self.value_and_grad(small, middle, large, ids, values, truths)
-
-
-class Flat(nn.Cell):
-    def __init__(self, loss):
-        super().__init__()
-        self.loss = loss
-
-    def construct(self, small, middle, large, ids, values, truths):
-        return self.loss((small, middle, large), ids, values, truths)
-
-
-class Case:
-    """One configuration of assigner and loss."""
-
-    def __init__(
-        self, config, size=608, classes=3, anchors=None, max_truths=4, masks=None, for_cpu=True
-    ):
-        self.anchors = ModelConfig(anchors_wh_px=anchors, anchor_masks=masks).anchor_set
-        self.size, self.classes, self.config = size, classes, config
-        self.assign = Assigner(self.anchors, size, classes, max_truths, config.anchor_threshold)
-        self.gradients = Gradients(DetectionLoss(self.anchors, classes, size, config, for_cpu))
-
-    def empty_maps(self, images=1):
-        channels = 5 + self.classes
-        return [
-            np.zeros(
-                (images, len(level.anchor_ids) * channels, *[self.size // level.stride] * 2)
-            ).astype(np.float32)
-            for level in self.anchors.levels
-        ]
-
-    def tables(self, truths):
-        """Return the batch's tables from (boxes, classes) of each image."""
-        tables = [
-            self.assign(np.array(b, np.float32).reshape(-1, 4), np.array(c, np.int64))
-            for b, c in truths
-        ]
-        return [np.stack(table) for table in zip(*tables, strict=True)]
-
-    def run(self, maps, tables):
-        """Return total, parts and the gradients of the three maps."""
-        (total, parts), gradients = self.gradients(*(Tensor(array) for array in (*maps, *tables)))
-        return (
-            float(total),
-            [float(part) for part in parts],
-            [gradient.asnumpy() for gradient in gradients],
-        )
+    return LossCase(LossConfig(), size=32, anchors=SMALL_ANCHORS, max_truths=4)
 
 
 def delta(gradients, level, anchor, row, column, image=0):
@@ -133,7 +66,7 @@ def maps_of_t2(case):
 
 
 def test_t1(mode, darknet):
-    case = darknet if mode == ms.GRAPH_MODE else Case(DARKNET)
+    case = darknet if mode == ms.GRAPH_MODE else LossCase(DARKNET)
     gradients = case.run(case.empty_maps(), case.tables([T1]))[2]
     np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), [0.5, -0.5, 0.5, -0.5], atol=1e-6)
     np.testing.assert_allclose(delta(gradients, 2, 2, 9, 9), [0.5, -0.5, 0.5, -0.5], atol=1e-6)
@@ -144,14 +77,14 @@ def test_t1(mode, darknet):
 
 
 def test_t1_smoothing_and_best_anchor_only(pynative_mode):
-    case = Case(LossConfig(label_smoothing=0.1, anchor_threshold=1.0))
+    case = LossCase(LossConfig(label_smoothing=0.1, anchor_threshold=1.0))
     gradients = case.run(case.empty_maps(), case.tables([T1]))[2]
     np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), [0.5, -0.45, 0.45, -0.45], atol=1e-6)
     np.testing.assert_allclose(delta(gradients, 2, 2, 9, 9), [-0.5, 0, 0, 0], atol=1e-6)
 
 
 def test_t2_mean_over_images(pynative_mode):
-    case = Case(DARKNET)
+    case = LossCase(DARKNET)
     maps = [
         np.concatenate([a, b]) for a, b in zip(maps_of_t2(case), case.empty_maps(), strict=True)
     ]
@@ -190,7 +123,7 @@ def test_t3_class_condition(graph, darknet):
 
 
 def test_t3_without_class_condition(pynative_mode):
-    case = Case(LossConfig())
+    case = LossCase(LossConfig())
     maps = case.empty_maps()
     maps[2][0, 13:16, 12, 5] = -2
     gradients = case.run(maps, case.tables([(T3_BOXES, [2, 0])]))[2]
@@ -206,28 +139,6 @@ def test_t5(graph, darknet):
         )
     assert (objectness(gradients[0]) > 0).sum() == 3
     assert (objectness(gradients[1]) > 0).sum() == (objectness(gradients[2]) > 0).sum() == 0
-
-
-TRUTHS = [
-    (
-        [
-            (0.3, 0.62, 0.35, 0.5),
-            (0.32, 0.6, 0.3, 0.45),
-            (0.31, 0.61, 0.33, 0.5),
-            (0.9, 0.2, 0.15, 0.2),
-        ],
-        [2, 0, 2, 1],
-    ),
-    ([(1.0, 1.0, 0.6, 0.7)], [1]),
-    ([], []),
-]
-
-
-def random_maps(case, rng, images=3):
-    maps = [rng.normal(0, 0.4, level.shape).astype(np.float32) for level in case.empty_maps(images)]
-    # A neighbour of the first target's cell (row 2, column 1) overlaps it: anchor 1, stride 8.
-    maps[0][0, 8:12, 2, 0] = [3.0, 0.0, 0.62, 0.47]
-    return maps
 
 
 @pytest.mark.slow
@@ -247,8 +158,8 @@ def test_value_and_gradient_against_finite_differences(kind, masks, graph, rng, 
         cls_gain=1.3,
         ignore_threshold=0.4,
     )
-    case = Case(config, size=32, anchors=SMALL_ANCHORS, masks=masks)
-    maps = random_maps(case, rng)
+    case = LossCase(config, size=32, anchors=SMALL_ANCHORS, anchor_masks=masks)
+    maps = case.random_maps(rng)
     oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
     assert oracle.ignored.any()
     total, parts, gradients = case.run(maps, case.tables(TRUTHS))
@@ -258,14 +169,101 @@ def test_value_and_gradient_against_finite_differences(kind, masks, graph, rng, 
         np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
 
 
+COMBINED = {  # configurations of the loss, and decode of sizes
+    "focal, weights, IoU as target": (
+        {"focal_gamma": 2.0, "class_weights": (2.0, 0.5, 3.0), "objectness_target": "iou"},
+        "exp",
+    ),
+    "squares, smooth, balance, square sizes": (
+        {
+            "box": "mse",
+            "objectness_smooth": True,
+            "obj_balance": (4.0, 1.0, 0.4),
+            "class_weights": (2.0, 0.5, 3.0),
+        },
+        "square",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMBINED)
+def test_options_against_finite_differences(name, loss_oracle):
+    """Values and gradients of both forms, one compiled and one not."""
+    options, decode = COMBINED[name]
+    config = LossConfig(
+        **options, label_smoothing=0.1, box_gain=3.0, obj_gain=0.7, ignore_threshold=0.4
+    )
+    before = ms.get_context("mode")
+    for mode, for_cpu in ((ms.GRAPH_MODE, decode == "exp"), (ms.PYNATIVE_MODE, decode != "exp")):
+        ms.set_context(mode=mode)
+        case = LossCase(config, 32, anchors=SMALL_ANCHORS, for_cpu=for_cpu, box_decode=decode)
+        maps = case.random_maps(np.random.default_rng(1))
+        oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
+        assert oracle.ignored.any()
+        _, parts, gradients = case.run(maps, case.tables(TRUTHS))
+        np.testing.assert_allclose(parts, oracle.parts(maps), rtol=1e-5)
+        for found, expected in zip(gradients, oracle.finite_differences(maps), strict=True):
+            np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
+    ms.set_context(mode=before)
+
+
+def test_squares_against_finite_differences(pynative_mode, rng, loss_oracle):
+    config = LossConfig(box="mse", box_gain=0.75, ignore_threshold=0.4)
+    case = LossCase(config, 32, anchors=SMALL_ANCHORS)
+    maps = case.random_maps(rng)
+    oracle = loss_oracle(case.anchors, case.size, case.classes, config, TRUTHS, maps)
+    _, parts, gradients = case.run(maps, case.tables(TRUTHS))
+    np.testing.assert_allclose(parts, oracle.parts(maps), rtol=1e-5)
+    for found, expected in zip(gradients, oracle.finite_differences(maps), strict=True):
+        np.testing.assert_allclose(found, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_darknet_focal_loss_of_classes(pynative_mode):
+    """T1 with class 1 at logit 0: half of g = log 2 / 2 + 1 / 4 scales all class deltas."""
+    case = LossCase(LossConfig(gradient="darknet", focal_gamma=2.0))
+    gradients = case.run(case.empty_maps(), case.tables([T1]))[2]
+    half = (np.log(2) / 2 + 0.25) / 2
+    expected = [0.5, -0.5 * half, 0.5 * half, -0.5 * half]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), expected, atol=1e-6)
+
+
+def test_darknet_smooth_objectness_has_no_matches(pynative_mode):
+    """A match keeps its background delta; the neighbour of T3 is trained towards its IoU."""
+    case = LossCase(LossConfig(gradient="darknet", objectness_smooth=True))
+    gradients = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 0])]))[2]
+    assert delta(gradients, 2, 1, 11, 5)[0] == pytest.approx(best_iou_of_t3(11) - 0.5, abs=1e-5)
+    assert delta(gradients, 2, 1, 12, 5)[0] == pytest.approx(best_iou_of_t3(12) - 0.5, abs=1e-5)
+    assert delta(gradients, 2, 0, 11, 5)[0] == pytest.approx(-0.5, abs=1e-6)
+
+
+def best_iou_of_t3(row):
+    """Return the best IoU of anchor 1 (192 x 243) in column 5 of 19 with the targets of T3."""
+    box = np.array([[5.5 / 19, (row + 0.5) / 19, 192 / 608, 243 / 608]])
+    return pairwise_iou(cxcywh_to_xyxy(box), cxcywh_to_xyxy(np.array(T3_BOXES))).max()
+
+
+def test_class_weights_of_a_shared_prediction(pynative_mode):
+    """T3: objectness has the weight of the first target, classes have their own."""
+    case = LossCase(LossConfig(class_weights=(2.0, 1.0, 3.0)))
+    gradients = case.run(case.empty_maps(), case.tables([(T3_BOXES, [2, 0])]))[2]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 11, 5), [1.5, 1.0, -0.5, 1.5], atol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["class_weights", "obj_balance"])
+def test_another_number_of_factors_is_refused(key):
+    with pytest.raises(UserError, match=rf"loss.{key}: wrong count \(got 2, expected 3"):
+        LossCase(LossConfig(**{key: (1.0, 2.0)}))
+
+
 @pytest.mark.slow
 def test_form_for_other_devices_is_equal(graph, rng):
     """Values and gradients, with the class condition and smoothing."""
     config = LossConfig(ignore_threshold=0.4, ignore_class_threshold=0.3, label_smoothing=0.1)
     results = []
     for for_cpu in (True, False):
-        case = Case(config, size=32, anchors=SMALL_ANCHORS, for_cpu=for_cpu)
-        results.append(case.run(random_maps(case, np.random.default_rng(1)), case.tables(TRUTHS)))
+        case = LossCase(config, size=32, anchors=SMALL_ANCHORS, for_cpu=for_cpu)
+        results.append(case.run(case.random_maps(np.random.default_rng(1)), case.tables(TRUTHS)))
     cpu, other = results
     np.testing.assert_allclose([cpu[0], *cpu[1]], [other[0], *other[1]], rtol=1e-6)
     for one, another in zip(cpu[2], other[2], strict=True):
@@ -288,8 +286,8 @@ def test_pynative_equals_graph(rng):
     before = ms.get_context("mode")
     for mode in (ms.GRAPH_MODE, ms.PYNATIVE_MODE):
         ms.set_context(mode=mode)
-        case = Case(LossConfig(ignore_class_threshold=0.5), size=32, anchors=SMALL_ANCHORS)
-        results.append(case.run(random_maps(case, np.random.default_rng(1)), case.tables(TRUTHS)))
+        case = LossCase(LossConfig(ignore_class_threshold=0.5), size=32, anchors=SMALL_ANCHORS)
+        results.append(case.run(case.random_maps(np.random.default_rng(1)), case.tables(TRUTHS)))
     ms.set_context(mode=before)
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
     for graph_gradient, pynative_gradient in zip(results[0][2], results[1][2], strict=True):
@@ -298,7 +296,7 @@ def test_pynative_equals_graph(rng):
 
 def test_parts_sum_exactly_and_padding_does_not_count(graph, rng, small):
     case = small
-    maps, tables = random_maps(case, rng), case.tables(TRUTHS)
+    maps, tables = case.random_maps(rng), case.tables(TRUTHS)
     total, parts, gradients = case.run(maps, tables)
     assert np.float32(parts[0]) + np.float32(parts[1]) + np.float32(parts[2]) == np.float32(total)
     padded = [table.copy() for table in tables]
@@ -314,8 +312,8 @@ def test_parts_sum_exactly_and_padding_does_not_count(graph, rng, small):
 
 @pytest.mark.slow
 def test_more_padding_changes_nothing(graph, rng, small):
-    few, many = small, Case(LossConfig(), size=32, anchors=SMALL_ANCHORS, max_truths=9)
-    maps = random_maps(few, rng)
+    few, many = small, LossCase(LossConfig(), size=32, anchors=SMALL_ANCHORS, max_truths=9)
+    maps = few.random_maps(rng)
     first, second = few.run(maps, few.tables(TRUTHS)), many.run(maps, many.tables(TRUTHS))
     np.testing.assert_allclose(first[1], second[1], rtol=1e-6)
     for one, other in zip(first[2], second[2], strict=True):
@@ -324,7 +322,7 @@ def test_more_padding_changes_nothing(graph, rng, small):
 
 def test_order_of_truths_does_not_count(graph, rng, small):
     case = small
-    maps = random_maps(case, rng)
+    maps = case.random_maps(rng)
     turned = [(boxes[::-1], classes[::-1]) for boxes, classes in TRUTHS]
     first, second = case.run(maps, case.tables(TRUTHS)), case.run(maps, case.tables(turned))
     np.testing.assert_allclose(first[1], second[1], rtol=1e-6)
@@ -350,7 +348,7 @@ def test_finite_without_truths_and_with_huge_logits(graph, rng, small):
 @pytest.mark.slow
 def test_half_precision_maps_give_a_float32_loss(graph, rng, small):
     case = small
-    maps = [level.astype(np.float16) for level in random_maps(case, rng)]
+    maps = [level.astype(np.float16) for level in case.random_maps(rng)]
     expected = case.run([level.astype(np.float32) for level in maps], case.tables(TRUTHS))
     (total, _), gradients = case.gradients(
         *(Tensor(array) for array in (*maps, *case.tables(TRUTHS)))
@@ -362,6 +360,6 @@ def test_half_precision_maps_give_a_float32_loss(graph, rng, small):
 
 @pytest.mark.parametrize("for_cpu", [True, False])
 def test_maps_of_another_size_are_refused(for_cpu, graph):
-    case, other = Case(LossConfig(), size=32, for_cpu=for_cpu), Case(LossConfig(), size=64)
+    case, other = LossCase(LossConfig(), size=32, for_cpu=for_cpu), LossCase(LossConfig(), size=64)
     with pytest.raises(ValueError, match="raw maps"):
         case.run(other.empty_maps(), case.tables([T1]))

@@ -5,7 +5,12 @@ from mindspore import Tensor
 
 from mindyolo_v4.boxes import cxcywh_to_xyxy, pairwise_iou
 from mindyolo_v4.losses import ignore
-from mindyolo_v4.losses.ignore import overlaps_target, overlaps_target_broadcast
+from mindyolo_v4.losses.ignore import (
+    best_iou,
+    best_iou_broadcast,
+    overlaps_target,
+    overlaps_target_broadcast,
+)
 
 FORMS = [overlaps_target, overlaps_target_broadcast]
 
@@ -42,3 +47,21 @@ def test_padding_ignores_nothing(form):
     planes = ms.mutable((Tensor(sizes * 0), Tensor(sizes * 0), Tensor(sizes), Tensor(sizes)))
     no_truths = Tensor(np.zeros((1, 4, 6), np.float32))
     assert not ms.jit(form)(planes, no_truths, 0.0).asnumpy().any()
+
+
+@pytest.mark.parametrize("form", [best_iou, best_iou_broadcast])
+def test_best_iou_equals_pairwise_iou(form, rng, monkeypatch):
+    monkeypatch.setattr(ignore, "_CHUNK_ELEMENTS", 4 * 800)
+    monkeypatch.setattr(ignore, "_BROADCAST_ELEMENTS", 4 * 800)
+    boxes, table, planes, truths = scene(rng)
+    found = ms.jit(form)(planes, truths).asnumpy()[:, 0]
+    for image in range(2):
+        iou = pairwise_iou(cxcywh_to_xyxy(boxes[image]), table[image]).max(axis=1)
+        np.testing.assert_allclose(found[image], iou, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [best_iou, best_iou_broadcast])
+def test_best_iou_with_padding_alone_is_0(form):
+    sizes = np.array([[[0.0, 1e-5, 300.0]]], np.float32)
+    planes = ms.mutable((Tensor(sizes * 0), Tensor(sizes * 0), Tensor(sizes), Tensor(sizes)))
+    assert not ms.jit(form)(planes, Tensor(np.zeros((1, 4, 6), np.float32))).asnumpy().any()

@@ -51,6 +51,7 @@ TINY_LAYERS = (
     (35, "head.expand4"),
     (36, "head.predict4"),
 )
+TINY_3L_LAYERS = (*TINY_LAYERS, (39, "head.lateral3"), (42, "head.expand3"), (43, "head.predict3"))
 
 
 def backbone_layers(
@@ -79,6 +80,33 @@ def yolov4_layers() -> tuple[tuple[int, str], ...]:
     return (*backbone_layers(), *NECK_LAYERS)
 
 
+def scaled_layers(blocks_by_stage: tuple[int, ...], pairs: int) -> tuple[tuple[int, str], ...]:
+    """Return (number, name) of scaled YOLOv4's convolutions in file order."""
+    names = ["backbone.stem", "backbone.stage1.down"]
+    for number, blocks in enumerate(blocks_by_stage, start=1):
+        stage = f"backbone.stage{number}"
+        if number > 1:
+            names += [f"{stage}.{part}" for part in ("down", "bypass", "main_in")]
+        for block in range(blocks):
+            names += [f"{stage}.blocks.{block}.conv1", f"{stage}.blocks.{block}.conv2"]
+        if number > 1:
+            names += [f"{stage}.main_out", f"{stage}.transition"]
+
+    names += ["neck.spp.bypass", *(f"neck.spp.before.{k}" for k in range(3))]
+    names += [*(f"neck.spp.after.{k}" for k in range(2 * pairs - 2)), "neck.spp.transition"]
+
+    def block_of(name: str) -> list[str]:
+        main = (f"neck.{name}.main.{k}" for k in range(2 * pairs))
+        return [f"neck.{name}.entry", f"neck.{name}.bypass", *main, f"neck.{name}.transition"]
+
+    names += ["neck.reduce5", "neck.lateral4", *block_of("topdown4")]
+    names += ["neck.reduce4", "neck.lateral3", *block_of("topdown3")]
+    names += ["head.expand3", "head.predict3"]
+    names += ["neck.down3", *block_of("bottomup4"), "head.expand4", "head.predict4"]
+    names += ["neck.down4", *block_of("bottomup5"), "head.expand5", "head.predict5"]
+    return tuple(enumerate(names))
+
+
 def classifier_layers() -> tuple[tuple[int, str], ...]:
     """Return (darknet idx, name) of the classifier's 73 convolutions in file order."""
     return (*backbone_layers(), (106, "fc"))
@@ -99,15 +127,20 @@ def uniform(start: int, count: int) -> NDArray[np.float64]:
     return values
 
 
-def parameter_values(name: str, shape: tuple[int, ...], start: int) -> NDArray[np.float32]:
-    """Return the golden values of one parameter whose first float has number `start`."""
+def parameter_values(
+    name: str, shape: tuple[int, ...], start: int, gain: float = 4.0
+) -> NDArray[np.float32]:
+    """Return the golden values of one parameter whose first float has number `start`.
+
+    Kernels are U(-1, 1) sqrt(gain / fan_in).
+    """
     u = uniform(start, int(np.prod(shape)))
     if name.endswith((".gamma", ".moving_variance")):
         values = 0.5 + u
     elif name.endswith((".beta", ".moving_mean", ".bias")):
         values = (u - 0.5) * 0.2
     else:
-        values = (2 * u - 1) * np.sqrt(4 / np.prod(shape[1:]))
+        values = (2 * u - 1) * np.sqrt(gain / np.prod(shape[1:]))
     return values.astype(np.float32).reshape(shape)
 
 
@@ -126,14 +159,14 @@ def file_order(network: nn.Cell, layers: tuple[tuple[int, str], ...]) -> list[st
     return names
 
 
-def fill_golden(network: nn.Cell, layers: tuple[tuple[int, str], ...]) -> int:
+def fill_golden(network: nn.Cell, layers: tuple[tuple[int, str], ...], gain: float = 4.0) -> int:
     """Fill every parameter with its golden values; return the number of floats."""
     parameters = network.parameters_dict()
     names = file_order(network, layers)
     assert sorted(names) == sorted(parameters)
     count = 0
     for name in names:
-        values = parameter_values(name, parameters[name].shape, count)
+        values = parameter_values(name, parameters[name].shape, count, gain)
         parameters[name].set_data(Tensor(values))
         count += values.size
     return count

@@ -1,6 +1,7 @@
 """Starting values: a function of seed and name, in the stated distributions."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -26,10 +27,12 @@ def start() -> Values:
     return initialised(5)
 
 
-def initialised(seed: int, prior: float = 0.01) -> Values:
+def initialised(
+    seed: int, prior: float = 0.01, class_prior: Literal["auto"] | None = None
+) -> Values:
     """Return the starting values of a fresh narrow network."""
     network = YoloV4(NARROW, num_classes=3)
-    initialise(network, seed, prior)
+    initialise(network, seed, prior, class_prior)
     return values(network)
 
 
@@ -90,3 +93,10 @@ def test_predictions_start_at_the_prior() -> None:
         assert np.all(bias[:, :4] == 0)
         np.testing.assert_allclose(1 / (1 + np.exp(-bias[:, 4:])), 0.02, rtol=1e-5)
     assert start["head.predict5.weight"].std() == pytest.approx(0.01, rel=0.05)
+
+
+def test_classes_start_at_their_own_prior() -> None:
+    bias = initialised(0, class_prior="auto")["head.predict3.bias"].reshape(3, 8)
+    probability = 1 / (1 + np.exp(-bias[:, 4:].astype(np.float64)))
+    np.testing.assert_allclose(probability[:, 0], 0.01, rtol=1e-5)
+    np.testing.assert_allclose(probability[:, 1:], 0.25, rtol=1e-6)

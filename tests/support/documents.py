@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mindyolo_v4.boxes import cxcywh_to_xyxy
+from mindyolo_v4.commands import export as export_command
 from mindyolo_v4.commands import predict as predict_command
 from mindyolo_v4.commands import test as test_command
 from mindyolo_v4.commands import train as train_command
@@ -69,6 +70,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("scripts/run_distribute_train.sh",): (run_script("run_distribute_train.sh"), SHRINK_TRAINING),
     ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
     ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
+    ("python", "export.py"): (export_command.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),

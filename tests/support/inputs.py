@@ -15,6 +15,7 @@ MODULES = {
     "train.py": "mindyolo_v4.commands.train",
     "test.py": "mindyolo_v4.commands.test",
     "predict.py": "mindyolo_v4.commands.predict",
+    "export.py": "mindyolo_v4.commands.export",
     "convert.darknet": "mindyolo_v4.weights.darknet",
     "convert.inspect": "mindyolo_v4.weights.inspect",
     "convert.mindspore_zoo": "mindyolo_v4.weights.mindspore_zoo",
@@ -37,7 +38,7 @@ INTRODUCTION = (
     "for the folder of the input. `tests/test_inputs.py` writes every one of these inputs and",
     "runs its command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
 )
-TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands")
+TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands", "exports")
 
 
 @dataclass(frozen=True)

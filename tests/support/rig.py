@@ -7,7 +7,8 @@ from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.config.train import EmaConfig, OptimizerConfig
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
-from mindyolo_v4.engine.step import StepSettings, TrainStep
+from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.engine.step_settings import StepSettings
 from tests.support.tiny import TinyNet
 
 RATE = 0.1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "mindyolo_v4"
-ENTRY_POINTS = ("train", "test", "predict")
+ENTRY_POINTS = ("train", "test", "predict", "export")
 MAX_FILE_LINES = 330
 MAX_FUNCTION_LINES = 60
 MAX_ENTRY_LINES = 40
@@ -41,8 +41,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
     "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
-    "checkpoint": ("errors", "config", "runtime.files", "models.build", "models.topology"),
+    "checkpoint": (
+        *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
+    ),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
+    "deploy": (*GROUND, "config", "data", "evaluation", "checkpoint", "models", "weights"),
 }
 _BELOW_TASKS = tuple(MAY_IMPORT)
 MAY_IMPORT |= {
@@ -69,7 +72,8 @@ MAY_IMPORT |= {
         "detect",
         "classify",
     ),
-    "commands": (*_BELOW_TASKS, "detect", "classify", "predict", "weights", "tools"),
+    "export": (*_BELOW_TASKS, "tools.make_scenes", "weights"),
+    "commands": (*_BELOW_TASKS, "detect", "classify", "predict", "weights", "tools", "export"),
     "configs": (),
     "__main__": ("commands",),
     "convert": ("commands",),
@@ -82,7 +86,9 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("commands.console", "__main__"),
-    *("!data.loader.stream", "evaluation", "tools", "!tools.to_mindrecord"),
+    *("!data.loader.stream", "!data.loader.eval_stream", "!data.loader.pipeline"),
+    *("evaluation", "tools", "!tools.to_mindrecord"),
+    *("deploy", "!deploy.onnx_graph", "!deploy.formats"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )

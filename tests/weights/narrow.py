@@ -32,6 +32,9 @@ MODULES = {
 }
 DETECTOR = ModelConfig("yolov4", width=0.05, depth=0.1)
 TINY = ModelConfig("yolov4-tiny", width=0.125)
+CSP = ModelConfig("yolov4-csp", width=0.05, depth=0.1)
+X_MISH = ModelConfig("yolov4x-mish", width=0.05, depth=0.1)
+TINY_3L = ModelConfig("yolov4-tiny-3l", width=0.125)
 CLASSIFIER = ModelConfig("cspdarknet53", width=0.05, depth=0.1)
 
 

@@ -8,13 +8,16 @@ import pytest
 
 from mindyolo_v4.anchors import YOLOV4_ANCHORS_WH_PX
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.topology import layers_of, parameter_shapes
-from mindyolo_v4.weights.darknet import classes_of
+from mindyolo_v4.models.topology import floats_of, layers_of, parameter_shapes
+from mindyolo_v4.weights.darknet import INPUT, classes_of
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from tests.weights.narrow import (
     CLASSIFIER,
+    CSP,
     DETECTOR,
     TINY,
+    TINY_3L,
+    X_MISH,
     assert_same,
     card_of,
     random_tensors,
@@ -48,6 +51,15 @@ MODELS = {
     "slope": replace(TINY, leaky_slope=0.125),
     "slope 0.01": replace(CLASSIFIER, backbone_activation="leaky", leaky_slope=0.01),
     "two slopes": replace(DETECTOR, backbone_activation="leaky001"),
+    "csp": CSP,
+    "csp, deeper": replace(CSP, width=0.3, depth=0.67),
+    "csp weighted": replace(CSP, residual="weighted"),
+    "csp swish": replace(CSP, backbone_activation="silu", neck_activation="silu"),
+    "csp exp": replace(CSP, box_decode="exp", scale_x_y=(1.2, 1.1, 1.05)),
+    "x-mish": X_MISH,
+    "x-mish, deeper": replace(X_MISH, width=0.33, depth=0.67),
+    "tiny-3l": TINY_3L,
+    "tiny-3l anchors": replace(TINY_3L, anchors_wh_px=CUSTOM, scale_x_y=(1.2, 1.1, 1.05)),
     "weighted": replace(DETECTOR, residual="weighted"),
     "weighted channel": replace(CLASSIFIER, residual="weighted_channel"),
 }
@@ -82,6 +94,7 @@ def write_pair(
     [
         *("yolov4", "silu", "tiny", "classifier", "topdown 3", "square", "anchors"),
         *("masks", "tiny-custom", "12 anchors", "slope", "two slopes"),
+        *("csp", "csp swish", "x-mish", "tiny-3l"),
         *("weighted", "weighted channel"),
     ],
 )
@@ -225,6 +238,10 @@ def test_full_size_tiny_of_any_class_count_needs_no_cfg(tmp_path: Path) -> None:
         ("yolov4", 80, 257_717_640),
         ("yolov4", 1, 20 + 4 * (63_971_680 + 5385 * 6)),
         ("yolov4-tiny", 80, 24_251_276),
+        ("yolov4-tiny-3l", 80, 25_336_200),
+        ("yolov4-csp", 80, 211_944_840),
+        ("yolov4-csp", 3, 211_944_840 - 4 * 77 * 5385),
+        ("yolov4x-mish", 80, 399_388_168),
         ("cspdarknet53", 1000, 110_710_068),
     ],
 )
@@ -232,18 +249,25 @@ def test_the_length_tells_the_class_count(architecture: str, classes: int, size:
     """Sizes are those of files that darknet wrote."""
     assert classes_of(architecture, (size - 20) // 4) == classes
     assert classes_of(architecture, (size - 24) // 4) is None
-    others = {"yolov4", "yolov4-tiny", "cspdarknet53"} - {architecture}
-    assert [classes_of(other, (size - 20) // 4) for other in others] == [None, None]
+    others = INPUT.keys() - {architecture}
+    assert [classes_of(other, (size - 20) // 4) for other in others] == [None] * 5
 
 
 def test_no_part_of_a_network_has_the_length_of_another() -> None:
-    for name, classes in (("yolov4", 80), ("yolov4-tiny", 80), ("cspdarknet53", 1000)):
+    """But yolov4-tiny-3l begins with the whole yolov4-tiny."""
+    one, two = (
+        {name: floats_of(layers_of(ModelConfig(name), classes)) for name in INPUT}
+        for classes in (1, 2)
+    )
+    for name in INPUT:
         floats = 0
-        for layer in layers_of(ModelConfig(name), classes)[:-1]:
+        for layer in layers_of(ModelConfig(name), 1000 if name == "cspdarknet53" else 80)[:-1]:
             floats += layer.floats
-            assert [
-                classes_of(other, floats) for other in ("yolov4", "yolov4-tiny", "cspdarknet53")
-            ] == [None] * 3
+            for other, least in one.items():
+                more, rest = divmod(floats - least, two[other] - least)
+                is_whole = rest == 0 and 0 <= more < 1000
+                is_known = (name, layer.idx, other) == ("yolov4-tiny-3l", 36, "yolov4-tiny")
+                assert is_whole == is_known, f"{name} below {layer.idx + 1} as {other}"
 
 
 @pytest.mark.parametrize(
@@ -251,6 +275,8 @@ def test_no_part_of_a_network_has_the_length_of_another() -> None:
     [
         ("yolov4", 137, 170_038_676),
         ("yolov4-tiny", 29, 19_789_716),
+        ("yolov4-csp", 142, 146_548_116),
+        ("yolov4x-mish", 166, 277_307_668),
         ("cspdarknet53", 105, 106_610_068),
     ],
 )

@@ -58,6 +58,10 @@ def sparse(path: Path, size: int) -> Path:
         (110_710_068, ("cspdarknet53", 1000, 27_642_184, None)),
         (170_038_676, ("yolov4", None, None, "before section 137")),
         (19_789_716, ("yolov4-tiny", None, None, "before section 29")),
+        (211_944_840, ("yolov4-csp", 80, 52_921_437, None)),
+        (146_548_116, ("yolov4-csp", None, None, "before section 142")),
+        (399_388_168, ("yolov4x-mish", 80, 99_751_053, None)),
+        (25_336_200, ("yolov4-tiny-3l", 80, 6_327_453, None)),
         (106_610_068, ("cspdarknet53", None, None, "before section 105")),
         (
             100_000_000,

@@ -9,17 +9,33 @@ import pytest
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.topology import parameter_shapes
-from tests.weights.narrow import CLASSIFIER, DETECTOR, TINY, random_tensors, run, write_own
+from tests.weights.narrow import (
+    CLASSIFIER,
+    CSP,
+    DETECTOR,
+    TINY,
+    TINY_3L,
+    X_MISH,
+    random_tensors,
+    run,
+    write_own,
+)
 
 MODELS = {
     "yolov4": DETECTOR,
     "silu": replace(DETECTOR, architecture="yolov4-silu"),
     "tiny": TINY,
+    "csp": CSP,
+    "x-mish": X_MISH,
+    "tiny-3l": TINY_3L,
     "classifier": CLASSIFIER,
     "all variants": replace(
         DETECTOR, topdown_kernel=3, box_decode="square", scale_x_y=(2.0, 2.0, 2.0), bn_eps=1e-4
     ),
 }
+
+
+_FAST = ("tiny", "tiny-3l", "classifier")
 
 
 def exported(folder: Path, model: ModelConfig) -> tuple[Path, Path, Path]:
@@ -30,11 +46,7 @@ def exported(folder: Path, model: ModelConfig) -> tuple[Path, Path, Path]:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("tiny", "classifier") else pytest.mark.slow)
-        for name in MODELS
-    ],
+    "name", [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in MODELS]
 )
 def test_opencv_computes_the_same(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,10 +1,11 @@
 """What the samples of both tasks share: order of an epoch, partners, reading with replacement."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from mindyolo_v4.data.loader.class_balance import balanced_order, repeat_factors
 from mindyolo_v4.errors import UserError
 
 # numpy seeds a generator equally for (a, b) and (a, b, 0): a last word other than 0 keeps these
-# streams apart
+# streams apart (those of other modules begin at 11)
 ORDER_STREAM = 1
 PARTNER_STREAM = 2
 BALANCE_STREAM = 3
@@ -75,6 +76,9 @@ class NoReadableImageError(UserError):
         super().__init__(source, "not one of its images can be read", got)
 
 
+Samples = TypeVar("Samples", bound="EpochSamples")
+
+
 class EpochSamples:
     """All augmented samples of a training; each is a function of (seed, epoch, index) only.
 
@@ -96,6 +100,15 @@ class EpochSamples:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def at_size(self: Samples, size: int) -> Samples:
+        """Return the samples with images of another side; both share what is decoded."""
+        resized = copy(self)
+        resized.data = replace(self.data, img_size=size)
+        return resized
+
+    def set_epochs(self, epochs: int) -> None:
+        """Take another number of epochs; samples that do not depend on it stay as they are."""
 
     def own_path(self, epoch: int, index: int) -> Path:
         """Return the file at position `index` of the epoch's order."""

@@ -19,9 +19,13 @@ class TrainSamples(EpochSamples):
     def __init__(self, dataset: Dataset, data: DataConfig, seed: int, epochs: int):
         self._records = PackedRecords(dataset.records)
         super().__init__(self._records, dataset.source, data, seed)
-        self._joining_epochs = epochs - data.augment.mosaic_off_epochs
+        self.set_epochs(epochs)
         self._pixel_transforms = PixelTransforms(data.augment.pixel_transforms)
         self.images = SourceImages(self._records, data)
+
+    def set_epochs(self, epochs: int) -> None:
+        """Take another number of epochs, of which the last ones join no images."""
+        self._joining_epochs = epochs - self.data.augment.mosaic_off_epochs
 
     def sample_with_notes(self, epoch: int, index: int) -> tuple[Sample, SampleNotes]:
         """Return the sample (S x S image) at position `index` of the epoch's order.

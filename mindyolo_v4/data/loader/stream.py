@@ -1,58 +1,36 @@
-"""Batches of training and test images, made in worker processes that MindData starts.
+"""Batches of training images, made of rows that `pipeline` runs.
 
-    batch numbers      worker process 0:  row, row, ... -> batch 0, 2, 4, ... --queue--+
-    start .. stop  ->                                                                  +-> Tensors
-      (MindData)       worker process 1:  row, row, ... -> batch 1, 3, 5, ... --queue--+
-
-A row is one image with its tables: `TrainStream._row` and `EvalStream._row` make it from a number.
-A worker stacks the rows of one whole batch, so MindData hands on few, large pieces, in the order
-of their numbers. The last column of a batch holds notes (what could not be read, and how many
-ground-truth boxes did not fit), which this process counts and takes off.
+A row is one image with its tables: `TrainStream._row` makes it from a number. The
+last column of a batch holds notes (what could not be read, and how many ground-truth boxes did not
+fit), which this process counts and takes off.
 """
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from traceback import format_exc
 from typing import Any, Protocol
 
-import cv2
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from mindyolo_v4 import environment
-from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import (
-    ImageReadError,
-    channels_first,
-    decode_image,
-    fit_image,
-    grey_image,
-)
+from mindyolo_v4.data.images import channels_first
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
-from mindyolo_v4.data.loader.epoch import ImageFiles, NoReadableImageError, SampleNotes
+from mindyolo_v4.data.loader.epoch import NoReadableImageError, SampleNotes
+from mindyolo_v4.data.loader.pipeline import Row, RowBatches, run, worker_count
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.data.sample import PackedRecords
+from mindyolo_v4.data.loader.sizes import TrainSizes
 from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[np.ndarray, ...]
 Targets = Callable[..., Row]  # what a sample's `targets()` returns -> arrays
 
 NAMED_IMAGES = 16  # unreadable images that one sample's notes can name
 NOTHING_READABLE = -1  # in place of the number of unreadable images
-PREFETCH_BYTES = 96 * 2**20  # that waiting images take at most (one batch per worker always fits)
-KEPT_BYTES = 31 * 2**20  # a little less than the largest block that glibc adapts to
 # MindData lists all batch numbers at once; a long training is cut into pipelines
 BATCHES_PER_PIPELINE = 2**18
 
@@ -76,113 +54,31 @@ class _OneDevice:
 ONE_DEVICE = _OneDevice()
 
 
-def worker_count(num_workers: int | None, devices: int) -> int:
-    """Return the worker processes per device: as configured, else its share of the cores, 1 to 8.
-
-    MindData accepts at most as many as the machine has cores. Several need shared memory.
-    """
-    share = environment.cores_of_process(devices)
-    count = min(num_workers or max(1, min(8, share)), os.cpu_count() or 1)
-    if count > 1 and _shared_memory_bytes() < count * 2**17:
-        logger.warning("/dev/shm is full or missing: one thread reads the images, not %d", count)
-        return 1
-    return count
-
-
-def _shared_memory_bytes() -> int:
-    """Return the free shared memory."""
-    try:
-        return psutil.disk_usage("/dev/shm").free
-    except OSError:
-        return 0
-
-
-def prefetch_size(batch_bytes: int, workers: int) -> int:
-    """Return how many finished batches may wait in the queue of a worker, 1 to 4."""
-    return max(1, min(4, PREFETCH_BYTES // (batch_bytes * workers)))
-
-
-@lru_cache(maxsize=1)
-def _keep_freed_memory(process: int) -> None:
-    """Let this process (its id; once is enough) reuse the memory of freed images.
-
-    glibc returns it to the system at once, and every large array then pays for new pages. It keeps
-    twice the size of the largest block that was ever mapped and freed (mallopt(3),
-    M_MMAP_THRESHOLD), so one such block is made and dropped; its pages are never touched. jemalloc,
-    which MindSpore 2.7 and 2.8 bring for CPUs, does not need it.
-    """
-    np.empty(KEPT_BYTES, np.uint8)
-
-
-class _Batches:
-    """Batches by number, as GeneratorDataset asks for them in a worker."""
-
-    def __init__(self, make_row: Callable[[int], Row], per_batch_size: int, start: int, stop: int):
-        self.per_batch_size = per_batch_size
-        self._make_row = make_row
-        self._start = start
-        self._stop = stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __getitem__(self, number: int) -> Row:
-        _keep_freed_memory(os.getpid())
-        first = (self._start + int(number)) * self.per_batch_size
-        rows = [self._make_row(row) for row in range(first, first + self.per_batch_size)]
-        return tuple(np.stack(column) for column in zip(*rows, strict=True))
-
-
-def _run(batches: _Batches, columns: int, workers: int, img_size: int) -> Iterator[list[ms.Tensor]]:
-    """Run one pipeline to its end; its processes end with it, however it is left."""
-    # The workers are the parallelism. OpenCV's threads would not survive the fork: a worker that
-    # inherits them waits forever.
-    cv2.setNumThreads(1)
-    batch_bytes = batches.per_batch_size * 3 * img_size**2
-    prefetch = prefetch_size(batch_bytes, workers)
-    # a container has 64 MB of shared memory unless told otherwise; without it, pipes carry batches
-    needed = 2 * workers * (prefetch + 2) * batch_bytes
-    memory = {"max_rowsize": 0} if needed > _shared_memory_bytes() else {}
-    ds.config.set_prefetch_size(prefetch)
-    dataset = ds.GeneratorDataset(
-        batches,
-        [f"column{number}" for number in range(columns)],
-        shuffle=False,
-        num_parallel_workers=workers,
-        python_multiprocessing=workers > 1,
-        **memory,
-    )
-    iterator = dataset.create_tuple_iterator(num_epochs=1)
-    failure = None
-    try:
-        yield from iterator
-    except RuntimeError as error:
-        # the exception itself would keep its frames alive, and with them the processes
-        failure = str(error)
-    finally:
-        iterator.stop()
-        del iterator
-    if failure is not None:
-        raise RuntimeError(failure)
-
-
 class TrainStream:
     """Micro-batches of a training, the same for any number of workers and any start.
 
     Position k x size + rank of an epoch's order is sample k of a device; what does not fill a
     micro-batch on every device is left out of the epoch.
+
+    Args:
+        assign: the target assignment for each input side of the training, pixels; which of them a
+            micro-batch has, `sizes.TrainSizes` says.
+        accumulate: micro-batches per optimizer step.
     """
 
     def __init__(
         self,
         samples: TrainSamples | ClassTrainSamples,
-        assign: Targets,
+        assign: Mapping[int, Targets],
         per_batch_size: int,
         num_workers: int | None,
         ranks: Ranks = ONE_DEVICE,
+        accumulate: int = 1,
     ):
         self.samples = samples
         self.steps_per_epoch = len(samples) // (per_batch_size * ranks.size)
+        self._sizes = TrainSizes(tuple(assign), samples.seed, self.steps_per_epoch, accumulate)
+        self._samples = {size: samples.at_size(size) for size in assign}
         self._assign = assign
         self._per_batch_size = per_batch_size
         self._ranks = ranks
@@ -200,22 +96,27 @@ class TrainStream:
     def batches(self, start: int, stop: int) -> Iterator[tuple[ms.Tensor, ...]]:
         """Yield micro-batches number start .. stop - 1, counted from the beginning of the training.
 
-        Element 0 is the images, uint8 (B, 3, S, S); then what `assign` returns, batched.
+        Element 0 is the images, uint8 (B, 3, S, S); then what `assign[S]` returns, batched.
 
         Raises:
             UserError: no image can be read.
             RuntimeError: a sample failed; the message has the worker's traceback, the image files,
                 seed, epoch and index.
         """
-        columns = len(self._row_without_image())
-        size = self.samples.data.img_size
+        largest = max(self._sizes.sizes)
+        columns = len(self._row_without_image(largest))
         for first in range(start, stop, BATCHES_PER_PIPELINE):
             last = min(stop, first + BATCHES_PER_PIPELINE)
-            numbers = _Batches(self._row, self._per_batch_size, first, last)
-            with closing(_run(numbers, columns, self._workers, size)) as pipeline:
+            numbers = RowBatches(self._row, self._per_batch_size, first, last)
+            with closing(run(numbers, columns, self._workers, largest)) as pipeline:
                 for *batch, notes in pipeline:
                     self._note(notes.asnumpy())
                     yield tuple(batch)
+
+    def set_epochs(self, epochs: int) -> None:
+        """Take another number of epochs for the batches that are asked for from now on."""
+        for samples in self._samples.values():
+            samples.set_epochs(epochs)
 
     def report(self) -> dict[str, Any]:
         """Return the counts so far: samples, truths_dropped, unreadable {path: attempts} ..."""
@@ -227,11 +128,12 @@ class TrainStream:
         """Make row `number` of this device, counted from the start of the training."""
         epoch, position = divmod(number, self.steps_per_epoch * self._per_batch_size)
         index = position * self._ranks.size + self._ranks.rank
+        size = self._sizes.of_batch(number // self._per_batch_size)
         try:
-            sample, notes = self.samples.sample_with_notes(epoch, index)
-            tables = self._assign(*sample.targets())
+            sample, notes = self._samples[size].sample_with_notes(epoch, index)
+            tables = self._assign[size](*sample.targets())
         except NoReadableImageError:
-            return self._row_without_image()
+            return self._row_without_image(size)
         except Exception as error:
             # MindData makes the exception anew from one string (which not every class can be made
             # of), and keeps what follows the last "Traceback" in it
@@ -240,12 +142,11 @@ class TrainStream:
             raise RuntimeError(f"{format_exc()}in the sample of {own} ({where})") from error
         return channels_first(sample.image), *tables, _pack_notes(notes)
 
-    def _row_without_image(self) -> Row:
+    def _row_without_image(self, size: int) -> Row:
         """Return the row that tells that no image can be read."""
-        size = self.samples.data.img_size
         notes = _pack_notes(SampleNotes())
         notes[1] = NOTHING_READABLE
-        tables = self._assign(*self.samples.no_targets)
+        tables = self._assign[size](*self.samples.no_targets)
         return np.zeros((3, size, size), np.uint8), *tables, notes
 
     def _note(self, notes: NDArray[np.int64]) -> None:
@@ -271,60 +172,3 @@ def _pack_notes(notes: SampleNotes) -> NDArray[np.int64]:
     named = notes.unreadable[:NAMED_IMAGES]
     packed[2 : 2 + len(named)] = named
     return packed
-
-
-class EvalStream:
-    """Every image of a split once, in batches of one size; device r has images r, r + size, ...
-
-    Every device has the same number of batches. Grey images fill them up.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset | ClassImages,
-        data: DataConfig,
-        per_batch_size: int,
-        num_workers: int | None,
-        ranks: Ranks = ONE_DEVICE,
-    ):
-        self._files: ImageFiles = (
-            dataset if isinstance(dataset, ClassImages) else PackedRecords(dataset.records)
-        )
-        self._data = data
-        self._per_batch_size = per_batch_size
-        self._workers = worker_count(num_workers, ranks.size)
-        images_per_device = -(-len(self._files) // ranks.size)
-        self._batch_count = -(-images_per_device // per_batch_size)
-        self._indices = np.arange(ranks.rank, len(self._files), ranks.size)
-        self._unreadable: dict[str, int] = {}
-
-    def batches(self) -> Iterator[tuple[ms.Tensor, NDArray[np.int64]]]:
-        """Yield images, uint8 (B, 3, S, S), and the data set indices (n,) of the first n."""
-        if self._batch_count == 0:
-            return
-        numbers = _Batches(self._row, self._per_batch_size, 0, self._batch_count)
-        with closing(_run(numbers, 2, self._workers, self._data.img_size)) as pipeline:
-            for images, notes in pipeline:
-                indices, unreadable = notes.asnumpy().T
-                for index in indices[unreadable == 1]:
-                    self._unreadable[str(self._files.path(int(index)))] = 1
-                yield images, indices[indices >= 0]
-
-    def report(self) -> dict[str, Any]:
-        """Return {"unreadable": {path: 1}}: images that the network saw as plain grey."""
-        return {"unreadable": dict(self._unreadable)}
-
-    def _row(self, number: int) -> Row:
-        """Make an image and its notes: [data set index, or -1 for padding; 1 where unreadable]."""
-        image = grey_image(self._data.img_size, self._data.pad_value, self._data.img_height)
-        index = int(self._indices[number]) if number < len(self._indices) else -1
-        is_unreadable = False
-        if index >= 0:
-            try:
-                encoded = self._files.encoded(index)
-                limit = self._data.max_megapixels
-                pixels = decode_image(encoded, self._files.path(index), max_megapixels=limit)
-                image = fit_image(pixels, self._data)
-            except ImageReadError:
-                is_unreadable = True
-        return channels_first(image), np.array([index, is_unreadable], np.int64)

@@ -7,6 +7,7 @@ from mindspore import Tensor
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import freeze
+from mindyolo_v4.engine.sat import as_float32
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.tools.random_training import random_batch, task_of, training_session, without_data
 
@@ -18,20 +19,22 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
 
     step: gradients and update, or only the gradients' sum where `train.accumulate` is above 1;
     apply: then the update; evaluation: the forward pass; statistics: the mean of the running
-    statistics over the devices.
+    statistics over the devices; alter: the images of self-adversarial training, where it is on.
     """
     config = without_data(config)
     task = task_of(config)
     classes = CLASSES[task.name]
     session = training_session(config, runtime, classes, config.train.accumulate)
     batch = random_batch(config, classes)
+    adversary = session.adversary
 
     def step() -> None:
         session.parts.forward.set_train(True)
+        images = batch if adversary is None else as_float32(batch)
         if config.train.accumulate > 1:
-            session.train_step.add.compile(*batch)
+            session.train_step.add[config.train.accumulate].compile(*images)
         else:
-            session.train_step.compile(0.0, batch)
+            session.train_step.compile(0.0, images)
 
     def apply() -> None:
         session.train_step.apply.compile(Tensor(0.0, ms.float32))
@@ -43,7 +46,17 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
     def statistics() -> None:
         session.train_step.share_statistics.compile()
 
-    return {"step": step, "apply": apply, "evaluation": evaluation, "statistics": statistics}
+    def alter() -> None:
+        assert adversary is not None
+        adversary.compile(batch)
+
+    return {
+        "step": step,
+        "apply": apply,
+        "evaluation": evaluation,
+        "statistics": statistics,
+        "alter": alter,
+    }
 
 
 def trained_parameters(config: Config) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording, read_recording
 from mindyolo_v4.tools.ascend_dry_run.stand_ins import stand_ins
 
-GRAPHS = ("step", "apply", "evaluation", "statistics")
+GRAPHS = ("step", "apply", "evaluation", "statistics", "alter")
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 

@@ -12,7 +12,8 @@ from mindyolo_v4.data.augment.classification import draw_mix
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.loader.epoch import NoReadableImageError, epoch_permutation
-from mindyolo_v4.data.loader.stream import EvalStream, TrainStream
+from mindyolo_v4.data.loader.eval_stream import EvalStream
+from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from tests.support.class_folders import COLOURS, write_imagenet
 
@@ -183,7 +184,7 @@ def hand_on(class_ids: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, ...]
 
 def test_batches_do_not_depend_on_workers_or_start(dataset: ClassImages) -> None:
     def batches(workers: int, start: int) -> list[tuple[np.ndarray, ...]]:
-        stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=1), hand_on, 5, workers)
+        stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=1), {32: hand_on}, 5, workers)
         assert stream.steps_per_epoch == 5
         return [tuple(column.asnumpy() for column in batch) for batch in stream.batches(start, 8)]
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,17 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from mindyolo_v4 import environment
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.loader.stream import (
-    ONE_DEVICE,
-    EvalStream,
-    TrainStream,
-    prefetch_size,
-    worker_count,
-)
+from mindyolo_v4.data.loader.stream import ONE_DEVICE, TrainStream
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import UserError
 
@@ -67,7 +61,7 @@ def failing(boxes_cxcywh, class_ids):
 
 def stream(dataset, data=PLAIN, workers=1, assign=padded, batch=2, ranks=ONE_DEVICE):
     samples = TrainSamples(dataset, data, seed=1, epochs=3)
-    return TrainStream(samples, assign, batch, workers, ranks)
+    return TrainStream(samples, {data.img_size: assign}, batch, workers, ranks)
 
 
 def arrays(batches):
@@ -121,6 +115,42 @@ def test_worker_count_and_start_do_not_change_the_batches(dataset):
     assert_same(one[7:], four)
     assert_same(one[:5], arrays(stream(dataset, DATA, workers=2).batches(0, 5)))
     assert_no_children()
+
+
+def sized_stream(dataset, data=DATA, workers=1, ranks=ONE_DEVICE):
+    def of_size(size):
+        return lambda boxes, ids: (*padded(boxes, ids), np.array(size, np.int64))
+
+    samples = TrainSamples(dataset, replace(data, img_size=96), seed=1, epochs=30)
+    return TrainStream(samples, {s: of_size(s) for s in (32, 64, 96)}, 2, workers, ranks)
+
+
+def test_sizes_change_with_the_steps_and_not_with_workers_start_or_device(dataset):
+    one = arrays(sized_stream(dataset).batches(0, 60))
+    sizes = [batch[0].shape[-1] for batch in one]
+    assert set(sizes) == {32, 64, 96}
+    for number, (images, _, _, assigned) in enumerate(one):
+        assert images.shape == (2, 3, sizes[number], sizes[number])
+        assert assigned.tolist() == [sizes[number]] * 2
+        assert sizes[number] == sizes[number // 10 * 10]
+    assert_same(one[23:], arrays(sized_stream(dataset, workers=2).batches(23, 60)))
+    rank = sized_stream(dataset, ranks=SimpleNamespace(rank=1, size=2))
+    of_device = [batch[0].shape[-1] for batch in arrays(rank.batches(0, 60))]
+    assert of_device == sizes
+    assert_no_children()
+
+
+def test_sizes_leave_each_image_once_in_an_epoch(dataset):
+    batches = arrays(sized_stream(dataset, PLAIN).batches(0, 50))
+    for first in range(0, 50, 5):
+        counts = np.concatenate([batch[2] for batch in batches[first : first + 5]])
+        assert sorted(counts.tolist()) == list(range(10))  # image i has i boxes
+        # boxes are fractions of the image, whatever its size
+        for _, tables, own, _ in batches[first : first + 5]:
+            for table, count in zip(tables, own, strict=True):
+                np.testing.assert_allclose(
+                    table[:count, :4], np.tile([0.3, 0.35, 0.4, 0.5], (count, 1)), atol=1e-6
+                )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -257,72 +287,8 @@ def test_rows_are_made_in_worker_processes_with_one_thread(dataset):
     assert set(rows[:, 1].tolist()) == {1}
 
 
-@pytest.mark.parametrize("free", [0, 2**17])
-def test_without_shared_memory_a_thread_reads(monkeypatch, caplog, free):
-    free_bytes = "mindyolo_v4.data.loader.stream._shared_memory_bytes"
-    monkeypatch.setattr(free_bytes, lambda: free)
-    assert worker_count(2, 1) == 1
-    assert caplog.messages == ["/dev/shm is full or missing: one thread reads the images, not 2"]
-    assert worker_count(1, 1) == 1
-
-
-def test_worker_count():
-    assert worker_count(1, 8) == 1
-    assert worker_count(10**6, 1) == os.cpu_count()  # MindData refuses more
-    assert worker_count(None, 10**6) == 1
-    assert 1 <= worker_count(None, 1) <= 8
-
-
-def test_a_device_has_a_process_per_core_of_its_own(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(environment, "cores_of_process", lambda devices: 48 // devices)
-    assert [worker_count(None, devices) for devices in (2, 8, 64)] == [8, 6, 1]
-
-
-def test_fewer_large_batches_are_made_in_advance():
-    assert prefetch_size(batch_bytes=2 * 3 * 32**2, workers=2) == 4
-    assert prefetch_size(batch_bytes=16 * 3 * 608**2, workers=2) == 2  # 96 MB over 2 x 17.7 MB
-    assert prefetch_size(batch_bytes=256 * 3 * 608**2, workers=8) == 1
-
-
 def test_batches_go_through_pipes_where_shared_memory_is_short(dataset, monkeypatch):
     expected = arrays(stream(dataset, DATA, workers=2).batches(0, 5))
     monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert_same(expected, arrays(stream(dataset, DATA, workers=2).batches(0, 5)))
     assert_no_children()
-
-
-# ---------------------------------------------------------------- evaluation
-@pytest.mark.parametrize("workers", [1, 2])
-def test_eval_gives_every_image_once_and_pads_the_last_batch(dataset, workers):
-    test = EvalStream(dataset, PLAIN, 4, workers)
-    seen = []
-    for images, indices in test.batches():
-        assert images.shape == (4, 3, 32, 32)
-        assert images.asnumpy()[: len(indices), 1, 5, 5].tolist() == (20 * indices).tolist()
-        assert (images.asnumpy()[len(indices) :] == 114).all()
-        seen.append(indices.tolist())
-    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert test.report() == {"unreadable": {}}
-    assert_no_children()
-
-
-def test_eval_shares_between_devices(dataset):
-    streams = [
-        EvalStream(dataset, PLAIN, 2, 1, SimpleNamespace(rank=rank, size=3)) for rank in range(3)
-    ]
-    seen = [[indices.tolist() for _, indices in one.batches()] for one in streams]
-    assert seen == [[[0, 3], [6, 9]], [[1, 4], [7]], [[2, 5], [8]]]
-
-
-def test_eval_gives_grey_for_an_unreadable_image_and_names_it(dataset):
-    dataset.records[6].path.write_bytes(b"broken")
-    test = EvalStream(dataset, PLAIN, 5, 2)
-    batches = [(images.asnumpy(), indices.tolist()) for images, indices in test.batches()]
-    assert [indices for _, indices in batches] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert (batches[1][0][1] == 114).all()
-    assert test.report() == {"unreadable": {str(dataset.records[6].path): 1}}
-
-
-def test_eval_of_nothing():
-    assert list(EvalStream(Dataset((), ("a",), (1,), "labels", ()), PLAIN, 2, 1).batches()) == []

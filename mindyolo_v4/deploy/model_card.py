@@ -1,0 +1,100 @@
+"""The model card of an exported file: a README with the YAML header that model hubs read."""
+
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mindyolo_v4.checkpoint.card import Card, input_text
+from mindyolo_v4.errors import UserError, require_file
+
+MARK = "library_name: mindyolo_v4"  # a README with this line is ours, and is replaced
+_TASKS = {"detect": "object-detection", "classify": "image-classification"}
+_BACKBONES = {"yolov4-tiny": "cspdarknet53-tiny", "yolov4-tiny-3l": "cspdarknet53-tiny"}
+
+
+def require_own_readme(path: Path) -> None:
+    """Raise UserError where a file is there that is no model card of this package."""
+    if path.exists() and MARK not in path.read_text("utf-8", errors="replace").splitlines():
+        raise UserError(path, "is there already and is no model card of this package")
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Return the numbers of a metrics.json. Raises UserError where it is none."""
+    require_file(path)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(path, f"is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(path, "is no metrics.json", type(content).__name__, "a mapping")
+    return {
+        name: value
+        for name, value in content.items()
+        if type(value) in (int, float) and not name.endswith("_ms")
+    }
+
+
+def model_card(card: Card, exported: Path, metrics: dict[str, float], licence: str) -> str:
+    """Return the text of the card of an exported file."""
+    header = _header(card, exported, metrics, licence)
+    size = input_text(card.img_size, card.img_height)
+    lines = [
+        "---",
+        yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
+        "---",
+        "",
+        f"# {header['name']}",
+        "",
+        f"{card.architecture} for {_TASKS[card.task].replace('-', ' ')}, made with mindyolo_v4.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| file | `{exported.name}` |",
+        f"| sha256 | `{header['sha256']}` |",
+        f"| input | {size} px, RGB, {card.preprocessing.resize} |",
+        f"| classes | {len(card.class_names)}: {_some(card.class_names)} |",
+        f"| source | {card.source} |",
+    ]
+    lines += [f"| {name} | {value:g} |" for name, value in metrics.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _header(card: Card, exported: Path, metrics: dict[str, float], licence: str) -> dict[str, Any]:
+    name = f"{card.architecture}-{exported.stem}"
+    task = _TASKS[card.task]
+    dataset = _dataset(card)
+    values = [{"type": key, "value": value} for key, value in metrics.items()]
+    result = {
+        "task": {"type": task},
+        "dataset": {"name": dataset, "type": dataset},
+        "metrics": values,
+    }
+    return {
+        "name": name,
+        "library_name": "mindyolo_v4",
+        "license": licence.lower(),
+        "pipeline_tag": task,
+        "task": task,
+        "backbone": _BACKBONES.get(card.architecture, "cspdarknet53"),
+        "dataset": dataset,
+        "tags": ["mindspore", card.architecture, task],
+        "metrics": list(metrics),
+        "mindspore": metadata.version("mindspore"),
+        "sha256": hashlib.sha256(exported.read_bytes()).hexdigest(),
+        "model-index": [{"name": name, "results": [result]}],
+    }
+
+
+def _dataset(card: Card) -> str:
+    """Return the name of the data set: that of its folder."""
+    root = card.config.get("data", {}).get("root")
+    return Path(root).name if isinstance(root, str) and root else "unknown"
+
+
+def _some(names: tuple[str, ...], count: int = 10) -> str:
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest

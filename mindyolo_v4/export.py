@@ -1,0 +1,212 @@
+"""A checkpoint in a form that other programs run, compared with the network before it stays."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.checkpoint.card import make_card
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.settings import config_for_checkpoint
+from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
+from mindyolo_v4.config.recipe import read_tree
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
+from mindyolo_v4.deploy.formats import (
+    ExportOptions,
+    Job,
+    export_checkpoint,
+    export_darknet,
+    export_graph,
+    export_mindir,
+)
+from mindyolo_v4.deploy.model_card import model_card, read_metrics, require_own_readme
+from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.runtime.files import write_text
+from mindyolo_v4.tools.make_scenes import draw_scene
+from mindyolo_v4.weights.command import check_complete
+from mindyolo_v4.weights.files import read_own
+
+SUFFIXES = {  # format -> end of the file's name
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "mindir": ".mindir",
+    "darknet": ".weights",
+    "ckpt": ".ckpt",
+}
+_GRAPH = ("img_size", "dynamic", "decode", "nms", "int8", "image")
+_TAKES = {  # format -> the options that not every format has
+    "onnx": (*_GRAPH, "opset"),
+    "openvino": _GRAPH,
+    "mindir": ("img_size", "image", "uint8"),
+    "darknet": ("image",),
+    "ckpt": (),
+}
+_SCENE_PX = 640  # side of the drawn picture to compare on
+
+
+def parse_options(argv: Sequence[str]) -> Arguments:
+    """Read the command line of export.py."""
+    names = ("weight", "data_dir", "conf_thres", "iou_thres")
+    text = "Write a checkpoint for other programs; it is compared with the network first."
+    parser = build_parser(command_for("export"), text, names)
+    add = parser.add_argument
+    add("--data", dest="config", help="the same as --config: the data set for --int8")
+    add("--format", choices=tuple(SUFFIXES), required=True, help="what to write")
+    add("--output", metavar="FILE", help="file to write; default: beside the checkpoint")
+    add("--img_size", dest="size", metavar="N|H,W", help="input side, or height,width, pixels")
+    add("--dynamic", action="store_true", help="any batch, height and width")
+    add("--decode", action="store_true", help="boxes and scores instead of raw maps")
+    add("--nms", action="store_true", help="--decode, and ONNX's own suppression")
+    add("--opset", type=int, help="ONNX's operator set, 13 to 22; default 18")
+    add("--uint8", action="store_true", help="mindir: uint8 input, normalised inside")
+    add("--int8", action="store_true", help="static quantisation on the images of --data")
+    add("--calibration", type=int, help="images that int8 is calibrated on; default 128")
+    add("--max_drop", type=float, help="AP that int8 may lose; default 0.01")
+    add("--force", action="store_true", help="keep an int8 file that loses more")
+    add("--image", metavar="FILE", help="image to compare on; default: a drawn picture")
+    add("--tolerance", type=float, help="of the largest magnitude; default 1e-4")
+    add("--license", help="that the file states; default Apache-2.0")
+    add("--card", action="store_true", help="write README.md, a model card, beside the file")
+    add("--metrics", metavar="FILE", help="metrics.json for the card; default: beside --weight")
+    return parse(parser, argv)
+
+
+def export(words: Arguments) -> int:
+    """Write what the command line asks for. Return the exit status.
+
+    Raises:
+        UserError: a mistake of the user, or the file does not compute what the network computes;
+            no output file is left.
+    """
+    _check_options(words.options)
+    checkpoint = Checkpoint.open(words.required("weight"))
+    job = make_job(words, checkpoint)
+    readme = job.target.parent / "README.md"
+    metrics: dict[str, float] = {}
+    if words.options["card"]:
+        require_own_readme(readme)
+        metrics = _metrics_of(words.options["metrics"], checkpoint.path)
+    write = {
+        "onnx": export_graph,
+        "openvino": export_graph,
+        "mindir": export_mindir,
+        "darknet": export_darknet,
+        "ckpt": export_checkpoint,
+    }
+    verdict = write[job.format](job)
+    size_mb = job.target.stat().st_size / 1e6
+    if job.format == "openvino":
+        size_mb += job.target.with_suffix(".bin").stat().st_size / 1e6
+    print(f"{checkpoint.path} -> {job.target}, {size_mb:.1f} MB: {verdict}")
+    if words.options["card"]:
+        text = model_card(checkpoint.card, job.target, metrics, job.options.license)
+        write_text(readme, text)
+        print(f"model card: {readme}")
+    return 0
+
+
+def _check_options(given: dict[str, Any]) -> None:
+    """Raise UserError for an option that the format does not have, or a value out of range."""
+    form = str(given["format"])
+    values = given | {"img_size": given["size"]}
+    for name in sorted({name for names in _TAKES.values() for name in names}):
+        is_given = values[name] not in (None, False)
+        problem = f"has no meaning with --format {form}"
+        require(not is_given or name in _TAKES[form], f"--{name}", problem)
+    if given["int8"]:
+        for name in ("dynamic", "decode", "nms"):
+            require(not given[name], f"--{name}", "has no meaning with --int8")
+    for name in ("calibration", "max_drop", "force"):
+        needs_int8 = given[name] not in (None, False) and not given["int8"]
+        require(not needs_int8, f"--{name}", "has no meaning without --int8")
+    needs_card = given["metrics"] is not None and not given["card"]
+    require(not needs_card, "--metrics", "has no meaning without --card")
+    size_is_free = given["dynamic"] and given["size"]
+    require(not size_is_free, "--img_size", "contradicts --dynamic")
+
+
+def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
+    """Return what is exported. Raises UserError where checkpoint, data or image are unfit."""
+    given: dict[str, Any] = words.options
+    form = str(given["format"])
+    sizes = _size_overrides(given["size"])
+    defaults = (("evaluate.conf_thres", "0.25"), ("evaluate.iou_thres", "0.45"))
+    start = () if given["int8"] else defaults
+    recipe = read_tree(words.config)
+    config = config_for_checkpoint(
+        checkpoint, recipe, read_tree(None, [*start, *words.overrides, *sizes])
+    )
+    is_detector = checkpoint.card.task == "detect"
+    for name in ("decode", "nms", "int8"):
+        problem = "a classifier has no boxes"
+        require(is_detector or not given[name], f"--{name}", problem)
+    names = [field.name for field in fields(ExportOptions)]
+    chosen = {name: given[name] for name in names if given[name] is not None}
+    options = ExportOptions(**chosen)
+    own = read_own(checkpoint)
+    check_complete(own)
+    # The card of the file says the input that it takes.
+    taken = make_card(config, own.card.class_names, own.card.source)
+    card = replace(
+        own.card,
+        img_size=taken.img_size,
+        img_height=taken.img_height,
+        preprocessing=taken.preprocessing,
+    )
+    target = _target(given["output"], checkpoint.path, form, bool(given["int8"]))
+    image, source = _picture(given["image"], config)
+    return Job(
+        form,
+        checkpoint,
+        replace(own, card=card),
+        config,
+        options,
+        target,
+        channels_first(fit_image(image, config.data))[None],
+        source,
+    )
+
+
+def _size_overrides(text: Any) -> list[tuple[str, str]]:
+    """Return the overrides that `--img_size N` or `H,W` stands for."""
+    if text is None:
+        return []
+    sides = str(text).split(",")
+    good = len(sides) in (1, 2) and all(side.strip().isdecimal() for side in sides)
+    require(good, "--img_size", "is no size", text, "N or H,W in pixels")
+    size = [("data.img_size", sides[-1].strip())]
+    if len(sides) == 2 and int(sides[0]) != int(sides[1]):
+        size.append(("data.img_height", sides[0].strip()))
+    return size
+
+
+def _target(output: Any, weight: Path, form: str, is_int8: bool) -> Path:
+    """Return the file to write. Raises UserError where it cannot be one."""
+    suffix = SUFFIXES[form]
+    ending = "-int8" if is_int8 else "-slim" if form == "ckpt" else ""
+    path = weight.with_name(weight.stem + ending + suffix) if output is None else Path(output)
+    require(path.suffix == suffix, "--output", f"must end in {suffix}", str(path))
+    require(not path.is_dir(), path, "cannot be written", "a folder")
+    require(path.parent.is_dir(), path, "cannot be written", "no such folder")
+    is_source = path.exists() and path.samefile(weight)
+    require(not is_source, "--output", "is the file to read", str(path))
+    return path
+
+
+def _picture(path: Any, config: Config) -> tuple[NDArray[np.uint8], str]:
+    """Return the RGB image to compare on, and what it is in words."""
+    if path is None:
+        return draw_scene(np.random.default_rng(config.seed), _SCENE_PX)[0], "a drawn picture"
+    try:
+        return read_image(str(path), config.data.max_megapixels), str(path)
+    except ImageReadError as error:
+        raise UserError("--image", f"cannot be read: {error}") from error
+
+
+def _metrics_of(given: Any, weight: Path) -> dict[str, float]:
+    path = weight.with_name("metrics.json") if given is None else Path(given)
+    return read_metrics(path) if given is not None or path.is_file() else {}

@@ -1,0 +1,158 @@
+"""Cases of tests/test_inputs.py: options of export.py."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.inputs.commands import checkpoint
+from tests.support.inputs import Case
+from tests.weights.narrow import CLASSIFIER, write_own
+
+Writer = Callable[[Path], Sequence[object]]
+
+
+def export(*options: str, classifier: bool = False) -> Writer:
+    """Export a narrow yolov4-tiny, or a classifier."""
+
+    def write(folder: Path) -> Sequence[object]:
+        weight = folder / "net.ckpt"
+        if classifier:
+            write_own(weight, CLASSIFIER)
+        else:
+            checkpoint(weight)
+        (folder / "text.txt").write_text("no picture")
+        filled = [text.format(dir=folder) for text in options]
+        return "export.py", "--weight", weight, *filled
+
+    return write
+
+
+def without_weight(folder: Path) -> Sequence[object]:
+    return "export.py", "--format", "onnx"
+
+
+KIND = "Options of export.py"
+ONNX = ("--format", "onnx")
+CASES = [
+    Case(KIND, "no checkpoint", without_weight, 2, "--weight: missing"),
+    Case(KIND, "an unknown format", export("--format", "tflite"), 2, "invalid choice: 'tflite'"),
+    Case(
+        KIND,
+        "an option that the format does not have",
+        export("--format", "darknet", "--nms"),
+        2,
+        "--nms: has no meaning with --format darknet",
+    ),
+    Case(
+        KIND,
+        "an operator set that is not supported",
+        export(*ONNX, "--opset", "9"),
+        2,
+        "--opset: out of range (got 9, expected >= 13 and <= 22)",
+    ),
+    Case(
+        KIND,
+        "a size that is none",
+        export(*ONNX, "--img_size", "big"),
+        2,
+        "--img_size: is no size (got big, expected N or H,W in pixels)",
+    ),
+    Case(
+        KIND,
+        "a size that is no multiple of 32",
+        export(*ONNX, "--img_size", "64,100"),
+        2,
+        "data.img_size: not a multiple of 32 (got 100)",
+    ),
+    Case(
+        KIND,
+        "any size and one size",
+        export(*ONNX, "--img_size", "64", "--dynamic"),
+        2,
+        "--img_size: contradicts --dynamic",
+    ),
+    Case(
+        KIND,
+        "boxes of a classifier",
+        export(*ONNX, "--decode", classifier=True),
+        2,
+        "--decode: a classifier has no boxes",
+    ),
+    Case(
+        KIND,
+        "int8 with boxes",
+        export(*ONNX, "--int8", "--decode"),
+        2,
+        "--decode: has no meaning with --int8",
+    ),
+    Case(KIND, "int8 without a data set", export(*ONNX, "--int8"), 2, "data.root: missing"),
+    Case(
+        KIND,
+        "a negative tolerance",
+        export(*ONNX, "--tolerance", "-1"),
+        2,
+        "--tolerance: out of range (got -1.0, expected > 0)",
+    ),
+    Case(
+        KIND,
+        "a drop of AP above 1",
+        export(*ONNX, "--int8", "--max_drop", "2"),
+        2,
+        "--max_drop: out of range (got 2.0, expected >= 0 and <= 1)",
+    ),
+    Case(
+        KIND,
+        "no image to calibrate on",
+        export(*ONNX, "--int8", "--calibration", "0"),
+        2,
+        "--calibration: out of range (got 0, expected >= 1)",
+    ),
+    Case(
+        KIND,
+        "an image that is none",
+        export(*ONNX, "--image", "{dir}/text.txt"),
+        2,
+        "--image: cannot be read: ",
+    ),
+    Case(
+        KIND,
+        "an output of another format",
+        export(*ONNX, "--output", "{dir}/net.xml"),
+        2,
+        "--output: must end in .onnx (got {dir}/net.xml)",
+    ),
+    Case(
+        KIND,
+        "an output in no folder",
+        export(*ONNX, "--output", "{dir}/none/net.onnx"),
+        2,
+        "{dir}/none/net.onnx: cannot be written (got no such folder)",
+    ),
+    Case(
+        KIND,
+        "the checkpoint as output",
+        export("--format", "ckpt", "--output", "{dir}/net.ckpt"),
+        2,
+        "--output: is the file to read (got {dir}/net.ckpt)",
+    ),
+    Case(
+        KIND,
+        "metrics that are none",
+        export("--format", "ckpt", "--card", "--metrics", "{dir}/text.txt"),
+        2,
+        "{dir}/text.txt: is no JSON",
+    ),
+    Case(
+        KIND,
+        "a drop of AP without int8",
+        export(*ONNX, "--max_drop", "0.1"),
+        2,
+        "--max_drop: has no meaning without --int8",
+    ),
+    Case(
+        KIND,
+        "metrics without a card",
+        export("--format", "ckpt", "--metrics", "{dir}/text.txt"),
+        2,
+        "--metrics: has no meaning without --card",
+    ),
+]

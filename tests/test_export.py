@@ -1,0 +1,195 @@
+"""export.py: each format from the command line; what must not stay, and what must not change."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+from mindyolo_v4.checkpoint.card import Preprocessing
+from mindyolo_v4.checkpoint.file import Checkpoint, save
+from mindyolo_v4.commands import export
+from mindyolo_v4.config.recipe import record_to_tree
+from mindyolo_v4.deploy import formats
+from mindyolo_v4.models.topology import parameter_shapes
+from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.weights.files import as_tensor, read_own
+from tests.inputs.commands import data_set
+from tests.weights.narrow import CLASSIFIER, TINY, card_of, random_tensors, write_own
+
+
+def run(*words: object) -> int:
+    return run_command(export.main, [str(word) for word in words])
+
+
+def tiny(folder: Path) -> Path:
+    return write_own(folder / "net.ckpt", TINY, preprocessing=Preprocessing("letterbox"))
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs"),
+    [
+        (("--img_size", "64,96"), {"map16": (1, 24, 4, 6), "map32": (1, 24, 2, 3)}),
+        (("--decode", "--opset", "13"), {"boxes": (1, 60, 4), "scores": (1, 60, 3)}),
+    ],
+)
+def test_onnx(
+    options: tuple[str, ...],
+    outputs: dict[str, tuple[int, ...]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--weight", tiny(tmp_path), "--format", "onnx", *options) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(outputs)
+    assert "equal to the network on a drawn picture, largest difference" in last
+    model = onnx.load(tmp_path / "net.onnx")
+    shapes = {
+        output.name: tuple(side.dim_value for side in output.type.tensor_type.shape.dim)
+        for output in model.graph.output
+    }
+    assert shapes == outputs
+    card = json.loads(
+        {entry.key: entry.value for entry in model.metadata_props}["mindyolo_v4.card"]
+    )
+    size = (96, 64) if "64,96" in options else (64, None)
+    assert (card["img_size"], card["img_height"]) == size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.ckpt", "net.onnx"]
+
+
+def test_dynamic_onnx_of_a_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), np.full((48, 64, 3), 90, np.uint8))
+    weight = write_own(tmp_path / "net.ckpt", CLASSIFIER)
+    words = ("--weight", weight, "--format", "onnx", "--dynamic", "--image", tmp_path / "x.png")
+    assert run(*words) == 0
+    assert f"equal to the network on {tmp_path / 'x.png'}" in capsys.readouterr().out
+
+
+def test_openvino_ir_holds_the_card(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    assert run("--weight", tiny(tmp_path), "--format", "openvino", "--nms") == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["net.bin", "net.ckpt", "net.xml"]
+    model = openvino.Core().read_model(tmp_path / "net.xml")
+    card = json.loads(model.get_rt_info("mindyolo_v4.card").astype(str))
+    assert card["model"]["architecture"] == "yolov4-tiny"
+    assert {output.get_any_name() for output in model.outputs} == {"boxes", "scores", "selected"}
+
+
+@pytest.mark.parametrize("options", [(), ("--uint8",)])
+def test_mindir(
+    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--weight", tiny(tmp_path), "--format", "mindir", *options) == 0
+    assert "equal to the network" in capsys.readouterr().out
+    assert b"mindyolo_v4.card" in (tmp_path / "net.mindir").read_bytes()
+
+
+def test_darknet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--weight", tiny(tmp_path), "--format", "darknet") == 0
+    assert "equal to the network on a drawn picture" in capsys.readouterr().out
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["net.cfg", "net.ckpt", "net.weights"]
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "darknet"])
+def test_nothing_stays_that_differs_too_much(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--weight", tiny(tmp_path), "--format", form, "--tolerance", "1e-12")
+    assert run(*words) == 2
+    assert "was not written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
+
+
+def test_slim_checkpoint_holds_the_averages_under_the_names_of_the_network(tmp_path: Path) -> None:
+    shapes = parameter_shapes(TINY, 3)
+    plain = random_tensors(shapes, seed=0)
+    averages = random_tensors(shapes, seed=1)
+    rows = plain | {f"ema.{name}": value for name, value in averages.items()}
+    rows |= {f"optimizer.{name}": value for name, value in plain.items()}
+    card = record_to_tree(card_of(tiny(tmp_path))) | {"training": {"step": 3}}
+    save(tmp_path / "last.ckpt", {name: as_tensor(value) for name, value in rows.items()}, card)
+    assert run("--weight", tmp_path / "last.ckpt", "--format", "ckpt") == 0
+    slim = Checkpoint.open(tmp_path / "last-slim.ckpt")
+    held = read_own(slim).tensors
+    assert set(slim.tensors()) - {"card"} == set(shapes) == set(held)
+    assert all(np.array_equal(held[name], averages[name]) for name in shapes)
+    assert slim.card == card_of(tmp_path / "net.ckpt") and "training" not in slim.tree
+    sizes = [(tmp_path / name).stat().st_size for name in ("last-slim.ckpt", "last.ckpt")]
+    assert sizes[0] < 0.4 * sizes[1]
+
+
+def test_model_card(tmp_path: Path) -> None:
+    weight = tiny(tmp_path)
+    (tmp_path / "metrics.json").write_text('{"AP": 0.5, "per_class": {}, "read_ms": 3.0}')
+    words = ("--weight", weight, "--format", "ckpt", "--card", "--license", "MIT")
+    for _ in range(2):  # a card of ours is replaced
+        assert run(*words) == 0
+    text = (tmp_path / "README.md").read_text()
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["license"] == "mit" and header["pipeline_tag"] == "object-detection"
+    assert header["backbone"] == "cspdarknet53-tiny" and len(header["sha256"]) == 64
+    (result,) = header["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "AP", "value": 0.5}]
+    assert "| AP | 0.5 |" in text and "| classes | 3: class0, class1, class2 |" in text
+
+    (tmp_path / "README.md").write_text("# Mine\n")
+    assert run(*words) == 2
+    assert (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+INT8_DATA = "data: {format: yolo, train: images/train, val: images/val, names: [class0, class1]}"
+
+
+def int8_words(folder: Path, form: str) -> tuple[object, ...]:
+    weight = write_own(folder / "net.ckpt", TINY, 2)
+    data_set(folder / "set")
+    (folder / "data.yaml").write_text(INT8_DATA)
+    data = ("--data", folder / "data.yaml", "--data_dir", folder / "set")
+    return ("--weight", weight, "--format", form, "--int8", *data)
+
+
+def test_int8_is_refused_where_it_loses_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = int8_words(tmp_path, "onnx")
+    scores = iter([0.5, 0.48, 0.5, 0.48])
+    monkeypatch.setattr(formats.int8, "average_precision", lambda *_: next(scores))
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert "AP 0.5000 in float32, 0.4800 in int8" in captured.out
+    assert "(got 0.0200, expected at most 0.01, or --force)" in captured.err
+    assert not list(tmp_path.glob("net-*"))
+
+    assert run(*words, "--max_drop", "0.03") == 0
+    model = onnx.load(tmp_path / "net-int8.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.key for entry in model.metadata_props} >= {"mindyolo_v4.card", "names"}
+    nodes = model.graph.node
+    quantised = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    plain = [node.name for node in convolutions if node.input[1] not in quantised]
+    assert sorted(plain) == ["map16", "map32"]
+    scales = [row for row in model.graph.initializer if row.name.endswith("weight_scale")]
+    assert {len(row.dims) for row in scales} == {1}  # one scale per output channel
+
+
+def test_int8_of_openvino(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nncf")
+    assert run(*int8_words(tmp_path, "openvino"), "--force") == 0
+    assert "AP 0." in capsys.readouterr().out
+    text = (tmp_path / "net-int8.xml").read_text()
+    assert "FakeQuantize" in text or 'element_type="i8"' in text
+    names = sorted(path.name for path in tmp_path.glob("net*"))
+    assert names == ["net-int8.bin", "net-int8.xml", "net.ckpt"]
+
+
+def test_int8_scores_both_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*int8_words(tmp_path, "onnx"), "--force", "--calibration", "1") == 0
+    assert "calibrated on 1 images of" in capsys.readouterr().out
+    weight = tmp_path / "net.ckpt"
+    assert (tmp_path / "net-int8.onnx").stat().st_size < 0.6 * weight.stat().st_size
