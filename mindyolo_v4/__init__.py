@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the module that has it
+    "Predictor": "deploy.predictor",
     "load_classifier": "classify",
     "load_config": "config.recipe",
     "load_detector": "detect",

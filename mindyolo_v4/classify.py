@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 from mindspore import nn
 from numpy.typing import NDArray
@@ -106,11 +105,3 @@ TASK = Task(
     score=score,
     draw_curves=draw_curves,
 )
-
-
-def probabilities(forward: nn.Cell, image: np.ndarray) -> NDArray[np.float64]:
-    """Return the softmax (C,) of the logits of one fitted image (S, S, 3) uint8."""
-    batch = ms.Tensor(np.ascontiguousarray(image.transpose(2, 0, 1))[None])
-    logits = forward(batch).asnumpy()[0].astype(np.float64)
-    scaled = np.exp(logits - logits.max())
-    return scaled / scaled.sum()

@@ -2,16 +2,13 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mindspore import nn
 
 from mindyolo_v4 import environment
-from mindyolo_v4.boxes import FloatArray
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
@@ -27,16 +24,16 @@ from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.data.views import ImageViews, View
+from mindyolo_v4.data.views import ImageViews
+from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
 from mindyolo_v4.errors import require
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.detections import DETECTION_COLUMNS, detection_rows, detections_by_image
-from mindyolo_v4.evaluation.merge import ViewDetections, merge_views, view_settings
-from mindyolo_v4.evaluation.nms import detect_objects
-from mindyolo_v4.evaluation.report import format_metrics_table, plot_results
+from mindyolo_v4.evaluation.merge import ViewDetections, detect_in_view, merge_views
+from mindyolo_v4.evaluation.report import plot_results
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.losses.hiding import HidingLoss
@@ -125,13 +122,6 @@ def eval_stream(config: Config, dataset: Dataset, per_batch_size: int, ranks: Ra
     return EvalStream(dataset, config.data, per_batch_size, workers, ranks, views)
 
 
-def detect_in_view(raw_maps: Sequence[FloatArray], config: Config, view: View) -> ViewDetections:
-    """Turn the raw maps of one view into detections in original pixels."""
-    settings = config.evaluate if view.count == 1 else view_settings(config.evaluate)
-    detections = detect_objects(raw_maps, config.model.anchor_set, settings).to_original(view)
-    return ViewDetections(detections, view.is_cut(detections.boxes_xyxy_px))
-
-
 def hiding(config: Config) -> nn.Cell:
     """Return the loss by which self-adversarial training alters images: raw maps -> scalar."""
     return HidingLoss(config.model.anchor_set, config.loss)
@@ -149,7 +139,8 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
         for slot, number in enumerate(numbers):
             view = views.view(int(number))
             levels = [level[slot] for level in raw_maps]
-            parts.setdefault(view.image, []).append(detect_in_view(levels, config, view))
+            found = detect_in_view(levels, config.model.anchor_set, config.evaluate, view)
+            parts.setdefault(view.image, []).append(found)
             if len(parts[view.image]) == view.count:
                 own = parts.pop(view.image)
                 merged = merge_views(own, config.evaluate, len(views.variants))
@@ -163,11 +154,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
         all_rows = runtime.ranks.gather_rows(np.concatenate(rows))
         for index, detections in detections_by_image(all_rows):
             evaluator.add(index, detections)
-        metrics = evaluator.metrics()
-    files: dict[str, Any] = {"predictions.json": evaluator.predictions()} if for_test else {}
-    if for_test and config.data.format != "coco":
-        files["ground_truth.json"] = evaluator.ground_truth()
-    return Scores(metrics, format_metrics_table(metrics), files)
+        return detection_scores(evaluator, config.data.format, for_test)
 
 
 def draw_curves(folder: Path, png: Path) -> None:

@@ -18,6 +18,7 @@ NO_RESTART = "MINDYOLO_V4_NO_RESTART"  # the user's word against a second start
 _DEFAULTS = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # no version check over the network
     "OPENCV_FOR_THREADS_NUM": "1",  # the loader's processes are the parallelism
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # a video that cannot be read is one line of ours
     "GLOG_v": "3",  # MindSpore: errors only
     # MindSpore's message classes need it, and onnx may load protobuf first.
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",

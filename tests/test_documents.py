@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import pytest
 
 from mindyolo_v4.config.command_line import FLAT_NAMES
@@ -120,11 +121,15 @@ def test_command_runs_as_documented(line: str, world: World) -> None:
     promised = PROMISED.get(tool, ())
     if is_of_classifier(line) and tool == "test.py":
         promised = ("metrics.json",)
+    if "video.mp4" in arguments:
+        promised = ("video.mp4", "video.jsonl")
     for name in promised:
         assert (world.written[line] / name).stat().st_size > 0, name
     if tool.startswith("convert.") and len(arguments) > 1 and not arguments[1].startswith("-"):
         assert (world.root / arguments[1]).stat().st_size > 0
-    if tool == "predict.py":
+    if "--save_txt" in arguments:
+        assert len(list((world.written[line] / "labels").iterdir())) == 4
+    elif "predictions.json" in promised:
         listed = json.loads((world.written[line] / "predictions.json").read_text())
         drawn = list(world.written[line].glob("*.jpg"))
         assert len(listed) > 0
@@ -244,13 +249,29 @@ def test_python_of_the_evaluation_page_gives_the_ap_of_the_metrics(world: World)
     )
 
 
+@pytest.mark.slow
+def test_python_of_the_prediction_page(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.run(TRAIN_MINE) == 0
+    (block,) = fenced_blocks(REPOSITORY / "docs/prediction.md", "python")
+    names = run_python_block(world, block, "prediction_block")
+    assert "'file': 'picture.jpg'" in capsys.readouterr().out
+    by_file, by_pixels = names["several"]
+    assert by_file.to_dict() == by_pixels.to_dict() | {"file": "picture.jpg"}
+    assert cv2.imread(str(world.root / "drawn.png")).shape == names["pixels"].shape
+
+
 def test_no_python_block_is_left_out() -> None:
     counts = {
         path.name: len(fenced_blocks(path, "python"))
         for path in DOCUMENTS
         if fenced_blocks(path, "python")
     }
-    assert counts == {"README.md": 1, "classification.md": 1, "evaluation.md": 1}
+    assert counts == {
+        "README.md": 1,
+        "classification.md": 1,
+        "evaluation.md": 1,
+        "prediction.md": 1,
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

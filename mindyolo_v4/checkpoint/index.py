@@ -88,7 +88,7 @@ class MindSporeFile:
                 raise FormatError("is empty") from error
         index: dict[str, Entry] = {}
         try:
-            for number, start, stop in _fields(content, 0, _payload_end(content)):
+            for number, start, stop in message_fields(content, 0, _payload_end(content)):
                 if number != 1 or len(index) == _MOST_ENTRIES:
                     raise FormatError("not a MindSpore checkpoint")
                 name, entry = _read_value(content, start, stop)
@@ -154,11 +154,11 @@ def _read_value(data: mmap.mmap, start: int, stop: int) -> tuple[str, Entry]:
     shape = []
     dtype = ""
     content = (0, 0)
-    for number, first, last in _fields(data, start, stop):
+    for number, first, last in message_fields(data, start, stop):
         if number == 1:
             name = data[first:last].decode("utf-8")
         elif number == 2:
-            for inner, begin, finish in _fields(data, first, last):
+            for inner, begin, finish in message_fields(data, first, last):
                 if inner == 1:
                     shape.append(_varint(data, begin, finish)[0])
                 elif inner == 2:
@@ -170,7 +170,7 @@ def _read_value(data: mmap.mmap, start: int, stop: int) -> tuple[str, Entry]:
     return name, Entry(tuple(shape), dtype, *content)
 
 
-def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def message_fields(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Yield (field number, first byte, byte behind it) of a protobuf message's fields.
 
     Only varint and length-delimited fields are accepted.

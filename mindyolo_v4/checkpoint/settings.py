@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from mindyolo_v4.anchors import LAYOUTS
-from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
@@ -28,7 +29,19 @@ _DATA_OF_TASK: dict[str, Tree] = {
 }
 
 
-def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree) -> Config:
+class Described(Protocol):
+    """A weight file that has a card: a checkpoint, or an exported file."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def card(self) -> Card: ...
+
+    def require(self, task: str | None, whole: bool = False) -> None: ...
+
+
+def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) -> Config:
     """Return the configuration to test or predict with.
 
     The network is the checkpoint's. Its preprocessing and input size win over a recipe, and the
@@ -54,7 +67,7 @@ def config_for_checkpoint(checkpoint: Checkpoint, recipe: Tree, overrides: Tree)
     return build_config(merge_trees(tree, own, "command line"))
 
 
-def _settings_of_run(checkpoint: Checkpoint) -> Tree:
+def _settings_of_run(checkpoint: Described) -> Tree:
     """Return what testing takes of the run's configuration. Raises UserError where it is unfit."""
     held = checkpoint.card.config
     run = {name: held[name] for name in _FROM_THE_RUN if name in held}
@@ -67,7 +80,7 @@ def _settings_of_run(checkpoint: Checkpoint) -> Tree:
     return run
 
 
-def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None:
+def _check_architecture(checkpoint: Described, written: dict[str, Any]) -> None:
     """Raise UserError where a written `model.*` key is not what the checkpoint holds."""
     model = checkpoint.card.model
     for name, value in written.items():
@@ -84,7 +97,7 @@ def _check_architecture(checkpoint: Checkpoint, written: dict[str, Any]) -> None
 
 
 def take_over_variants(
-    config: Config, tree: Tree, checkpoint: Checkpoint
+    config: Config, tree: Tree, checkpoint: Described
 ) -> tuple[Config, list[str]]:
     """Give a training configuration the variants of the weights that it starts from.
 
@@ -123,7 +136,7 @@ def take_over_variants(
     return replace(config, model=model, data=data), lines
 
 
-def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], source: str) -> None:
+def require_same_classes(checkpoint: Described, class_names: tuple[str, ...], source: str) -> None:
     """Raise UserError where the classes of a data set, read from `source`, are not the same."""
     own = checkpoint.card.class_names
     if class_names == own:
@@ -135,7 +148,7 @@ def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], s
     raise UserError(checkpoint.path, problem, described[0], described[1])
 
 
-def changed_settings(checkpoint: Checkpoint, config: Config) -> list[str]:
+def changed_settings(checkpoint: Described, config: Config) -> list[str]:
     """Return a line for each value that differs from the checkpoint's configuration."""
     return [
         f"{path}: {there} -> {here}"

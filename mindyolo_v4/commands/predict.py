@@ -9,13 +9,12 @@ from mindyolo_v4.runtime.signals import StopSignals
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
-    from mindyolo_v4.errors import require
+    from mindyolo_v4.deploy.options import add_options, read_options
 
     parser = build_parser(
         command_for("predict"), "Draw the objects in images, or name the five best classes of each."
     )
-    parser.add_argument("--source", "--image_path", help="image file, folder or glob pattern")
-    parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
+    add_options(parser)
     words = parse(parser, argv)
     words = words.with_default("evaluate.conf_thres", "0.25")
     words = words.with_default("evaluate.iou_thres", "0.45")
@@ -23,9 +22,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))
     weight = words.required("weight")
-    source = words.options["source"]
-    require(bool(source), "--source", "missing")
+    options = read_options(words.options)
     from mindyolo_v4.predict import predict
 
-    exist_ok = bool(words.options["exist_ok"])
-    return predict(weight, str(source), recipe, overrides, asked, exist_ok, signals)
+    return predict(weight, recipe, overrides, asked, options, signals)

@@ -30,6 +30,7 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "batch_size": ("train.per_batch_size", "the same as --per_batch_size"),
     "conf_thres": ("evaluate.conf_thres", "lowest score of a detection"),
     "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
+    "max_det": ("evaluate.max_det", "most detections per image"),
     "split": ("evaluate.split", "train, val or test"),
     "tta": ("evaluate.tta", "test-time augmentation: other sizes, mirrored"),
     "tile": ("evaluate.tile", "side of the tiles that a larger image is cut into, pixels"),

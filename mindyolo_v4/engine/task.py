@@ -14,6 +14,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.runtime.scores import Scores
 
 NAMED_IMAGES = 10  # unreadable images that the log names
 
@@ -56,15 +57,6 @@ class EvalBatches(Protocol):
     def batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]: ...
 
     def report(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one pass over a split has found."""
-
-    metrics: dict[str, Any]
-    table: str  # the metrics as text
-    files: dict[str, Any]  # what test.py writes besides metrics.json: file name -> JSON content
 
 
 @dataclass(frozen=True)

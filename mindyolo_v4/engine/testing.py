@@ -11,10 +11,11 @@ from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.task import Task, log_warnings
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.device import Runtime
-from mindyolo_v4.runtime.files import remove_unfinished, write_json
+from mindyolo_v4.runtime.files import remove_unfinished
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import make_run_folder
+from mindyolo_v4.runtime.scores import log_scores, write_scores
 from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -55,15 +56,10 @@ def test(
         logger.warning("stopped by %s before all images were scored: no results", error)
         raise
     if runtime.ranks.rank == 0:
-        for name, content in {"metrics.json": scores.metrics, **scores.files}.items():
-            write_json(folder / name, content)
-    logger.info("%s\nwritten to %s", scores.table, folder)
-    unreadable = scores.metrics["unreadable"]
-    wrong = f"{unreadable} of {len(dataset)} images could not be read and were scored as plain grey"
-    if unreadable:
-        logger.warning("%s", wrong)
+        write_scores(folder, scores)
+    wrong = log_scores(folder, scores, len(dataset))
     runtime.ranks.wait()  # one that left early would fail the others
-    if unreadable and not allow_unreadable:
+    if wrong and not allow_unreadable:
         runtime.heartbeat.done()
         raise UserError(dataset.source, wrong, expected="--allow_unreadable if that is wanted")
     return 0

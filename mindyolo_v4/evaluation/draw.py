@@ -1,7 +1,7 @@
 """Detections drawn into an image."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def draw_detections(
     boxes_xyxy_px: FloatArray,
     class_ids: NDArray[np.integer],
     scores: FloatArray | None,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | Mapping[int, str],
 ) -> NDArray[np.uint8]:
     """Return a copy of an RGB image (H, W, 3) with boxes and labels, the best score on top.
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mindyolo_v4.anchors import AnchorSet
 from mindyolo_v4.boxes import FloatArray, area_xyxy
 from mindyolo_v4.config.evaluate import EvaluateConfig
+from mindyolo_v4.data.views import View
 from mindyolo_v4.evaluation.detections import Detections
-from mindyolo_v4.evaluation.nms import suppress
+from mindyolo_v4.evaluation.nms import detect_objects, suppress
 
 _WHOLE_SCORE = 0.5  # of the cut box's score, which the whole one must have
 
@@ -34,6 +36,15 @@ class ViewDetections:
 def view_settings(settings: EvaluateConfig) -> EvaluateConfig:
     """Return how each of several views is suppressed: by IoU where the merge is no suppression."""
     return settings if settings.nms == "diou" else replace(settings, nms="iou")
+
+
+def detect_in_view(
+    raw_maps: Sequence[FloatArray], anchors: AnchorSet, settings: EvaluateConfig, view: View
+) -> ViewDetections:
+    """Turn the raw maps of one view into detections in original pixels."""
+    own = settings if view.count == 1 else view_settings(settings)
+    detections = detect_objects(raw_maps, anchors, own).to_original(view)
+    return ViewDetections(detections, view.is_cut(detections.boxes_xyxy_px))
 
 
 def merge_views(

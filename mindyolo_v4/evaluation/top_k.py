@@ -26,6 +26,13 @@ def best_classes(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     return np.argsort(-scores, kind="stable")[:count]
 
 
+def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the softmax (C,) of logits (C,)."""
+    numbers = logits.astype(np.float64)
+    scaled: NDArray[np.float64] = np.exp(numbers - numbers.max())
+    return scaled / scaled.sum()
+
+
 class TopK:
     """Count hits over batches of any size."""
 

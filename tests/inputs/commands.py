@@ -197,7 +197,6 @@ NOT_READ = "of 2 images could not be read and were scored as plain grey"
 SOURCES = [
     ("a video (.avi)", predict("clip.avi", b"RIFF\x24\0\0\0AVI LIST"), "{dir}/clip.avi: "),
     ("a video (.mp4)", predict("clip.mp4", b"\0\0\0\x18ftypmp42"), "{dir}/clip.mp4: "),
-    ("a list of images", predict("list.txt", b"a.png\nb.png\n"), "{dir}/list.txt: "),
     ("a damaged picture", predict("a.jpg", b"no picture"), "{dir}/a.jpg: "),
     ("an empty file", predict("a.png", b""), "{dir}/a.png: "),
     ("the first bytes of a JPEG", predict("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF"), "{dir}/a.jpg: "),
@@ -207,11 +206,6 @@ SOURCES = [
     ("a NumPy file", predict("a.npy", b"\x93NUMPY\x01\0"), "{dir}/a.npy: "),
     ("a pipe", predict_fifo, "{dir}/pipe.jpg: "),
     ("a device", predict("", source="/dev/null"), "/dev/null: no image there"),
-    (
-        "a web address",
-        predict("", source="https://host/a.jpg"),
-        "https://host/a.jpg: no image there",
-    ),
     ("a path where nothing is", predict("none.jpg"), "{dir}/none.jpg: no image there"),
     ("a pattern that nothing matches", predict("*.tif"), "{dir}/*.tif: no image there"),
     ("a folder without images", predict("notes/a.md", b"#", "."), ".: no image there"),

@@ -17,7 +17,14 @@ from mindyolo_v4.commands import predict as predict_command
 from mindyolo_v4.commands import test as test_command
 from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.tools import check_data, check_device, fit_anchors, make_scenes, to_mindrecord
+from mindyolo_v4.tools import (
+    benchmark_backends,
+    check_data,
+    check_device,
+    fit_anchors,
+    make_scenes,
+    to_mindrecord,
+)
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from mindyolo_v4.weights import (
     darknet,
@@ -31,6 +38,7 @@ from mindyolo_v4.weights import (
 from tests.support.class_folders import write_imagenet
 from tests.support.launch import REPOSITORY, variables
 from tests.support.runs import working_in
+from tests.support.videos import write_video
 from tests.weights.documented import write_documented
 
 README = REPOSITORY / "README.md"
@@ -71,6 +79,10 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
     ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
     ("python", "export.py"): (export_command.main, []),
+    ("python", "-m", "mindyolo_v4.tools.benchmark_backends"): (
+        benchmark_backends.main,
+        [*SHRINK_INFERENCE, "--calls", "1"],
+    ),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
@@ -260,5 +272,6 @@ def build_world(root: Path, scenes: Path) -> World:
     write_imagenet(root / TINY, train=4, val=2)
     shutil.copytree(scenes / "images/val", root / "path/to/images")
     shutil.copy(scenes / "images/val/00000.jpg", root / "picture.jpg")
+    write_video(root / "video.mp4", frames=5, fps=10)
     (root / "mine.yaml").write_text(own_data_recipes()[0])
     return World(root)

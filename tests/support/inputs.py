@@ -24,6 +24,7 @@ MODULES = {
     "convert.safetensors": "mindyolo_v4.weights.safetensors",
     "convert.verify": "mindyolo_v4.weights.verify",
     "ascend_dry_run": "mindyolo_v4.tools.ascend_dry_run.__main__",
+    "benchmark_backends": "mindyolo_v4.tools.benchmark_backends",
     "check_data": "mindyolo_v4.tools.check_data",
     "check_device": "mindyolo_v4.tools.check_device",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
@@ -38,7 +39,16 @@ INTRODUCTION = (
     "for the folder of the input. `tests/test_inputs.py` writes every one of these inputs and",
     "runs its command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
 )
-TABLES = ("darknet", "checkpoints", "annotations", "images", "configuration", "commands", "exports")
+TABLES = (
+    "darknet",
+    "checkpoints",
+    "annotations",
+    "images",
+    "configuration",
+    "commands",
+    "exports",
+    "prediction",
+)
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,22 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "data": ("environment", "errors", "boxes", "config"),
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
-    "evaluation": ("errors", "boxes", "anchors", "config", "data.records"),
+    "evaluation": ("errors", "boxes", "anchors", "config", "data.records", "data.views"),
     "checkpoint": (
         *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
     ),
     "engine": ("errors", "config", "cpu_ops", "distributed", "runtime", "checkpoint"),
-    "deploy": (*GROUND, "config", "data", "evaluation", "checkpoint", "models", "weights"),
+    "deploy": (
+        *GROUND,
+        "cpu_ops.build",
+        "config",
+        "runtime",
+        "data",
+        "models",
+        "evaluation",
+        "checkpoint",
+        "weights",
+    ),
 }
 _BELOW_TASKS = tuple(MAY_IMPORT)
 MAY_IMPORT |= {
@@ -69,6 +79,8 @@ MAY_IMPORT |= {
         "data",
         "losses.assign",
         "engine",
+        "checkpoint",
+        "deploy",
         "detect",
         "classify",
     ),
@@ -86,9 +98,11 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("commands.console", "__main__"),
-    *("!data.loader.stream", "!data.loader.eval_stream", "!data.loader.pipeline"),
-    *("evaluation", "tools", "!tools.to_mindrecord"),
-    *("deploy", "!deploy.onnx_graph", "!deploy.formats"),
+    *("runtime.alone", "runtime.log", "runtime.run_folder", "runtime.scores", "checkpoint.card"),
+    *("checkpoint.settings", "!data.loader.stream", "!data.loader.eval_stream"),
+    *("!data.loader.pipeline", "evaluation", "deploy", "!deploy.onnx_graph"),
+    *("!deploy.formats", "!deploy.mindspore_backend", "!deploy.opening", "!deploy.predictor"),
+    *("!deploy.scoring", "tools", "!tools.to_mindrecord", "!tools.benchmark_backends"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
 )

@@ -1,0 +1,73 @@
+"""Images of other programs, arrays and PIL's, as the readers return them: RGB (H, W, 3) uint8."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+from PIL import ImageOps
+
+from mindyolo_v4.data.images import Image, sixteen_to_eight_bits
+from mindyolo_v4.errors import UserError
+
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")  # PIL's modes of a grey image
+_NO_CERTAIN_RANGE = ("I", "F")
+
+
+def rgb_pixels(array: object, name: str) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) uint8 of an array whose meaning is certain.
+
+    It may be grey, RGB or RGBA (the last is left out), channels last or first, of whole numbers 0
+    to 255, of 16 bits (uint16, of which the largest number tells the bits in use), or of numbers
+    0 to 1.
+
+    Raises:
+        UserError: it is something else; `name` is its name in the message.
+    """
+    expected = "an RGB image (H, W, 3) of whole numbers 0 to 255, or of numbers 0 to 1"
+    if not isinstance(array, np.ndarray):
+        raise UserError(name, "is no array", type(array).__name__, f"a path, or {expected}")
+    pixels = array
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise UserError(name, "is no image", f"shape {pixels.shape}", expected)
+    if pixels.dtype.kind not in "buif":
+        raise UserError(name, "is no image", f"type {pixels.dtype}", expected)
+
+    pixels = pixels[:, :, [0, 0, 0] if pixels.shape[2] == 1 else [0, 1, 2]]
+    low = float(pixels.min())
+    high = float(pixels.max())
+    is_whole = pixels.dtype.kind != "f" or bool((pixels == np.rint(pixels)).all())
+    if pixels.dtype == np.uint16:
+        pixels = sixteen_to_eight_bits(pixels)
+    elif pixels.dtype.kind in "bf" and 0 <= low <= high <= 1:
+        pixels = np.rint(pixels * 255.0)
+    elif not (is_whole and 0 <= low <= high <= 255):
+        raise UserError(name, "is no image", f"values {low:g} to {high:g}", expected)
+    return np.ascontiguousarray(pixels, np.uint8)
+
+
+def camera_pixels(image: object, name: str) -> Image:
+    """Return the pixels of an array of uint8 or uint16 as `rgb_pixels` does, or of a PIL image.
+
+    Raises:
+        UserError: it is something else, or an array of floating point, whose range is not certain.
+    """
+    if isinstance(image, PilImage.Image):
+        return _pil_pixels(image, name)
+    if isinstance(image, np.ndarray) and image.dtype not in (np.uint8, np.uint16):
+        expected = "an RGB image (H, W, 3) uint8, or uint16"
+        raise UserError(name, "is of no certain range", f"type {image.dtype}", expected)
+    return rgb_pixels(image, name)
+
+
+def _pil_pixels(image: PilImage.Image, name: str) -> Image:
+    """Return the pixels of a PIL image as of a file: EXIF applied, alpha left out."""
+    if image.mode in _NO_CERTAIN_RANGE:
+        expected = "L, RGB, RGBA, P, CMYK or I;16"
+        raise UserError(name, "is of no certain range", f"PIL's mode {image.mode}", expected)
+    upright = ImageOps.exif_transpose(image)
+    if image.mode in _SIXTEEN_BITS:
+        return rgb_pixels(np.asarray(upright).astype(np.uint16), name)
+    return rgb_pixels(np.asarray(upright.convert("RGB")), name)

@@ -1,0 +1,93 @@
+"""The options of predict.py and test.py that are no keys of the configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, command_for, parse
+from mindyolo_v4.deploy.backends import BACKENDS
+from mindyolo_v4.errors import require, require_range
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options of predict.py that are no keys of the configuration."""
+
+    source: str
+    backend: str | None = None  # None: MindSpore for a checkpoint, auto for an exported file
+    exist_ok: bool = False
+    recursive: bool = False
+    stride: int = 1
+    classes: str | None = None  # names or numbers, with commas between them
+    no_draw: bool = False
+    save_txt: bool = False
+    save_crop: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.source), "--source", "missing")
+        require_range("--stride", self.stride, 1)
+        is_known = self.backend is None or self.backend in BACKENDS
+        require(is_known, "--backend", "unknown", self.backend, " | ".join(BACKENDS))
+
+    def class_ids(self, names: Sequence[str]) -> frozenset[int] | None:
+        """Return the numbers of --classes among the names of all; None: all classes."""
+        if self.classes is None:
+            return None
+        numbers = {str(number): number for number in range(len(names))}
+        numbers |= {name: number for number, name in enumerate(names)}
+        wanted = [word.strip() for word in self.classes.split(",")]
+        for word in wanted:
+            expected = f"names or numbers of {', '.join(names)}"
+            require(word in numbers, "--classes", "is no class of the weights", word, expected)
+        return frozenset(numbers[word] for word in wanted)
+
+    def check_task(self, task: str) -> None:
+        """Raise UserError where an option is for detectors only."""
+        given = {"save_txt": self.save_txt, "save_crop": self.save_crop}
+        for name in (name for name, is_given in given.items() if is_given):
+            require(task == "detect", f"--{name}", "a classifier has no boxes")
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options of predict.py to a parser."""
+    text = "image or video file, folder, glob pattern, .txt of paths, -, camera number, or stream"
+    parser.add_argument("--source", "--image_path", help=text)
+    parser.add_argument("--backend", help=" | ".join(BACKENDS))
+    parser.add_argument("--stride", help="of a video: every so many frames one is used")
+    parser.add_argument("--classes", help="report these only: names or numbers, as in cat,dog")
+    for name, text in (
+        ("exist_ok", "write into a folder with files"),
+        ("recursive", "of a folder, take the images of its folders too"),
+        ("no_draw", "write no drawn images and no video"),
+        ("save_txt", "write YOLO labels, labels/<name>.txt, and classes.txt"),
+        ("save_crop", "write each object as crops/<class>/<name>_<number>.jpg"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+
+
+def parse_test(argv: Sequence[str]) -> Arguments:
+    """Return what the command line of test.py says. Raises UserError for a wrong one."""
+    parser = build_parser(command_for("test"), "Score a checkpoint on a split of a data set.")
+    parser.add_argument("--backend", help=" | ".join(BACKENDS))
+    parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
+    text = "accept a score over images that cannot be read"
+    parser.add_argument("--allow_unreadable", action="store_true", help=text)
+    return parse(parser, argv)
+
+
+def read_options(words: Mapping[str, object]) -> PredictOptions:
+    """Return the options that were parsed. Raises UserError for a wrong one."""
+    stride = str(words["stride"] or "1")
+    require(stride.isdecimal(), "--stride", "is no number of frames", stride, "1, 2, ...")
+    backend = words["backend"]
+    classes = words["classes"]
+    return PredictOptions(
+        str(words["source"] or ""),
+        None if backend is None else str(backend),
+        bool(words["exist_ok"]),
+        bool(words["recursive"]),
+        int(stride),
+        None if classes is None else str(classes),
+        bool(words["no_draw"]),
+        bool(words["save_txt"]),
+        bool(words["save_crop"]),
+    )

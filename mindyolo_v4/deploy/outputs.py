@@ -1,0 +1,185 @@
+"""What predict.py writes for an image or a frame: drawings, YOLO labels, crops, a video."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import cv2
+import numpy as np
+
+from mindyolo_v4.data.images import Image
+from mindyolo_v4.deploy.prediction import Prediction
+from mindyolo_v4.deploy.sources import Frame
+from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.files import whole_file, write_text
+
+_QUALITY = 95  # of JPEG
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which files to write into a folder."""
+
+    folder: Path
+    draw: bool = True
+    save_txt: bool = False
+    save_crop: bool = False
+
+    def write(self, prediction: Prediction, name: str) -> None:
+        """Write the files of one image, called `name` without a suffix; none of a classifier."""
+        if prediction.boxes_xyxy_px is None:
+            return
+        if self.draw:
+            self._draw(prediction, name)
+        if self.save_txt:
+            (self.folder / "labels").mkdir(exist_ok=True)
+            write_text(self.folder / f"labels/{name}.txt", label_rows(prediction))
+        if self.save_crop:
+            self._write_crops(prediction, name)
+
+    def _draw(self, prediction: Prediction, name: str) -> None:
+        """Write the image with its detections; an image that is too large for JPEG is named."""
+        try:
+            is_written = write_jpeg(self.folder / f"{name}.jpg", prediction.draw())
+        except cv2.error:
+            is_written = False
+        if not is_written:
+            size = f"{prediction.width} x {prediction.height} pixels"
+            logger.warning("%s: was not drawn, since JPEG cannot hold %s", prediction.file, size)
+
+    def _write_crops(self, prediction: Prediction, name: str) -> None:
+        """Write each object's part of the image as crops/<class>/<name>_<number>.jpg."""
+        boxes = prediction.boxes_xyxy_px
+        assert boxes is not None
+        for number, (box, class_name) in enumerate(
+            zip(boxes, prediction.class_names, strict=True), 1
+        ):
+            left, top = np.floor(box[:2]).astype(int).tolist()
+            right, bottom = np.ceil(box[2:]).astype(int).tolist()
+            folder = self.folder / "crops" / file_name(class_name)
+            folder.mkdir(parents=True, exist_ok=True)
+            crop = prediction.image[max(0, top) : bottom, max(0, left) : right]
+            write_jpeg(folder / f"{name}_{number}.jpg", crop)
+
+
+class VideoOutput:
+    """The annotated video and its JSON lines, which are whole after the block.
+
+    Each line is {"frame": number, "time": seconds, "detections" or "top5": [...]}.
+
+    Args:
+        fps: frames per second of the video.
+    """
+
+    def __init__(self, folder: Path, name: str, fps: float, draw: bool):
+        self.video = folder / f"{name}.mp4" if draw else None
+        self.lines = folder / f"{name}.jsonl"
+        self._fps = fps
+        self._writer: cv2.VideoWriter | None = None
+        self._size_wh = (0, 0)
+        self._written = 0
+        self._stack = ExitStack()
+        self._text: TextIO | None = None
+
+    def __enter__(self) -> "VideoOutput":
+        with self._stack as stack:
+            path = stack.enter_context(whole_file(self.lines))
+            self._text = stack.enter_context(path.open("w", encoding="utf-8"))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Append a frame."""
+        assert self._text is not None
+        found = prediction.to_dict()
+        content = {name: found[name] for name in ("detections", "top5") if name in found}
+        row: dict[str, Any] = {"frame": frame.number, "time": frame.time_s} | content
+        self._text.write(json.dumps(row) + "\n")
+        if self.video is not None:
+            self._append(self.video, prediction.draw())
+
+    def _append(self, video: Path, drawn: Image) -> None:
+        """Append an image to the video, which the first one opens; all are of its size."""
+        if self._writer is None:
+            self._size_wh = (drawn.shape[1], drawn.shape[0])
+            unfinished = self._stack.enter_context(whole_file(video))
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(unfinished), code, self._fps, self._size_wh)
+            self._stack.callback(self._close, unfinished)
+        if (drawn.shape[1], drawn.shape[0]) != self._size_wh:  # a stream may change
+            drawn = cv2.resize(drawn, self._size_wh)
+        self._writer.write(np.ascontiguousarray(drawn[..., ::-1]))
+        self._written += 1
+
+    def _close(self, unfinished: Path) -> None:
+        """Finish the video. Raises UserError where not all frames have reached the disk."""
+        assert self._writer is not None
+        self._writer.release()
+        check = cv2.VideoCapture(str(unfinished))
+        held = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+        check.release()
+        if held < self._written:
+            problem = f"could not be written: {held} of {self._written} frames"
+            raise UserError(self.video, problem)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+
+def output_names(files: Sequence[str]) -> Iterator[str]:
+    """Yield the stem of each file; one that came before gets _2, _3, ..."""
+    taken: set[str] = set()
+    for file in files:
+        stem = Path(file).stem
+        count = 1
+        name = stem
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        taken.add(name)
+        yield name
+
+
+def label_rows(prediction: Prediction) -> str:
+    """Return the lines of a YOLO label file: class, centre and size as shares of the image.
+
+    Boxes that are equal when rounded stand there once.
+    """
+    rows = []
+    size = np.array([prediction.width, prediction.height], np.float64)
+    assert prediction.boxes_xyxy_px is not None
+    for class_id, box in zip(prediction.class_ids, prediction.boxes_xyxy_px, strict=True):
+        corners = box.astype(np.float64)
+        centre = (corners[:2] + corners[2:]) / 2 / size
+        sides = (corners[2:] - corners[:2]) / size
+        rows.append(f"{class_id} {centre[0]:.6f} {centre[1]:.6f} {sides[0]:.6f} {sides[1]:.6f}\n")
+    return "".join(dict.fromkeys(rows))
+
+
+def file_name(class_name: str) -> str:
+    """Return a class name as the name of a folder: other characters become an underscore."""
+    return re.sub(r"[^\w .+-]", "_", class_name).strip(" .") or "class"
+
+
+def write_jpeg(path: Path, image: Image) -> bool:
+    """Write an RGB image; return False where JPEG cannot hold it."""
+    is_encoded, encoded = cv2.imencode(
+        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
+    if is_encoded:
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(encoded.tobytes())
+    return bool(is_encoded)

@@ -1,0 +1,81 @@
+"""What predict.py writes of a prediction: labels, crops, names, video."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mindyolo_v4.deploy.outputs import Outputs, VideoOutput, file_name, label_rows, output_names
+from mindyolo_v4.deploy.prediction import Prediction
+from mindyolo_v4.deploy.sources import Frame
+
+IMAGE = np.full((50, 100, 3), 60, np.uint8)
+IMAGE[10:30, 20:60] = (250, 0, 0)
+FOUND = Prediction(
+    "a.jpg",
+    IMAGE,
+    np.array([[20.0, 10.0, 60.0, 30.0], [0.0, 0.0, 100.0, 50.0]], np.float32),
+    np.array([0.9, 0.5], np.float32),
+    np.array([1, 0]),
+    ("red/blood cell", "cat"),
+)
+
+
+def test_labels_are_shares_of_the_image() -> None:
+    assert label_rows(FOUND) == (
+        "1 0.400000 0.400000 0.400000 0.400000\n0 0.500000 0.500000 1.000000 1.000000\n"
+    )
+    assert label_rows(FOUND.of_classes(frozenset())) == ""
+
+
+def test_the_files_of_an_image(tmp_path: Path) -> None:
+    Outputs(tmp_path, draw=True, save_txt=True, save_crop=True).write(FOUND, "a")
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert names == ["a.jpg", "crops/cat/a_2.jpg", "crops/red_blood cell/a_1.jpg", "labels/a.txt"]
+    crop = cv2.imread(str(tmp_path / "crops/red_blood cell/a_1.jpg"))
+    assert crop.shape == (20, 40, 3)
+    np.testing.assert_allclose(crop.mean(axis=(0, 1)), [0, 0, 250], atol=6)
+    assert cv2.imread(str(tmp_path / "a.jpg")).shape == (50, 100, 3)
+
+
+def test_nothing_is_written_of_a_classifier_or_without_options(tmp_path: Path) -> None:
+    classes = Prediction("", IMAGE, None, np.array([0.9]), np.array([0]), ("cat",))
+    Outputs(tmp_path, save_txt=True, save_crop=True).write(classes, "a")
+    Outputs(tmp_path, draw=False).write(FOUND, "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_and_its_lines_are_whole(tmp_path: Path) -> None:
+    with VideoOutput(tmp_path, "v", 12.5, draw=True) as output:
+        for number in range(5):
+            output.write(Frame(2 * number, number / 10, IMAGE), FOUND)
+        assert not (tmp_path / "v.mp4").exists()
+    capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [row["frame"] for row in rows] == [0, 2, 4, 6, 8]
+    assert rows[1]["time"] == 0.1
+    assert rows[0]["detections"] == FOUND.to_dict()["detections"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v.jsonl", "v.mp4"]
+
+
+def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), VideoOutput(tmp_path, "v", 10, draw=True) as output:
+        output.write(Frame(0, 0.0, IMAGE), FOUND)
+        raise KeyError("a fault of the network")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_of_equal_stems_are_numbered() -> None:
+    files = ["x/a.jpg", "y/a.png", "a_2.jpg", "a.bmp"]
+    assert list(output_names(files)) == ["a", "a_2", "a_2_2", "a_3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a/b", "a_b"), ("..", "class"), ("", "class"), ("Zelle µ", "Zelle µ")]
+)
+def test_class_names_as_folders(name: str, expected: str) -> None:
+    assert file_name(name) == expected

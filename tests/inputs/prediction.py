@@ -1,0 +1,161 @@
+"""Cases of tests/test_inputs.py: options of predict.py, exported files, videos."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.inputs.commands import checkpoint, data_set, picture
+from tests.support.inputs import Case
+from tests.support.videos import write_video
+
+Writer = Callable[[Path], Sequence[object]]
+FIXED = {"height": 64, "width": 64, "batch": 1, "opset": 13}
+
+
+def predict(*options: str, weight: str = "net.onnx", **graph: object) -> Writer:
+    """Predict a picture with an exported file; `graph` replaces options of its graph."""
+
+    def write(folder: Path) -> Sequence[object]:
+        from mindyolo_v4.deploy.onnx_graph import OnnxOptions
+        from tests.support.exported import export
+
+        net = checkpoint(folder / "net.ckpt")
+        export(net, folder / weight, OnnxOptions(**(FIXED | graph)))  # type: ignore[arg-type]
+        picture(folder / "a.png")
+        source = () if "--source" in options else ("--source", folder / "a.png")
+        words = [text.format(dir=folder) for text in options]
+        save = "--save_dir", folder / "out"
+        return "predict.py", "--weight", folder / weight, *source, *save, *words
+
+    return write
+
+
+def with_file(name: str, content: bytes, *options: str) -> Writer:
+    """Predict a picture with a file of this content as the weight."""
+
+    def write(folder: Path) -> Sequence[object]:
+        (folder / name).write_bytes(content)
+        picture(folder / "a.png")
+        return "predict.py", "--weight", folder / name, "--source", folder / "a.png", *options
+
+    return write
+
+
+def other_project(folder: Path) -> Sequence[object]:
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [value])
+    onnx.save(helper.make_model(graph), str(folder / "their.onnx"))
+    picture(folder / "a.png")
+    return "predict.py", "--weight", folder / "their.onnx", "--source", folder / "a.png"
+
+
+def classifier(*options: str) -> Writer:
+    def write(folder: Path) -> Sequence[object]:
+        from tests.support.exported import export
+        from tests.weights.narrow import CLASSIFIER, write_own
+
+        export(write_own(folder / "net.ckpt", CLASSIFIER), folder / "net.onnx")
+        picture(folder / "a.png")
+        words = "--source", folder / "a.png", "--save_dir", folder / "out"
+        return "predict.py", "--weight", folder / "net.onnx", *words, *options
+
+    return write
+
+
+def listed(folder: Path) -> Sequence[object]:
+    (folder / "list.txt").write_text("no/a.png\nno/b.png\n")
+    return predict("--source", "{dir}/list.txt")(folder)
+
+
+def empty_list(folder: Path) -> Sequence[object]:
+    (folder / "list.txt").write_text("\n")
+    return predict("--source", "{dir}/list.txt")(folder)
+
+
+def video(cut: bool) -> Writer:
+    def write(folder: Path) -> Sequence[object]:
+        path = write_video(folder / "v.avi", frames=20, fps=10)
+        if cut:
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) * 2 // 3])
+        return predict("--source", "{dir}/v.avi", "--stride", "5")(folder)
+
+    return write
+
+
+def score(*options: str) -> Writer:
+    def write(folder: Path) -> Sequence[object]:
+        data_set(folder / "set", "0 0.5 0.5 0.4 0.6\n", 1)
+        words = predict()(folder)
+        data = "--data_dir", folder / "set", "--data.format", "yolo", "--data.val", "images/val"
+        return "test.py", *words[1:3], *data, "--save_dir", folder / "out", *options
+
+    return write
+
+
+def benchmark(*options: str) -> Writer:
+    def write(folder: Path) -> Sequence[object]:
+        return "benchmark_backends", *predict()(folder)[1:3], *options
+
+    return write
+
+
+NO_BOXES = "a classifier has no boxes"
+UNKNOWN = "expected auto | mindspore | openvino | onnxruntime | opencv)"
+REFUSED: list[tuple[str, Writer, str]] = [
+    ("`--backend tensorrt`", predict("--backend", "tensorrt"), UNKNOWN),
+    ("test.py with `--backend tensorrt`", score("--backend", "tensorrt"), UNKNOWN),
+    ("`--stride 0`", predict("--stride", "0"), "--stride: out of range (got 0, expected >= 1)"),
+    ("`--stride` of a word", predict("--stride", "two"), "--stride: is no number of frames"),
+    ("`--max_det 0`", predict("--max_det", "0"), "evaluate.max_det: out of range"),
+    (
+        "`--classes` of another class",
+        predict("--classes", "cat,horse"),
+        "--classes: is no class of the weights (got horse, expected names or numbers of cat, dog)",
+    ),
+    ("`--save_txt` with a classifier", classifier("--save_txt"), f"--save_txt: {NO_BOXES}"),
+    ("`--save_crop` with a classifier", classifier("--save_crop"), f"--save_crop: {NO_BOXES}"),
+    ("benchmark_backends: no call", benchmark("--calls", "0"), "--calls: out of range"),
+    ("benchmark_backends: a word", benchmark("--batch", "few"), "--batch: is no number"),
+]
+EXPORTED: list[tuple[str, Writer, str]] = [
+    ("a text as `.onnx`", with_file("a.onnx", b"no graph"), "is damaged, or no ONNX file"),
+    ("an empty `.onnx`", with_file("a.onnx", b""), "is damaged, or no ONNX file"),
+    ("a text as `.xml`", with_file("a.xml", b"<net/>"), "{dir}/a.bin: no such file"),
+    ("an ONNX file of another project", other_project, "lacks the metadata mindyolo_v4.card"),
+    ("a file with boxes instead of maps", predict(decode=True), "has no raw maps (got boxes, "),
+    (
+        "MindSpore for an `.onnx` file",
+        predict("--backend", "mindspore"),
+        "--backend: does not read .onnx files (got mindspore, expected openvino | onnxruntime",
+    ),
+    (
+        "OpenCV for an `.xml` file",
+        predict("--backend", "opencv", weight="net.xml"),
+        "--backend: does not read .xml files (got opencv, expected openvino)",
+    ),
+    (
+        "another size than the file's",
+        predict("--img_size", "96"),
+        "was exported for another size (got 96 x 96, expected 64 x 64, or a file exported with",
+    ),
+]
+VIDEOS: list[tuple[str, Writer, str]] = [
+    ("a camera that is absent", predict("--source", "63"), "63: no camera or stream answers"),
+    (
+        "a stream that does not answer",
+        predict("--source", "http://127.0.0.1:9/v"),
+        "http://127.0.0.1:9/v: no camera or stream answers",
+    ),
+    ("a list of files that are absent", listed, "none of 2 images could be read"),
+    ("a list without a path", empty_list, "{dir}/list.txt: names no image"),
+]
+CASES: list[Case] = [
+    *(Case("Options of prediction", name, write, 2, text) for name, write, text in REFUSED),
+    *(Case("Exported files", name, write, 2, text) for name, write, text in EXPORTED),
+    *(Case("Videos and lists", name, write, 2, text) for name, write, text in VIDEOS),
+    Case("Videos and lists", "a video", video(cut=False), 0, "4 frames, "),
+    Case("Videos and lists", "a video that is cut short", video(cut=True), 0, "of the 20 frames"),
+]
