@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-import export as export_command
-import predict as predict_command
-import test as test_command
-import train as train_command
 from mindyolo_v4.boxes import cxcywh_to_xyxy
+from mindyolo_v4.commands import export as export_command
+from mindyolo_v4.commands import predict as predict_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import (
     benchmark_backends,
@@ -88,6 +88,8 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
+    ("mindyolo-v4", "make-scenes"): (make_scenes.main, SHRINK_SCENES),
+    ("mindyolo-v4", "check-data"): (check_data.main, []),
     **{
         ("python", "-m", f"convert.{module.__name__.rpartition('.')[2]}"): (module.main, [])
         for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
@@ -98,6 +100,7 @@ TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
 TINY = "datasets/tinyimagenet10"
 TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --save_dir runs/mine-two"
 MAKERS = {  # folder that documents use -> the documented command that makes it
+    "datasets/scenes": "mindyolo-v4 make-scenes --output datasets/scenes",
     "runs/mine-two": TRAIN_TWO,
     "runs/mine": TRAIN_MINE,
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
