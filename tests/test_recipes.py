@@ -213,10 +213,10 @@ def test_scaled_yolov4_differs_from_yolov4_as_its_cfg_does(name: str, size: int)
     assert (config.model.architecture, data.img_size, data.resize) == (name, size, "letterbox")
     assert (data.augment.mosaic, data.augment.jitter) == ("darknet", 0.1)
     assert (config.loss.anchor_threshold, config.train.ema.decay) == (0.2, 0.9998)
-    # x and y at the middle of a cell: 0.05 W / (s / 4), for s = 2; the text of the header.
-    gains = [0.05 * size / stride / (2 / 4) for stride in (8, 16, 32)]
-    assert gains == pytest.approx({512: [6.4, 3.2, 1.6], 640: [8.0, 4.0, 2.0]}[size])
-    assert min(gains) < config.loss.box_gain < max(gains)
+    loss = config.loss
+    assert (loss.gradient, loss.iou_normalizer, loss.max_delta) == ("darknet", 0.05, 5.0)
+    assert (loss.obj_balance, loss.objectness_smooth) == ((4.0, 1.0, 0.4), True)
+    assert config.model.objectness_prior == 0.5
     three = recipe("yolov4-tiny-3l")
     assert (three.data.img_size, three.data.augment.mosaic, three.loss.anchor_threshold) == (
         *(608, "none", 1.0),

@@ -88,7 +88,11 @@ def quantise_openvino(model: "onnx.ModelProto", path: Path, images: Images) -> N
 
 
 def average_precision(run: Run, config: Config, dataset: Dataset) -> float:
-    """Return the AP of a file with raw maps as outputs."""
+    """Return the AP of a file with raw maps as outputs.
+
+    Raises:
+        UserError: an image cannot be read, or there is no box to score on.
+    """
     anchors = config.model.anchor_set
     data = config.data
     evaluator = CocoEvaluator(dataset)
@@ -101,7 +105,10 @@ def average_precision(run: Run, config: Config, dataset: Dataset) -> float:
         )
         found = detect_objects(raw_maps, anchors, config.evaluate)
         evaluator.add(index, found.to_original(geometry))
-    return float(evaluator.metrics()["AP"])
+    score = evaluator.metrics()["AP"]
+    if score is None:
+        raise UserError(dataset.source, "has no boxes, and int8 is judged by AP")
+    return float(score)
 
 
 def evenly(records: Sequence[ImageRecord], count: int) -> list[ImageRecord]:

@@ -39,13 +39,20 @@ ADDED = ("step", "apply")
 # other networks the parts that have every kind of operator.
 NO_BACKBONE = ("train.freeze", "[backbone]")
 HEAD_ONLY = ("train.freeze", "[backbone, neck]")
+FEATURES = (
+    ("train.accumulate", "2"),
+    ("model.norm", "cmbn"),
+    ("model.dropblock.prob", "0.1"),
+    ("loss.gradient", "darknet"),
+    ("loss.max_delta", "5"),
+    ("loss.objectness_smooth", "True"),
+)
 ONE_DEVICE = (
     job("yolov4", "yolov4/yolov4.yaml", NO_BACKBONE, EMA, graphs=BOTH),
     job("silu", "yolov4/yolov4-silu.yaml", HEAD_ONLY),
     job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, EMA, graphs=BOTH),
-    job(
-        "accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, ("train.accumulate", "2"), graphs=ADDED
-    ),
+    job("accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, *FEATURES, graphs=ADDED),
+    job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY),
     job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
 )
 EIGHT_DEVICES = (
@@ -56,7 +63,8 @@ EIGHT_DEVICES = (
 ONE_DEVICE_KERNELS = (
     job("yolov4", "yolov4/yolov4.yaml", graphs=("evaluation",)),
     job("silu", "yolov4/yolov4-silu.yaml", graphs=("evaluation",)),
-    *ONE_DEVICE[2:],
+    job("csp", "yolov4/yolov4-csp.yaml", graphs=("evaluation",)),
+    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "silu", "csp")),
 )
 JOBS = {  # by level and devices
     ("O2", 1): ONE_DEVICE,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.inputs.commands import checkpoint
+from tests.inputs.commands import checkpoint, data_set
 from tests.support.inputs import Case
 from tests.weights.narrow import CLASSIFIER, write_own
 
@@ -28,6 +28,14 @@ def export(*options: str, classifier: bool = False) -> Writer:
 
 def without_weight(folder: Path) -> Sequence[object]:
     return "export.py", "--format", "onnx"
+
+
+def int8_without_boxes(folder: Path) -> Sequence[object]:
+    weight = checkpoint(folder / "net.ckpt")
+    data_set(folder / "set", row="")
+    data = "--data_dir", folder / "set", "--data.format", "yolo", "--data.val", "images/val"
+    rest = "--data.names", "[cat, dog]", "--int8"
+    return "export.py", "--weight", weight, "--format", "onnx", *data, *rest
 
 
 KIND = "Options of export.py"
@@ -85,6 +93,13 @@ CASES = [
         "--decode: has no meaning with --int8",
     ),
     Case(KIND, "int8 without a data set", export(*ONNX, "--int8"), 2, "data.root: missing"),
+    Case(
+        KIND,
+        "int8 on a split without boxes",
+        int8_without_boxes,
+        2,
+        "{dir}/set/images/val: has no boxes, and int8 is judged by AP",
+    ),
     Case(
         KIND,
         "a negative tolerance",

@@ -216,3 +216,13 @@ def test_every_test_image_once_whatever_batch_and_devices(
                 )
     assert sorted(seen) == list(range(20))
     assert len(lengths) == 1  # or a device would wait for its peers
+
+
+def test_a_classifier_s_images_have_the_size_of_the_step(dataset: ClassImages) -> None:
+    assign = {32: hand_on, 64: hand_on}
+    stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=0), assign, 5, 1)
+    batches = [[column.asnumpy() for column in batch] for batch in stream.batches(0, 20)]
+    sides = [images.shape[-1] for images, _, _ in batches]
+    assert sides == [32] * 10 + [64] * 10
+    assert [column.shape for column in batches[12]] == [(5, 3, 64, 64), (5, 4), (5, 4)]
+    assert batches[12][0].std() > 0
