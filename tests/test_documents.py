@@ -309,8 +309,8 @@ OWN_OPTIONS |= {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}  # o
 OWN_OPTIONS |= {"json", "darknet", "image", "tolerance"}
 OWN_OPTIONS |= {"format", "dynamic", "decode", "nms", "opset", "uint8", "int8", "data"}  # of export
 OWN_OPTIONS |= {"calibration", "max_drop", "force", "license", "card", "metrics"}
-OWN_OPTIONS |= {"backend", "classes", "no_draw", "recursive", "save_crop", "save_txt"}  # of predict
-OWN_OPTIONS |= {"stride", "clusters"}  # of predict and fit_anchors
+OWN_OPTIONS |= {"backend", "stride", "recursive", "classes", "no_draw", "save_txt", "save_crop"}
+OWN_OPTIONS |= {"clusters"}  # of fit_anchors
 OWN_OPTIONS |= {"quick"}  # of benchmarks.versions
 
 

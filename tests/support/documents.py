@@ -59,6 +59,7 @@ SHRINK_CHECK = shlex.split(
     "--batch_size 2 --train.accumulate 1 --steps 2 --device_target CPU"
 )
 SHRINK_INFERENCE = ["--device_target", "CPU"]
+SHRUNK_MODEL = ["--model.width", "0.1", "--model.depth", "0.1"]  # of a recipe, as it was trained
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
 
 
@@ -81,7 +82,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "export.py"): (export_command.main, []),
     ("python", "-m", "mindyolo_v4.tools.benchmark_backends"): (
         benchmark_backends.main,
-        [*SHRINK_INFERENCE, "--calls", "1"],
+        [*SHRINK_INFERENCE, *SHRUNK_MODEL, "--calls", "1"],
     ),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
