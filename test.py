@@ -1,39 +1,8 @@
 """Score a checkpoint: python test.py --weight W [--config C] [--split val] [--key value ...]"""
 
 import sys
-from collections.abc import Sequence
 
-from mindyolo_v4 import environment
-from mindyolo_v4.runtime.command import run_stoppable
-from mindyolo_v4.runtime.signals import StopSignals
-
-
-def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
-    """Parse the command line, check the configuration and hand over to the package."""
-    environment.prepare()
-    from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
-    from mindyolo_v4.deploy.opening import choose_backend, open_weights
-    from mindyolo_v4.deploy.options import parse_test
-
-    words = parse_test(argv)
-    recipe = read_tree(words.config)
-    overrides = read_tree(None, words.overrides)
-    asked = build_config(merge_trees(recipe, overrides, "command line"))
-    weights = open_weights(words.required("weight"))
-    chosen = choose_backend(words.options["backend"], weights, asked)
-    switches = words.options["exist_ok"], words.options["allow_unreadable"]
-    if chosen != "mindspore":
-        from mindyolo_v4.deploy.scoring import test_backend
-
-        return test_backend(chosen, weights, recipe, overrides, signals, *switches)
-    from mindyolo_v4 import classify, detect
-    from mindyolo_v4.engine.testing import test
-    from mindyolo_v4.runtime.device import start
-
-    with (runtime := start(asked)).heartbeat:
-        task = classify.TASK if weights.card.task == classify.TASK.name else detect.TASK
-        return test(task, weights, recipe, overrides, runtime, signals, *switches)
-
+from mindyolo_v4.commands.console import run
 
 if __name__ == "__main__":
-    sys.exit(run_stoppable(main))
+    sys.exit(run("test"))

@@ -1,1 +1,1 @@
-"""Weights in and out: one command a foreign format."""
+"""Weights in and out: one command per foreign format."""

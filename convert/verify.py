@@ -2,11 +2,7 @@
 
 import sys
 
-from mindyolo_v4 import environment
-from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.commands.console import run
 
 if __name__ == "__main__":
-    environment.prepare()
-    from mindyolo_v4.weights.verify import main
-
-    sys.exit(run_command(main))
+    sys.exit(run("convert verify"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
-from mindyolo_v4.config.command_line import Arguments, build_parser, parse
+from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
 from mindyolo_v4.config.recipe import read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
@@ -52,7 +52,7 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     """Read the command line of export.py."""
     names = ("weight", "data_dir", "conf_thres", "iou_thres")
     text = "Write a checkpoint for other programs; it is compared with the network first."
-    parser = build_parser("export.py", text, names)
+    parser = build_parser(command_for("export"), text, names)
     add = parser.add_argument
     add("--data", dest="config", help="the same as --config: the data set for --int8")
     add("--format", choices=tuple(SUFFIXES), required=True, help="what to write")

@@ -56,7 +56,7 @@ def test_every_room_of_the_package_is_in_the_table() -> None:
 
 def test_few_modules_lie_loose() -> None:
     paths = [path.stem for path in (REPOSITORY / PACKAGE).glob("*.py")]
-    assert len(set(paths) - {"__init__"}) <= MAX_LOOSE_MODULES
+    assert len(set(paths) - {"__init__", "__main__"}) <= MAX_LOOSE_MODULES
 
 
 def test_values_are_assigned_one_by_one() -> None:
@@ -152,6 +152,7 @@ def test_shell_launchers_are_short() -> None:
         ("mindyolo_v4.checkpoint.formats", "from convert import shared"),
         ("convert.darknet", "from mindyolo_v4.engine import loop"),
         ("train", "from benchmarks import speed"),
+        ("train", "from mindyolo_v4 import detect"),
     ],
 )
 def test_a_wrong_arrow_is_found(name: str, text: str) -> None:
@@ -166,8 +167,9 @@ def test_a_wrong_arrow_is_found(name: str, text: str) -> None:
             "mindyolo_v4.engine.loop",
             "from mindyolo_v4.checkpoint import file\nfrom mindyolo_v4 import __version__",
         ),
-        ("convert.darknet", "from mindyolo_v4.weights import darknet\nfrom convert import shared"),
-        ("train", "from mindyolo_v4 import detect"),
+        ("convert.darknet", "from mindyolo_v4.commands import console\nfrom convert import shared"),
+        ("train", "from mindyolo_v4.commands.console import run"),
+        ("mindyolo_v4.commands.train", "from mindyolo_v4.tools import check_data"),
     ],
 )
 def test_a_right_arrow_passes(name: str, text: str) -> None:
@@ -195,7 +197,6 @@ def test_a_right_arrow_passes(name: str, text: str) -> None:
         ),
         ("mindyolo_v4.data.__init__", "x = 1", "no docstring"),
         ("train", "x = 1\n" * 41, "has 41 lines"),
-        ("train", "def main(argv):\n    print(argv)", "environment first"),
         ("mindyolo_v4.boxes", "x = '" + "a" * 96 + "'", "long line"),
         ("mindyolo_v4.boxes", "import os\nos.putenv('a', 'b')", "calls os.putenv at import"),
     ],

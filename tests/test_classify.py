@@ -16,13 +16,13 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-import predict as predict_command
-import test as test_command
-import train as train_command
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.classify import load_classifier, train_stream
+from mindyolo_v4.commands import predict as predict_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.config.root import Config

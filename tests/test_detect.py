@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-import predict as predict_command
-import test as test_command
-import train as train_command
 from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.commands import predict as predict_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.data.readers.split import read_split

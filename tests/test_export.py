@@ -9,9 +9,9 @@ import onnx
 import pytest
 import yaml
 
-import export
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.checkpoint.file import Checkpoint, save
+from mindyolo_v4.commands import export
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.deploy import formats
 from mindyolo_v4.models.topology import parameter_shapes

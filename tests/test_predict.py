@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-import predict as predict_command
+from mindyolo_v4.commands import predict as predict_command
 from mindyolo_v4.deploy import mindspore_backend
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.errors import UserError

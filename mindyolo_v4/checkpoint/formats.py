@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.checkpoint.index import CARD, FormatError, MindSporeFile
+from mindyolo_v4.config.command_line import command_for
 from mindyolo_v4.errors import require_file
 
 DESCRIPTIONS = {
@@ -89,7 +90,8 @@ class Identity:
         target = self.path.with_suffix(".ckpt")
         if target.exists():  # the source itself, or something that the user wants to keep
             target = target.with_name(f"{target.stem}_converted.ckpt")
-        return shlex.join(["python", "-m", f"convert.{module}", str(self.path), str(target)])
+        command = command_for(f"convert {module}")
+        return f"{command} {shlex.join([str(self.path), str(target)])}"
 
 
 def identify(path: str | Path) -> Identity:

@@ -3,9 +3,11 @@
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import NoReturn
 
 from mindyolo_v4.errors import UserError
@@ -57,6 +59,24 @@ class Arguments:
         if given is None:
             raise UserError(f"--{dotted}", "missing")
         return given
+
+
+def command_for(name: str) -> str:
+    """Return what the user types for a command, such as "train" or "convert darknet".
+
+    It is `mindyolo-v4 NAME`, unless the program was started in another way from a checkout.
+    """
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent
+    started = Path(sys.argv[0]).resolve()
+    is_console = started.stem == "mindyolo-v4" or started.parent == package
+    if is_console or not (checkout / "train.py").is_file():
+        return f"mindyolo-v4 {name.replace('_', '-')}"
+    first, _, converter = name.replace("-", "_").partition(" ")
+    if converter:
+        return f"python -m convert.{converter}"
+    is_script = (checkout / f"{first}.py").is_file()
+    return f"python {first}.py" if is_script else f"python -m mindyolo_v4.tools.{first}"
 
 
 class Parser(argparse.ArgumentParser):

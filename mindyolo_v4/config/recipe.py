@@ -1,8 +1,8 @@
 """YAML recipes and command-line overrides -> one frozen, validated `Config`, and back to YAML.
 
 A recipe is a YAML mapping over the fields of `config.root.Config`. `__BASE__: FILE` (or a list)
-names the recipes that it builds on, relative to itself. Values are read as text, and the annotation
-of the field converts them.
+names the recipes that it builds on, relative to itself, or recipes of the package. Values are read
+as text, and the annotation of the field converts them.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def load_config(
 
 def read_tree(path: str | Path | None = None, overrides: Sequence[tuple[str, str]] = ()) -> Tree:
     """Return the keys that a recipe and the overrides name, and no others, as a nested mapping."""
-    tree = _read_file(Path(path), (), {}) if path is not None else {}
+    tree = _read_file(find_recipe(path), (), {}) if path is not None else {}
     for dotted, text in overrides:
         section: Tree = {}
         leaf = section
@@ -55,6 +55,25 @@ def read_tree(path: str | Path | None = None, overrides: Sequence[tuple[str, str
         leaf[name] = PlainText(text)
         tree = merge_trees(tree, section, "command line")
     return tree
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the package's recipes: `configs/` of the checkout, or the one inside."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if (installed / "base").is_dir() else package.parent / "configs"
+
+
+def find_recipe(path: str | Path, folder: Path = Path()) -> Path:
+    """Return the recipe `path` of `folder`, or the package's where there is no such file.
+
+    `yolov4/bccd.yaml` and `configs/yolov4/bccd.yaml` name the same recipe of the package.
+    """
+    own = folder / path
+    parts = Path(path).parts
+    name = Path(*parts[1:]) if parts[:1] == ("configs",) else Path(path)
+    packaged = recipes_folder() / name
+    return packaged if packaged.is_file() and not own.is_file() else own
 
 
 def merge_trees(
@@ -159,7 +178,12 @@ def _read_file(path: Path, chain: tuple[Path, ...], known: dict[Path, Tree]) -> 
     """
     if not path.is_file():
         named_by = f", named by {BASE_KEY} of {chain[-1]}" if chain else ""
-        raise UserError(path, f"no such configuration file{named_by}")
+        recipes = recipes_folder()
+        names = [str(recipe.relative_to(recipes)) for recipe in recipes.rglob("*.yaml")]
+        near = [name for name in names if Path(name).name == path.name]
+        near = near or difflib.get_close_matches(str(path), names, n=1)
+        problem = f"no such configuration file{named_by}"
+        raise UserError(path, problem, expected=near[0] if near else None)
     file = Path(os.path.realpath(path))
     if file in chain:
         raise UserError(file, f"{BASE_KEY} leads back to itself")
@@ -178,7 +202,7 @@ def _read_file(path: Path, chain: tuple[Path, ...], known: dict[Path, Tree]) -> 
         raise UserError(path, f"{BASE_KEY} does not name files", named, "FILE or [FILE, ...]")
     tree: Tree = {}
     for base in bases:
-        base_tree = _read_file(path.parent / base, (*chain, file), known)
+        base_tree = _read_file(find_recipe(base, path.parent), (*chain, file), known)
         tree = merge_trees(tree, base_tree, base)
     known[file] = merge_trees(tree, content, str(path))
     return known[file]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, parse
+from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, command_for, parse
 from mindyolo_v4.deploy.backends import BACKENDS
 from mindyolo_v4.errors import require, require_range
 
@@ -66,7 +66,7 @@ def add_options(parser: Parser) -> None:
 
 def parse_test(argv: Sequence[str]) -> Arguments:
     """Return what the command line of test.py says. Raises UserError for a wrong one."""
-    parser = build_parser("test.py", "Score a checkpoint on a split of a data set.")
+    parser = build_parser(command_for("test"), "Score a checkpoint on a split of a data set.")
     parser.add_argument("--backend", help=" | ".join(BACKENDS))
     parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
     text = "accept a score over images that cannot be read"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from mindspore import Tensor
 
+from mindyolo_v4.config.command_line import command_for
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.records import Records
@@ -111,5 +112,5 @@ class Recorder:
                 f"{state.nonfinite_in_a_row} steps in a row were not finite, the last one step "
                 f"{step}; try a smaller optimizer.lr or a longer warm-up, train.clip_norm 10, "
                 "train.loss_scale dynamic in mixed precision, and check the data "
-                "(python -m mindyolo_v4.tools.check_data)",
+                f"({command_for('check-data')})",
             )

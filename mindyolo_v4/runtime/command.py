@@ -38,10 +38,10 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         _drop_unwritable_output()
 
 
-def run_stoppable(main: Callable[..., int]) -> int:
+def run_stoppable(main: Callable[..., int], argv: Sequence[str] | None = None) -> int:
     """Run a command that takes `signals` and obeys them at boundaries of its own."""
     signals = StopSignals().listen()  # before any library starts threads
-    return run_command(partial(main, signals=signals))
+    return run_command(partial(main, signals=signals), argv)
 
 
 def _say(line: str) -> None:

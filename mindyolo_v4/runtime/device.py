@@ -138,7 +138,7 @@ def choose_parallel(is_parallel: str, variables: Mapping[str, str]) -> bool:
         problem = f"msrun started {count} workers, which would all write one run"
         raise UserError("--is_parallel", problem, "False", "True or auto")
     if is_parallel == "True" and not (by_msrun or by_rank_table):
-        expected = "msrun --worker_num=N python train.py ..., or False"
+        expected = "msrun --worker_num=N python -m mindyolo_v4 train ..., or False"
         raise UserError("--is_parallel", "this process is alone", "True", expected)
     return is_one_of_several
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
-from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import read_tree
 from mindyolo_v4.data.images import channels_first, fit_image
 from mindyolo_v4.data.readers.mindrecord import read_classes
@@ -46,7 +46,8 @@ class Row:
 def main(argv: Sequence[str]) -> int:
     """Print one table of all installed back-ends; return the exit status."""
     environment.prepare()
-    parser = build_parser("benchmark_backends", "Compare the back-ends of one weight file.", _NAMES)
+    description = "Compare the back-ends of one weight file."
+    parser = build_parser(command_for("benchmark-backends"), description, _NAMES)
     parser.add_argument("--data", dest="config", help="recipe whose data set is scored")
     parser.add_argument("--batch", default="1", help="images per call")
     parser.add_argument("--calls", default="20", help="of which the median is taken")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.anchor_fit import box_sizes
@@ -26,7 +26,7 @@ _PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 def main(argv: Sequence[str]) -> int:
     """Print what every configured split holds; return the exit status."""
     description = "Read a data set as training would and tell what is in it."
-    parser = build_parser("check_data", description, ("data_dir",))
+    parser = build_parser(command_for("check-data"), description, ("data_dir",))
     arguments = parse(parser, argv)
     data = load_config(arguments.config, arguments.overrides).data
     locations = {"train": data.train, "val": data.val, "test": data.test}

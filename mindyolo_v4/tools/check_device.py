@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mindyolo_v4 import __version__, environment
-from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Check the machine and print what was found; return the exit status."""
     environment.prepare()
     description = "Check versions, device, exchange and data, and time training steps."
-    parser = build_parser("check_device", description, _NAMES)
+    parser = build_parser(command_for("check-device"), description, _NAMES)
     parser.add_argument("--steps", default=str(STEPS), help="steps to time (%(default)s)")
     arguments = parse(parser, argv)
     steps = _count(str(arguments.options["steps"]))

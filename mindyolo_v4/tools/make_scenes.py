@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
-from mindyolo_v4.config.command_line import Parser
+from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import full_disk_as_user_error
@@ -271,8 +271,7 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
 def main(argv: Sequence[str]) -> int:
     """Generate a scene set as the command line says; return the exit status."""
     parser = Parser(
-        prog="python -m mindyolo_v4.tools.make_scenes",
-        description="Generate pictures of shapes with boxes.",
+        prog=command_for("make-scenes"), description="Generate pictures of shapes with boxes."
     )
     text = "folder of the data set; new or empty"
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help=text)

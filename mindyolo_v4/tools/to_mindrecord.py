@@ -16,7 +16,7 @@ import numpy as np
 from mindspore.mindrecord import FileReader, FileWriter
 from tqdm import tqdm
 
-from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
@@ -35,7 +35,9 @@ _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"typ
 def main(argv: Sequence[str]) -> int:
     """Pack a split, or go on where an interrupted command stopped; return the exit status."""
     options = ("data_dir", "data_path", "split")
-    parser = build_parser("to_mindrecord", "Pack a split into MindRecord files.", options)
+    parser = build_parser(
+        command_for("to-mindrecord"), "Pack a split into MindRecord files.", options
+    )
     text = "folder for the files; the value of data.mindrecord afterwards"
     parser.add_argument("--output", help=text)
     text = f"number of files; default: one per {IMAGES_PER_SHARD} images"

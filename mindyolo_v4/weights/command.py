@@ -8,7 +8,7 @@ from typing import get_args
 from mindyolo_v4.checkpoint.card import input_text
 from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
-from mindyolo_v4.config.command_line import Parser
+from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.config.model import Architecture
 from mindyolo_v4.data.readers.class_names import read_names
 from mindyolo_v4.errors import UserError, require_file
@@ -90,7 +90,8 @@ def _as_asked(request: Request, converted: Converted) -> Converted:
 
 def parse_request(argv: Sequence[str], module: str, description: str) -> Request:
     """Read the options of all conversion commands. Raises UserError for an impossible file."""
-    parser = Parser(prog=f"python -m convert.{module}", description=description, allow_abbrev=False)
+    program = command_for(f"convert {module}")
+    parser = Parser(prog=program, description=description, allow_abbrev=False)
     source_help = "file to read; a checkpoint of ours goes to the foreign format"
     parser.add_argument("source", metavar="SRC", help=source_help)
     parser.add_argument("target", metavar="DST", help="file to write")

@@ -12,7 +12,7 @@ from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import WITHOUT_CARD, Identity, identify
 from mindyolo_v4.checkpoint.index import CARD
-from mindyolo_v4.config.command_line import Parser
+from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError, printable
 from mindyolo_v4.models.sections import Layer
@@ -38,7 +38,9 @@ _CUT = "cut short"  # in the message of every reader whose file ends too early
 
 def main(argv: Sequence[str]) -> int:
     """Print what a file is."""
-    parser = Parser(prog="python -m convert.inspect", description=__doc__, allow_abbrev=False)
+    description = "Say what any weight file is."
+    program = command_for("convert inspect")
+    parser = Parser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("file", metavar="FILE", help="any file of weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(list(argv))

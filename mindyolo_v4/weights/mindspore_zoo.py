@@ -95,4 +95,5 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
 
 def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
-    return convert(argv, "mindspore_zoo", __doc__, to_ours, to_theirs)
+    description = "The MindSpore model zoo's CSPDarknet53 and YOLOv4."
+    return convert(argv, "mindspore_zoo", description, to_ours, to_theirs)

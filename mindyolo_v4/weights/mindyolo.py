@@ -114,4 +114,4 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
 
 def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
-    return convert(argv, "mindyolo", __doc__, to_ours, to_theirs)
+    return convert(argv, "mindyolo", "mindyolo's YOLOv4, from v0.5.0.", to_ours, to_theirs)

@@ -96,4 +96,5 @@ def _counters(tensors: Mapping[str, NDArray], own: Own) -> dict[str, NDArray]:
 
 def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
-    return convert(argv, "pytorch", __doc__, to_ours, to_theirs)
+    description = "PyTorch weights of Tianxiaomo, WongKinYiu, DeepSpark, timm and bubbliiing."
+    return convert(argv, "pytorch", description, to_ours, to_theirs)

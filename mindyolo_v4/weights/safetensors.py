@@ -11,6 +11,7 @@ from mindyolo_v4.checkpoint.card import build_card, parse_card
 from mindyolo_v4.checkpoint.file import Checkpoint, check_network
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.checkpoint.index import CARD
+from mindyolo_v4.config.command_line import command_for
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.weights.command import parse_request, refuse_options, require_suffix
 from mindyolo_v4.weights.files import (
@@ -24,7 +25,7 @@ from mindyolo_v4.weights.files import (
 
 def main(argv: Sequence[str]) -> int:
     """Convert in the direction that the source asks for."""
-    request = parse_request(argv, "safetensors", __doc__)
+    request = parse_request(argv, "safetensors", "Our checkpoints as .safetensors and back.")
     refuse_options(request, "the card says it")
     what = request.what
     if what.kind == "mindyolo_v4":
@@ -55,7 +56,7 @@ def _to_checkpoint(what: Identity, target: Path) -> None:
     require_suffix(target, ".ckpt", "a checkpoint of ours")
     tensors, metadata = read_safetensors(source)
     if CARD not in metadata:
-        hint = "others' files: python -m convert.pytorch"
+        hint = f"others' files: {command_for('convert pytorch')}"
         raise UserError(source, "holds no card of ours", what.description, hint)
     card = parse_card(source, metadata[CARD])
     held = {name: (value.shape, value.dtype.kind == "f") for name, value in tensors.items()}

@@ -18,7 +18,7 @@ from mindyolo_v4.anchors import AnchorLevel, decode_boxes
 from mindyolo_v4.checkpoint.card import Card, input_text
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import identify
-from mindyolo_v4.config.command_line import Parser
+from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.data.images import ImageReadError, read_image, scale_image
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.build import build_network
@@ -91,7 +91,11 @@ def differences(card: Card, described: CfgNetwork) -> Iterator[str]:
 
 
 def _parse(argv: Sequence[str]) -> Namespace:
-    parser = Parser(prog="python -m convert.verify", description=__doc__, allow_abbrev=False)
+    description = (
+        "Compare the outputs of a checkpoint with those of darknet files, which OpenCV's DNN runs."
+    )
+    program = command_for("convert verify")
+    parser = Parser(prog=program, description=description, allow_abbrev=False)
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", help="a checkpoint of ours")
     files = ("CFG", "WEIGHTS")

@@ -1,14 +1,16 @@
 """The field's flat names, dotted overrides and one-line errors."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.config.command_line import Arguments, build_parser, parse
+from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
+from tests.support.launch import REPOSITORY
 
 
 def parse_train(line: str) -> Arguments:
@@ -16,6 +18,32 @@ def parse_train(line: str) -> Arguments:
     parser.add_argument("--resume", nargs="?", const="auto")
     parser.add_argument("--exist_ok", action="store_true")
     return parse(parser, line.split())
+
+
+@pytest.mark.parametrize(
+    ("started", "commands"),
+    [
+        (REPOSITORY / "train.py", ("python train.py", "python -m convert.mindspore_zoo")),
+        (
+            REPOSITORY / "mindyolo_v4/tools/check_data.py",
+            ("python train.py", "python -m convert.mindspore_zoo"),
+        ),
+        (
+            REPOSITORY / "mindyolo_v4/__main__.py",
+            ("mindyolo-v4 train", "mindyolo-v4 convert mindspore-zoo"),
+        ),
+        ("/usr/bin/mindyolo-v4", ("mindyolo-v4 train", "mindyolo-v4 convert mindspore-zoo")),
+    ],
+)
+def test_a_command_is_named_as_the_user_starts_commands(
+    started: str | Path, commands: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(started)])
+    names = ("train", "convert mindspore_zoo")
+    assert tuple(command_for(name) for name in names) == commands
+    is_console = commands[0].startswith("mindyolo-v4")
+    tool = "mindyolo-v4 check-data" if is_console else "python -m mindyolo_v4.tools.check_data"
+    assert command_for("check-data") == tool
 
 
 def test_flat_names_with_dash_and_underscore() -> None:

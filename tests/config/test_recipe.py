@@ -1,6 +1,7 @@
 """Recipes, overrides and their errors."""
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mindyolo_v4.config.recipe import (
 )
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
+from tests.support.launch import REPOSITORY
 
 
 def write(path: Path, text: str) -> Path:
@@ -115,6 +117,28 @@ def test_file_errors_name_the_file(tmp_path: Path) -> None:
         load_config(write(tmp_path / "c.yaml", "seed: !!python/object/apply:os.getcwd []\n"))
     with pytest.raises(UserError, match=r"unknown key in .*d\.yaml"):
         load_config(write(tmp_path / "d.yaml", "model: {widht: 1}\n"))
+
+
+def test_a_recipe_of_the_package_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quickstart = load_config(REPOSITORY / "configs/quickstart.yaml")
+    assert load_config("quickstart.yaml") == quickstart
+    assert load_config("configs/quickstart.yaml") == quickstart
+    mine = write(tmp_path / "mine.yaml", "__BASE__: configs/quickstart.yaml\nseed: 7\n")
+    assert load_config(mine) == replace(quickstart, seed=7)
+    with pytest.raises(UserError, match=r"file \(expected yolov4/yolov4\.yaml\)"):
+        load_config("yolov4.yaml")
+
+
+def test_an_own_recipe_comes_before_one_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "quickstart.yaml", "seed: 5\n")
+    mine = write(tmp_path / "mine.yaml", "__BASE__: quickstart.yaml\n")
+    assert load_config("quickstart.yaml") == load_config(mine) == replace(Config(), seed=5)
 
 
 def test_a_tree_holds_only_what_was_written() -> None:

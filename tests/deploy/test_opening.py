@@ -106,7 +106,7 @@ def test_a_folder_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 COMMAND = """
 import sys
 sys.modules["mindspore"] = None  # importing it fails
-import predict, test
+from mindyolo_v4.commands import predict, test
 from mindyolo_v4.runtime.command import run_command
 arguments = sys.argv[2:]
 main = {"predict": predict.main, "test": test.main}[sys.argv[1]]

@@ -5,8 +5,8 @@ python -m tests.distributed.slow_average SECONDS [option of train.py ...]
 import sys
 import time
 
-import train
 from mindyolo_v4 import environment
+from mindyolo_v4.commands.train import main
 from mindyolo_v4.runtime.command import run_stoppable
 
 if __name__ == "__main__":
@@ -21,4 +21,4 @@ if __name__ == "__main__":
         return construct(self)
 
     AverageStatistics.__call__ = slow_construct
-    sys.exit(run_stoppable(train.main))
+    sys.exit(run_stoppable(main))

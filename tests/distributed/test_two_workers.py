@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-import test as test_command
-import train as train_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.models.sync_norm import AscendSyncNorm
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes

@@ -334,6 +334,21 @@ OPTIONS = [
     ("--tile 0", plain("predict.py", "--tile", "0"), "evaluate.tile: out of range (got 0"),
     ("--overlap 1", plain("test.py", "--overlap", "1"), "evaluate.tile_overlap: out of range"),
     ("--overlap -0.1", plain("test.py", "--overlap", "-0.1"), "evaluate.tile_overlap: out of"),
+    (
+        "`mindyolo-v4 trian`",
+        plain("mindyolo-v4", "trian"),
+        "command line: names no command (got trian, expected train)",
+    ),
+    (
+        "`mindyolo-v4 convert` alone",
+        plain("mindyolo-v4", "convert"),
+        "command line: names no command (got convert, expected convert darknet | convert mindyolo",
+    ),
+    (
+        "`--config yolov4.yaml`, which is in a folder of the package",
+        plain("check_data", "--config", "yolov4.yaml"),
+        "yolov4.yaml: no such configuration file (expected yolov4/yolov4.yaml)",
+    ),
     ("a split that the recipe lacks", test("--split", "test"), "data.test"),
     (
         "other classes than the checkpoint's",

@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-import export as export_command
-import predict as predict_command
-import test as test_command
-import train as train_command
 from mindyolo_v4.boxes import cxcywh_to_xyxy
+from mindyolo_v4.commands import export as export_command
+from mindyolo_v4.commands import predict as predict_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.signals import StopSignals
 from mindyolo_v4.serve import __main__ as serve_command
@@ -65,6 +65,7 @@ SHRINK_CHECK = shlex.split(
     "--batch_size 2 --train.accumulate 1 --steps 2 --device_target CPU"
 )
 SHRINK_INFERENCE = ["--device_target", "CPU"]
+SHRUNK_MODEL = ["--model.width", "0.1", "--model.depth", "0.1"]  # of a recipe, as it was trained
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
 
 
@@ -113,13 +114,15 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ),
     ("python", "-m", "mindyolo_v4.tools.benchmark_backends"): (
         benchmark_backends.main,
-        [*SHRINK_INFERENCE, "--calls", "1"],
+        [*SHRINK_INFERENCE, *SHRUNK_MODEL, "--calls", "1"],
     ),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
+    ("mindyolo-v4", "make-scenes"): (make_scenes.main, SHRINK_SCENES),
+    ("mindyolo-v4", "check-data"): (check_data.main, []),
     **{
         ("python", "-m", f"convert.{module.__name__.rpartition('.')[2]}"): (module.main, [])
         for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
@@ -130,6 +133,7 @@ TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
 TINY = "datasets/tinyimagenet10"
 TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --save_dir runs/mine-two"
 MAKERS = {  # folder that documents use -> the documented command that makes it
+    "datasets/scenes": "mindyolo-v4 make-scenes --output datasets/scenes",
     "runs/mine-two": TRAIN_TWO,
     "runs/mine": TRAIN_MINE,
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",

@@ -11,10 +11,11 @@ from pathlib import Path
 from mindyolo_v4.runtime.command import run_command
 
 MODULES = {
-    "train.py": "train",
-    "test.py": "test",
-    "predict.py": "predict",
-    "export.py": "export",
+    "mindyolo-v4": "mindyolo_v4.commands.console",
+    "train.py": "mindyolo_v4.commands.train",
+    "test.py": "mindyolo_v4.commands.test",
+    "predict.py": "mindyolo_v4.commands.predict",
+    "export.py": "mindyolo_v4.commands.export",
     "convert.darknet": "mindyolo_v4.weights.darknet",
     "convert.inspect": "mindyolo_v4.weights.inspect",
     "convert.mindspore_zoo": "mindyolo_v4.weights.mindspore_zoo",

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,9 +45,8 @@ class WrongRanks(Ranks):
 class EndlessSession:
     """A training whose steps are never finite."""
 
-    rates = (0.1,)
-
     def __init__(self, *_: object) -> None:
+        self.plan = SimpleNamespace(rates=(0.1,))
         self.train_step = self
         self.update = self
 

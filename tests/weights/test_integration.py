@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import predict as predict_command
-import test as test_command
-import train as train_command
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import take_over_variants
+from mindyolo_v4.commands import predict as predict_command
+from mindyolo_v4.commands import test as test_command
+from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.models.topology import layers_of, parameter_shapes

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.recipe import recipes_folder
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
@@ -48,14 +49,14 @@ def holds_synsets(root: str | Path) -> bool:
     )
 
 
-def suggest_recipe(overrides: Iterable[tuple[str, str]], configs: Path) -> Path:
+def suggest_recipe(overrides: Iterable[tuple[str, str]]) -> Path:
     """Return the recipe for a command without --config, by the data set that it names."""
     root = dict(overrides).get("data.root")
     reason = ""
-    recipe = configs / "yolov4/yolov4.yaml"
+    recipe = recipes_folder() / "yolov4/yolov4.yaml"
     if root is not None and holds_synsets(root):
         reason = f", since {printable(str(root))} holds train/<wnid>/"
-        recipe = configs / "cspdarknet53/imagenet.yaml"
+        recipe = recipes_folder() / "cspdarknet53/imagenet.yaml"
     print(f"no --config given: using {recipe}{reason}", flush=True)
     return recipe
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindyolo_v4 import environment
-from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.ranges import require_range
-from mindyolo_v4.config.recipe import build_config, read_tree
+from mindyolo_v4.config.recipe import build_config, find_recipe, read_tree
 from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
@@ -24,7 +24,8 @@ from mindyolo_v4.tools.ascend_dry_run.run import GRAPHS, DryRunError, Job, dry_r
 def main(argv: Sequence[str]) -> int:
     """Compile the graphs and print what was found; return 1 where something speaks against one."""
     environment.prepare()
-    parser = build_parser("python -m mindyolo_v4.tools.ascend_dry_run", __doc__ or "")
+    description = "Show what MindSpore's Ascend back end makes of a configuration, without Ascend."
+    parser = build_parser(command_for("ascend-dry-run"), description)
     parser.add_argument("--devices", type=int, default=1, help="of the training (%(default)s)")
     parser.add_argument(
         "--graphs", default="step,evaluation", help=f"some of {','.join(GRAPHS)} (%(default)s)"
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     graphs = str(words.options["graphs"]).split(",")
     if unknown := sorted(set(graphs) - set(GRAPHS)):
         raise UserError("--graphs", "unknown", ",".join(unknown), ",".join(GRAPHS))
-    job = Job("graph", str(Path(words.config).absolute()), words.overrides, graphs)
+    job = Job("graph", str(find_recipe(words.config).absolute()), words.overrides, graphs)
     devices = int(str(words.options["devices"]))
     require_range("--devices", devices, 1, 10**5)
     with tempfile.TemporaryDirectory() as folder:
