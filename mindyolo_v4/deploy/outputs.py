@@ -176,10 +176,16 @@ def file_name(class_name: str) -> str:
 
 def write_jpeg(path: Path, image: Image) -> bool:
     """Write an RGB image; return False where JPEG cannot hold it."""
+    encoded = jpeg_bytes(image)
+    if encoded is not None:
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(encoded)
+    return encoded is not None
+
+
+def jpeg_bytes(image: Image) -> bytes | None:
+    """Return an RGB image as JPEG, or None where JPEG cannot hold it."""
     is_encoded, encoded = cv2.imencode(
         ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
     )
-    if is_encoded:
-        with whole_file(path) as unfinished:
-            unfinished.write_bytes(encoded.tobytes())
-    return bool(is_encoded)
+    return encoded.tobytes() if is_encoded else None

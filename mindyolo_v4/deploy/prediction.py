@@ -56,7 +56,13 @@ class Prediction:
 
     def of_classes(self, class_ids: frozenset[int]) -> "Prediction":
         """Return the prediction without the objects of other classes."""
-        kept = [number for number, one in enumerate(self.class_ids) if int(one) in class_ids]
+        return self._only([n for n, one in enumerate(self.class_ids) if int(one) in class_ids])
+
+    def of_scores(self, lowest: float) -> "Prediction":
+        """Return the prediction without the objects of lower scores."""
+        return self._only([n for n, score in enumerate(self.scores) if score >= lowest])
+
+    def _only(self, kept: list[int]) -> "Prediction":
         return Prediction(
             self.file,
             self.image,

@@ -30,12 +30,8 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def setup_logger(folder: Path, file_name: str, ranks: AnyRanks) -> None:
-    """Direct the package's log to the console and to `file_name` in the folder.
-
-    Of several devices, each writes its lines to rank_<r>.log as well; `file_name` has those of rank
-    0. Warnings of the other ranks go to their consoles, which msrun keeps as worker_<r>.log.
-    """
+def log_to_console(ranks: AnyRanks) -> None:
+    """Direct the package's log to the console alone."""
     for handler in list(PACKAGE_LOGGER.handlers):
         PACKAGE_LOGGER.removeHandler(handler)
         handler.close()
@@ -43,7 +39,18 @@ def setup_logger(folder: Path, file_name: str, ranks: AnyRanks) -> None:
     console.setFormatter(Escaped("%(message)s"))
     console.setLevel(logging.INFO if ranks.rank == 0 else logging.WARNING)
     PACKAGE_LOGGER.addHandler(console)
+    is_verbose = ranks.rank == 0 or ranks.size > 1
+    PACKAGE_LOGGER.setLevel(logging.INFO if is_verbose else logging.WARNING)
+    PACKAGE_LOGGER.propagate = False
 
+
+def setup_logger(folder: Path, file_name: str, ranks: AnyRanks) -> None:
+    """Direct the package's log to the console and to `file_name` in the folder.
+
+    Of several devices, each writes its lines to rank_<r>.log as well; `file_name` has those of rank
+    0. Warnings of the other ranks go to their consoles, which msrun keeps as worker_<r>.log.
+    """
+    log_to_console(ranks)
     names = [file_name] if ranks.rank == 0 else []
     if ranks.size > 1:
         folder.mkdir(parents=True, exist_ok=True)  # another machine may not see rank 0's folder
@@ -53,8 +60,5 @@ def setup_logger(folder: Path, file_name: str, ranks: AnyRanks) -> None:
         handler.setFormatter(Escaped("%(asctime)s %(levelname)s %(message)s"))
         PACKAGE_LOGGER.addHandler(handler)
 
-    is_verbose = ranks.rank == 0 or ranks.size > 1
-    PACKAGE_LOGGER.setLevel(logging.INFO if is_verbose else logging.WARNING)
-    PACKAGE_LOGGER.propagate = False
     for note in environment.prepare():
         PACKAGE_LOGGER.info("%s", note)

@@ -57,3 +57,11 @@ def test_only_some_classes() -> None:
     assert dog.class_name == "dog"
     assert len(FOUND.of_classes(frozenset())) == 0
     assert [one.class_name for one in CLASSES.of_classes(frozenset({0}))] == ["a"]
+
+
+def test_only_some_scores() -> None:
+    lowest = float(sorted(FOUND.scores)[-1])
+    (best,) = FOUND.of_scores(lowest)
+    assert best.score == lowest
+    assert len(FOUND.of_scores(lowest + 0.01)) == 0
+    assert len(FOUND.of_scores(0.0)) == len(FOUND)

@@ -4,11 +4,14 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from mindyolo_v4.boxes import cxcywh_to_xyxy
@@ -17,6 +20,8 @@ from mindyolo_v4.commands import predict as predict_command
 from mindyolo_v4.commands import test as test_command
 from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.signals import StopSignals
+from mindyolo_v4.serve import __main__ as serve_command
 from mindyolo_v4.tools import (
     benchmark_backends,
     check_data,
@@ -36,8 +41,9 @@ from mindyolo_v4.weights import (
     verify,
 )
 from tests.support.class_folders import write_imagenet
-from tests.support.launch import REPOSITORY, variables
+from tests.support.launch import REPOSITORY, free_port, variables
 from tests.support.runs import working_in
+from tests.support.service import wait_until
 from tests.support.videos import write_video
 from tests.weights.documented import write_documented
 
@@ -63,6 +69,28 @@ SHRUNK_MODEL = ["--model.width", "0.1", "--model.depth", "0.1"]  # of a recipe, 
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
 
 
+def serve_until_healthy(arguments: Sequence[str]) -> int:
+    """Start the service and stop it as soon as it answers."""
+    signals = StopSignals()
+    address = f"http://127.0.0.1:{free_port()}/health"
+    port = address.rpartition(":")[2].partition("/")[0]
+
+    def stop_when_healthy() -> None:
+        wait_until(lambda: answers(address), 60)
+        signals.note(signal.SIGTERM)
+
+    thread = threading.Thread(target=stop_when_healthy, daemon=True)
+    thread.start()
+    return serve_command.main([*arguments, "--port", port], signals)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def run_script(name: str) -> Callable[[Sequence[str]], int]:
     """Return a function that runs a launcher of scripts/ as a command's main function runs it."""
 
@@ -80,6 +108,10 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
     ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
     ("python", "export.py"): (export_command.main, []),
+    ("python", "-m", "mindyolo_v4.serve"): (
+        serve_until_healthy,
+        [*SHRINK_INFERENCE, "--backend", "onnxruntime", "--host", "127.0.0.1"],
+    ),
     ("python", "-m", "mindyolo_v4.tools.benchmark_backends"): (
         benchmark_backends.main,
         [*SHRINK_INFERENCE, *SHRUNK_MODEL, "--calls", "1"],

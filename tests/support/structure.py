@@ -85,7 +85,11 @@ MAY_IMPORT |= {
         "classify",
     ),
     "export": (*_BELOW_TASKS, "tools.make_scenes", "weights"),
-    "commands": (*_BELOW_TASKS, "detect", "classify", "predict", "weights", "tools", "export"),
+    "serve": ("environment", "errors", "config", "runtime", "data", "checkpoint", "deploy"),
+    "commands": (
+        *_BELOW_TASKS,
+        *("detect", "classify", "predict", "weights", "tools", "export", "serve"),
+    ),
     "configs": (),
     "__main__": ("commands",),
     "convert": ("commands",),
@@ -102,9 +106,10 @@ WITHOUT_MINDSPORE = (
     *("checkpoint.settings", "!data.loader.stream", "!data.loader.eval_stream"),
     *("!data.loader.pipeline", "evaluation", "deploy", "!deploy.onnx_graph"),
     *("!deploy.formats", "!deploy.mindspore_backend", "!deploy.opening", "!deploy.predictor"),
-    *("!deploy.scoring", "tools", "!tools.to_mindrecord", "!tools.benchmark_backends"),
+    *("!deploy.scoring", "serve", "!serve.__main__", "tools", "!tools.to_mindrecord"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
-    *("!tools.check_device", "!tools.device_trial", "!tools.random_training"),
+    *("!tools.benchmark_backends", "!tools.check_device", "!tools.device_trial"),
+    *("!tools.random_training",),
 )
 
 

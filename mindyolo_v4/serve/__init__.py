@@ -1,0 +1,1 @@
+"""The service: pictures over HTTP -> predictions, and a page to try it."""
