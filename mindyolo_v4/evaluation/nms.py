@@ -7,7 +7,9 @@ c > log(t) - log(sigma(o) - t), one threshold per cell. A map of A x C x H x W c
 compared once, and sigma is computed for candidates only.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.evaluation.fusion import fuse_boxes
 from mindyolo_v4.evaluation.soft_nms import soft_suppression
+
+logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.integer]
 BoolArray = NDArray[np.bool_]
@@ -35,7 +39,7 @@ def detect_objects(
 
     A candidate has objectness > conf_thres and objectness x class > conf_thres (darknet, mindyolo).
     Candidates of equal score are ordered by level, anchor, class, row, column. Predictions with
-    non-finite boxes are dropped.
+    non-finite boxes are dropped, and a map with NaN is reported in the log.
 
     Args:
         raw_maps: one map (A(5 + C), H, W) per level, smallest stride first.
@@ -196,11 +200,22 @@ def _split_channels(raw_map: FloatArray, level: AnchorLevel) -> FloatArray:
     return raw_map.reshape(anchors, channels // anchors, rows * columns)
 
 
+@lru_cache(maxsize=1)
+def _report_nan() -> None:
+    """Log once that detections are missing where the network gave no number."""
+    logger.warning(
+        "the network's output is not a number (NaN) at some cells, which have no detections: the "
+        "weights do not suit the images or the architecture"
+    )
+
+
 def _level_candidates(
     split: FloatArray, settings: EvaluateConfig
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Return scores, class ids and cells (of A x P) of the candidates in (A, 5 + C, P)."""
     threshold = settings.conf_thres
+    if np.isnan(split[:, 4]).any():
+        _report_nan()
 
     # Cells by objectness: roughly on logits, then exactly.
     anchor_ids, positions = np.nonzero(split[:, 4] > _logit(threshold) - _LOGIT_MARGIN)

@@ -57,6 +57,20 @@ def random_maps(rng, anchors, size=SIZE, classes=CLASSES, shift=-1.0):
     ]
 
 
+def test_a_map_with_nan_is_reported_once(rng, anchors, caplog):
+    nms._report_nan.cache_clear()
+    maps = random_maps(rng, anchors)
+    settings = EvaluateConfig()
+    detect_objects(maps, anchors, settings)
+    assert caplog.messages == []
+    maps[1][:] = np.nan
+    kept = detect_objects(maps, anchors, settings)
+    detect_objects(maps, anchors, settings)
+    (message,) = caplog.messages
+    assert "not a number" in message
+    assert np.isfinite(kept.boxes_xyxy_px).all()
+
+
 def plain_candidates(maps, anchors, settings):
     """Return corners, score and class of every (cell, class) by loops.
 
