@@ -35,7 +35,6 @@ COMMANDS = {  # in names, - and _ are the same
     "convert safetensors": Command("weights.safetensors", "our checkpoints as .safetensors"),
     "convert inspect": Command("weights.inspect", "say what a file of weights is"),
     "convert verify": Command("weights.verify", "compare a checkpoint with darknet files"),
-    "serve": Command("serve.__main__", "answer pictures over HTTP with predictions", True),
     "benchmark-backends": Command("tools.benchmark_backends", "compare the speed of back-ends"),
     "check-data": Command("tools.check_data", "read a data set and describe it"),
     "check-device": Command("tools.check_device", "check a machine, time steps", restarts=True),
