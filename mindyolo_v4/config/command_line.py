@@ -75,8 +75,10 @@ def command_for(name: str) -> str:
     first, _, converter = name.replace("-", "_").partition(" ")
     if converter:
         return f"python -m convert.{converter}"
-    is_script = (checkout / f"{first}.py").is_file()
-    return f"python {first}.py" if is_script else f"python -m mindyolo_v4.tools.{first}"
+    if (checkout / f"{first}.py").is_file():
+        return f"python {first}.py"
+    room = "" if (package / first).is_dir() else "tools."
+    return f"python -m mindyolo_v4.{room}{first}"
 
 
 class Parser(argparse.ArgumentParser):

@@ -27,7 +27,7 @@ def main_options(path: Path) -> list[str]:
 
 def commands_of_files() -> Iterator[str]:
     """Yield the module of each file that has a main function of a command."""
-    for room in ("commands", "weights", "tools"):
+    for room in ("commands", "weights", "tools", "serve"):
         for path in (PACKAGE / room).rglob("*.py"):
             if path.stem != "console" and "argv" in main_options(path):
                 yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
