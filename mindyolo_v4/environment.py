@@ -67,7 +67,7 @@ def _prepare_once() -> tuple[str, ...]:
             "ONEDNN_MAX_CPU_ISA=AVX2 was set: 3x3 convolutions of this MindSpore are very slow "
             "with AVX-512"
         )
-    if _JEMALLOC in os.environ.get("LD_PRELOAD", ""):
+    if has_jemalloc():
         notes.append(
             "memory comes from MindSpore's jemalloc (LD_PRELOAD); "
             f"LD_PRELOAD= or {NO_RESTART}=1 leaves it to the system"
@@ -75,6 +75,11 @@ def _prepare_once() -> tuple[str, ...]:
     if note := _take_own_cores():
         notes.append(note)
     return tuple(notes)
+
+
+def has_jemalloc() -> bool:
+    """Tell whether this process was started with MindSpore's memory allocator."""
+    return _JEMALLOC in os.environ.get("LD_PRELOAD", "")
 
 
 def mindspore_version() -> tuple[int, int]:

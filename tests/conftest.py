@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -25,12 +24,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare the test processes that pytest-xdist starts, where it is installed."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # its order is by the number of tests
-    if getattr(config.option, "numprocesses", None):
-        # The allocator with which the entry points start themselves again: graphs compile faster.
-        package = importlib.util.find_spec("mindspore")
-        allocator = Path(package.origin).parent / "lib/libjemalloc.so.2"
-        if allocator.exists():
-            os.environ.setdefault("LD_PRELOAD", str(allocator))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ COMMANDS = {  # in names, - and _ are the same
     "test": Command("commands.test", "score a checkpoint on a split of a data set", True),
     "predict": Command("commands.predict", "detect objects in images, or classify them", True),
     "export": Command("commands.export", "write a checkpoint for other programs"),
-    "serve": Command("serve.__main__", "answer with predictions over HTTP", True),
+    "serve": Command("serve.serve", "answer with predictions over HTTP", True),
     "convert darknet": Command("weights.darknet", "darknet's .weights and .conv.N files"),
     "convert mindyolo": Command("weights.mindyolo", "mindyolo's YOLOv4"),
     "convert mindspore-zoo": Command("weights.mindspore_zoo", "the MindSpore model zoo's files"),

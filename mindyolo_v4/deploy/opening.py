@@ -13,7 +13,7 @@ from mindyolo_v4.cpu_ops.build import cache_folder
 from mindyolo_v4.data.views import input_variants
 from mindyolo_v4.deploy.backends import BACKENDS, EXTRAS, FOREIGN, Backend
 from mindyolo_v4.deploy.exported import SUFFIXES, ExportedFile
-from mindyolo_v4.deploy.extras import import_extra
+from mindyolo_v4.deploy.extras import import_extra, is_usable
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.alone import Alone, AnyRuntime
 from mindyolo_v4.runtime.files import whole_file
@@ -54,7 +54,7 @@ def choose_backend(name: str | None, weights: "Checkpoint | ExportedFile", confi
         readers = ["openvino"] if suffix == ".xml" else list(FOREIGN)
         if name in (None, "auto"):
             # of an .xml file, the absence of openvino is the message
-            return next(filter(_is_installed, readers), readers[0])
+            return next(filter(_is_usable, readers), readers[0])
         expected = " | ".join(readers)
         require(name in readers, "--backend", f"does not read {suffix} files", name, expected)
         return str(name)
@@ -65,7 +65,7 @@ def choose_backend(name: str | None, weights: "Checkpoint | ExportedFile", confi
     on_cpu = choose_device(config.device_target) == "CPU"
     if not on_cpu or importlib.util.find_spec("onnx") is None:
         return "mindspore"
-    return next(filter(_is_installed, FOREIGN))
+    return next(filter(_is_usable, FOREIGN))
 
 
 def start_runtime(chosen: str, config: Config) -> AnyRuntime:
@@ -109,8 +109,8 @@ def open_backend(
     return backend
 
 
-def _is_installed(backend: str) -> bool:
-    return backend not in EXTRAS or importlib.util.find_spec(backend) is not None
+def _is_usable(backend: str) -> bool:
+    return backend not in EXTRAS or is_usable(backend)
 
 
 def onnx_of(checkpoint: "Checkpoint", is_fixed: bool) -> ExportedFile:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mindyolo_v4.deploy.extras import import_extra
+from mindyolo_v4.deploy.extras import import_extra, is_usable
 from mindyolo_v4.errors import UserError
 
 
@@ -17,3 +17,12 @@ def test_missing_library_names_its_extra() -> None:
 
 def test_library_is_returned() -> None:
     assert import_extra("json", "onnx") is json
+
+
+def test_openvino_is_not_run_with_mindspores_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator = "/packages/mindspore/lib/libjemalloc.so.2"
+    monkeypatch.setenv("LD_PRELOAD", allocator)
+    assert not is_usable("openvino")
+    assert is_usable("onnxruntime")
+    with pytest.raises(UserError, match=rf"LD_PRELOAD: OpenVINO aborts .*got {allocator}"):
+        import_extra("openvino", "openvino")

@@ -13,7 +13,7 @@ import pytest
 
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.serve.__main__ import bind, main
+from mindyolo_v4.serve.serve import bind, main
 from tests.inputs.commands import checkpoint, picture
 from tests.support.exported import export
 from tests.support.launch import REPOSITORY, variables

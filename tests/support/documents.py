@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from mindyolo_v4.commands import test as test_command
 from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.signals import StopSignals
-from mindyolo_v4.serve import __main__ as serve_command
+from mindyolo_v4.serve import serve as serve_command
 from mindyolo_v4.tools import (
     benchmark_backends,
     check_data,
@@ -70,15 +69,6 @@ SHRUNK_MODEL = ["--model.width", "0.1", "--model.depth", "0.1"]  # of a recipe, 
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
 
 
-def run_alone(program: Sequence[str], arguments: Sequence[str]) -> int:
-    """Run a program in a process of its own: `python train.py` or `python -m module`."""
-    _, *words = program
-    if words[0] != "-m":
-        words = [str(REPOSITORY / words[0])]
-    command = [sys.executable, *words, *arguments]
-    return subprocess.run(command, env=variables(), timeout=300).returncode
-
-
 def serve_until_healthy(arguments: Sequence[str]) -> int:
     """Start the service and stop it as soon as it answers."""
     signals = StopSignals()
@@ -92,16 +82,6 @@ def serve_until_healthy(arguments: Sequence[str]) -> int:
     thread = threading.Thread(target=stop_when_healthy, daemon=True)
     thread.start()
     return serve_command.main([*arguments, "--port", port], signals)
-
-
-def runs_openvino(program: Sequence[str], arguments: Sequence[str]) -> bool:
-    """Return whether a command may run OpenVINO.
-
-    It has aborted in a process in which MindSpore had trained several networks, which no command of
-    a user is.
-    """
-    is_asked = not {"openvino", "auto"}.isdisjoint(arguments)
-    return is_asked or program[-1].endswith("benchmark_backends")
 
 
 def answers(address: str) -> bool:
@@ -225,10 +205,7 @@ class World:
             main, shrink = PROGRAMS[program]
             before = self._run_folders()
             with working_in(self.root):
-                if runs_openvino(program, arguments):
-                    self.statuses[line] = run_alone(program, [*arguments, *shrink])
-                else:
-                    self.statuses[line] = run_command(main, [*arguments, *shrink])
+                self.statuses[line] = run_command(main, [*arguments, *shrink])
             made = self._run_folders() - before
             if "--save_dir" in arguments:
                 made = {self.root / arguments[arguments.index("--save_dir") + 1]}

@@ -29,7 +29,7 @@ MODULES = {
     "check_device": "mindyolo_v4.tools.check_device",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
     "make_scenes": "mindyolo_v4.tools.make_scenes",
-    "serve": "mindyolo_v4.serve.__main__",
+    "serve": "mindyolo_v4.serve.serve",
     "to_mindrecord": "mindyolo_v4.tools.to_mindrecord",
 }
 TITLE = "# Inputs, and what the commands say"
