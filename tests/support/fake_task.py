@@ -33,6 +33,9 @@ class FakeStream:
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
         yield from (tiny_batch(number) for number in range(start, stop))
 
+    def set_epochs(self, epochs: int) -> None:
+        pass
+
     def report(self) -> dict[str, Any]:
         return {"unreadable": {"a.jpg": 2}, "truths_dropped": 3}
 
