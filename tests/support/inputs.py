@@ -52,6 +52,7 @@ TABLES = (
     "prediction",
     "serve",
     "runs",
+    "peers",
 )
 
 
