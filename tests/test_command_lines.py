@@ -88,7 +88,23 @@ def test_help_lists_what_acts_with_defaults(name: str, capsys: pytest.CaptureFix
     for option in flat:
         default = OWN_DEFAULTS.get((name, option), OWN_DEFAULTS.get(option))
         default = schema_defaults()[option] if default is None else default
-        assert default is None or listed[option].endswith(f"({default})"), option
+        assert default is None or listed[option].endswith(f"(default: {default})"), option
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("convert darknet", {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}),
+        ("convert pytorch", {"arch", "names", "leaky_slope", "resize"}),
+        ("convert safetensors", set()),
+    ],
+)
+def test_converters_list_what_they_take(
+    name: str, options: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command_main(name)(["--help"])
+    assert set(options_in(capsys.readouterr().out)) - {"help"} == options
 
 
 @pytest.fixture(scope="module")
