@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks.common.made_coco import ANNOTATIONS, CLASSES, write_coco
-from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.measure import REPOSITORY, run_module
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.split import read_split
 
@@ -43,11 +43,10 @@ def test_a_made_coco_set_has_the_images_and_boxes_that_were_asked_for(tmp_path):
 
 
 @pytest.mark.slow
-def test_coco_scale_on_a_small_set():
-    small = ["--img_size", "64", "--batch", "2", "--steps", "6", "--images", "200"]
-    command = [sys.executable, "-m", "benchmarks.coco_scale", *small, "--boxes", "1400"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    names = ("first_batch_s", "pss_mb", "uss_mb_flat")
-    values = [done.stdout.partition(f"figure=coco_scale_64_{name} ours=")[2] for name in names]
-    assert all(float(value.split()[0]) > 0 for value in values)
+def test_first_batch_of_a_small_set(tmp_path):
+    write_coco(tmp_path / "set", images=60, boxes=400)
+    small = {"img_size": 64, "batch": 2, "steps": 3}
+    measured = run_module("common.first_batch", data_dir=tmp_path / "set", **small)
+    assert 0 < measured["imported_s"] < measured["read_s"] < measured["first_s"]
+    assert len(measured["uss_mb"]) == 3
+    assert all(uss < pss for uss, pss in zip(measured["uss_mb"], measured["pss_mb"], strict=True))
