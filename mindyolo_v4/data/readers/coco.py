@@ -138,10 +138,10 @@ def _boxes(
         name = f"annotation {entry.get('id', f'[{number}]')}"
         fault = _fault(entry, index_of, class_of)
         if fault:
-            kind, *problem = fault
+            kind, problem, got, expected = fault
             removal = Edit(str(file.source), "annotations", number, None)
             place = file.place("annotations", number, name)
-            faults.refuse(kind, place, *problem, edit=removal)
+            faults.refuse(kind, place, problem, got, expected, removal)
             continue
         left, top, width, height = entry["bbox"]
         area = entry.get("area")

@@ -37,9 +37,9 @@ class RawBox(NamedTuple):
     image: int  # index into the listed images
     box_xyxy: tuple[float, float, float, float]
     class_id: int
-    number: int  # line of its row or <object>, or position in COCO's list
+    number: int  # line of its row, or position among the objects or annotations of its file
+    line: int = 0  # in its file; 0: not known
     entry: str = ""  # what names it in messages where a line does not: "annotation 12"
-    line: int = 0  # of a COCO file, where it is known
     ignore: bool = False
     crowd: bool = False
     area_px: float = math.nan  # nan: not stated
@@ -121,8 +121,7 @@ class _Labels(NamedTuple):
     def place(self, index: int) -> Place:
         """Return what names a box."""
         box = self.boxes[index]
-        line = box.line if self.have_ids else box.number
-        return Place(self.images[box.image].label_path, line, box.entry)
+        return Place(self.images[box.image].label_path, box.line, box.entry)
 
     def edit(self, index: int, box_xyxy: NDArray[np.float64] | None) -> Edit:
         """Return the edit that removes a box, or gives it other corners."""

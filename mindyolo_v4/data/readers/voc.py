@@ -28,6 +28,8 @@ from mindyolo_v4.data.readers.xml_lines import LINE, parse_xml
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
 
 @dataclass(frozen=True)
 class VocObject:
@@ -37,6 +39,7 @@ class VocObject:
     box_xyxy_px: tuple[float, float, float, float]
     difficult: bool
     line: int
+    number: int  # among the objects of the file, from 0
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ def read_voc(
         raise UserError(key, "not a split of data.format voc", split, expected)
     source = _source(root, split)
     if source is None:
-        place = str(root / "ImageSets" / "Main" / f"{split}.txt")
+        listing = str(root / "ImageSets" / "Main" / f"{split}.txt")
         expected = f"that list, or {key} . for all annotations below {root}"
-        raise UserError(key, "list not found", place, expected)
+        raise UserError(key, "list not found", listing, expected)
     entries = _entries(source, root, faults)
     if not entries:
         raise FaultError("no-images", Place(str(source)), "lists no images")
@@ -90,17 +93,23 @@ def read_voc(
     boxes = []
     for index, annotation in enumerate(annotations):
         for item in annotation.objects:
-            if item.name in class_of:
-                class_id = class_of[item.name]
-                boxes.append(
-                    RawBox(index, item.box_xyxy_px, class_id, item.line, ignore=item.difficult)
-                )
+            class_id = class_of.get(item.name)
+            if class_id is None:
+                label = str(entries[index].label)
+                problem = "class is not among data.names"
+                place = Place(label, item.line)
+                edit = Edit(label, "object", item.number, None)
+                faults.refuse("unknown-class", place, problem, item.name, ", ".join(names), edit)
                 continue
-            label = str(entries[index].label)
-            problem = "class is not among data.names"
-            place = Place(label, item.line)
-            edit = Edit(label, "object", item.line, None)
-            faults.refuse("unknown-class", place, problem, item.name, ", ".join(names), edit)
+            box = RawBox(
+                image=index,
+                box_xyxy=item.box_xyxy_px,
+                class_id=class_id,
+                number=item.number,
+                line=item.line,
+                ignore=item.difficult,
+            )
+            boxes.append(box)
     listed = [
         ListedImage(
             path=entry.image,
@@ -241,7 +250,8 @@ def _names_of_all_splits(
     for label in labels:
         names.update(item.name for item in _annotation(label, of_others).objects)
     if not names:
-        raise UserError("data.names", f"missing, and the annotations of {source} hold no objects")
+        problem = "its annotations hold no objects, and data.names is missing"
+        raise FaultError("no-boxes", Place(str(source)), problem)
     return tuple(sorted(names))
 
 
@@ -253,15 +263,15 @@ def read_annotation(path: Path, faults: Faults) -> VocAnnotation:
     """
     tree = parse_xml(path)
     objects = []
-    for element in tree.findall("object"):
-        line = int(element.get(LINE, "0"))
-        with faults.go_on(Edit(str(path), "object", line, None)):
-            objects.append(_object(path, element, line))
+    for number, element in enumerate(tree.findall("object")):
+        with faults.go_on(Edit(str(path), "object", number, _ordered_corners(element))):
+            objects.append(_object(path, element, number))
     sides = [_number(path, tree, f"size/{side}", required=False) for side in ("width", "height")]
     return VocAnnotation((int(sides[0]), int(sides[1])) if min(sides) > 0 else None, tuple(objects))
 
 
-def _object(path: Path, element: Element, line: int) -> VocObject:
+def _object(path: Path, element: Element, number: int) -> VocObject:
+    line = int(element.get(LINE, "0"))
     name = (element.findtext("name") or "").strip()
     if not name:
         raise FaultError("malformed-entry", Place(str(path), line), "object has no name")
@@ -269,19 +279,30 @@ def _object(path: Path, element: Element, line: int) -> VocObject:
     if difficult not in ("0", "1"):
         where = _place_of(path, element, "difficult")
         raise FaultError("malformed-entry", where, "malformed difficult", difficult, "0 or 1")
-    return VocObject(name, _box(path, element), difficult == "1", line)
+    return VocObject(name, _box(path, element), difficult == "1", line, number)
 
 
 def _box(path: Path, element: Element) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (
-        _number(path, element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
-    )
+    left, top, right, bottom = (_number(path, element, f"bndbox/{side}") for side in SIDES)
     if right < left or bottom < top:
         where = _place_of(path, element, "bndbox")
         got = [left, top, right, bottom]
         expected = "xmin <= xmax and ymin <= ymax"
         raise FaultError("box-turned-round", where, "box is turned round", got, expected)
     return left, top, right, bottom
+
+
+def _ordered_corners(element: Element) -> tuple[float, ...] | None:
+    """Return what a box that is turned round means; None where that is not its fault."""
+    try:
+        left, top, right, bottom = (
+            float(element.findtext(f"bndbox/{side}") or "") for side in SIDES
+        )
+    except ValueError:
+        return None
+    if right >= left and bottom >= top:
+        return None
+    return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
 
 
 def _number(path: Path, element: Element, tag: str, required: bool = True) -> float:

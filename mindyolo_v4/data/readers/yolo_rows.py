@@ -75,7 +75,7 @@ def read_rows(
                 elif len(values) > 5:
                     long_rows.append(_LongRow(image, label, number, values))
                 else:
-                    boxes.append(RawBox(image, _corners(values), int(values[0]), number))
+                    boxes.append(RawBox(image, _corners(values), int(values[0]), number, number))
     if of_last_id:
         rows = [(str(files[box.image][1]), box.number, box.class_id) for box in boxes]
         rows += [(str(row.label), row.line, int(row.values[0])) for row in long_rows]
@@ -146,7 +146,7 @@ def _read_long_rows(
         if fault:
             row.refuse(*fault, faults)
             continue
-        boxes.append(RawBox(row.image, _corners(values), int(values[0]), row.line))
+        boxes.append(RawBox(row.image, _corners(values), int(values[0]), row.line, row.line))
     return boxes
 
 
