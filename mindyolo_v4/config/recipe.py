@@ -135,6 +135,11 @@ def record_to_tree(record: Any) -> Tree:
     return tree
 
 
+def written_tree(config: Config) -> Tree:
+    """Return the keys of a configuration whose values are not the defaults."""
+    return _beside(record_to_tree(config), record_to_tree(Config()))
+
+
 def dump_config(config: Config) -> str:
     """Return the configuration as YAML; `load_config` reads back an equal one."""
     return yaml.safe_dump(record_to_tree(config), sort_keys=False, allow_unicode=True)
@@ -289,6 +294,17 @@ def _convert_scalar(value: Any, hint: type, key: str) -> Any:
     if abs(number) > _LARGEST:
         raise UserError(key, "out of range", value, f"at most {_LARGEST:g}")
     return int(number) if hint is int else number
+
+
+def _beside(tree: Tree, defaults: Tree) -> Tree:
+    """Return what of a tree differs from another one with the same sections."""
+    changed: Tree = {}
+    for name, value in tree.items():
+        default = defaults.get(name)
+        if value != default:
+            is_section = isinstance(value, dict) and isinstance(default, dict)
+            changed[name] = _beside(value, default) if is_section else value
+    return changed
 
 
 def _plain(value: Any) -> Any:

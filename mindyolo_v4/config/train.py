@@ -96,6 +96,8 @@ class TrainConfig:
     # Choose the number of epochs, at most `epochs`, by the time that the first one takes, so that
     # the schedule ends within max_minutes.
     fit_schedule: bool = False
+    # Stop after so many validations in a row without a better AP (classifiers: acc1). Null: off.
+    patience: int | None = None
     clip_norm: float | None = None  # largest global gradient norm
     # auto: dynamic in mixed precision, else none.
     loss_scale: Literal["auto", "none", "static", "dynamic"] = "auto"
@@ -134,7 +136,7 @@ class TrainConfig:
         images = ("per_batch_size", "accumulate", "global_batch")
         require_ranges(self, section, ("epochs",), 1, MOST_EPOCHS)
         intervals = ("val_interval", "checkpoint_interval", "checkpoint_steps", "log_interval")
-        limits = ("max_steps", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
+        limits = ("max_steps", "patience", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
         require_ranges(self, section, images, 1, 2**20)
         require_ranges(self, section, (*intervals, *limits), 1)
         require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)

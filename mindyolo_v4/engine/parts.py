@@ -1,11 +1,12 @@
 """What a task hands to the training loop."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mindspore import nn
 
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.micro_batches import MicroBatch
 
 Check = Callable[[], None]  # raises StoppedError where a signal has come
@@ -27,3 +28,4 @@ class TrainingParts:
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
     # Tells the samples another number of epochs; calls of `batches` after it follow.
     set_epochs: Callable[[int], None] = lambda epochs: None
+    callbacks: Sequence[Callback] = ()  # of rank 0
