@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from mindyolo_v4.config.text_files import read_text
 from mindyolo_v4.data.readers.faults import Edit
-from mindyolo_v4.data.readers.voc import SIDES
+from mindyolo_v4.data.readers.voc_file import SIDES
 from mindyolo_v4.data.readers.xml_lines import LINE, parse_xml
 from mindyolo_v4.errors import printable
 from mindyolo_v4.runtime.files import write_text

@@ -14,7 +14,8 @@ from mindyolo_v4.data.readers.coco_classes import is_integer, read_classes
 from mindyolo_v4.data.readers.coco_file import CocoFile, load_coco
 from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place
 from mindyolo_v4.data.readers.files import first_present, spellings
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, require
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.box_checks import FRACTION_TOLERANCE
 from mindyolo_v4.data.readers.class_names import key_point_shape
 from mindyolo_v4.data.readers.faults import Edit, Faults, Kind, Place, annotation_lines
-from mindyolo_v4.data.readers.ground_truth import FRACTION_TOLERANCE, RawBox
 from mindyolo_v4.data.readers.headers import read_header
+from mindyolo_v4.data.readers.raw import RawBox
 
 _ROW = "class cx cy w h"
 _LONGER = f"{_ROW}, or class and three or more points"

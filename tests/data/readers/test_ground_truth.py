@@ -11,8 +11,9 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
 from mindyolo_v4.data.readers.faults import Faults, Place
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
