@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.image_check import Picture, decode_all, note_shared
 from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Place
@@ -50,7 +50,9 @@ class CheckedSplit:
 def main(argv: Sequence[str]) -> int:
     """Print faults and counts of the splits; return 0 without faults, 1 with faults."""
     description = "Report every fault of a data set, and tell what is in it."
-    parser = build_parser(command_for("check-data"), description, ("data_dir", "split"))
+    program = command_for("check-data")
+    defaults = {"split": "all that are configured"}
+    parser = build_parser(program, description, ("data_dir", "split"), defaults=defaults)
     text = "file for faults and counts, for other programs"
     parser.add_argument("--json", metavar="FILE", help=text)
     text = "new folder for a corrected copy of the annotations"
@@ -58,12 +60,14 @@ def main(argv: Sequence[str]) -> int:
     text = "read the headers of the images, and decode none"
     parser.add_argument("--quick", action="store_true", help=text)
     arguments = parse(parser, argv)
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        return print_config(config)
     json_file, fix = (
         None if arguments.options[name] is None else Path(str(arguments.options[name]))
         for name in ("json", "fix")
     )
     _require_outputs(json_file, fix)
-    config = load_config(arguments.config, arguments.overrides)
     is_one = "evaluate.split" in dict(arguments.overrides)
     splits = [config.evaluate.split] if is_one else _configured_splits(config.data)
 

@@ -57,6 +57,7 @@ TABLES = (
     "prediction",
     "serve",
     "runs",
+    "peers",
 )
 
 

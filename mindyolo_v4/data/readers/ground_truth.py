@@ -11,7 +11,7 @@ from mindyolo_v4.data.readers.box_checks import kept_boxes, refuse_fractions
 from mindyolo_v4.data.readers.faults import Edit, Faults, Place
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes
 from mindyolo_v4.data.readers.raw import Labels, ListedImage, RawBox
-from mindyolo_v4.data.records import ImageRecord
+from mindyolo_v4.data.records import ImageRecord, Records
 
 
 def build_records(
@@ -22,7 +22,7 @@ def build_records(
     max_megapixels: float = DataConfig.max_megapixels,
     are_fractions: bool = False,
     have_ids: bool = False,
-) -> tuple[ImageRecord, ...]:
+) -> Records:
     """Return one record per image, in order; `faults` learns of every box that was dropped.
 
     Boxes without area, boxes outside their image and repeated boxes are dropped; boxes that reach
@@ -169,7 +169,7 @@ def _slice_records(
     headers: Sequence[ImageHeader],
     boxes: Sequence[RawBox],
     boxes_xyxy_px: NDArray[np.float32],
-) -> tuple[ImageRecord, ...]:
+) -> Records:
     """Return one record per image of boxes (N,), (N, 4) that are sorted by image."""
     owners = np.array([box.image for box in boxes], np.int64)
     class_ids = np.array([box.class_id for box in boxes], np.int64)
@@ -195,4 +195,4 @@ def _slice_records(
             label_path=image.label_path,
         )
         records.append(record)
-    return tuple(records)
+    return Records(records)
