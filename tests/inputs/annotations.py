@@ -76,6 +76,8 @@ COCO_CASES = [
     Case(COCO, "file names with backslashes", coco(file_name="images\\a.png"), 0, "no faults"),
     Case(COCO, "file names that begin with data/", coco(file_name="data/a.png"), 0, "no faults"),
     Case(COCO, "width and height as 64.0 and 48.0", coco(width=64.0, height=48.0), 0, ""),
+    Case(COCO, "image ids that are text", coco(id="one", image_id="one"), 0, "no faults"),
+    Case(COCO, "image ids of 30 digits", coco(id=10**29, image_id=10**29), 0, "no faults"),
     Case(COCO, "a width that is text", coco(width="wide"), 1, "malformed width or height"),
     Case(COCO, "a width of 400 digits", coco(width=int("9" * 400)), 1, "malformed width or height"),
     Case(COCO, "a width of no pixels", coco(width=0), 1, "malformed width or height"),

@@ -68,11 +68,27 @@ def special(make: Callable[[Path], None]) -> Write:
     return write
 
 
+def jpeg_of(height: int, width: int) -> bytes:
+    """Return a JPEG whose frame header states this size."""
+    frame = JPEG.index(b"\xff\xc0")
+    return JPEG[: frame + 5] + struct.pack(">HH", height, width) + JPEG[frame + 9 :]
+
+
+def with_profile(size: int) -> bytes:
+    """Return a JPEG with a colour profile of so many bytes."""
+    file = BytesIO()
+    Image.new("RGB", (SIDE, SIDE)).save(file, "JPEG", icc_profile=bytes(size))
+    return file.getvalue()
+
+
 JPEG = encoded("JPEG")
+PIXELS = JPEG.index(b"\xff\xda")
 KIND = "Image files"
 READ = [
     Case(KIND, "JPEG", image(JPEG), 0, "no faults"),
     Case(KIND, "JPEG without its end marker", image(JPEG[:-2]), 0, "no faults"),
+    Case(KIND, "JPEG with a colour profile of 100 kB", image(with_profile(100_000)), 0,
+         "no faults"),
     Case(KIND, "JPEG in CMYK", image(encoded("JPEG", "CMYK")), 0, "no faults"),
     Case(KIND, "PNG under the name of a JPEG", image(encoded("PNG")), 0, "no faults"),
     Case(KIND, "PNG with a palette", image(encoded("PNG", "P"), "a.png"), 0, "no faults"),
@@ -104,6 +120,11 @@ BAD = [
     Case(KIND, "text", image(b"no picture"), 1, "{dir}/images/a.jpg: not a readable image"),
     Case(KIND, "an empty file", image(b""), 1, "image has zero bytes"),
     Case(KIND, "the start of a JPEG", image(JPEG[:20]), 1, "{dir}/images/a.jpg"),
+    Case(KIND, "a JPEG that ends inside its tables", image(JPEG[: PIXELS - 9]), 1,
+         "{dir}/images/a.jpg: "),
+    Case(KIND, "a JPEG header of 0 x 64 pixels", image(jpeg_of(0, 64)), 1, "{dir}/images/a.jpg: "),
+    Case(KIND, "a JPEG header of 60000 x 60000", image(jpeg_of(60000, 60000)), 1,
+         "has 3600 megapixels, more than data.max_megapixels, 256"),
     Case(KIND, "the start of a PNG", image(encoded("PNG")[:20], "a.png"), 1, "{dir}/images/a.png"),
     Case(KIND, "the start of a TIFF", image(encoded("TIFF")[:9], "a.tif"), 1, "{dir}/images/a.tif"),
     Case(KIND, "the start of a WebP", image(encoded("WEBP")[:16], "a.webp"), 1, "a.webp"),
