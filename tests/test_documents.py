@@ -121,8 +121,10 @@ LAUNCHED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ANYWHERE)
 def test_command_runs_as_documented(line: str, world: World) -> None:
-    assert world.run(line) == 0
     program, arguments = split_command(line)
+    # the documented command reports the faults of BCCD
+    has_faults = program[-1].endswith("check_data") and "datasets/bccd" in arguments
+    assert world.run(line) in ((0, 1) if has_faults else (0,))
     tool = LAUNCHED.get(program[0], program[-1])
     promised = PROMISED.get(tool, ())
     if is_of_classifier(line) and tool == "test.py":

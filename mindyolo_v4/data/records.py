@@ -123,6 +123,10 @@ class Records(Sequence[ImageRecord]):
         owners = np.repeat(np.arange(len(self)), np.diff(self._bounds))
         return owners[~self._ignore], self._class_ids[~self._ignore]
 
+    def boxes(self) -> NDArray[np.float32]:
+        """Return the trainable boxes (M, 4) in original pixels, in the order of `objects`."""
+        return self._boxes_xyxy_px[~self._ignore]
+
     def targets(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the trainable boxes (N, 4) in original pixels and classes (N,) of an image."""
         rows = self._rows(index)
