@@ -154,7 +154,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
         all_rows = runtime.ranks.gather_rows(np.concatenate(rows))
         for index, detections in detections_by_image(all_rows):
             evaluator.add(index, detections)
-        return detection_scores(evaluator, config.data.format, for_test)
+        return detection_scores(evaluator, config.data, for_test)
 
 
 def draw_curves(folder: Path, png: Path) -> None:

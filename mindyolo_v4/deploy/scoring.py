@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import Tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
@@ -142,7 +143,7 @@ class BackendScorer:
                 since_s = time.perf_counter()
                 counted_s += since_s - started_s
                 bar.update(len(batch))
-        scores = tally.scores(self._config.data.format)
+        scores = tally.scores(self._config.data)
         for line in unreadable[:_NAMED_IMAGES]:
             logger.warning("%s", line)
         network_ms = self._backend.spent_s * 1000 / count
@@ -187,9 +188,9 @@ class _Objects:
         for (number, _), found in zip(batch, detections, strict=True):
             self._evaluator.add(number, found)
 
-    def scores(self, data_format: str) -> Scores:
-        """Return the metrics and COCO's files."""
-        return detection_scores(self._evaluator, data_format)
+    def scores(self, data: DataConfig) -> Scores:
+        """Return the metrics, COCO's files and the analysis."""
+        return detection_scores(self._evaluator, data)
 
 
 class _Classes:
@@ -204,7 +205,7 @@ class _Classes:
         logits = predictor.classify([image for _, image in batch], size)
         self._counter.add(logits, self._class_ids[[number for number, _ in batch]])
 
-    def scores(self, _: str) -> Scores:
+    def scores(self, _: DataConfig) -> Scores:
         """Return acc1 and acc5."""
         metrics = top_k_metrics(self._counter.counts)
         return Scores(dict(metrics), format_top_k(metrics), {})
