@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
+<<<<<<< HEAD
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import Tree
+=======
+from mindyolo_v4.config.recipe import Tree, dump_config
+>>>>>>> pictures
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
@@ -28,11 +32,13 @@ from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
+from mindyolo_v4.evaluation.report_page import write_report
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.runtime.alone import Alone
 from mindyolo_v4.runtime.files import remove_unfinished
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
+from mindyolo_v4.runtime.run_record import command_line
 from mindyolo_v4.runtime.scores import Scores, log_scores, write_scores
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -104,6 +110,8 @@ def test_backend(
         logger.warning("stopped by %s before all images were scored: no results", error)
         raise
     write_scores(folder, scores)
+    title = f"Test of {weights.path} by {backend.name}"
+    write_report(folder, title, command_line(), dump_config(config))
     wrong = log_scores(folder, scores, len(dataset))
     if wrong and not allow_unreadable:
         raise UserError(dataset.source, wrong, expected="--allow_unreadable if that is wanted")

@@ -1,6 +1,6 @@
 """What a task hands to the training loop."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,5 +25,7 @@ class TrainingParts:
     # Images and a rate -> the images that self-adversarial training makes of them, if it is on.
     alter: nn.Cell | None = None
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
+    # Follows the micro-batches of each step, from 0, as the network sees them.
+    see_batches: Callable[[int, Sequence[MicroBatch]], None] = lambda step, batches: None
     # Tells the samples another number of epochs; calls of `batches` after it follow.
     set_epochs: Callable[[int], None] = lambda epochs: None

@@ -18,6 +18,7 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.parts import Check, TrainingParts
+from mindyolo_v4.engine.pictures import Pictures
 from mindyolo_v4.engine.resume import with_recorded_anchors
 from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.schedule import describe_batch
@@ -26,7 +27,7 @@ from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
-from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
+from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
@@ -68,7 +69,8 @@ def train(
     config = replace(config, data=replace(config.data, names=list(class_names)))
     network = _build(task, config, class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
-    parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
+    pictures = Pictures(task, config, class_names, runtime)
+    parts = _training_parts(task, config, runtime, network, stream, val_set, pictures)
     session = Session(parts, config, runtime)
 
     # The run folder, which nothing is written to before all of the above is right.
@@ -88,10 +90,9 @@ def train(
             logger.info("%s", line)
         if runtime.ranks.rank == 0:
             write_text(folder / checkpoints.CONFIG, dump_config(config))
+        pictures.begin(folder, train_set)
         fit(session, folder, signals)
-        if runtime.ranks.rank == 0:
-            with whole_file(folder / "results.png") as png:
-                task.draw_curves(folder, png)
+        pictures.end()
 
     log_unreadable(stream.report())
     _log_end(task, session, folder)
@@ -128,18 +129,22 @@ def _training_parts(
     runtime: Runtime,
     network: nn.Cell,
     stream: Stream,
-    class_names: tuple[str, ...],
     val_set: Split | None,
+    pictures: Pictures,
 ) -> TrainingParts:
+    class_names = pictures.class_names
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     forward = forward_by_size(config, lambda sized: task.forward(sized, network, len(class_names)))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
-        score = Scorer(task, config, network, val_set, runtime)
+        loss = task.validation_loss(config, len(class_names))
+        score = Scorer(task, config, network, val_set, runtime, loss)
 
         def evaluate(check: Check) -> Mapping[str, Any]:
-            return score(check, for_test=False).metrics
+            scores = score(check, for_test=False)
+            pictures.validation(scores)
+            return scores.metrics
 
     return TrainingParts(
         forward,
@@ -150,6 +155,7 @@ def _training_parts(
         record_to_tree(card),
         altering(task, config, network, runtime),
         task.best_metric,
+        pictures.step,
         stream.set_epochs,
     )
 

@@ -1,0 +1,54 @@
+"""The detector loss of a validation, by which overfitting shows before AP falls."""
+
+import numpy as np
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from mindyolo_v4.boxes import FloatArray
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.losses.assign import Assigner
+from mindyolo_v4.losses.detection import DetectionLoss
+
+
+class ValidationLoss:
+    """Compute the loss of raw maps that are on the host, one image at a time.
+
+    The loss is a mean over images, so that the mean of these values is the loss of the split. It
+    does not depend on the batches of the validation or the images that fill up the last one.
+    """
+
+    part_names = ("loss", *DetectionLoss.part_names)
+
+    def __init__(self, config: Config, num_classes: int) -> None:
+        size = config.data.img_size
+        anchors = config.model.anchor_set
+        self._loss = DetectionLoss(anchors, num_classes, size, config.loss)
+        self._loss.set_train(False)
+        self._assign = Assigner(
+            anchors, size, num_classes, config.data.max_truths, config.loss.anchor_threshold
+        )
+
+    def __call__(
+        self,
+        levels: list[NDArray[np.floating]],
+        boxes_cxcywh: FloatArray,
+        class_ids: NDArray[np.integer],
+    ) -> NDArray[np.float32]:
+        """Return total, box, objectness and class loss (4,) of an image.
+
+        Args:
+            levels: raw maps of the image, each (A(5 + C), H, W), smallest stride first.
+            boxes_cxcywh: ground truth (N, 4), centre and size as fractions of the input's side.
+            class_ids: (N,).
+        """
+        maps = tuple(Tensor(level[None].astype(np.float32)) for level in levels)
+        tables = (Tensor(table[None]) for table in self._assign(boxes_cxcywh, class_ids))
+        total, parts = self._loss(maps, *tables)
+        return np.array([float(value.asnumpy()) for value in (total, *parts)], np.float32)
+
+
+def mean_losses(rows: NDArray[np.float32]) -> dict[str, float | None]:
+    """Return the mean of each part over images (N, 4); None where it is not finite."""
+    means = rows.mean(axis=0, dtype=np.float64)
+    named = zip(ValidationLoss.part_names, means.tolist(), strict=True)
+    return {name: value if np.isfinite(value) else None for name, value in named}
