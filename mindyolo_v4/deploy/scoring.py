@@ -13,12 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
-<<<<<<< HEAD
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.recipe import Tree
-=======
 from mindyolo_v4.config.recipe import Tree, dump_config
->>>>>>> pictures
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
