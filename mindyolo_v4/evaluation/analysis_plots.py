@@ -86,10 +86,10 @@ def plot_confusion(
 
 def plot_tide(errors: Sequence[TideError], png: Path) -> None:
     """Draw how much AP50 each kind of error costs, and how often it occurs."""
-    with _axes(png, "Errors by kind (TIDE), IoU 0.5", "AP50 lost", "") as axes:
+    with _axes(png, "Number of errors by kind (TIDE), IoU 0.5", "AP50 lost", "") as axes:
         lost = [error.lost_ap50 for error in errors]
         bars = axes.barh([error.kind for error in errors], lost)
-        counts = [f"{error.count} times" for error in errors]
+        counts = [str(error.count) for error in errors]
         axes.bar_label(bars, counts, padding=3)
         axes.invert_yaxis()
         axes.set_xlim(0, max(*lost, 0.01) * 1.2)
