@@ -188,8 +188,9 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
 
 
 def validation_loss(config: Config, num_classes: int) -> ValidationLoss | None:
-    """Return the loss of a validation; none where the network does not see whole images."""
-    if config.evaluate.tta or config.evaluate.tile is not None:
+    """Return the loss of a validation, if asked for and if the network sees whole images."""
+    sees_parts = config.evaluate.tta or config.evaluate.tile is not None
+    if sees_parts or not config.train.val_loss:
         return None
     return ValidationLoss(config, num_classes)
 
