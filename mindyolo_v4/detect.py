@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,9 +152,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
     nms_s = 0.0
     for raw_maps, numbers in one_pass.outputs():
         if one_pass.loss is not None:
-            is_compiled = len(losses) > 1
-            with nullcontext() if is_compiled else runtime.heartbeat.pause("compiling"):
-                losses.append(batch_losses(one_pass.loss, raw_maps, numbers, dataset, views))
+            losses.append(batch_losses(one_pass.loss, raw_maps, numbers, dataset, views))
         started_s = time.perf_counter()
         for slot, number in enumerate(numbers):
             view = views.view(int(number))

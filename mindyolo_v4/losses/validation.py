@@ -28,6 +28,13 @@ class ValidationLoss:
             anchors, size, num_classes, config.data.max_truths, config.loss.anchor_threshold
         )
 
+        # Compile it here: train.fit_schedule measures the first validation for all others.
+        levels = [
+            np.zeros((len(level.anchor_ids) * (5 + num_classes), *[size // level.stride] * 2))
+            for level in anchors.levels
+        ]
+        self(levels, np.zeros((0, 4)), np.zeros(0, np.int64))
+
     def __call__(
         self,
         levels: list[NDArray[np.floating]],
