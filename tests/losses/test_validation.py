@@ -13,7 +13,7 @@ CLASSES = 2
 TRUTHS = [([(0.4, 0.5, 0.5, 0.6), (0.8, 0.7, 0.3, 0.2)], [1, 0]), ([], []), ([(0.5,) * 4], [0])]
 
 
-@pytest.mark.usefixtures("pynative_mode")
+@pytest.mark.usefixtures("graph_mode")
 def test_the_mean_over_images_is_the_loss_of_the_split(loss_oracle: type) -> None:
     """The oracle is the float64 loss of all images as one batch."""
     loss_config = LossConfig(box="ciou")
@@ -30,6 +30,7 @@ def test_the_mean_over_images_is_the_loss_of_the_split(loss_oracle: type) -> Non
         levels = [level[image] for level in maps]
         rows.append(loss(levels, truth, np.array(class_ids, np.int64)))
     means = mean_losses(np.stack(rows))
+    assert len(loss.cell.compile_cache) == 1  # no graph of its own for an image
 
     oracle = loss_oracle(config.model.anchor_set, SIZE, CLASSES, loss_config, TRUTHS, maps)
     expected = oracle.parts(maps)
