@@ -16,6 +16,7 @@ from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
+from mindyolo_v4.config.recipe import written_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.anchor_fit import (
     box_sizes,
@@ -33,6 +34,8 @@ from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.deploy.pictures import draw_validation, shown_images
 from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.engine import training
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import ImageLoss, Scores, Task
 from mindyolo_v4.errors import require
@@ -55,6 +58,7 @@ from mindyolo_v4.losses.validation import ValidationLoss, mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
+from mindyolo_v4.runtime.device import start
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +76,22 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     environment.prepare()
     checkpoint = Checkpoint.open(path)
     return load_network(checkpoint, TASK.name), checkpoint.card
+
+
+def train(config: Config, callbacks: Sequence[Callback] = (), resume: str | None = None) -> Path:
+    """Train a detector from a Python program; return the run folder.
+
+    Args:
+        callbacks: follow the training; they get what its files record.
+        resume: a checkpoint to continue, or "auto": the newest one of `save_dir`.
+
+    Raises:
+        UserError: what `train.py` answers with status 2 or 3.
+    """
+    environment.prepare()
+    tree = written_tree(config)
+    with (runtime := start(config)).heartbeat:
+        return training.train(TASK, config, tree, runtime, "train", resume, callbacks=callbacks)
 
 
 def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, list[str]]:

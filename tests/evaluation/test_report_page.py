@@ -51,6 +51,7 @@ def write_run(folder: Path) -> None:
             assert cv2.imwrite(str(folder / name), image)
     for name in TABLES:
         (folder / name).write_text(f'class,AP\n"{name}, ""x""",0.5\n')
+    (folder / "run.json").write_text('{"command": "python train.py", "host": {"cores": 2}}')
     metrics = {"AP": 0.123456789, "APl": None, "images": 7, "per_class": [{"AP": 0.9}]}
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
@@ -99,7 +100,7 @@ def test_numbers_and_long_tables(tmp_path: Path) -> None:
     rows = "".join(f"{number},0.5\n" for number in range(1, 2001))
     (tmp_path / "metrics.csv").write_text("epoch,AP\n" + rows)
     page = write_report(tmp_path, "t", "c", "y").read_text("utf-8")
-    assert "<td>AP</td><td>0.123457</td>" in page
+    assert "<td>AP</td><td>0.123456789</td>" in page
     assert "<td>APl</td><td>undefined</td>" in page
     assert "per_class" not in page
     assert "<td>1000</td>" not in page  # the last thousand rows
@@ -125,4 +126,5 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert sizes["results.png"] == (21, 11) and sizes["labels.png"] == (22, 12)
     assert sizes["train_batch_10.jpg"] == (23, 13)
     assert 'per_class.csv, "x"' in told["cells"]
+    assert "python train.py" in told["cells"]
     assert told["scripts"] == 0 and told["fetched"] == [] and told["mode"] == "CSS1Compat"
