@@ -314,9 +314,10 @@ def _beside(tree: Tree, defaults: Tree) -> Tree:
     changed: Tree = {}
     for name, value in tree.items():
         default = defaults.get(name)
-        if value != default:
-            is_section = isinstance(value, dict) and isinstance(default, dict)
-            changed[name] = _beside(value, default) if is_section else value
+        if value == default:
+            continue
+        is_section = isinstance(value, dict) and isinstance(default, dict)
+        changed[name] = _beside(value, default or {}) if is_section else value
     return changed
 
 
