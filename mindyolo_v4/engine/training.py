@@ -64,14 +64,13 @@ def train(
     # The data set and the network.
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
-    class_names = train_set.class_names
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
-    config = replace(config, data=replace(config.data, names=list(class_names)))
-    network = _build(task, config, class_names, start_weights, lines)
+    config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
+    network = _build(task, config, train_set.class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
-    pictures = Pictures(task, config, class_names, runtime)
+    pictures = Pictures(task, config, train_set.class_names, runtime)
     parts = _training_parts(task, config, runtime, network, stream, val_set, pictures)
     own_callbacks = callbacks if runtime.ranks.rank == 0 else ()
     session = Session(replace(parts, callbacks=own_callbacks), config, runtime)
