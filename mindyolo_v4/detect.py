@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
+from mindyolo_v4.config.recipe import written_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.anchor_fit import (
     box_sizes,
@@ -34,6 +34,8 @@ from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.deploy.pictures import draw_validation, shown_images
 from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.engine import training
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import ImageLoss, Scores, Task
 from mindyolo_v4.errors import require
@@ -56,6 +58,7 @@ from mindyolo_v4.losses.validation import ValidationLoss, mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
+from mindyolo_v4.runtime.device import start
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,22 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     environment.prepare()
     checkpoint = Checkpoint.open(path)
     return load_network(checkpoint, TASK.name), checkpoint.card
+
+
+def train(config: Config, callbacks: Sequence[Callback] = (), resume: str | None = None) -> Path:
+    """Train a detector from a Python program; return the run folder.
+
+    Args:
+        callbacks: follow the training; they get what its files record.
+        resume: a checkpoint to continue, or "auto": the newest one of `save_dir`.
+
+    Raises:
+        UserError: what `train.py` answers with status 2 or 3.
+    """
+    environment.prepare()
+    tree = written_tree(config)
+    with (runtime := start(config)).heartbeat:
+        return training.train(TASK, config, tree, runtime, "train", resume, callbacks=callbacks)
 
 
 def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, list[str]]:
@@ -124,8 +143,7 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
 
 def image_views(config: Config, dataset: Dataset) -> ImageViews:
     """Return what the network sees of the images of a split."""
-    sizes = [(record.width, record.height) for record in dataset.records]
-    return ImageViews(np.array(sizes, np.int64).reshape(-1, 2), config.data, config.evaluate)
+    return ImageViews(dataset.records.sizes_wh_px, config.data, config.evaluate)
 
 
 def eval_stream(config: Config, dataset: Dataset, per_batch_size: int, ranks: Ranks) -> EvalStream:
@@ -153,9 +171,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
     nms_s = 0.0
     for raw_maps, numbers in one_pass.outputs():
         if one_pass.loss is not None:
-            is_compiled = len(losses) > 1
-            with nullcontext() if is_compiled else runtime.heartbeat.pause("compiling"):
-                losses.append(batch_losses(one_pass.loss, raw_maps, numbers, dataset, views))
+            losses.append(batch_losses(one_pass.loss, raw_maps, numbers, dataset, views))
         started_s = time.perf_counter()
         for slot, number in enumerate(numbers):
             view = views.view(int(number))
@@ -188,8 +204,9 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
 
 
 def validation_loss(config: Config, num_classes: int) -> ValidationLoss | None:
-    """Return the loss of a validation; none where the network does not see whole images."""
-    if config.evaluate.tta or config.evaluate.tile is not None:
+    """Return the loss of a validation, if asked for and if the network sees whole images."""
+    sees_parts = config.evaluate.tta or config.evaluate.tile is not None
+    if sees_parts or not config.train.val_loss:
         return None
     return ValidationLoss(config, num_classes)
 

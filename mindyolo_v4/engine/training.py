@@ -1,7 +1,7 @@
 """Training of any task: from a configuration to a run folder."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.parts import Check, TrainingParts
@@ -26,11 +28,12 @@ from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
-from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
+from mindyolo_v4.runtime.device import Runtime, describe_peak_memory, peak_memory_gb
 from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
+from mindyolo_v4.runtime.run_record import begin_record, end_record
 from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -46,32 +49,31 @@ def train(
     default_name: str,
     resume: str | None = None,
     signals: StopSignals | None = None,
-) -> int:
-    """Train as a configuration says; everything is written to the run folder. Return the status.
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train as a configuration says; everything is written to the run folder, which is returned.
 
     Args:
         tree: the keys that the user wrote; the starting weights decide on some of the others.
         default_name: of the run folder, where the configuration names none.
         resume: None, a checkpoint, or "auto": the newest one of the folder.
+        callbacks: follow the training on rank 0.
     """
-    start_weights = Checkpoint.open(config.weight) if config.weight else None
-    taken_over: list[str] = []
-    if start_weights:
-        config, taken_over = take_over_variants(config, tree, start_weights)
+    config, start_weights, taken_over = _starting_weights(config, tree)
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
-    class_names = train_set.class_names
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
-    config = replace(config, data=replace(config.data, names=list(class_names)))
-    network = _build(task, config, class_names, start_weights, lines)
+    config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
+    network = _build(task, config, train_set.class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
-    pictures = Pictures(task, config, class_names, runtime)
+    pictures = Pictures(task, config, train_set.class_names, runtime)
     parts = _training_parts(task, config, runtime, network, stream, val_set, pictures)
-    session = Session(parts, config, runtime)
+    own_callbacks = callbacks if runtime.ranks.rank == 0 else ()
+    session = Session(replace(parts, callbacks=own_callbacks), config, runtime)
 
     # The run folder, which nothing is written to before all of the above is right.
     if resume == "auto":
@@ -81,29 +83,54 @@ def train(
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
-        for line in [*notes, *_describe(task, config, runtime, network), *lines]:
-            logger.info("%s", line)
+        _log([*notes, *_describe(task, config, runtime, network), *lines])
         for split in (train_set, val_set):
             log_warnings(split)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
-        for line in session.resume(newest) if newest else ():
-            logger.info("%s", line)
+        _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
+            begin_record(folder, config.seed, runtime.facts(), resume == "auto")
             write_text(folder / checkpoints.CONFIG, dump_config(config))
         pictures.begin(folder, train_set)
-        fit(session, folder, signals)
+        with failed_allocation_as_user_error(config):
+            fit(session, folder, signals)
+        if runtime.ranks.rank == 0:
+            end_record(folder, _end(session))
         pictures.end()
 
-    log_unreadable(stream.report())
-    _log_end(task, session, folder)
+    _report_end(task, session, stream, folder)
     runtime.ranks.wait()  # one that left early would fail the others
-    return 0
+    return folder
 
 
-def _log_end(task: Task, session: Session, folder: Path) -> None:
+def _starting_weights(config: Config, tree: Tree) -> tuple[Config, Checkpoint | None, list[str]]:
+    """Return the configuration that fits the weights to start from, these, and what to log."""
+    if config.weight is None:
+        return config, None, []
+    weights = Checkpoint.open(config.weight)
+    config, lines = take_over_variants(config, tree, weights)
+    return config, weights, lines
+
+
+def _log(lines: Sequence[str]) -> None:
+    for line in lines:
+        logger.info("%s", line)
+
+
+def _end(session: Session) -> dict[str, Any]:
+    memory_gb = round(peak_memory_gb(), 3)
+    return session.state.end(session.stopped_by) | {"peak_memory_gb": memory_gb}
+
+
+def _report_end(task: Task, session: Session, stream: Stream, folder: Path) -> None:
+    """Tell the log and the callbacks how the training has ended."""
+    log_unreadable(stream.report())
     memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
     lines = session.state.end_lines(task.best_metric, session.stopped_by)
     logger.info("%s", "\n".join([*lines, memory]))
+    values = _end(session) | {"best": session.state.best, "folder": folder}
+    for callback in session.parts.callbacks:
+        callback.on_end(session.state.step, session.state.epoch, values)
 
 
 def _build(

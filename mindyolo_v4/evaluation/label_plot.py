@@ -86,9 +86,10 @@ def _plot_per_image(axes: "Axes", per_image: NDArray[np.int64]) -> None:
 def _plot_density(
     axes: "Axes", points: NDArray[np.float64], names: tuple[str, str], title: str
 ) -> None:
-    """Plot how many boxes have such a pair of fractions, from white to blue."""
+    """Plot how many boxes have such a pair of fractions."""
     axes.set_title(f"{title}, fractions of the image")
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.set_aspect("equal")
-    axes.hist2d(*points.T, bins=_BINS, range=((0, 1), (0, 1)), cmap="Blues", cmin=1)
+    edges = ((0.0, 1.0), (0.0, 1.0))
+    axes.hist2d(points[:, 0], points[:, 1], bins=_BINS, range=edges, cmin=1)

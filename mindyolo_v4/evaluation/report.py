@@ -93,7 +93,7 @@ def _plot(
             continue
         if title == "loss":
             axes.plot(x[finite], y[finite], color=f"C{index}", alpha=0.25, linewidth=0.8)
-            axes.plot(x[finite], _smooth(y[finite]), color=f"C{index}", label=label)
+            axes.plot(x[finite], smooth(y[finite]), color=f"C{index}", label=label)
         else:
             axes.plot(x, np.where(finite, y, np.nan), marker=marker, markersize=3, label=label)
     if axes.lines:
@@ -112,7 +112,7 @@ def _plot_validation_loss(axes: "Axes", metrics: dict[str, NDArray[np.float64]])
         axes.plot(steps, loss[finite], "k-o", markersize=3, label="validation loss")
 
 
-def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the centred moving average over 1/40 of the values; it narrows at both ends."""
     half = len(values) // (2 * _SMOOTH_SHARE)
     total = np.concatenate([[0.0], np.cumsum(values)])

@@ -26,6 +26,7 @@ PICTURES = {
     "suspicious_*.jpg": "The ten most suspicious labels: ground truth beside prediction",
 }
 TABLES = {
+    "run.json": "Run",
     "metrics.json": "Metrics",
     "metrics.csv": "Validations",
     "per_class.csv": "Metrics and best threshold of each class",
@@ -127,13 +128,15 @@ def _table(path: Path) -> str:
 
 
 def _json_rows(content: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield name and value of each number of metrics.json; its lists have files of their own."""
-    yield ["metric", "value"]
+    """Yield name and value of each number and text; what is nested stays in the file."""
+    yield ["name", "value"]
     for name, value in content.items():
         if value is None:
             yield [name, "undefined"]
+        elif isinstance(value, str):
+            yield [name, value]
         elif isinstance(value, int | float):
-            yield [name, f"{value:.6g}"]
+            yield [name, f"{value:.10g}"]
 
 
 def _row(cell: str, values: list[str]) -> str:

@@ -147,7 +147,7 @@ def matched_boxes(
     It is what the loss sees of the boxes that `Assigner` was given: corners in input pixels. A
     target without a match is not among them.
     """
-    used = match_values[WEIGHT_CLASS] > 0
+    used = match_values[WEIGHT_BOX] > 0
     rows = np.concatenate([match_values[BOX_X:WEIGHT_BOX, used], match_ids[1:, used]])
     targets = np.unique(rows.T.astype(np.float64), axis=0)
     return cxcywh_to_xyxy(targets[:, :4]), targets[:, 4].astype(np.int64)

@@ -1,13 +1,30 @@
 """The detector loss of a validation, by which overfitting shows before AP falls."""
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import FloatArray
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.losses.detection import DetectionLoss
+
+
+class LossOfMaps(nn.Cell):
+    """Compute the detector loss of raw maps that are arguments of their own.
+
+    MindSpore would take a tuple of the host for a constant, and compile the graph for each image.
+    """
+
+    def __init__(self, loss: DetectionLoss) -> None:
+        super().__init__()
+        self.loss = loss
+        self.set_train(False)
+
+    def construct(
+        self, match_ids: Tensor, match_values: Tensor, targets_xyxy_px: Tensor, *raw_maps: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        return self.loss(raw_maps, match_ids, match_values, targets_xyxy_px)
 
 
 class ValidationLoss:
@@ -22,11 +39,17 @@ class ValidationLoss:
     def __init__(self, config: Config, num_classes: int) -> None:
         size = config.data.img_size
         anchors = config.model.anchor_set
-        self._loss = DetectionLoss(anchors, num_classes, size, config.loss)
-        self._loss.set_train(False)
+        self.cell = LossOfMaps(DetectionLoss(anchors, num_classes, size, config.loss))
         self._assign = Assigner(
             anchors, size, num_classes, config.data.max_truths, config.loss.anchor_threshold
         )
+
+        # Compile it here: train.fit_schedule measures the first validation for all others.
+        levels = [
+            np.zeros((len(level.anchor_ids) * (5 + num_classes), *[size // level.stride] * 2))
+            for level in anchors.levels
+        ]
+        self(levels, np.zeros((0, 4)), np.zeros(0, np.int64))
 
     def __call__(
         self,
@@ -41,9 +64,9 @@ class ValidationLoss:
             boxes_cxcywh: ground truth (N, 4), centre and size as fractions of the input's side.
             class_ids: (N,).
         """
-        maps = tuple(Tensor(level[None].astype(np.float32)) for level in levels)
-        tables = (Tensor(table[None]) for table in self._assign(boxes_cxcywh, class_ids))
-        total, parts = self._loss(maps, *tables)
+        maps = [Tensor(level[None].astype(np.float32)) for level in levels]
+        tables = [Tensor(table[None]) for table in self._assign(boxes_cxcywh, class_ids)]
+        total, parts = self.cell(*tables, *maps)
         return np.array([float(value.asnumpy()) for value in (total, *parts)], np.float32)
 
 

@@ -26,6 +26,7 @@ MODULES = {
     "ascend_dry_run": "mindyolo_v4.tools.ascend_dry_run.__main__",
     "benchmark_backends": "mindyolo_v4.tools.benchmark_backends",
     "check_data": "mindyolo_v4.tools.check_data",
+    "compare": "mindyolo_v4.tools.compare",
     "check_device": "mindyolo_v4.tools.check_device",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
     "make_scenes": "mindyolo_v4.tools.make_scenes",
@@ -50,6 +51,8 @@ TABLES = (
     "exports",
     "prediction",
     "serve",
+    "runs",
+    "peers",
 )
 
 
