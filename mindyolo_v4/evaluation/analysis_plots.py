@@ -65,7 +65,7 @@ def plot_confusion(
 
     names = [*(_short(name) for name in class_names), "background"]
     side = min(4 + 0.45 * len(names), 24)
-    size = min(10.0, 300 / len(names))
+    size = min(10.0, 720 / len(names))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)

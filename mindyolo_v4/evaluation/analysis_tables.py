@@ -30,7 +30,9 @@ def per_class_table(metrics: dict[str, Any], analysis: Analysis | None) -> str:
     table: list[list[Cell]] = [[row[name] for name in header] for row in rows]
     truths = sum(row["truths"] for row in rows)
     table.append([None, _ALL_CLASSES, truths, metrics["AP"], metrics["AP50"]])
-    best = [[None] * 4] * len(table) if analysis is None else _best(analysis)
+    best: list[list[Cell]] = [[None] * 4 for _ in table]
+    if analysis is not None:
+        best = _best(analysis)
     cells = (row + own for row, own in zip(table, best, strict=True))
     return _csv((*header, "precision", "recall", "F1", "conf_thres"), cells)
 
@@ -38,15 +40,15 @@ def per_class_table(metrics: dict[str, Any], analysis: Analysis | None) -> str:
 def confusion_table(analysis: Analysis, class_names: Sequence[str]) -> str:
     """Return the confusion matrix, a row per class of the ground truth and one of background."""
     names = [*class_names, "background"]
-    rows = (
+    rows: list[list[Cell]] = [
         [name, *counts] for name, counts in zip(names, analysis.confusion.tolist(), strict=True)
-    )
+    ]
     return _csv(("ground truth", *names), rows)
 
 
 def tide_table(analysis: Analysis) -> str:
     """Return the kinds of errors."""
-    rows = ([error.kind, error.count, error.lost_ap50] for error in analysis.tide)
+    rows: list[list[Cell]] = [[error.kind, error.count, error.lost_ap50] for error in analysis.tide]
     return _csv(("error", "count", "lost_AP50"), rows)
 
 
