@@ -221,13 +221,11 @@ def batch_losses(
     """Return the losses (n, 4) of the first n images of a batch, whose numbers (n,) are given."""
     rows = []
     for slot, number in enumerate(numbers):
-        record = dataset.records[int(number)]
-        trained = ~record.ignore
+        boxes_px, class_ids = dataset.records.targets(int(number))
         geometry = views.view(int(number)).geometry
-        boxes_px = geometry.to_input(record.boxes_xyxy_px[trained])
-        boxes = xyxy_to_cxcywh(boxes_px) / geometry.input_width
+        boxes = xyxy_to_cxcywh(geometry.to_input(boxes_px)) / geometry.input_width
         levels = [level[slot] for level in raw_maps]
-        rows.append(loss(levels, boxes, record.class_ids[trained]))
+        rows.append(loss(levels, boxes, class_ids))
     return np.stack(rows)
 
 

@@ -248,6 +248,10 @@ def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(
 ) -> None:
     metrics = json.loads((tested / "metrics.json").read_text())
     assert set(metrics) >= METRIC_KEYS
+    assert "loss" not in metrics
+    report = (tested / "report.html").read_text("utf-8")
+    assert f"<title>Test of {run / 'best.ckpt'}</title>" in report
+    assert f"{run.parent}" in report and "<h2>Metrics</h2>" in report
     best = json.loads((run / "metrics.json").read_text())
     assert metrics["images"] == 6
     for name in ("AP", "AP50", "AR100"):

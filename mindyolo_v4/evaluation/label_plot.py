@@ -49,15 +49,15 @@ def _trained_boxes(
     dataset: Dataset,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return boxes per class (C,) and per image (N,), and all boxes (M, 4) in fractions."""
-    counts = np.zeros(len(dataset.class_names), np.int64)
-    per_image = np.zeros(len(dataset), np.int64)
-    boxes = [np.zeros((0, 4))]
-    for index, record in enumerate(dataset.records):
-        trained = ~record.ignore
-        counts += np.bincount(record.class_ids[trained], minlength=len(counts))
-        per_image[index] = trained.sum()
-        boxes.append(record.boxes_xyxy_px[trained] / ([record.width, record.height] * 2))
-    return counts, per_image, np.concatenate(boxes)
+    records = dataset.records
+    owners, class_ids = records.objects()
+    counts = np.bincount(class_ids, minlength=len(dataset.class_names))
+    per_image = np.bincount(owners, minlength=len(records))
+
+    boxes_px = [np.zeros((0, 4), np.float32)]
+    boxes_px += [records.targets(index)[0] for index in range(len(records))]
+    sizes_wh_px = records.sizes_wh_px[owners]
+    return counts, per_image, np.concatenate(boxes_px) / np.tile(sizes_wh_px, 2)
 
 
 def _plot_counts(

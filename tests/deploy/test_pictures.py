@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.deploy.pictures import draw_validation, shown_images
 from mindyolo_v4.evaluation.detections import Detections
 
@@ -39,7 +39,7 @@ def test_four_images_share_a_file_and_an_unreadable_one_is_grey(tmp_path: Path) 
         records.append(
             ImageRecord(path, 64, 32, no_boxes, classes, empty, empty, sizes, number, "")
         )
-    dataset = Dataset(tuple(records), ("cat",), (1,), "made up", ())
+    dataset = Dataset(Records(records), ("cat",), (1,), "made up", ())
     found = {number: Detections.none() for number in range(5)}
     draw_validation(dataset, found, DataConfig(pad_value=60), tmp_path)
 

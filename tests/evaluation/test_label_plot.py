@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.evaluation.label_plot import plot_class_counts, plot_labels
 
 
@@ -31,7 +31,7 @@ def dataset(boxes: list[list[tuple[float, ...]]], names: tuple[str, ...] = ("cat
             )
         )
     ids = tuple(range(1, len(names) + 1))
-    return Dataset(tuple(records), names, ids, "made up", ())
+    return Dataset(Records(records), names, ids, "made up", ())
 
 
 def coloured_share(png: Path, rows: slice, columns: slice) -> float:
