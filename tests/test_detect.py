@@ -97,6 +97,10 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
         "train.log",
         "metrics.json",
         "results.png",
+        "labels.png",
+        "val_1.jpg",
+        "val_2.jpg",
+        "report.html",
         "last.ckpt",
         "best.ckpt",
         "epoch_0003.ckpt",
@@ -110,12 +114,33 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     for row in steps:
         parts = [np.float32(row[name]) for name in PARTS]
         assert np.isclose(np.float32(row["loss"]), sum(parts), rtol=1e-6)
-    assert [int(row["epoch"]) for row in rows(run / "metrics.csv")] == [1, 2, 3]
+    validations = rows(run / "metrics.csv")
+    assert [int(row["epoch"]) for row in validations] == [1, 2, 3]
+    for row in validations:
+        parts = [float(row[name]) for name in PARTS]
+        assert min(parts) > 0
+        assert float(row["loss"]) == pytest.approx(sum(parts), rel=1e-5)
     best = json.loads((run / "metrics.json").read_text())
     assert METRIC_KEYS | {"epoch", "step", "train_seconds"} <= set(best)
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_the_first_batches_are_drawn_as_the_network_sees_them(run: Path, tmp_path: Path) -> None:
+    config = load_config(run / "config.yaml")
+    stream = train_stream(config, read_split(config.data, "train"), Ranks())
+    for number, columns in enumerate(stream.batches(0, 3), 1):
+        name = f"train_batch_{number}.jpg"
+        arrays = [column.asnumpy() for column in columns]
+        TASK.draw_batch(arrays, config.data.names, tmp_path / name)
+        assert (run / name).read_bytes() == (tmp_path / name).read_bytes()
+
+        # Between the labels a cell is the image itself.
+        cell = cv2.imread(str(run / name))[:480, :480, ::-1].astype(int)
+        image = cv2.resize(arrays[0][0].transpose(1, 2, 0), (480, 480)).astype(int)
+        assert np.median(abs(cell - image)) <= 3
+    assert not (run / "train_batch_4.jpg").exists()
 
 
 def test_images_targets_and_loss_agree_on_the_size(recipe: Path) -> None:
@@ -223,6 +248,10 @@ def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(
 ) -> None:
     metrics = json.loads((tested / "metrics.json").read_text())
     assert set(metrics) >= METRIC_KEYS
+    assert "loss" not in metrics
+    report = (tested / "report.html").read_text("utf-8")
+    assert f"<title>Test of {run / 'best.ckpt'}</title>" in report
+    assert f"{run.parent}" in report and "<h2>Metrics</h2>" in report
     best = json.loads((run / "metrics.json").read_text())
     assert metrics["images"] == 6
     for name in ("AP", "AP50", "AR100"):

@@ -108,7 +108,7 @@ PROMISED = {  # program -> the files of its run folder
         "best.ckpt",
         "last.ckpt",
     ),
-    "test.py": ("metrics.json", "predictions.json", "ground_truth.json"),
+    "test.py": ("metrics.json", "predictions.json", "ground_truth.json", "per_class.csv"),
     "predict.py": ("predictions.json",),
     "mindyolo_v4.tools.compare": ("compare.png",),
 }

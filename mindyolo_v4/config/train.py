@@ -114,6 +114,11 @@ class TrainConfig:
     checkpoint_steps: int | None = None
     keep_checkpoints: int = 3  # newest epoch_NNNN.ckpt files kept, and as many step_NNNNNNNN.ckpt
     log_interval: int = 1  # steps between rows of steps.csv
+    # First steps whose images are drawn as train_batch_N.jpg, and pictures val_N.jpg of each
+    # validation. 0: neither these nor labels.png.
+    pictures: int = 3
+    # Compute the loss of the validation split too, for metrics.csv and results.png. Detectors only.
+    val_loss: bool = True
     # Several devices: end the job after so long without progress on any of them.
     hang_seconds: float = 60.0
     pause_seconds: float = 1800.0  # the same while compiling, saving or computing metrics
@@ -142,6 +147,7 @@ class TrainConfig:
         limits = ("max_steps", "patience", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
         require_ranges(self, section, images, 1, 2**20)
         require_ranges(self, section, (*intervals, *limits), 1)
+        require_ranges(self, section, ("pictures",), 0, 1000)
         require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)
         require_ranges(self, section, ("max_minutes", "clip_norm"), 0.0, open_low=True)
         is_limited = not self.fit_schedule or self.max_minutes is not None
