@@ -12,7 +12,7 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import take_over_variants
+from mindyolo_v4.checkpoint.settings import describe_other_classes, take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
@@ -85,6 +85,8 @@ def train(
         _log([*notes, *_describe(task, config, runtime, network), *lines])
         for split in (train_set, val_set):
             log_warnings(split)
+        if task.check is not None:
+            task.check(config, train_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
         _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
@@ -142,7 +144,8 @@ def _build(
     """Return the network with its starting weights, some of it frozen; add what to log to lines."""
     network = task.build(config.model, len(class_names), config.seed)
     if weights is not None:
-        lines.append(str(weights.load_weights(network, partial=True)))
+        lines += weights.load_weights(network, partial=True).lines()
+        lines += describe_other_classes(weights, class_names)
     if frozen := freeze(network, config.train.freeze):
         lines.append(f"frozen: {len(frozen)} parameters")
     recompute(network, config.train.recompute)

@@ -44,6 +44,7 @@ INTRODUCTION = (
 TABLES = (
     "darknet",
     "checkpoints",
+    "finetuning",
     "annotations",
     "images",
     "configuration",
