@@ -146,8 +146,7 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
 
 def image_views(config: Config, dataset: Dataset) -> ImageViews:
     """Return what the network sees of the images of a split."""
-    sizes = [(record.width, record.height) for record in dataset.records]
-    return ImageViews(np.array(sizes, np.int64).reshape(-1, 2), config.data, config.evaluate)
+    return ImageViews(dataset.records.sizes_wh_px, config.data, config.evaluate)
 
 
 def eval_stream(config: Config, dataset: Dataset, per_batch_size: int, ranks: Ranks) -> EvalStream:

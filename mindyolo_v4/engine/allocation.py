@@ -1,22 +1,17 @@
 """What a training says when the memory does not suffice."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
-# What MindSpore and the C++ library say, in lower case.
-_SIGNS = (
-    "memory not enough",
-    "memory isn't enough",
-    "out of memory",
-    "malloc failed",
-    "alloc failed",
-    "allocate memory failed",
-    "allocation failed",
-    "bad_alloc",
-    "cannot allocate memory",
+# What MindSpore (graph and PyNative mode, CPU and Ascend), the C++ library and the system say.
+_SIGNS = re.compile(
+    r"memory (not|isn't) enough|alloc(ate)?( output)?( memory)? failed|out of memory"
+    r"|bad_alloc|cannot allocate memory",
+    re.IGNORECASE,
 )
 
 
@@ -26,8 +21,7 @@ def failed_allocation_as_user_error(config: Config) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(sign in text for sign in _SIGNS):
+        if not isinstance(error, MemoryError) and not _SIGNS.search(str(error)):
             raise
         raise UserError("memory", f"an allocation failed: {_advice(config)}") from error
 

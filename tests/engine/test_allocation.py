@@ -1,14 +1,18 @@
 """The line that ends a training whose memory does not suffice."""
 
+import subprocess
+import sys
+
 import pytest
 
 from mindyolo_v4.config.recipe import build_config
 from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
 from mindyolo_v4.errors import UserError
+from tests.support.launch import REPOSITORY, variables
 
-MESSAGES = (
-    RuntimeError("Memory not enough: current free memory size 1 is smaller than required size 9"),
-    RuntimeError("Malloc failed, size 1024"),
+MESSAGES = (  # the first two are MindSpore's in graph and in PyNative mode
+    RuntimeError("- Memory not enough:\nMemory isn't enough and alloc failed, kernel name: Conv2D"),
+    RuntimeError("Allocate output memory failed, alloc node:Conv2D-op0 alloc size:1048576B"),
     RuntimeError("std::bad_alloc"),
     MemoryError("Unable to allocate 3.2 GiB for an array"),
 )
@@ -52,3 +56,34 @@ def test_another_error_stays_as_it_is():
         failed_allocation_as_user_error(build_config({})),
     ):
         raise RuntimeError("a shape is wrong")
+
+
+LIMITED = """
+import resource
+import mindspore as ms, numpy as np, psutil
+from mindspore import Tensor, nn
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
+
+ms.set_context(mode=ms.{mode})
+network = nn.Conv2d(3, 64, 3)
+small, large = (Tensor(np.ones((8, 3, size, size), np.float32)) for size in (32, 1024))
+network(small)
+limit = psutil.Process().memory_info().vms + 200_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+with failed_allocation_as_user_error(Config()):
+    network(large).asnumpy()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["GRAPH_MODE", "PYNATIVE_MODE"])
+def test_what_mindspore_says_is_recognised(mode):
+    """A convolution that needs 2 GB, in a process that may take 0.2 GB more."""
+    command = [sys.executable, "-c", LIMITED.format(mode=mode)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=variables(), capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "UserError: memory: an allocation failed: lower train.per_batch_size 16" in last

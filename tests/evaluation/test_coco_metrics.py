@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from mindyolo_v4.evaluation.detections import Detections
 
@@ -33,7 +33,7 @@ def record(image_id, boxes=(), class_ids=(), ignore=None, areas=None) -> ImageRe
 
 def dataset(*records, names=("cat", "dog"), category_ids=None) -> Dataset:
     return Dataset(
-        tuple(records), names, category_ids or tuple(range(1, len(names) + 1)), "made by hand", ()
+        Records(records), names, category_ids or tuple(range(1, len(names) + 1)), "made by hand", ()
     )
 
 

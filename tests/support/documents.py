@@ -26,6 +26,7 @@ from mindyolo_v4.tools import (
     benchmark_backends,
     check_data,
     check_device,
+    compare,
     fit_anchors,
     make_scenes,
     to_mindrecord,
@@ -120,6 +121,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
+    ("python", "-m", "mindyolo_v4.tools.compare"): (compare.main, []),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
@@ -137,6 +139,8 @@ TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --sav
 MAKERS = {  # folder that documents use -> the documented command that makes it
     "datasets/scenes": "mindyolo-v4 make-scenes --output datasets/scenes",
     "runs/mine-two": TRAIN_TWO,
+    "runs/mine-tuned": "python train.py --config mine.yaml --weight runs/mine/best.ckpt"
+    ' --train.freeze "[backbone.]" optimizer.lr=5e-4 --save_dir runs/mine-tuned',
     "runs/mine": TRAIN_MINE,
     "weights/yolov4.ckpt": "python -m convert.darknet weights/yolov4.weights weights/yolov4.ckpt",
     "runs/cells": "python train.py --config cells.yaml --weight weights/yolov4.ckpt"

@@ -53,6 +53,7 @@ TABLES = (
     "prediction",
     "serve",
     "runs",
+    "peers",
 )
 
 

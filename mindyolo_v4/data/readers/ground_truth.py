@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes
-from mindyolo_v4.data.records import ImageRecord
+from mindyolo_v4.data.records import ImageRecord, Records
 from mindyolo_v4.errors import UserError
 
 # fractions may leave [0, 1] by this much: rounding and unclipped boxes, not pixels
@@ -48,7 +48,7 @@ def build_records(
     max_megapixels: float = DataConfig.max_megapixels,
     are_fractions: bool = False,
     have_ids: bool = False,
-) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
+) -> tuple[Records, tuple[str, ...]]:
     """Return one record per image, in order, and a warning for every box that was dropped.
 
     Boxes without area, boxes outside their image and repeated boxes are dropped; boxes that reach
@@ -187,7 +187,7 @@ def _slice_records(
     headers: Sequence[ImageHeader],
     boxes: Sequence[RawBox],
     boxes_xyxy_px: NDArray[np.float32],
-) -> tuple[ImageRecord, ...]:
+) -> Records:
     """Return one record per image of boxes (N,), (N, 4) that are sorted by image."""
     owners = np.array([box.image for box in boxes], np.int64)
     class_ids = np.array([box.class_id for box in boxes], np.int64)
@@ -213,4 +213,4 @@ def _slice_records(
             label_path=image.label_path,
         )
         records.append(record)
-    return tuple(records)
+    return Records(records)

@@ -13,7 +13,7 @@ from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
 from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.data.records import Dataset, Records
 from mindyolo_v4.errors import UserError
 
 
@@ -135,7 +135,7 @@ def test_section_errors_name_the_key(tmp_path: Path) -> None:
 
 
 def test_warning_lines_count_the_rest() -> None:
-    dataset = Dataset((), ("a",), (1,), "set", tuple("abcde"))
+    dataset = Dataset(Records(()), ("a",), (1,), "set", tuple("abcde"))
     assert dataset.warning_lines(2) == ["a", "b", "... and 3 more warnings of set"]
     assert dataset.warning_lines(5) == list("abcde")
 
