@@ -40,11 +40,10 @@ Sizes = NDArray[np.floating]  # (N, 2) width and height, pixels
 def box_sizes(dataset: Dataset, data: DataConfig) -> NDArray[np.float64]:
     """Return width and height (N, 2) of the trainable boxes in pixels of the network's input."""
     sizes = [np.zeros((0, 2))]
-    for record in dataset.records:
-        geometry = resize_geometry(
-            data.resize, record.width, record.height, data.img_size, data.img_height
-        )
-        boxes = geometry.to_input(record.boxes_xyxy_px[~record.ignore].astype(np.float64))
+    for index, (width, height) in enumerate(dataset.records.sizes_wh_px.tolist()):
+        geometry = resize_geometry(data.resize, width, height, data.img_size, data.img_height)
+        boxes_px, _ = dataset.records.targets(index)
+        boxes = geometry.to_input(boxes_px.astype(np.float64))
         sizes.append(boxes[:, 2:] - boxes[:, :2])
     return np.concatenate(sizes)
 

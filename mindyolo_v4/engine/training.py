@@ -83,10 +83,7 @@ def train(
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
         _log([*notes, *_describe(task, config, runtime, network), *lines])
-        for split in (train_set, val_set):
-            log_warnings(split)
-        if task.check is not None:
-            task.check(config, train_set, folder)
+        _warn(task, config, train_set, val_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
         _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
@@ -116,6 +113,16 @@ def _starting_weights(config: Config, tree: Tree) -> tuple[Config, Checkpoint | 
 def _log(lines: Sequence[str]) -> None:
     for line in lines:
         logger.info("%s", line)
+
+
+def _warn(
+    task: Task, config: Config, train_set: Split, val_set: Split | None, folder: Path
+) -> None:
+    """Log what may be wrong with the data set, and with a configuration for it."""
+    for split in (train_set, val_set):
+        log_warnings(split)
+    if task.check is not None:
+        task.check(config, train_set, folder)
 
 
 def _end(session: Session) -> dict[str, Any]:
