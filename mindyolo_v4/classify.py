@@ -118,6 +118,7 @@ TASK = Task(
     best_metric="acc1",
     read=read_classes,
     complete=lambda config, split, ranks: (config, ()),
+    check=None,
     build=build_network,
     describe=describe_network,
     stream=train_stream,

@@ -1,6 +1,7 @@
 """COCO-style detection: files -> samples -> network -> loss, and raw maps -> detections -> AP."""
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +17,13 @@ from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
+from mindyolo_v4.checkpoint.run_folder import CONFIG
+from mindyolo_v4.config.command_line import command_for
 from mindyolo_v4.config.recipe import written_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.anchor_fit import (
+    LEAST_RECALL,
+    anchor_quality,
     box_sizes,
     describe_anchors,
     network_anchors,
@@ -109,6 +114,18 @@ def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, li
     text = ", ".join(f"[{width:g}, {height:g}]" for width, height in pairs)
     lines = [f"model.anchors_wh_px: [{text}], fitted to {len(sizes)} boxes of data.train"]
     return replace(config, model=model), [*lines, *describe_anchors(sizes, named)]
+
+
+def check_anchors(config: Config, dataset: Dataset, folder: Path) -> None:
+    """Log how well the anchors fit the training boxes; warn if they fit badly."""
+    sizes = box_sizes(dataset, config.data)
+    recall = anchor_quality(sizes, network_anchors(config.model))[1]
+    logger.info("best possible recall of the anchors: %.4f", recall)
+    if recall < LEAST_RECALL:
+        command = f"{command_for('fit-anchors')} --config {shlex.quote(str(folder / CONFIG))}"
+        problem = f"below {LEAST_RECALL:g}, the anchors do not fit the boxes of data.train"
+        remedy = "start again with --model.anchors_wh_px auto, or with the anchors that this prints"
+        logger.warning("%s; %s: %s", problem, remedy, command)
 
 
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
@@ -248,6 +265,7 @@ TASK = Task(
     best_metric="AP",
     read=read_split,
     complete=complete,
+    check=check_anchors,
     build=build_network,
     describe=describe_network,
     stream=train_stream,

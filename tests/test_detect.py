@@ -3,6 +3,7 @@ network; test_documents.py does so with a yolov4.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,22 @@ from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.detect import TASK, complete, load_detector, train_stream, training_forward
+from mindyolo_v4.data.records import ImageRecord
+from mindyolo_v4.detect import (
+    TASK,
+    check_anchors,
+    complete,
+    load_detector,
+    train_stream,
+    training_forward,
+)
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
+from mindyolo_v4.tools import fit_anchors
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.bright_boxes import BrightBoxes
 from tests.support.runs import command, rows
@@ -489,3 +499,29 @@ def test_user_errors_are_one_line_with_status_2_and_leave_nothing(
     for part in parts:
         assert part in lines[0]
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_anchors_that_do_not_fit_the_boxes_are_named(
+    recipe: Path, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Boxes of an anchor's own size have IoU 1; one of 640 x 10 has at most 12 x 10 / 6,472."""
+    config = load_config(recipe, [("model.architecture", "yolov4"), ("data.img_size", "640")])
+    config = replace(config, model=replace(config.model, anchors_wh_px=None))
+    fitting = [[0, 0, 142, 110]] * 19
+    data = read_split(config.data, "train")
+
+    def warnings(misfits: int) -> list[str]:
+        boxes = np.float32([*fitting[misfits:], *[[0, 0, 640, 10]] * misfits])
+        none = np.zeros(len(boxes), bool)
+        ids = np.zeros(len(boxes), np.int64)
+        record = ImageRecord(Path("a"), 640, 640, boxes, ids, none, none, none * 1.0, 1, "")
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="mindyolo_v4"):
+            check_anchors(config, replace(data, records=type(data.records)([record])), tmp_path)
+        return [entry.getMessage() for entry in caplog.records]
+
+    assert warnings(0) == ["best possible recall of the anchors: 1.0000"]
+    first, warning = warnings(1)
+    assert first == "best possible recall of the anchors: 0.9474"  # 18 / 19
+    assert warning.endswith(f"fit_anchors --config {tmp_path / 'config.yaml'}")
+    assert fit_anchors.main(["--config", str(run / "config.yaml")]) == 0

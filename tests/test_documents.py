@@ -311,6 +311,7 @@ def test_no_python_block_is_left_out() -> None:
     }
     assert counts == {
         "README.md": 1,
+        "README.zh-CN.md": 1,
         "classification.md": 1,
         "evaluation.md": 1,
         "prediction.md": 1,

@@ -25,6 +25,7 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import require
 
 RECALL_IOU = 0.213  # yolov4.cfg's iou_thresh, the default of loss.anchor_threshold
+LEAST_RECALL = 0.95  # best possible recall below which a training warns
 GENERATIONS = 1000
 _STARTS = 8  # k-means ends in a local optimum: the best of this many random starts is kept
 _ROUNDS = 200

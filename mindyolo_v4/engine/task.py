@@ -70,6 +70,8 @@ class Task:
     read: Callable[[DataConfig, str], Split]  # configuration, split -> data set
     # What the recipe leaves to the training split, and what the log says of that.
     complete: Callable[[Config, Split, Ranks], tuple[Config, Sequence[str]]]
+    # Logs how the configuration suits the training split; the last one is the run folder.
+    check: Callable[[Config, Split, Path], None] | None
     build: Callable[[ModelConfig, int, int], nn.Cell]  # model, classes, seed -> network
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches

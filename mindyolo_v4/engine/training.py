@@ -12,7 +12,7 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import take_over_variants
+from mindyolo_v4.checkpoint.settings import describe_other_classes, take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
@@ -84,8 +84,7 @@ def train(
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
         _log([*notes, *_describe(task, config, runtime, network), *lines])
-        for split in (train_set, val_set):
-            log_warnings(split)
+        _warn(task, config, train_set, val_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
         _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
@@ -117,6 +116,16 @@ def _log(lines: Sequence[str]) -> None:
         logger.info("%s", line)
 
 
+def _warn(
+    task: Task, config: Config, train_set: Split, val_set: Split | None, folder: Path
+) -> None:
+    """Log what may be wrong with the data set, and with a configuration for it."""
+    for split in (train_set, val_set):
+        log_warnings(split)
+    if task.check is not None:
+        task.check(config, train_set, folder)
+
+
 def _end(session: Session) -> dict[str, Any]:
     memory_gb = round(peak_memory_gb(), 3)
     return session.state.end(session.stopped_by) | {"peak_memory_gb": memory_gb}
@@ -143,7 +152,8 @@ def _build(
     """Return the network with its starting weights, some of it frozen; add what to log to lines."""
     network = task.build(config.model, len(class_names), config.seed)
     if weights is not None:
-        lines.append(str(weights.load_weights(network, partial=True)))
+        lines += weights.load_weights(network, partial=True).lines()
+        lines += describe_other_classes(weights, class_names)
     if frozen := freeze(network, config.train.freeze):
         lines.append(f"frozen: {len(frozen)} parameters")
     recompute(network, config.train.recompute)

@@ -86,6 +86,7 @@ FAKE_TASK = Task(
     best_metric="AP",
     read=lambda data, split: FakeSplit(),
     complete=lambda config, split, ranks: (config, ()),
+    check=None,
     build=lambda model, classes, seed: TinyNet(seed),
     describe=lambda config, network: ["a tiny network"],
     stream=lambda config, split, ranks: FakeStream(),

@@ -48,6 +48,7 @@ ANSWERS = {0: "used", 1: "reported", 2: "refused"}
 TABLES = (
     "darknet",
     "checkpoints",
+    "finetuning",
     "annotations",
     "checks",
     "images",
