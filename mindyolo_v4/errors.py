@@ -38,7 +38,8 @@ class UserError(Exception):
         ]
         suffix = f" ({', '.join(details)})" if details else ""
         text = printable(" ".join(problem.splitlines()), _LONGEST_PROBLEM)
-        super().__init__(printable(f"{printable(self.subject)}: {text}{suffix}", _LONGEST_LINE))
+        self.statement = f"{text}{suffix}"  # the message without its subject
+        super().__init__(printable(f"{printable(self.subject)}: {self.statement}", _LONGEST_LINE))
 
 
 class StoppedError(Exception):

@@ -108,7 +108,7 @@ PROMISED = {  # program -> the files of its run folder
         "best.ckpt",
         "last.ckpt",
     ),
-    "test.py": ("metrics.json", "predictions.json", "ground_truth.json"),
+    "test.py": ("metrics.json", "predictions.json", "ground_truth.json", "per_class.csv"),
     "predict.py": ("predictions.json",),
     "mindyolo_v4.tools.compare": ("compare.png",),
 }
@@ -121,12 +121,16 @@ LAUNCHED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ANYWHERE)
 def test_command_runs_as_documented(line: str, world: World) -> None:
-    assert world.run(line) == 0
     program, arguments = split_command(line)
+    # the documented command reports the faults of BCCD
+    has_faults = program[-1].endswith("check_data") and "datasets/bccd" in arguments
+    assert world.run(line) in ((0, 1) if has_faults else (0,))
     tool = LAUNCHED.get(program[0], program[-1])
     promised = PROMISED.get(tool, ())
     if is_of_classifier(line) and tool == "test.py":
         promised = ("metrics.json",)
+    if "--print_config" in arguments:
+        promised = ()
     if "video.mp4" in arguments:
         promised = ("video.mp4", "video.jsonl")
     for name in promised:
@@ -307,6 +311,7 @@ def test_no_python_block_is_left_out() -> None:
     }
     assert counts == {
         "README.md": 1,
+        "README.zh-CN.md": 1,
         "classification.md": 1,
         "evaluation.md": 1,
         "prediction.md": 1,
@@ -352,6 +357,8 @@ OWN_OPTIONS |= {"clusters"}  # of fit_anchors
 OWN_OPTIONS |= {"host", "port", "queue", "batch", "timeout", "max_mb"}  # of the service
 OWN_OPTIONS |= {"max_megapixels", "clients", "seconds"}  # and of its load
 OWN_OPTIONS |= {"quick"}  # of benchmarks.versions
+OWN_OPTIONS |= {"print_config"}
+QUOTING = ("inputs.md", "migration.md")  # pages with keys and options that are not ours
 
 
 def code_spans(document: Path) -> list[str]:
@@ -376,7 +383,7 @@ def unknown_names(spans: Sequence[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     "document",
-    [path for path in DOCUMENTS if path.name != "inputs.md"],  # it quotes misspelled keys
+    [path for path in DOCUMENTS if path.name not in QUOTING],
     ids=lambda path: str(path.relative_to(REPOSITORY)),
 )
 def test_keys_and_options_exist(document: Path) -> None:

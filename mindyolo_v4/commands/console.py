@@ -36,7 +36,7 @@ COMMANDS = {  # in names, - and _ are the same
     "convert inspect": Command("weights.inspect", "say what a file of weights is"),
     "convert verify": Command("weights.verify", "compare a checkpoint with darknet files"),
     "benchmark-backends": Command("tools.benchmark_backends", "compare the speed of back-ends"),
-    "check-data": Command("tools.check_data", "read a data set and describe it"),
+    "check-data": Command("tools.check_data", "report every fault of a data set, and describe it"),
     "check-device": Command("tools.check_device", "check a machine, time steps", restarts=True),
     "compare": Command("tools.compare", "compare trainings: configuration, results, curves"),
     "fit-anchors": Command("tools.fit_anchors", "fit anchors to a data set"),

@@ -63,7 +63,6 @@ class Session:
         self.resumed: Checkpoint | None = None
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
-
         self.step_batches = StepBatches(
             parts.steps_per_epoch, settings.accumulate, parts_by_size(config)
         )
@@ -169,6 +168,9 @@ class Session:
         with self.profiler.step(self.state.step + 1):
             if self.adversary is not None:
                 micro_batches = self.adversary(self.state.step, micro_batches)
+            if self.state.step < self.settings.pictures:
+                with self.recorder.paused():
+                    self.parts.see_batches(self.state.step, micro_batches)
             result = self.train_step(rate, micro_batches)
         self.recorder.flush()  # the step before, whose values are ready while this one runs
         self.state.step += 1

@@ -12,7 +12,7 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import take_over_variants
+from mindyolo_v4.checkpoint.settings import describe_other_classes, take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
@@ -20,6 +20,7 @@ from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.parts import Check, TrainingParts
+from mindyolo_v4.engine.pictures import Pictures
 from mindyolo_v4.engine.resume import with_recorded_anchors
 from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.schedule import describe_batch
@@ -28,7 +29,7 @@ from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory, peak_memory_gb
-from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
+from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
@@ -63,14 +64,14 @@ def train(
     # The data set and the network.
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if config.data.val is not None else None
-    class_names = train_set.class_names
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
-    config = replace(config, data=replace(config.data, names=list(class_names)))
-    network = _build(task, config, class_names, start_weights, lines)
+    config = replace(config, data=replace(config.data, names=list(train_set.class_names)))
+    network = _build(task, config, train_set.class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
-    parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
+    pictures = Pictures(task, config, train_set.class_names, runtime)
+    parts = _training_parts(task, config, runtime, network, stream, val_set, pictures)
     own_callbacks = callbacks if runtime.ranks.rank == 0 else ()
     session = Session(replace(parts, callbacks=own_callbacks), config, runtime)
 
@@ -83,19 +84,18 @@ def train(
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
         _log([*notes, *_describe(task, config, runtime, network, stream), *lines])
-        for split in (train_set, val_set):
-            log_warnings(split)
+        _warn(task, config, train_set, val_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
         _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
             begin_record(folder, config.seed, runtime.facts(), resume == "auto")
             write_text(folder / checkpoints.CONFIG, dump_config(config))
+        pictures.begin(folder, train_set)
         with failed_allocation_as_user_error(config):
             fit(session, folder, signals)
         if runtime.ranks.rank == 0:
-            with whole_file(folder / "results.png") as png:
-                task.draw_curves(folder, png)
             end_record(folder, _end(session))
+        pictures.end()
 
     _report_end(task, session, stream, folder)
     runtime.ranks.wait()  # one that left early would fail the others
@@ -114,6 +114,16 @@ def _starting_weights(config: Config, tree: Tree) -> tuple[Config, Checkpoint | 
 def _log(lines: Sequence[str]) -> None:
     for line in lines:
         logger.info("%s", line)
+
+
+def _warn(
+    task: Task, config: Config, train_set: Split, val_set: Split | None, folder: Path
+) -> None:
+    """Log what may be wrong with the data set, and with a configuration for it."""
+    for split in (train_set, val_set):
+        log_warnings(split)
+    if task.check is not None:
+        task.check(config, train_set, folder)
 
 
 def _end(session: Session) -> dict[str, Any]:
@@ -142,7 +152,8 @@ def _build(
     """Return the network with its starting weights, some of it frozen; add what to log to lines."""
     network = task.build(config.model, len(class_names), config.seed)
     if weights is not None:
-        lines.append(str(weights.load_weights(network, partial=True)))
+        lines += weights.load_weights(network, partial=True).lines()
+        lines += describe_other_classes(weights, class_names)
     if frozen := freeze(network, config.train.freeze):
         lines.append(f"frozen: {len(frozen)} parameters")
     recompute(network, config.train.recompute)
@@ -155,18 +166,22 @@ def _training_parts(
     runtime: Runtime,
     network: nn.Cell,
     stream: Stream,
-    class_names: tuple[str, ...],
     val_set: Split | None,
+    pictures: Pictures,
 ) -> TrainingParts:
+    class_names = pictures.class_names
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     forward = forward_by_size(config, lambda sized: task.forward(sized, network, len(class_names)))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
-        score = Scorer(task, config, network, val_set, runtime)
+        loss = task.validation_loss(config, len(class_names))
+        score = Scorer(task, config, network, val_set, runtime, loss)
 
         def evaluate(check: Check) -> Mapping[str, Any]:
-            return score(check, for_test=False).metrics
+            scores = score(check, for_test=False)
+            pictures.validation(scores)
+            return scores.metrics
 
     return TrainingParts(
         forward,
@@ -177,6 +192,7 @@ def _training_parts(
         record_to_tree(card),
         altering(task, config, network, runtime),
         task.best_metric,
+        pictures.step,
         stream.set_epochs,
     )
 

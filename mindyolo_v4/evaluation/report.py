@@ -33,7 +33,8 @@ def plot_results(
 
     Args:
         steps_csv: columns step, loss*, lr.
-        metrics_csv: columns epoch and those of `curves`.
+        metrics_csv: columns epoch and those of `curves`; where it has step and loss, the loss of
+            the validations is drawn beside that of the steps.
         top: the best value that a curve can reach.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,6 +46,7 @@ def plot_results(
     losses = {name: name for name in steps if name.startswith("loss")}
     figure = Figure(figsize=(15, 4.2), layout="constrained")
     loss_axes, rate_axes, metric_axes = figure.subplots(1, 3)
+    _plot_validation_loss(loss_axes, metrics)
     _plot(loss_axes, "loss", steps, "step", losses)
     _plot(rate_axes, "learning rate", steps, "step", {"lr": "learning rate"})
     _plot(metric_axes, "validation", metrics, "epoch", curves, marker="o")
@@ -99,6 +101,15 @@ def _plot(
     else:
         where = axes.transAxes
         axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=where, color="grey")
+
+
+def _plot_validation_loss(axes: "Axes", metrics: dict[str, NDArray[np.float64]]) -> None:
+    """Plot the loss of the validations over the steps, in black."""
+    loss = metrics.get("loss", _NOTHING)
+    finite = np.isfinite(loss)
+    if finite.any():
+        steps = metrics["step"][finite]
+        axes.plot(steps, loss[finite], "k-o", markersize=3, label="validation loss")
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,7 +40,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "data": ("environment", "errors", "boxes", "config"),
     "models": ("errors", "config", "cpu_ops", "distributed"),
     "losses": ("errors", "boxes", "anchors", "config", "cpu_ops"),
-    "evaluation": ("errors", "boxes", "anchors", "config", "data.records", "data.views"),
+    "evaluation": (
+        *("errors", "boxes", "anchors", "config", "runtime.files", "data.records", "data.views"),
+    ),
     "checkpoint": (
         *("errors", "anchors", "config", "runtime.files", "models.build", "models.topology"),
     ),

@@ -4,16 +4,21 @@ https://cocodataset.org/#format-data; only `images`, `categories` and, of `annot
 category_id, image_id, iscrowd and area are read.
 """
 
-import json
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.text_files import read_text
 from mindyolo_v4.data.readers.class_names import configured_names
+from mindyolo_v4.data.readers.coco_classes import is_integer, read_classes
+from mindyolo_v4.data.readers.coco_file import CocoFile, load_coco
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place
 from mindyolo_v4.data.readers.files import first_present, spellings
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, require
 
@@ -21,7 +26,22 @@ _LARGEST = 1e12  # a number beyond is no coordinate, and no area
 _PROBES = 5  # images that are looked for in a folder before it is taken for the right one
 
 
-def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the garbage collector, which would visit all entries of a large file many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
+def read_coco(
+    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
+) -> Dataset:
     """Read a COCO annotation file.
 
     Classes are the file's categories by ascending id, or data.names, which must be the same set.
@@ -38,11 +58,10 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers:
     if source is None or not source.is_file():
         place = str(root / location["annotations"])
         raise UserError(key, "annotation file not found", place, "a COCO JSON file")
-    content = _load(source)
-    annotations = content.get("annotations", [])
+    file = load_coco(source, with_lines=faults.collects)
     given = configured_names(data, root)
-    names, class_of, warnings = _classes(content["categories"], annotations, given, source)
-    images, index_of = _images(content["images"], source)
+    names, class_of = read_classes(file, given, faults)
+    images, index_of = _images(file, faults)
     if location.get("images") is None:
         folder = find_image_folder(source, root, images, key)
     else:
@@ -50,17 +69,22 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, check_headers:
         require(folder.is_dir(), f"{key}.images", "folder not found", str(folder))
     listed = [
         ListedImage(
-            _image_path(folder, name), image_id, str(source), f"{source}: image {image_id}", size
+            path=_image_path(folder, image.name),
+            image_id=image.image_id,
+            label_path=str(source),
+            entry=image.place,
+            stated_size=image.stated_size,
+            removal=image.removal,
         )
-        for image_id, name, size in images
+        for image in images
     ]
-    boxes = _boxes(annotations, index_of, class_of, source)
-    records, more_warnings = build_records(
-        listed, boxes, check_headers, data.max_megapixels, have_ids=True
+    boxes = _boxes(file, index_of, class_of, faults)
+    records = build_records(
+        listed, boxes, check_headers, faults, data.max_megapixels, have_ids=True
     )
     first_ids = {class_id: category_id for category_id, class_id in reversed(class_of.items())}
     category_ids = tuple(first_ids[class_id] for class_id in range(len(names)))
-    return Dataset(records, names, category_ids, str(source), (*warnings, *more_warnings))
+    return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))
 
 
 def _image_path(folder: Path, name: str) -> Path:
@@ -70,151 +94,72 @@ def _image_path(folder: Path, name: str) -> Path:
     return path or folder / name
 
 
-def _load(source: Path) -> dict[str, Any]:
-    try:
-        # polygons are most of a COCO file, and nothing here needs them
-        content = json.loads(read_text(source), object_hook=_without_segmentation)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}:{error.lineno}", f"not valid JSON: {error.msg}") from None
-    except RecursionError:
-        raise UserError(source, "not valid JSON: nested too deeply") from None
-    except ValueError as error:  # of numbers of more than 4300 digits
-        raise UserError(source, f"not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        expected = "an object with images and categories"
-        raise UserError(source, "not a COCO file", type(content).__name__, expected)
-    for key in ("images", "categories"):
-        require(key in content, source, f"not a COCO file: no {key!r}")
-    for key in ("images", "categories", "annotations"):
-        entries = content.get(key, [])
-        are_objects = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
-        require(are_objects, source, f"{key!r} is not a list of objects")
-    return content
+class _Image(NamedTuple):
+    """One entry of `images`."""
+
+    image_id: int | str
+    name: str
+    stated_size: tuple[int, int] | None
+    place: Place
+    removal: Edit
 
 
-def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
-    entry.pop("segmentation", None)
-    return entry
-
-
-def _classes(
-    categories: list[dict[str, Any]],
-    annotations: list[dict[str, Any]],
-    given: tuple[str, ...] | None,
-    source: Path,
-) -> tuple[tuple[str, ...], dict[int, int], list[str]]:
-    """Return the class names, the class of every category id, and warnings.
-
-    Exports of labelling tools have a category without annotations that is the supercategory of the
-    others, or one class under two ids.
-    """
-    name_of: dict[int, str] = {}
-    for category in categories:
-        category_id: Any = category.get("id")
-        name = category.get("name")
-        if not _is_integer(category_id) or not isinstance(name, str):
-            raise UserError(source, "malformed category", category, "an integer id and a name")
-        if category_id in name_of:
-            raise UserError(source, f"category {category_id}: its id occurs twice", name)
-        name_of[category_id] = name
-
-    warnings = []
-    for category_id in _mere_parents(categories, annotations):
-        name = name_of[category_id]
-        if name not in (given or ()):
-            del name_of[category_id]
-            problem = "is only the supercategory of others, no class"
-            warnings.append(f"{source}: category {category_id} {name!r} {problem}")
-    require(bool(name_of), source, "has no categories that are classes")
-    ids = sorted(name_of)
-    names = given or tuple(dict.fromkeys(name_of[category_id] for category_id in ids))
-    if set(names) != set(name_of.values()):
-        absent = sorted(set(names) - set(name_of.values()))
-        unnamed = sorted(set(name_of.values()) - set(names))
-        raise _names_differ(source, absent, unnamed)
-    if len(ids) > len(names):
-        warnings.append(f"{source}: {len(ids)} categories have {len(names)} names, each one class")
-    class_of = {name: number for number, name in enumerate(names)}
-    return names, {category_id: class_of[name_of[category_id]] for category_id in ids}, warnings
-
-
-def _mere_parents(categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> list[int]:
-    """Return the ids without annotations whose name is the supercategory of other categories.
-
-    A category that is its own supercategory, like COCO's person, is a class.
-    """
-    parents = {str(category.get("supercategory")) for category in categories}
-    suspects = [
-        category["id"]
-        for category in categories
-        if category["name"] in parents and category.get("supercategory") != category["name"]
-    ]
-    if not suspects:
-        return []
-    annotated = {str(entry.get("category_id")) for entry in annotations}
-    return [category_id for category_id in suspects if str(category_id) not in annotated]
-
-
-def _names_differ(source: Path, absent: list[str], unnamed: list[str]) -> UserError:
-    """Return the error of class names that are not the categories, a few of each kind."""
-    parts = []
-    for names, problem in ((absent, "not in the file"), (unnamed, "in the file only")):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{', '.join(names[:3])}{more} {problem}")
-    problem = f"differs from the categories of {source}"
-    return UserError("data.names", problem, "; ".join(parts))
-
-
-_Image = tuple[int | str, str, tuple[int, int] | None]  # id, file name, stated size
-
-
-def _images(
-    entries: list[dict[str, Any]], source: Path
-) -> tuple[list[_Image], dict[int | str, int]]:
+def _images(file: CocoFile, faults: Faults) -> tuple[list[_Image], dict[int | str, int]]:
     """Return the images and the position of each image id in their list."""
     images: list[_Image] = []
     index_of: dict[int | str, int] = {}
     id_of: dict[str, int | str] = {}
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(file.entries("images")):
+        removal = Edit(str(file.source), "images", number, None)
         image_id: Any = entry.get("id")
         name = entry.get("file_name")
-        if not _is_integer(image_id) and not isinstance(image_id, str):
+        if not is_integer(image_id) and not isinstance(image_id, str):
+            place = file.place("images", number)
             problem = "id is not an integer or a string"
-            raise UserError(f"{source}: images[{number}]", problem, image_id)
-        where = f"{source}: image {image_id}"
+            faults.refuse("malformed-entry", place, problem, image_id, edit=removal)
+            continue
+        place = file.place("images", number, f"image {image_id}")
         if not isinstance(name, str) or not name:
-            raise UserError(where, "has no file_name")
+            faults.refuse("malformed-entry", place, "has no file_name", edit=removal)
+            continue
         if image_id in index_of:
-            raise UserError(where, "image id occurs twice", name)
+            faults.refuse("repeated-image-id", place, "image id occurs twice", name)
+            continue
         if name in id_of:
-            raise UserError(where, f"file_name occurs twice, first in image {id_of[name]}", name)
+            problem = f"file_name occurs twice, first in image {id_of[name]}"
+            faults.refuse("repeated-image", place, problem, name)
+            continue
         size: Any = (entry.get("width"), entry.get("height"))
         if size == (None, None):
             size = None
         elif all(_is_number(side) and round(side) > 0 for side in size):
             size = (round(size[0]), round(size[1]))
         else:
-            raise UserError(where, "malformed width or height", list(size), "two positive integers")
+            expected = "two positive integers"
+            problem = "malformed width or height"
+            faults.refuse("malformed-entry", place, problem, list(size), expected)
+            size = None
         id_of[name] = image_id
-        index_of[image_id] = number
-        images.append((image_id, name, size))
-    require(bool(images), source, "has no images")
+        index_of[image_id] = len(images)
+        images.append(_Image(image_id, name, size, place, removal))
+    if not images:
+        raise FaultError("no-images", Place(str(file.source)), "has no images")
     return images, index_of
 
 
 def _boxes(
-    annotations: list[dict[str, Any]],
-    index_of: dict[int | str, int],
-    class_of: dict[int, int],
-    source: Path,
+    file: CocoFile, index_of: dict[int | str, int], class_of: dict[int, int], faults: Faults
 ) -> list[RawBox]:
     boxes = []
-    for number, entry in enumerate(annotations):
-        where = f": annotation {entry.get('id', f'[{number}]')}"
+    for number, entry in enumerate(file.entries("annotations")):
+        name = f"annotation {entry.get('id', f'[{number}]')}"
         fault = _fault(entry, index_of, class_of)
         if fault:
-            raise UserError(f"{source}{where}", *fault)
+            kind, problem, got, expected = fault
+            removal = Edit(str(file.source), "annotations", number, None)
+            place = file.place("annotations", number, name)
+            faults.refuse(kind, place, problem, got, expected, removal)
+            continue
         left, top, width, height = entry["bbox"]
         area = entry.get("area")
         crowd = entry.get("iscrowd", 0) == 1
@@ -222,40 +167,62 @@ def _boxes(
             image=index_of[entry["image_id"]],
             box_xyxy=(left, top, left + width, top + height),
             class_id=class_of[entry["category_id"]],
-            entry=where,
+            number=number,
+            entry=name,
+            line=file.line("annotations", number),
             ignore=crowd,
             crowd=crowd,
             area_px=math.nan if area is None else area,
         )
         boxes.append(box)
+    if faults.collects:
+        _note_repeated_ids(file, faults)
     return boxes
+
+
+def _note_repeated_ids(file: CocoFile, faults: Faults) -> None:
+    """Report annotations of one id, of which other programs may lose all but one."""
+    entries = file.entries("annotations")
+    numbers = [entry["id"] for entry in entries if is_integer(entry.get("id"))]
+    unused = max(numbers, default=0)
+    known: set[object] = set()
+    for number, entry in enumerate(entries):
+        own_id: Any = entry.get("id")
+        if not isinstance(own_id, int | str):
+            continue
+        if own_id in known:
+            unused += 1
+            edit = Edit(str(file.source), "annotations", number, unused)
+            place = file.place("annotations", number, f"annotation {own_id}")
+            faults.note("repeated-annotation-id", place, "annotation id occurs twice", edit)
+        known.add(own_id)
 
 
 def _fault(
     entry: dict[str, Any], index_of: dict[int | str, int], class_of: dict[int, int]
-) -> tuple[str, Any, str | None] | None:
-    """Return what is wrong with an annotation as (problem, got, expected), or None."""
+) -> tuple[Kind, str, Any, str | None] | None:
+    """Return what is wrong with an annotation as (kind, problem, got, expected), or None."""
     image_id = entry.get("image_id")
     if not isinstance(image_id, int | str) or image_id not in index_of:
-        return "its image_id is not among the images", repr(image_id), None
+        problem = "its image_id is not among the images"
+        return "annotation-without-image", problem, repr(image_id), None
     category_id = entry.get("category_id")
-    if not _is_integer(category_id) or category_id not in class_of:
-        return "its category_id is not among the categories", repr(category_id), None
+    if not is_integer(category_id) or category_id not in class_of:
+        problem = "its category_id is not among the categories"
+        return "unknown-class", problem, repr(category_id), None
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        return "malformed bbox", repr(box), "[left, top, width, height], four finite numbers"
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        expected = "[left, top, width, height], four finite numbers"
+        return "malformed-entry", "malformed bbox", repr(box), expected
     if box[2] < 0 or box[3] < 0:
-        return "negative width or height", repr(box), "[left, top, width, height]"
+        problem = "negative width or height"
+        return "box-turned-round", problem, repr(box), "[left, top, width, height]"
     if entry.get("iscrowd", 0) not in (0, 1):
-        return "malformed iscrowd", repr(entry["iscrowd"]), "0 or 1"
+        return "malformed-entry", "malformed iscrowd", repr(entry["iscrowd"]), "0 or 1"
     area = entry.get("area")
     if area is not None and not (_is_number(area) and area >= 0):
-        return "malformed area", repr(area), "a finite number >= 0"
+        return "malformed-entry", "malformed area", repr(area), "a finite number >= 0"
     return None
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
@@ -281,7 +248,7 @@ def find_image_folder(source: Path, root: Path, images: list[_Image], key: str) 
     named = [folder for folder in subfolders if folder.name in source.stem]
     named.sort(key=lambda folder: -len(folder.name))
     likely = dict.fromkeys([*named, source.parent, base / "images", root / "images", base, root])
-    probes = [name for _, name, _ in images[:: max(1, len(images) // _PROBES)]]
+    probes = [image.name for image in images[:: max(1, len(images) // _PROBES)]]
 
     def holds_images(folder: Path) -> bool:
         return any(_image_path(folder, name).is_file() for name in probes)
@@ -298,4 +265,4 @@ def find_image_folder(source: Path, root: Path, images: list[_Image], key: str) 
         raise UserError(key, problem, ", ".join(map(str, others)), expected)
     tried = ", ".join(str(folder) for folder in likely if folder.is_dir())
     problem = f"image is missing: {probes[0]} in {tried}"
-    raise UserError(f"{source}: image {images[0][0]}", problem, None, expected)
+    raise FaultError("missing-image", images[0].place, problem, None, expected)

@@ -62,6 +62,13 @@ def files_below(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Ite
         links.sort(reverse=True)
 
 
+def files_of(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Return the names of the files of a folder, without those of its subfolders."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    return [name for name in names if name.lower().endswith(suffixes) and name[0] != "."]
+
+
 class FileFinder:
     """Files by folder and name, whatever the capitals; every folder is listed once."""
 

@@ -1,55 +1,29 @@
 """From listed images and raw boxes to clean records; the part that all three formats share."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.box_checks import kept_boxes, refuse_fractions
+from mindyolo_v4.data.readers.faults import Edit, Faults, Place
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes
-from mindyolo_v4.data.records import ImageRecord
-from mindyolo_v4.errors import UserError
-
-# fractions may leave [0, 1] by this much: rounding and unclipped boxes, not pixels
-FRACTION_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class ListedImage:
-    """An image as the annotations name it."""
-
-    path: Path  # absolute
-    image_id: int | str
-    label_path: str  # file that holds its annotations; "" where there is none
-    entry: str  # what names it in messages: "train.txt:7", "train.json: image 12"
-    stated_size: tuple[int, int] | None = None  # width and height in the annotations, pixels
-
-
-class RawBox(NamedTuple):
-    """One box as it stands in the file, in pixels or, for YOLO, in fractions of the image."""
-
-    image: int  # index into the listed images
-    box_xyxy: tuple[float, float, float, float]
-    class_id: int
-    entry: str  # what names it in messages, after `label_path`: ":7", ": annotation 12"
-    ignore: bool = False
-    crowd: bool = False
-    area_px: float = math.nan  # nan: not stated
+from mindyolo_v4.data.readers.raw import Labels, ListedImage, RawBox
+from mindyolo_v4.data.records import ImageRecord, Records
 
 
 def build_records(
     images: Sequence[ListedImage],
     boxes: Sequence[RawBox],
     check_headers: bool,
+    faults: Faults,
     max_megapixels: float = DataConfig.max_megapixels,
     are_fractions: bool = False,
     have_ids: bool = False,
-) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
-    """Return one record per image, in order, and a warning for every box that was dropped.
+) -> Records:
+    """Return one record per image, in order; `faults` learns of every box that was dropped.
 
     Boxes without area, boxes outside their image and repeated boxes are dropped; boxes that reach
     over the border are clipped.
@@ -60,50 +34,36 @@ def build_records(
             repeated box counts twice on COCO's server, too. A list repeats images on purpose.
 
     Raises:
-        UserError: a missing or unreadable image, an image that has two ids, a stated size that is
+        FaultError: a missing or unreadable image, an image that has two ids, a stated size that is
             not the image's, boxes in fractions where pixels belong.
     """
-    warnings = _repeated_images(images, have_ids)
-    headers = _headers(images, check_headers, max_megapixels)
-    deep = [image.path for image, header in zip(images, headers, strict=True) if header.is_deep]
-    if deep:
-        problem = "more than 8 bits per channel and are scaled by the range of their pixels"
-        warnings.append(f"{len(deep)} images, such as {deep[0]}, have {problem}")
+    _report_repeated_images(images, have_ids, faults)
+    read = _headers(images, check_headers, max_megapixels, faults)
+    images, headers, boxes = _with_headers(images, read, boxes, faults)
+    _warn_of_deep(images, headers, faults)
     owners = np.array([box.image for box in boxes], np.int64)
     raw_xyxy = np.array([box.box_xyxy for box in boxes], np.float64).reshape(-1, 4)
-    if not are_fractions:
-        _refuse_fractions(raw_xyxy, images, boxes)
-    warnings += _turn_to_decoded(raw_xyxy, owners, images, headers)
-
     sizes = np.array([(header.width, header.height) for header in headers], np.float64)
     limits = np.tile(sizes.reshape(-1, 2)[owners], 2)
+    labels = Labels(images, boxes, limits, are_fractions, have_ids)
+    if not are_fractions:
+        refuse_fractions(raw_xyxy, labels, faults)
+    is_turned = _turn_to_decoded(raw_xyxy, owners, images, headers, faults)
+
     if are_fractions:
         raw_xyxy *= limits
     clipped = np.clip(raw_xyxy, 0, limits).astype(np.float32)
 
-    reasons = {
-        "no area": (raw_xyxy[:, 2:] <= raw_xyxy[:, :2]).any(axis=1),
-        "outside the image": (clipped[:, 2:] <= clipped[:, :2]).any(axis=1),
-        "repeats an earlier one": np.zeros(len(boxes), bool),
-    }
-    if not have_ids:
-        reasons["repeats an earlier one"] = _repeated(boxes, raw_xyxy)
-    kept = ~np.any(list(reasons.values()), axis=0)
-    for index in np.flatnonzero(~kept):
-        reason = next(reason for reason, applies in reasons.items() if applies[index])
-        where = f"{images[owners[index]].label_path}{boxes[index].entry}"
-        got = "{:g} {:g} {:g} {:g}".format(*raw_xyxy[index])
-        warnings.append(f"{where}: {reason}, box dropped (got {got})")
-
+    kept = kept_boxes(raw_xyxy, clipped, is_turned[owners], labels, faults)
     order = np.flatnonzero(kept)
     order = order[np.argsort(owners[order], kind="stable")]
-    kept_boxes = [boxes[index] for index in order]
-    return _slice_records(images, headers, kept_boxes, clipped[order]), tuple(warnings)
+    own_boxes = [boxes[index] for index in order]
+    return _slice_records(images, headers, own_boxes, clipped[order])
 
 
-def _repeated_images(images: Sequence[ListedImage], have_ids: bool) -> list[str]:
-    """Refuse, or warn once of, images that are named more than once."""
-    first_entry: dict[Path, str] = {}
+def _report_repeated_images(images: Sequence[ListedImage], have_ids: bool, faults: Faults) -> None:
+    """Refuse images that have two ids; warn once of lines that repeat an image."""
+    first_entry: dict[Path, Place] = {}
     repeated = []
     for image in images:
         if image.path not in first_entry:
@@ -111,33 +71,21 @@ def _repeated_images(images: Sequence[ListedImage], have_ids: bool) -> list[str]
             continue
         problem = f"image is listed twice, first at {first_entry[image.path]}"
         if have_ids:
-            raise UserError(image.entry, problem, str(image.path), "each image once")
-        repeated.append(f"{image.entry}: {problem}")
-    if not repeated:
-        return []
-    return [f"{repeated[0]}; {len(repeated)} repeated lines are kept as they are"]
-
-
-def _refuse_fractions(
-    boxes_xyxy: NDArray[np.float64], images: Sequence[ListedImage], boxes: Sequence[RawBox]
-) -> None:
-    """Raise UserError where all boxes that have an area lie within 0 to 1."""
-    has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
-    if not has_area.any() or boxes_xyxy[has_area].max() > 1 + FRACTION_TOLERANCE:
-        return
-    first = int(has_area.argmax())
-    where = f"{images[boxes[first].image].label_path}{boxes[first].entry}"
-    got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[first])
-    expected = "pixels: multiply by the image's width and height"
-    raise UserError(where, "all boxes are fractions of the image", got, expected)
+            got = str(image.path)
+            faults.refuse("repeated-image", image.entry, problem, got, "each image once")
+        repeated.append((image.entry, problem))
+    if repeated and not have_ids:
+        entry, problem = repeated[0]
+        problem += f"; {len(repeated)} repeated lines are kept as they are"
+        faults.warn("info-repeated-line", entry, problem)
 
 
 def _headers(
-    images: Sequence[ListedImage], check_headers: bool, max_megapixels: float
-) -> list[ImageHeader]:
+    images: Sequence[ListedImage], check_headers: bool, max_megapixels: float, faults: Faults
+) -> list[ImageHeader | None]:
     wanted = [image for image in images if check_headers or image.stated_size is None]
     paths = [image.path for image in wanted]
-    read = iter(read_headers(paths, [image.entry for image in wanted], max_megapixels))
+    read = iter(read_headers(paths, [image.entry for image in wanted], max_megapixels, faults))
     return [
         next(read)
         if check_headers or image.stated_size is None
@@ -146,14 +94,47 @@ def _headers(
     ]
 
 
+def _with_headers(
+    images: Sequence[ListedImage],
+    read: Sequence[ImageHeader | None],
+    boxes: Sequence[RawBox],
+    faults: Faults,
+) -> tuple[Sequence[ListedImage], list[ImageHeader], Sequence[RawBox]]:
+    """Return the images that have a header, and their boxes; a training has all."""
+    headers = [header for header in read if header is not None]
+    if len(headers) == len(images):
+        return images, headers, boxes
+    faults.edits += [
+        image.removal
+        for image, header in zip(images, read, strict=True)
+        if header is None and image.removal is not None
+    ]
+    kept = [index for index, header in enumerate(read) if header is not None]
+    new_index = {old: new for new, old in enumerate(kept)}
+    own_boxes = [
+        box._replace(image=new_index[box.image]) for box in boxes if box.image in new_index
+    ]
+    return [images[index] for index in kept], headers, own_boxes
+
+
+def _warn_of_deep(
+    images: Sequence[ListedImage], headers: Sequence[ImageHeader], faults: Faults
+) -> None:
+    deep = [image.path for image, header in zip(images, headers, strict=True) if header.is_deep]
+    if deep:
+        problem = "more than 8 bits per channel and are scaled by the range of their pixels"
+        faults.warnings.append(f"{len(deep)} images, such as {deep[0]}, have {problem}")
+
+
 def _turn_to_decoded(
     boxes_xyxy: NDArray[np.float64],
     owners: NDArray[np.int64],
     images: Sequence[ListedImage],
     headers: Sequence[ImageHeader],
-) -> list[str]:
-    """Turn, in place, the boxes that were annotated without regard to EXIF; return warnings."""
-    warnings = []
+    faults: Faults,
+) -> NDArray[np.bool_]:
+    """Turn, in place, the boxes that were annotated without regard to EXIF; return whose (N,)."""
+    is_turned = np.zeros(len(images), bool)
     for index, (image, header) in enumerate(zip(images, headers, strict=True)):
         size = (header.width, header.height)
         if image.stated_size is None or _near(image.stated_size, size):
@@ -161,25 +142,26 @@ def _turn_to_decoded(
         if header.orientation < 5 or not _near(image.stated_size, size[::-1]):
             problem = f"stated size is not that of {image.path}"
             stated = "{} x {}".format(*image.stated_size)
-            raise UserError(image.entry, problem, stated, f"{header.width} x {header.height}")
+            expected = f"{header.width} x {header.height}"
+            edit = _resize(image, size)
+            faults.refuse("wrong-size", image.entry, problem, stated, expected, edit)
+            continue
         own = owners == index
         boxes_xyxy[own] = turn_boxes(boxes_xyxy[own], header)
-        problem = "was annotated without its EXIF orientation, boxes turned"
-        warnings.append(f"{image.entry}: {image.path.name} {problem}")
-    return warnings
+        is_turned[index] = True
+        problem = f"{image.path.name} was annotated without its EXIF orientation, boxes turned"
+        faults.warn("info-boxes-turned", image.entry, problem)
+    return is_turned
+
+
+def _resize(image: ListedImage, size: tuple[int, int]) -> Edit:
+    """Return the edit that gives an image its own size, in the COCO or XML file that states it."""
+    entry = image.removal.entry if image.removal is not None else 0
+    return Edit(image.label_path, "size", entry, size)
 
 
 def _near(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return abs(first[0] - second[0]) <= 1 and abs(first[1] - second[1]) <= 1
-
-
-def _repeated(boxes: Sequence[RawBox], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which boxes (N,) an earlier box of the same image, class and flag equals."""
-    labels = [(box.image, box.class_id, box.ignore) for box in boxes]
-    rows = np.concatenate([np.array(labels, np.float64).reshape(-1, 3), boxes_xyxy], axis=1)
-    is_repeated = np.ones(len(boxes), bool)
-    is_repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
-    return is_repeated
 
 
 def _slice_records(
@@ -187,7 +169,7 @@ def _slice_records(
     headers: Sequence[ImageHeader],
     boxes: Sequence[RawBox],
     boxes_xyxy_px: NDArray[np.float32],
-) -> tuple[ImageRecord, ...]:
+) -> Records:
     """Return one record per image of boxes (N,), (N, 4) that are sorted by image."""
     owners = np.array([box.image for box in boxes], np.int64)
     class_ids = np.array([box.class_id for box in boxes], np.int64)
@@ -213,4 +195,4 @@ def _slice_records(
             label_path=image.label_path,
         )
         records.append(record)
-    return tuple(records)
+    return Records(records)

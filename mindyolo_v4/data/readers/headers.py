@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.data.readers.faults import Faults, Kind, Place
+from mindyolo_v4.data.readers.jpeg_header import jpeg_size, plain_jpeg_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _DECODED_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000")
@@ -32,6 +33,22 @@ _OTHER_FILES = {
 PNG_START = b"\x89PNG"
 _ORIENTATION_TAG = 0x0112
 _MAX_SAMPLE_TAG = 281  # of TIFF
+# how the files of a format may be called, where others go by the name of the format
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "DIB": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+}
+_NOTES: dict[Kind, str] = {
+    "info-grey-image": "is greyscale, and read as three equal channels",
+    "info-deep-image": "has more than 8 bits per channel, scaled by the range of its pixels",
+    "info-cmyk-image": "is in CMYK, and read as RGB",
+    "info-rotated-image": "is stored rotated or mirrored, and turned as its EXIF entry says",
+    "info-animated-image": "has several pictures, of which the first is read",
+    "info-wrong-suffix": "has the suffix of another format, and is read by its content",
+}
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _ORIENTED_FORMATS = ("JPEG", "MPO", "PNG")  # cv2.imread ignores the orientation of a WebP
 # what Pillow raises for headers that hold nonsense
 _HEADER_ERRORS = (
@@ -49,39 +66,79 @@ class ImageHeader:
     width: int  # pixels, after orientation
     height: int
     orientation: int
-    is_deep: bool = False  # more than 8 bits per channel
+    notes: tuple[Kind, ...] = ()  # what is unusual about the file, and read all the same
+
+    @property
+    def is_deep(self) -> bool:
+        """Return whether the image has more than 8 bits per channel."""
+        return "info-deep-image" in self.notes
+
+
+class ImageHeaderError(OSError):
+    """Report what kind of fault an image file has."""
+
+    def __init__(self, kind: Kind, problem: str):
+        super().__init__(problem)
+        self.kind = kind
 
 
 def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -> ImageHeader:
     """Read an image's size; EXIF orientation 5 to 8 swaps the sides, as cv2.imread does.
 
     Raises:
-        OSError: the file is missing, empty, too large or no image; the message says which.
+        ImageHeaderError: the file is missing, empty, too large or no image.
     """
     try:
         state = os.stat(path)  # noqa: PTH116 - a tenth of the cost of Path.stat
         if state.st_size == 0:
-            raise OSError("image has zero bytes" if stat.S_ISREG(state.st_mode) else "not a file")
+            if not stat.S_ISREG(state.st_mode):
+                raise ImageHeaderError("unreadable-image", "not a file")
+            raise ImageHeaderError("empty-image", "image has zero bytes")
+        plain = plain_jpeg_size(path)
+        if plain is not None:
+            require_size(*plain, max_megapixels)
+            return ImageHeader(*plain, orientation=1)
         with _open(path) as image:
             width, height = image.size
             if image.format not in _DECODED_FORMATS:
-                raise OSError(f"is a {image.format} file, which is not read")
+                problem = f"is a {image.format} file, which is not read"
+                raise ImageHeaderError("unreadable-image", problem)
             orientation = _orientation(image)
-            is_deep = image.mode[0] in "IF" or any(";16" in str(tile) for tile in image.tile)
+            notes = _notes(image, path, orientation)
     except FileNotFoundError:
-        raise FileNotFoundError("image is missing") from None
+        raise ImageHeaderError("missing-image", "image is missing") from None
     except IsADirectoryError:
-        raise OSError("not a readable image") from None
+        raise ImageHeaderError("unreadable-image", "not a readable image") from None
     except Image.UnidentifiedImageError:
-        raise OSError(_other_file(path)) from None
+        raise ImageHeaderError("unreadable-image", _other_file(path)) from None
     except _HEADER_ERRORS as error:
-        raise OSError(f"image header is broken: {error}") from None
+        problem = f"image header is broken: {error}"
+        raise ImageHeaderError("unreadable-image", problem) from None
     if min(width, height) < 1:
-        raise OSError(f"image header is broken: it has {width} x {height} pixels")
+        problem = f"image header is broken: it has {width} x {height} pixels"
+        raise ImageHeaderError("unreadable-image", problem)
     require_size(width, height, max_megapixels)
     if orientation >= 5:
         width, height = height, width
-    return ImageHeader(width, height, orientation, is_deep)
+    return ImageHeader(width, height, orientation, notes)
+
+
+def _notes(image: ImageFile.ImageFile, path: Path, orientation: int) -> tuple[Kind, ...]:
+    notes: list[Kind] = []
+    if image.mode in _GREY_MODES or image.mode.startswith("I;16"):
+        notes.append("info-grey-image")
+    if image.mode[0] in "IF" or any(";16" in str(tile) for tile in image.tile):
+        notes.append("info-deep-image")
+    if image.mode == "CMYK":
+        notes.append("info-cmyk-image")
+    if orientation != 1:
+        notes.append("info-rotated-image")
+    if image.format in ("PNG", "WEBP") and image.is_animated:  # type: ignore[attr-defined]
+        notes.append("info-animated-image")
+    form = str(image.format)
+    if path.suffix.lower() not in _SUFFIXES.get(form, (f".{form.lower()}",)):
+        notes.append("info-wrong-suffix")
+    return tuple(notes)
 
 
 def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
@@ -92,7 +149,7 @@ def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
     data = encoded.data
     if bytes(data[:4]) == PNG_START:
         return _png_size(data)
-    size = _jpeg_size(data)
+    size = jpeg_size(data)
     if size is not None:
         return size
     try:
@@ -114,20 +171,6 @@ def _png_size(data: memoryview) -> tuple[int, int]:
         raise OSError("is cut short or damaged")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
-
-
-def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
-    """Read the size of a JPEG from its frame header, in a twentieth of Pillow's time."""
-    if bytes(data[:2]) != b"\xff\xd8":
-        return None
-    start = 2
-    while start + 9 <= len(data) and data[start] == 0xFF:
-        marker = data[start + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, start + 5)
-            return width, height
-        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return None
 
 
 def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
@@ -154,11 +197,12 @@ def _open(source: Any) -> ImageFile.ImageFile:
 
 
 def require_size(width: int, height: int, max_megapixels: float) -> None:
-    """Raise OSError for an image of more pixels than may be decoded."""
+    """Raise ImageHeaderError for an image of more pixels than may be decoded."""
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
         limit = f"data.max_megapixels, {max_megapixels:g}"
-        raise OSError(f"has {megapixels:.4g} megapixels, more than {limit}")
+        problem = f"has {megapixels:.4g} megapixels, more than {limit}"
+        raise ImageHeaderError("large-image", problem)
 
 
 def _other_file(path: Path) -> str:
@@ -186,37 +230,61 @@ def _orientation(image: Image.Image) -> int:
 
 
 def read_headers(
-    paths: Sequence[Path], entries: Sequence[str], max_megapixels: float = DataConfig.max_megapixels
-) -> list[ImageHeader]:
+    paths: Sequence[Path],
+    entries: Sequence[Place],
+    max_megapixels: float = DataConfig.max_megapixels,
+    faults: Faults | None = None,
+) -> list[ImageHeader | None]:
     """Read the header of every image, in parallel and in order.
 
     Args:
         paths: image files.
         entries: for each of them, what names it ("train.txt:7"), for the message.
+        faults: where they are collected, a bad image has the header None.
 
     Raises:
-        UserError: names the first bad image and its entry, and how many more are bad.
+        FaultError: names the first bad image and its entry, and how many more are bad.
     """
+    faults = faults or Faults()
     with ThreadPoolExecutor(_THREADS) as pool:
         chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
         read = pool.map(lambda chunk: _read_chunk(chunk, max_megapixels), chunks)
         results = [result for chunk in read for result in chunk]
-    bad = [index for index, result in enumerate(results) if isinstance(result, str)]
-    if bad:
-        further = f"; {len(bad) - 1} more bad images follow" if len(bad) > 1 else ""
-        first = bad[0]
-        problem = f"{results[first]}{further}"
-        raise UserError(entries[first], problem, str(paths[first]), "an image file")
-    return [result for result in results if isinstance(result, ImageHeader)]
+    bad = sum(isinstance(result, ImageHeaderError) for result in results)
+    further = f"; {bad - 1} more bad images follow" if bad > 1 else ""
+    headers: list[ImageHeader | None] = []
+    for result, path, entry in zip(results, paths, entries, strict=True):
+        if isinstance(result, ImageHeaderError):
+            _report(result, path, entry, further, faults)
+            headers.append(None)
+        else:
+            for kind in result.notes:
+                faults.note(kind, Place(str(path)), _NOTES[kind])
+            headers.append(result)
+    return headers
 
 
-def _read_chunk(paths: Sequence[Path], max_megapixels: float) -> list[ImageHeader | str]:
-    results: list[ImageHeader | str] = []
+def _report(
+    error: ImageHeaderError, path: Path, entry: Place, further: str, faults: Faults
+) -> None:
+    if not faults.collects or error.kind == "missing-image" or entry.file == str(path):
+        problem = str(error) if faults.collects else f"{error}{further}"
+        faults.refuse(error.kind, entry, problem, str(path), "an image file")
+    else:
+        faults.refuse(error.kind, Place(str(path)), f"{error}, named by {entry}")
+
+
+def _read_chunk(
+    paths: Sequence[Path], max_megapixels: float
+) -> list[ImageHeader | ImageHeaderError]:
+    results: list[ImageHeader | ImageHeaderError] = []
     for path in paths:
         try:
             results.append(read_header(path, max_megapixels))
+        except ImageHeaderError as error:
+            results.append(error)
         except OSError as error:
-            results.append(error.strerror or str(error))
+            results.append(ImageHeaderError("unreadable-image", error.strerror or str(error)))
     return results
 
 

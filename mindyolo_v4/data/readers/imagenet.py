@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import recipes_folder
-from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place, annotation_lines
 from mindyolo_v4.data.readers.files import (
     IMAGE_SUFFIXES,
     data_root,
@@ -33,7 +34,7 @@ class _Line:
 
     name: str  # relative to the split's folder
     label: int
-    entry: str  # file:line
+    entry: Place
 
     @property
     def folder(self) -> str:
@@ -57,11 +58,11 @@ def suggest_recipe(overrides: Iterable[tuple[str, str]]) -> Path:
     if root is not None and holds_synsets(root):
         reason = f", since {printable(str(root))} holds train/<wnid>/"
         recipe = recipes_folder() / "cspdarknet53/imagenet.yaml"
-    print(f"no --config given: using {recipe}{reason}", flush=True)
+    print(f"no --config given: using {recipe}{reason}", file=sys.stderr, flush=True)
     return recipe
 
 
-def read_imagenet(data: DataConfig, split: str) -> ClassImages:
+def read_imagenet(data: DataConfig, split: str, faults: Faults | None = None) -> ClassImages:
     """Read one split: `<split>_list.txt` beside its folder where there is one, else class folders.
 
     Classes are numbered in the order of the sorted folders of the training split, unless the list
@@ -70,34 +71,35 @@ def read_imagenet(data: DataConfig, split: str) -> ClassImages:
 
     Args:
         split: "train", "val" or "test", the configuration key that names the folder below the root.
+        faults: takes what is wrong; by default the first fault is raised.
 
     Raises:
         UserError: names the configuration key, or the list and its line, that is wrong.
     """
+    faults = faults or Faults()
     root = data_root(data)
     location = _location(data, split)
     folder = root / location
     listing = root / f"{location}_list.txt"
     if not folder.is_dir():
         raise UserError(f"data.{split}", "folder not found", str(folder))
-    lines = _read_list(listing, location) if listing.is_file() else None
-    labels, names = _classes(data, root, folder, lines)
-    warnings: tuple[str, ...] = ()
+    lines = _read_list(listing, location, faults) if listing.is_file() else None
+    labels, names = _classes(data, root, folder, lines, faults)
     if lines is None:
         source = str(folder)
-        images = _folder_images(folder, labels)
+        images = _folder_images(folder, labels, faults)
     else:
         source = str(listing)
-        _check_labels(lines, labels, len(names))
+        lines = _with_right_labels(lines, labels, len(names), faults)
+        lines = _with_files(lines, folder, listing, faults)
         images = [(line.name, line.label) for line in lines]
-        warnings = _check_files(lines, folder, listing)
     check_class_count(data, names, source)
     if not images:
         expected = f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
-        raise UserError(source, "holds no images", None, expected)
+        raise FaultError("no-images", Place(source), "holds no images", None, expected)
     encoded = np.array([os.fsencode(name) for name, _ in images], np.bytes_)
     ids = np.array([label for _, label in images], np.int32)
-    return ClassImages(folder, encoded, ids, names, source, warnings)
+    return ClassImages(folder, encoded, ids, names, source, tuple(faults.warnings))
 
 
 def _location(data: DataConfig, split: str) -> str:
@@ -119,7 +121,7 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def _classes(
-    data: DataConfig, root: Path, folder: Path, lines: list[_Line] | None
+    data: DataConfig, root: Path, folder: Path, lines: list[_Line] | None, faults: Faults
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return the label of every class folder, and the class names in the order of the labels."""
     names = configured_names(data, root)
@@ -129,11 +131,11 @@ def _classes(
         # the names are the folders', as a checkpoint's are
         return {name: label for label, name in enumerate(names)}, names
     if train_list.is_file():
-        labels = _listed_labels(_read_list(train_list, train.name))
+        labels = _listed_labels(_read_list(train_list, train.name, faults), faults)
     elif folders := _class_folders(train) or _class_folders(folder):
         labels = {name: label for label, name in enumerate(folders)}
     else:
-        labels = _listed_labels(lines or [])
+        labels = _listed_labels(lines or [], faults)
     if names and labels and len(names) != len(labels):
         problem = f"not as many as the class folders of {train}"
         raise UserError("data.names", problem, len(names), len(labels))
@@ -156,25 +158,35 @@ def _folder_names(labels: Mapping[str, int], lines: list[_Line], folder: Path) -
     return tuple(by_label[label] for label in range(count))
 
 
-def _read_list(path: Path, split: str) -> list[_Line]:
+def _read_list(path: Path, split: str, faults: Faults) -> list[_Line]:
     """Read a list; a name may begin with the split's folder, which is taken off."""
     lines = []
-    for number, text in enumerate(read_lines(path), 1):
+    for number, text in enumerate(annotation_lines(path), 1):
         if not text.strip():
             continue
         *name, label = text.rsplit(maxsplit=1)
-        where = f"{path}:{number}"
+        where = Place(str(path), number)
         if not name or not label.isdecimal():
-            problem = "not a line of an image list"
-            raise UserError(where, problem, text.strip()[:80], "relative/path label")
+            got = text.strip()[:80]
+            expected = "relative/path label"
+            _refuse("malformed-row", where, "not a line of an image list", got, expected, faults)
+            continue
         if len(label) > len(str(_MOST_CLASSES)) or int(label) >= _MOST_CLASSES:
             expected = f"0 to {_MOST_CLASSES - 1}"
-            raise UserError(where, "label out of range", label[:80], expected)
+            _refuse("unknown-class", where, "label out of range", label[:80], expected, faults)
+            continue
         lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), where))
     return lines
 
 
-def _listed_labels(lines: list[_Line]) -> dict[str, int]:
+def _refuse(
+    kind: Kind, line: Place, problem: str, got: object, expected: object, faults: Faults
+) -> None:
+    """Report a line of a list, whose removal mends it."""
+    faults.refuse(kind, line, problem, got, expected, Edit(line.file, "line", line.line, None))
+
+
+def _listed_labels(lines: list[_Line], faults: Faults) -> dict[str, int]:
     """Return the label that a list gives each folder; each label belongs to one folder."""
     labels: dict[str, int] = {}
     folders: dict[int, str] = {}
@@ -184,47 +196,64 @@ def _listed_labels(lines: list[_Line]) -> dict[str, int]:
             continue
         if labels.setdefault(folder, line.label) != line.label:
             problem = f"labels folder {folder} otherwise than a line before"
-            raise UserError(line.entry, problem, line.label, labels[folder])
-        if folders.setdefault(line.label, folder) != folder:
+            _refuse("unknown-class", line.entry, problem, line.label, labels[folder], faults)
+        elif folders.setdefault(line.label, folder) != folder:
             problem = f"gives folder {folder} the label of folder {folders[line.label]}"
-            raise UserError(line.entry, problem, line.label)
+            _refuse("unknown-class", line.entry, problem, line.label, None, faults)
     return labels
 
 
-def _check_labels(lines: list[_Line], labels: Mapping[str, int], classes: int) -> None:
-    """Hold the lines of a split against the classes."""
+def _with_right_labels(
+    lines: list[_Line], labels: Mapping[str, int], classes: int, faults: Faults
+) -> list[_Line]:
+    """Return the lines of a split that agree with the classes."""
+    right = []
     for line in lines:
-        if line.label >= classes:
-            raise UserError(line.entry, "label out of range", line.label, f"0 to {classes - 1}")
         folder = line.folder
-        if not folder:
-            continue
-        if folder not in labels:
-            raise UserError(line.entry, "its folder is not among the classes", folder)
-        if labels[folder] != line.label:
+        if line.label >= classes:
+            expected: object = f"0 to {classes - 1}"
+            problem = "label out of range"
+            _refuse("unknown-class", line.entry, problem, line.label, expected, faults)
+        elif folder and folder not in labels:
+            problem = "its folder is not among the classes"
+            _refuse("unknown-class", line.entry, problem, folder, None, faults)
+        elif folder and labels[folder] != line.label:
             problem = f"disagrees with the label of folder {folder}"
-            raise UserError(line.entry, problem, line.label, labels[folder])
+            expected = labels[folder]
+            _refuse("unknown-class", line.entry, problem, line.label, expected, faults)
+        else:
+            right.append(line)
+    return right
 
 
-def _check_files(lines: list[_Line], folder: Path, listing: Path) -> tuple[str, ...]:
-    """Raise for a listed image that is not there; return a warning where images are not listed."""
-    present = set(files_below(folder))
+def _with_files(lines: list[_Line], folder: Path, listing: Path, faults: Faults) -> list[_Line]:
+    """Return the lines whose image is there; warn of images that have no line."""
+    files = set(files_below(folder))
+    present = []
     for line in lines:
-        if line.name not in present:
-            raise UserError(line.entry, "image is missing", line.name, f"a file in {folder}")
-    unlisted = present - {line.name for line in lines}
-    if not unlisted:
-        return ()
-    example = min(unlisted)
-    return (f"{listing}: does not name {len(unlisted)} images of {folder}, such as {example}",)
+        if line.name in files:
+            present.append(line)
+        else:
+            expected = f"a file in {folder}"
+            problem = "image is missing"
+            _refuse("missing-image", line.entry, problem, line.name, expected, faults)
+    unlisted = files - {line.name for line in lines}
+    if unlisted:
+        problem = f"does not name {len(unlisted)} images of {folder}, such as {min(unlisted)}"
+        faults.warn("info-unused-image", Place(str(listing)), problem)
+    return present
 
 
-def _folder_images(folder: Path, labels: Mapping[str, int]) -> list[tuple[str, int]]:
+def _folder_images(
+    folder: Path, labels: Mapping[str, int], faults: Faults
+) -> list[tuple[str, int]]:
     """Return the files and labels of all class folders."""
     images = []
     for name in _class_folders(folder):
         if name not in labels:
-            raise UserError(folder / name, "is a class that the training split does not have")
+            problem = "is a class that the training split does not have"
+            faults.refuse("unknown-class", Place(str(folder / name)), problem)
+            continue
         files = sorted(f"{name}/{file}" for file in files_below(folder / name))
         images += [(file, labels[name]) for file in files]
     return images

@@ -5,6 +5,7 @@ from dataclasses import replace
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import check_class_count
 from mindyolo_v4.data.readers.coco import read_coco
+from mindyolo_v4.data.readers.faults import Faults, Place
 from mindyolo_v4.data.readers.files import data_root
 from mindyolo_v4.data.readers.voc import read_voc
 from mindyolo_v4.data.readers.yolo import read_yolo
@@ -14,13 +15,16 @@ from mindyolo_v4.errors import UserError
 _READERS = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc}
 
 
-def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> Dataset:
+def read_split(
+    data: DataConfig, split: str, *, check_headers: bool = True, faults: Faults | None = None
+) -> Dataset:
     """Read one split and check it: files, sizes, boxes, classes.
 
     Args:
         split: "train", "val" or "test", the configuration key that names its files.
         check_headers: open every image's header. False trusts the sizes in COCO and VOC annotations
             and opens no image that has one, for tools that need boxes alone.
+        faults: takes what is wrong; by default the first fault that corrupts a training is raised.
 
     Raises:
         UserError: names the configuration key, or the file and line, that is wrong.
@@ -32,11 +36,14 @@ def read_split(data: DataConfig, split: str, *, check_headers: bool = True) -> D
     root = data_root(data)
     if location is None:
         raise UserError(key, "missing", expected="a split of the data set")
-    dataset = _READERS[data.format](data, root, key, location, check_headers)
+    faults = faults or Faults()
+    dataset = _READERS[data.format](data, root, key, location, check_headers, faults)
     check_class_count(data, dataset.class_names, dataset.source)
     if any(len(record.boxes_xyxy_px) for record in dataset.records):
         return dataset
+    place = Place(dataset.source)
     if split == "train":
-        raise UserError(dataset.source, "holds no boxes to train on")
-    warning = f"{dataset.source}: holds no boxes, its AP is undefined"
-    return replace(dataset, warnings=(*dataset.warnings, warning))
+        faults.refuse("no-boxes", place, "holds no boxes to train on")
+    else:
+        faults.warn("info-no-boxes", place, "holds no boxes, its AP is undefined")
+    return replace(dataset, warnings=tuple(faults.warnings))

@@ -6,54 +6,26 @@ inclusive, so the strict edges would be xmin - 1 and ymin - 1; the tools that wr
 today mean edges.)
 """
 
-import codecs
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.files import FileFinder, files_below, first_present, spellings
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Place, annotation_lines
+from mindyolo_v4.data.readers.files import (
+    FileFinder,
+    files_below,
+    files_of,
+    first_present,
+    spellings,
+)
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
+from mindyolo_v4.data.readers.voc_file import VocAnnotation, read_annotation
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
-
-_LINE = "{line}"  # attribute that carries an element's line; no XML name can hold braces
-_ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"']")
-_KNOWN_TO_EXPAT = ("utf-8", "utf-16", "iso8859-1", "ascii")
-_NO_FILE_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")
-# Windows declares an encoding and writes its own superset of it
-_SUPERSETS = {
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "big5": "cp950",
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-}
-
-
-@dataclass(frozen=True)
-class VocObject:
-    """One <object>: its class name, edges in pixels, and line in the file."""
-
-    name: str
-    box_xyxy_px: tuple[float, float, float, float]
-    difficult: bool
-    line: int
-
-
-@dataclass(frozen=True)
-class VocAnnotation:
-    """One annotation file."""
-
-    stated_size: tuple[int, int] | None  # width and height, pixels; None when absent or 0
-    objects: tuple[VocObject, ...]
 
 
 @dataclass(frozen=True)
@@ -62,10 +34,12 @@ class _Entry:
 
     image: Path
     label: Path | None
-    where: str  # names it in messages
+    where: Place  # names it in messages
 
 
-def read_voc(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
+def read_voc(
+    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
+) -> Dataset:
     """Read the images of an `ImageSets/Main` list; `difficult` objects become ignored boxes.
 
     Without data.names the classes are the sorted names in the annotations of all splits that the
@@ -83,48 +57,88 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, check_headers: 
         raise UserError(key, "not a split of data.format voc", split, expected)
     source = _source(root, split)
     if source is None:
-        place = str(root / "ImageSets" / "Main" / f"{split}.txt")
+        listing = str(root / "ImageSets" / "Main" / f"{split}.txt")
         expected = f"that list, or {key} . for all annotations below {root}"
-        raise UserError(key, "list not found", place, expected)
-    entries = _entries(source, root)
+        raise UserError(key, "list not found", listing, expected)
+    entries = _entries(source, root, faults)
     if not entries:
-        raise UserError(source, "lists no images")
-    unlabelled_warnings = _warn_of_unlabelled(entries, source, root)
-    labels = [entry.label for entry in entries]
-    annotations = [
-        VocAnnotation(None, ()) if label is None else read_annotation(label) for label in labels
-    ]
-    names = configured_names(data, root) or _names_of_all_splits(data, root, source, annotations)
+        raise FaultError("no-images", Place(str(source)), "lists no images")
+    _warn_of_unlabelled(entries, source, root, faults)
+    annotations = [_annotation(entry.label, faults) for entry in entries]
+    names = configured_names(data, root)
+    names = names or _names_of_all_splits(data, root, source, annotations, faults)
+    boxes = _boxes(entries, annotations, names, faults)
+    listed = _listed(entries, annotations)
+    records = build_records(listed, boxes, check_headers, faults, data.max_megapixels)
+    category_ids = tuple(range(1, len(names) + 1))
+    return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))
+
+
+def _boxes(
+    entries: list[_Entry], annotations: list[VocAnnotation], names: tuple[str, ...], faults: Faults
+) -> list[RawBox]:
     class_of = {name: class_id for class_id, name in enumerate(names)}
     boxes = []
     for index, annotation in enumerate(annotations):
         for item in annotation.objects:
-            if item.name not in class_of:
-                where = f"{labels[index]}:{item.line}"
+            class_id = class_of.get(item.name)
+            if class_id is None:
+                label = str(entries[index].label)
                 problem = "class is not among data.names"
-                raise UserError(where, problem, item.name, ", ".join(names))
-            class_id = class_of[item.name]
-            boxes.append(RawBox(index, item.box_xyxy_px, class_id, f":{item.line}", item.difficult))
-    listed = [
-        ListedImage(
-            entry.image, number, str(entry.label or ""), entry.where, annotation.stated_size
+                place = Place(label, item.line)
+                edit = Edit(label, "object", item.number, None)
+                faults.refuse("unknown-class", place, problem, item.name, ", ".join(names), edit)
+                continue
+            box = RawBox(
+                image=index,
+                box_xyxy=item.box_xyxy_px,
+                class_id=class_id,
+                number=item.number,
+                line=item.line,
+                ignore=item.difficult,
+            )
+            boxes.append(box)
+    return boxes
+
+
+def _listed(entries: list[_Entry], annotations: list[VocAnnotation]) -> list[ListedImage]:
+    images = []
+    for number, (entry, annotation) in enumerate(zip(entries, annotations, strict=True), 1):
+        where = entry.where
+        image = ListedImage(
+            path=entry.image,
+            image_id=number,
+            label_path=str(entry.label or ""),
+            entry=where,
+            stated_size=annotation.stated_size,
+            removal=Edit(where.file, "line", where.line, None) if where.line else None,
         )
-        for number, (entry, annotation) in enumerate(zip(entries, annotations, strict=True), 1)
-    ]
-    records, warnings = build_records(listed, boxes, check_headers, data.max_megapixels)
-    category_ids = tuple(range(1, len(names) + 1))
-    warnings = (*unlabelled_warnings, *warnings)
-    return Dataset(records, names, category_ids, str(source), warnings)
+        images.append(image)
+    return images
 
 
-def _warn_of_unlabelled(entries: list[_Entry], source: Path, root: Path) -> list[str]:
+def _annotation(label: Path | None, faults: Faults) -> VocAnnotation:
+    """Return what is right of an annotation."""
+    if label is not None:
+        with faults.go_on():
+            return read_annotation(label, faults)
+    return VocAnnotation(None, ())
+
+
+def _warn_of_unlabelled(entries: list[_Entry], source: Path, root: Path, faults: Faults) -> None:
     absent = [entry for entry in entries if entry.label is None]
     if len(absent) == len(entries):
         expected = str(root / "Annotations" / f"{absent[0].image.stem}.xml")
-        raise UserError(source, "none of its images has an annotation file", None, expected)
-    problem = "have no XML file and count as images without objects"
-    count = f"{len(absent)} of {len(entries)} images"
-    return [f"{entry.where}: {count}, such as {entry.image}, {problem}" for entry in absent[:1]]
+        problem = "none of its images has an annotation file"
+        raise FaultError("no-annotations", Place(str(source)), problem, None, expected)
+    for entry in absent:
+        problem = "has no XML file, and counts as an image without objects"
+        faults.note("info-image-without-annotation", Place(str(entry.image)), problem)
+    if absent:
+        problem = "have no XML file and count as images without objects"
+        count = f"{len(absent)} of {len(entries)} images"
+        text = f"{absent[0].where}: {count}, such as {absent[0].image}, {problem}"
+        faults.warnings.append(text)
 
 
 def _source(root: Path, split: str) -> Path | None:
@@ -135,33 +149,51 @@ def _source(root: Path, split: str) -> Path | None:
     return listed or first_present((root,), spellings(split))
 
 
-def _entries(source: Path, root: Path) -> list[_Entry]:
+def _entries(source: Path, root: Path, faults: Faults) -> list[_Entry]:
     """Return the images of a list with their annotations, or the annotations of a folder."""
     finder = FileFinder()
     entries = []
     if source.is_dir():
         for name in sorted(files_below(source, (".xml",))):
             label = source / name
+            where = Place(str(label))
             image = _image_file(label.with_suffix("").name, _image_folders(label, root), finder)
             if image is None:
                 expected = f"an image {label.stem} beside it or in JPEGImages"
-                raise UserError(label, "its image is missing", None, expected)
-            entries.append(_Entry(image, label, str(label)))
+                problem = "its image is missing"
+                faults.refuse("annotation-without-image", where, problem, None, expected)
+                continue
+            entries.append(_Entry(image, label, where))
         if not entries:
-            raise UserError(source, "holds no XML file", None, "annotations, or a list of images")
+            expected = "annotations, or a list of images"
+            raise FaultError("no-images", Place(str(source)), "holds no XML file", None, expected)
         return entries
-    for number, line in enumerate(read_lines(source), 1):
+    for number, line in enumerate(annotation_lines(source), 1):
         name = line.strip()
         if not name:
             continue
-        where = f"{source}:{number}"
+        where = Place(str(source), number)
         found = (_image_file(text, [root / "JPEGImages"], finder) for text in spellings(name))
         image = next((path for path in found if path is not None), None)
         if image is None:
+            got = str(root / "JPEGImages" / name)
             expected = f"that name with one of {' '.join(IMAGE_SUFFIXES)}"
-            raise UserError(where, "image is missing", str(root / "JPEGImages" / name), expected)
+            removal = Edit(where.file, "line", number, None)
+            faults.refuse("missing-image", where, "image is missing", got, expected, removal)
+            continue
         entries.append(_Entry(image, _label_file(name, root, finder), where))
+    if faults.collects:
+        _note_labels_without_image(root, finder, faults)
     return entries
+
+
+def _note_labels_without_image(root: Path, finder: FileFinder, faults: Faults) -> None:
+    folder = root / "Annotations"
+    for name in sorted(files_of(folder, (".xml",))) if folder.is_dir() else ():
+        stem = name[: -len(".xml")]
+        if _image_file(stem, [root / "JPEGImages"], finder) is None:
+            problem = f"no image of this name in {root / 'JPEGImages'}"
+            faults.note("annotation-without-image", Place(str(folder / name)), problem)
 
 
 def _label_file(name: str, root: Path, finder: FileFinder) -> Path | None:
@@ -189,7 +221,7 @@ def _image_file(name: str, folders: list[Path], finder: FileFinder) -> Path | No
 
 
 def _names_of_all_splits(
-    data: DataConfig, root: Path, source: Path, annotations: list[VocAnnotation]
+    data: DataConfig, root: Path, source: Path, annotations: list[VocAnnotation], faults: Faults
 ) -> tuple[str, ...]:
     names = {item.name for annotation in annotations for item in annotation.objects}
     splits = [split for split in (data.train, data.val, data.test) if isinstance(split, str)]
@@ -200,110 +232,13 @@ def _names_of_all_splits(
         if other.is_dir():
             labels |= {other / name for name in files_below(other, (".xml",))}
         else:
-            lines = filter(None, (line.strip() for line in read_lines(other)))
+            lines = filter(None, (line.strip() for line in annotation_lines(other)))
             found = (_label_file(name, root, finder) for name in lines)
             labels |= {label for label in found if label is not None}
+    of_others = Faults(faults.collects)  # whoever reads the other splits reports their faults
     for label in labels:
-        names.update(item.name for item in read_annotation(label).objects)
+        names.update(item.name for item in _annotation(label, of_others).objects)
     if not names:
-        raise UserError("data.names", f"missing, and the annotations of {source} hold no objects")
+        problem = "its annotations hold no objects, and data.names is missing"
+        raise FaultError("no-boxes", Place(str(source)), problem)
     return tuple(sorted(names))
-
-
-def read_annotation(path: Path) -> VocAnnotation:
-    """Read one XML file.
-
-    Raises:
-        UserError: names the file and line of what is not XML, missing, not a number, or reversed.
-    """
-    tree = _parse(path)
-    objects = []
-    for element in tree.findall("object"):
-        name = (element.findtext("name") or "").strip()
-        if not name:
-            raise UserError(f"{path}:{element.get(_LINE)}", "object has no name")
-        difficult = (element.findtext("difficult") or "0").strip()
-        if difficult not in ("0", "1"):
-            where = _line_of(path, element, "difficult")
-            raise UserError(where, "malformed difficult", difficult, "0 or 1")
-        line = int(element.get(_LINE, "0"))
-        objects.append(VocObject(name, _box(path, element), difficult == "1", line))
-    sides = [_number(path, tree, f"size/{side}", required=False) for side in ("width", "height")]
-    return VocAnnotation((int(sides[0]), int(sides[1])) if min(sides) > 0 else None, tuple(objects))
-
-
-def _box(path: Path, element: Element) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (
-        _number(path, element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
-    )
-    if right < left or bottom < top:
-        where = _line_of(path, element, "bndbox")
-        expected = "xmin <= xmax and ymin <= ymax"
-        raise UserError(where, "box is turned round", [left, top, right, bottom], expected)
-    return left, top, right, bottom
-
-
-def _number(path: Path, element: Element, tag: str, required: bool = True) -> float:
-    text = element.findtext(tag)
-    if text is None and not required:
-        return 0.0
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        where = _line_of(path, element, tag)
-        raise UserError(where, f"malformed {tag}", repr(text), "a finite number")
-    return value
-
-
-def _line_of(path: Path, element: Element, tag: str) -> str:
-    """Return file and line of an element's child, or of the element where it has no such child."""
-    child = element.find(tag)
-    return f"{path}:{(element if child is None else child).get(_LINE)}"
-
-
-def _parse(path: Path) -> Element:
-    """Parse a file into elements that carry their line, which ElementTree's parser drops."""
-    try:
-        content, encoding = _decode(path.read_bytes(), path)
-    except OSError as error:
-        raise UserError(path, f"cannot be read: {error.strerror}") from None
-    builder = TreeBuilder()
-    parser = expat.ParserCreate(encoding)
-    parser.buffer_text = True
-    parser.StartElementHandler = lambda tag, attributes: builder.start(
-        tag, {**attributes, _LINE: str(parser.CurrentLineNumber)}
-    )
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(content, True)
-    except expat.ExpatError as error:
-        problem = f"not valid XML: {expat.ErrorString(error.code)}"
-        raise UserError(f"{path}:{error.lineno}", problem) from None
-    return builder.close()
-
-
-def _decode(content: bytes, path: Path) -> tuple[bytes, str | None]:
-    """Return XML in UTF-8 and that name, or as it is and None where the parser knows its encoding.
-
-    The parser knows few encodings; Python knows those of all labelling tools.
-    """
-    declared = _ENCODING.match(content.removeprefix(codecs.BOM_UTF8))
-    if declared is None:
-        return content, None
-    name = declared[1].decode()
-    try:
-        codec = codecs.lookup(name).name
-        if codec in _NO_FILE_ENCODINGS:
-            raise LookupError("no encoding of files")
-        if codec in _KNOWN_TO_EXPAT:
-            return content, codec if codec == "utf-8" else None
-        try:
-            return content.decode(name).encode(), "utf-8"
-        except UnicodeDecodeError:
-            return content.decode(_SUPERSETS[codec]).encode(), "utf-8"
-    except (LookupError, ValueError) as error:
-        problem = f"cannot be read in the encoding that it declares: {error}"
-        raise UserError(path, problem, name) from None

@@ -5,23 +5,34 @@ box around it. Rows for poses have key points after the box, which are left out.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.readers.class_names import configured_names, names_beside_labels
-from mindyolo_v4.data.readers.files import FileFinder, files_below, first_present, spellings
-from mindyolo_v4.data.readers.ground_truth import ListedImage, build_records
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Place, annotation_lines
+from mindyolo_v4.data.readers.files import (
+    FileFinder,
+    files_below,
+    files_of,
+    first_present,
+    spellings,
+)
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
+from mindyolo_v4.data.readers.raw import ListedImage
 from mindyolo_v4.data.readers.yolo_rows import read_rows
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
 _MANY = 0.1  # share of images without a label file that is worth a warning
+_NO_LABELS = ("classes.txt", "notes.txt")  # that labelling tools write beside the labels
 
 
-def read_yolo(data: DataConfig, root: Path, key: str, split: Any, check_headers: bool) -> Dataset:
+def read_yolo(
+    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
+) -> Dataset:
     """Read a list file or an image folder with its label files.
 
     All headers are read, since a box means nothing without the size of its image.
@@ -41,48 +52,86 @@ def read_yolo(data: DataConfig, root: Path, key: str, split: Any, check_headers:
     source = first_present((root, root / "images"), spellings(split))
     if source is None or not (source.is_dir() or source.is_file()):
         raise UserError(key, "not found", str(root / split), expected)
-    images = _folder_images(source) if source.is_dir() else _list_images(source, root)
-    if not images:
+    listed = _folder_images(source) if source.is_dir() else _list_images(source, root, faults)
+    if not listed:
         expected = f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
-        raise UserError(source, "holds no images", None, expected)
-    labels = _find_labels([path for path, _ in images], root)
+        raise FaultError("no-images", Place(str(source)), "holds no images", None, expected)
+    paths = [image.path for image in listed]
+    labels = _find_labels(paths, root)
     listed = [
-        ListedImage(path, number, "" if label is None else str(label), entry)
-        for number, ((path, entry), label) in enumerate(zip(images, labels, strict=True), 1)
+        replace(image, image_id=number, label_path="" if label is None else str(label))
+        for number, (image, label) in enumerate(zip(listed, labels, strict=True), 1)
     ]
-    boxes, row_warnings = read_rows(labels, len(names), data, root)
-    records, warnings = build_records(listed, boxes, True, data.max_megapixels, are_fractions=True)
-    absent = [image for image in listed if not image.label_path]
-    if len(absent) == len(listed):
+    _warn_of_unlabelled(listed, source, root, faults)
+    if faults.collects:
+        _note_labels_without_image(paths, labels, faults)
+    boxes = read_rows(list(zip(paths, labels, strict=True)), len(names), data, root, faults)
+    records = build_records(listed, boxes, True, faults, data.max_megapixels, are_fractions=True)
+    ids = tuple(range(1, len(names) + 1))
+    return Dataset(records, names, ids, str(source), tuple(faults.warnings))
+
+
+def _warn_of_unlabelled(
+    images: Sequence[ListedImage], source: Path, root: Path, faults: Faults
+) -> None:
+    absent = [image for image in images if not image.label_path]
+    if len(absent) == len(images):
         expected = " or ".join(map(str, label_candidates(absent[0].path, root)))
-        raise UserError(source, "none of its images has a label file", absent[0].path, expected)
-    warnings = (*row_warnings, *warnings)
-    if len(absent) > _MANY * len(listed):
-        count = f"{len(absent)} of {len(listed)} images have no label file"
+        place = Place(str(source))
+        problem = "none of its images has a label file"
+        raise FaultError("no-annotations", place, problem, absent[0].path, expected)
+    for image in absent:
+        problem = "has no label file, and counts as an image without objects"
+        faults.note("info-image-without-annotation", Place(str(image.path)), problem)
+    if len(absent) > _MANY * len(images):
+        count = f"{len(absent)} of {len(images)} images have no label file"
         problem = "they count as images without objects"
-        warnings = (f"{source}: {count}, such as {absent[0].path}; {problem}", *warnings)
-    return Dataset(records, names, tuple(range(1, len(names) + 1)), str(source), warnings)
+        faults.warnings.append(f"{source}: {count}, such as {absent[0].path}; {problem}")
 
 
-def _folder_images(folder: Path) -> list[tuple[Path, str]]:
-    """Return the images below the folder, sorted, each with its name for messages."""
+def _note_labels_without_image(
+    images: Sequence[Path], labels: Sequence[Path | None], faults: Faults
+) -> None:
+    """Report the label files beside those of the images that belong to no image at all."""
+    folders: dict[Path, set[Path]] = {}
+    for image, label in zip(images, labels, strict=True):
+        if label is not None:
+            folders.setdefault(label.parent, set()).add(image.parent)
+    for folder, image_folders in folders.items():
+        stems = {
+            Path(name).stem.lower()
+            for image_folder in image_folders
+            for name in files_of(image_folder, IMAGE_SUFFIXES)
+        }
+        for name in sorted(files_of(folder, (".txt",))):
+            if Path(name).stem.lower() not in stems and name not in _NO_LABELS:
+                places = ", ".join(map(str, sorted(image_folders)))
+                problem = f"no image of this name in {places}"
+                faults.note("annotation-without-image", Place(str(folder / name)), problem)
+
+
+def _folder_images(folder: Path) -> list[ListedImage]:
+    """Return the images below the folder, sorted."""
     paths = sorted(folder / name for name in files_below(folder))
-    return [(path, str(path)) for path in paths]
+    return [ListedImage(path, 0, "", Place(str(path))) for path in paths]
 
 
-def _list_images(source: Path, root: Path) -> list[tuple[Path, str]]:
-    """Return the images of a list, each with its line; relative to `root`, else to the list."""
+def _list_images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
+    """Return the images of a list, relative to `root`, else to the list."""
     images = []
-    for number, line in enumerate(read_lines(source), 1):
+    for number, line in enumerate(annotation_lines(source), 1):
         name = line.strip()
         if not name:
             continue
-        entry = f"{source}:{number}"
+        entry = Place(str(source), number)
+        removal = Edit(str(source), "line", number, None)
         path = first_present((root, source.parent), spellings(name))
         if path is None:
             expected = f"a file in {root} or {source.parent}"
-            raise UserError(entry, "image is missing", name, expected)
-        images.append((path, entry))
+            problem = "image is missing"
+            faults.refuse("missing-image", entry, problem, name, expected, removal)
+            continue
+        images.append(ListedImage(path, 0, "", entry, removal=removal))
     return images
 
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.text_files import read_lines
+from mindyolo_v4.data.readers.box_checks import FRACTION_TOLERANCE
 from mindyolo_v4.data.readers.class_names import key_point_shape
-from mindyolo_v4.data.readers.ground_truth import FRACTION_TOLERANCE, RawBox
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.data.readers.faults import Edit, Faults, Kind, Place, annotation_lines
+from mindyolo_v4.data.readers.headers import read_header
+from mindyolo_v4.data.readers.raw import RawBox
 
 _ROW = "class cx cy w h"
 _LONGER = f"{_ROW}, or class and three or more points"
@@ -27,72 +28,127 @@ class _LongRow(NamedTuple):
     line: int
     values: list[float]
 
-    def error(self, problem: str, expected: str) -> UserError:
+    def refuse(self, kind: Kind, problem: str, expected: str, faults: Faults) -> None:
         got = " ".join(f"{value:g}" for value in self.values)[:_SHOWN]
-        return UserError(f"{self.label}:{self.line}", problem, got, expected)
+        removal = Edit(str(self.label), "line", self.line, None)
+        place = Place(str(self.label), self.line)
+        faults.refuse(kind, place, problem, got, expected, removal)
 
 
 def read_rows(
-    labels: Sequence[Path | None], class_count: int, data: DataConfig, root: Path
-) -> tuple[list[RawBox], list[str]]:
-    """Return the boxes of all label files, image by image, and warnings.
+    files: Sequence[tuple[Path, Path | None]],
+    class_count: int,
+    data: DataConfig,
+    root: Path,
+    faults: Faults,
+) -> list[RawBox]:
+    """Return the boxes of all label files, image by image.
+
+    Args:
+        files: images, and their label files.
 
     Raises:
-        UserError: names the label file and the line that is wrong.
+        FaultError: names the label file and the line that is wrong.
     """
     boxes: list[RawBox] = []
     long_rows: list[_LongRow] = []
-    for image, label in enumerate(labels):
+    of_last_id: list[Edit] = []  # the removal of every row whose class id is the number of classes
+    for image, (path, label) in enumerate(files):
         if label is None:
             continue
-        for number, line in enumerate(read_lines(label), 1):
-            fields = line.split()
-            if not fields:
-                continue
-            try:
-                values = [float(text) for text in fields]
-            except ValueError:
-                got = line.strip()[:_SHOWN]
-                raise UserError(f"{label}:{number}", "not numbers", got, _ROW) from None
-            fault = _fault(values, class_count)
-            if fault:
-                raise UserError(f"{label}:{number}", fault[0], line.strip()[:_SHOWN], fault[1])
-            if len(values) > 5:
-                long_rows.append(_LongRow(image, label, number, values))
-            else:
-                boxes.append(RawBox(image, _corners(values), int(values[0]), f":{number}"))
-    if not long_rows:
-        return boxes, []
-    more_boxes, warnings = _read_long_rows(long_rows, data, root)
-    boxes += more_boxes
-    boxes.sort(key=lambda box: (box.image, int(box.entry[1:])))
-    return boxes, warnings
+        with faults.go_on():
+            for number, line in enumerate(annotation_lines(label), 1):
+                fields = line.split()
+                if not fields:
+                    continue
+                values = _numbers(fields)
+                fault = _fault(values, class_count)
+                if fault:
+                    kind, problem, expected = fault
+                    edit = Edit(str(label), "line", number, _corrected(kind, values, path))
+                    got = line.strip()[:_SHOWN]
+                    place = Place(str(label), number)
+                    if kind == "unknown-class" and values[0] == class_count:
+                        faults.refuse(kind, place, problem, got, expected)
+                        of_last_id.append(edit)
+                    else:
+                        faults.refuse(kind, place, problem, got, expected, edit)
+                elif len(values) > 5:
+                    long_rows.append(_LongRow(image, label, number, values))
+                else:
+                    boxes.append(RawBox(image, _corners(values), int(values[0]), number, number))
+    if of_last_id:
+        rows = [(str(files[box.image][1]), box.number, box.class_id) for box in boxes]
+        rows += [(str(row.label), row.line, int(row.values[0])) for row in long_rows]
+        rows += [(edit.file, edit.entry, class_count) for edit in of_last_id]
+        _tell_ids_from_one(of_last_id, rows, faults)
+    if long_rows:
+        boxes += _read_long_rows(long_rows, data, root, faults)
+        boxes.sort(key=lambda box: (box.image, box.number))
+    return boxes
+
+
+def _tell_ids_from_one(
+    of_last_id: list[Edit], rows: list[tuple[str, int, int]], faults: Faults
+) -> None:
+    """Report class ids that start at 1; of these, only the rows of the last class are refused.
+
+    Args:
+        rows: file, line and class of every row.
+    """
+    if any(class_id == 0 for _, _, class_id in rows):
+        faults.edits += of_last_id
+        return
+    first = of_last_id[0]
+    problem = f"class ids seem to start at 1: {len(of_last_id)} rows have the id after the last"
+    place = Place(first.file, first.entry)
+    faults.note("class-ids-from-one", place, f"{problem}, and none has the id 0")
+    faults.edits += [Edit(label, "line", line, class_id - 1) for label, line, class_id in rows]
+
+
+def _corrected(kind: Kind, values: list[float], image: Path) -> tuple[float, ...] | None:
+    """Return the corners that a wrong row means, in fractions, or None."""
+    if len(values) != 5 or kind not in ("pixels-for-fractions", "box-turned-round"):
+        return None
+    if kind == "box-turned-round":
+        return _corners([*values[:3], abs(values[3]), abs(values[4])])
+    try:
+        header = read_header(image)
+    except OSError:
+        return None
+    sides = (header.width, header.height) * 2
+    fractions = [value / side for value, side in zip(values[1:], sides, strict=True)]
+    return _corners([values[0], *fractions]) if 0 <= min(fractions) <= max(fractions) <= 1 else None
 
 
 def _read_long_rows(
-    rows: list[_LongRow], data: DataConfig, root: Path
-) -> tuple[list[RawBox], list[str]]:
+    rows: list[_LongRow], data: DataConfig, root: Path, faults: Faults
+) -> list[RawBox]:
     """Tell poses from polygons, by the set's YAML file or by the rows themselves."""
-    warnings = []
     shape = key_point_shape(data, root)
     numbers = 5 + shape[0] * shape[1] if shape is not None else 0
     if shape is None and _hold_key_points([row.values for row in rows]):
         numbers = len(rows[0].values)
         meaning = "read as class cx cy w h and key points (kpt_shape in data.yaml makes it certain)"
-        warnings = [f"{rows[0].label}:{rows[0].line}: rows of {numbers} numbers {meaning}"]
+        place = Place(str(rows[0].label), rows[0].line)
+        faults.warn("info-key-points", place, f"rows of {numbers} numbers {meaning}")
 
     boxes = []
     for row in rows:
         if numbers and len(row.values) != numbers:
-            raise row.error("wrong number of fields", f"{_ROW} and {numbers - 5} of key points")
+            expected = f"{_ROW} and {numbers - 5} of key points"
+            row.refuse("malformed-row", "wrong number of fields", expected, faults)
+            continue
         if not numbers and (len(row.values) < 7 or len(row.values) % 2 == 0):
-            raise row.error("wrong number of fields", _LONGER)
+            row.refuse("malformed-row", "wrong number of fields", _LONGER, faults)
+            continue
         values = row.values[:5] if numbers else row.values
         fault = _coordinate_fault(values)
         if fault:
-            raise row.error(*fault)
-        boxes.append(RawBox(row.image, _corners(values), int(values[0]), f":{row.line}"))
-    return boxes, warnings
+            row.refuse(*fault, faults)
+            continue
+        boxes.append(RawBox(row.image, _corners(values), int(values[0]), row.line, row.line))
+    return boxes
 
 
 def _hold_key_points(rows: list[list[float]]) -> bool:
@@ -121,22 +177,33 @@ def _hold_key_points(rows: list[list[float]]) -> bool:
     return False
 
 
-def _fault(values: list[float], class_count: int) -> tuple[str, str] | None:
-    """Return what is wrong with a row as (problem, expected), or None."""
+def _numbers(fields: Sequence[str]) -> list[float]:
+    """Return the numbers of a row, or none where one is no number."""
+    try:
+        return [float(text) for text in fields]
+    except ValueError:
+        return []
+
+
+def _fault(values: list[float], class_count: int) -> tuple[Kind, str, str] | None:
+    """Return what is wrong with a row as (kind, problem, expected), or None."""
+    if not values:
+        return "malformed-row", "not numbers", _ROW
     if len(values) < 5:
-        return "wrong number of fields", _LONGER
+        return "malformed-row", "wrong number of fields", _LONGER
     if not all(map(math.isfinite, values)):
-        return "not finite", _ROW
+        return "malformed-row", "not finite", _ROW
     if not (values[0].is_integer() and 0 <= values[0] < class_count):
-        return "class out of range", f"0 to {class_count - 1}"
+        return "unknown-class", "class out of range", f"0 to {class_count - 1}"
     return _coordinate_fault(values) if len(values) == 5 else None
 
 
-def _coordinate_fault(values: list[float]) -> tuple[str, str] | None:
+def _coordinate_fault(values: list[float]) -> tuple[Kind, str, str] | None:
     if min(values[1:]) < -FRACTION_TOLERANCE or max(values[1:]) > 1 + FRACTION_TOLERANCE:
-        return "coordinates are not fractions of the image", "0 to 1"
+        problem = "coordinates are not fractions of the image"
+        return "pixels-for-fractions", problem, "0 to 1"
     if len(values) == 5 and min(values[3:]) < 0:
-        return "negative width or height", "0 to 1"
+        return "box-turned-round", "negative width or height", "0 to 1"
     return None
 
 

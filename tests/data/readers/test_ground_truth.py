@@ -10,10 +10,12 @@ from PIL import Image
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.faults import Faults, Place
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.data.records import Dataset, Records
 from mindyolo_v4.errors import UserError
 
 
@@ -69,7 +71,7 @@ def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
         UserError,
         match=r"list:2: image has zero bytes; 4 more bad images follow \(got .*empty\.jpg",
     ):
-        read_headers(paths, [f"list:{n}" for n in range(1, 7)])
+        read_headers(paths, [Place("list", n) for n in range(1, 7)])
     for path, problem in (
         (text, "not a readable"),
         (cut, "image"),
@@ -84,9 +86,8 @@ def test_order_holds_over_many_chunks(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.bmp" for n in range(150)]
     for n, path in enumerate(paths):
         Image.new("L", (n + 1, 2)).save(path)
-    assert [header.width for header in read_headers(paths, list(map(str, paths)))] == list(
-        range(1, 151)
-    )
+    headers = read_headers(paths, [Place(str(path)) for path in paths])
+    assert [header.width for header in headers if header is not None] == list(range(1, 151))
 
 
 def test_names_files(tmp_path: Path) -> None:
@@ -135,37 +136,35 @@ def test_section_errors_name_the_key(tmp_path: Path) -> None:
 
 
 def test_warning_lines_count_the_rest() -> None:
-    dataset = Dataset((), ("a",), (1,), "set", tuple("abcde"))
+    dataset = Dataset(Records(()), ("a",), (1,), "set", tuple("abcde"))
     assert dataset.warning_lines(2) == ["a", "b", "... and 3 more warnings of set"]
     assert dataset.warning_lines(5) == list("abcde")
 
 
-def listed(path: Path, entry: str) -> ListedImage:
-    return ListedImage(path, 1, "labels.txt", entry, stated_size=(24, 16))
+def listed(path: Path) -> ListedImage:
+    return ListedImage(path, 1, "labels.txt", Place("list", 1), stated_size=(24, 16))
 
 
 WARNING = "list:1: image is listed twice, first at list:1"
 
 
 def test_an_image_with_two_ids_is_refused_and_a_repeated_line_kept(tmp_path: Path) -> None:
-    entry = "list:1"
-    equal_entry = "".join(["list", ":1"])  # another object
-    first = listed(tmp_path / "a.jpg", entry)
-    for second in (listed(first.path, entry), listed(first.path, equal_entry)):
-        with pytest.raises(UserError, match=r"list:1: image is listed twice, first at list:1"):
-            build_records([first, second], [], check_headers=False, have_ids=True)
-        _, warnings = build_records([first, second], [], check_headers=False)
-        assert warnings == (f"{WARNING}; 1 repeated lines are kept as they are",)
-    records, _ = build_records([first, listed(tmp_path / "b.jpg", entry)], [], check_headers=False)
+    images = [listed(tmp_path / "a.jpg"), listed(tmp_path / "a.jpg")]
+    with pytest.raises(UserError, match=r"list:1: image is listed twice, first at list:1"):
+        build_records(images, [], False, Faults(), have_ids=True)
+    faults = Faults()
+    build_records(images, [], False, faults)
+    assert faults.warnings == [f"{WARNING}; 1 repeated lines are kept as they are"]
+    records = build_records([images[0], listed(tmp_path / "b.jpg")], [], False, Faults())
     assert [record.path.name for record in records] == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize("count", [0, 3, 12])
 def test_warnings_and_summary_of_both_kinds_of_data_sets(tmp_path: Path, count: int) -> None:
     warnings = tuple(f"warning {number}" for number in range(count))
-    image = listed(tmp_path / "a.jpg", "list:1")
-    boxes = [RawBox(0, (1, 1, 9, 9), 0, ":1"), RawBox(0, (2, 2, 9, 9), 1, ":2", ignore=True)]
-    records, _ = build_records([image], boxes, check_headers=False)
+    image = listed(tmp_path / "a.jpg")
+    boxes = [RawBox(0, (1, 1, 9, 9), 0, 1), RawBox(0, (2, 2, 9, 9), 1, 2, ignore=True)]
+    records = build_records([image], boxes, False, Faults())
     detector = Dataset(records, ("a", "b"), (1, 2), "source", warnings)
     classifier = ClassImages(
         tmp_path, np.array([b"a.jpg"]), np.zeros(1, np.int32), ("a", "b"), "source", warnings
