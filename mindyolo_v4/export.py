@@ -12,7 +12,7 @@ from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
-from mindyolo_v4.config.recipe import read_tree
+from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
 from mindyolo_v4.deploy.formats import (
@@ -52,26 +52,27 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     """Read the command line of export.py."""
     names = ("weight", "data_dir", "conf_thres", "iou_thres")
     text = "Write a checkpoint for other programs; it is compared with the network first."
-    parser = build_parser(command_for("export"), text, names)
+    defaults = {"conf_thres": "0.25", "iou_thres": "0.45", "data_dir": "that of the training"}
+    parser = build_parser(command_for("export"), text, names, defaults=defaults)
     add = parser.add_argument
     add("--data", dest="config", help="the same as --config: the data set for --int8")
     add("--format", choices=tuple(SUFFIXES), required=True, help="what to write")
-    add("--output", metavar="FILE", help="file to write; default: beside the checkpoint")
-    add("--img_size", dest="size", metavar="N|H,W", help="input side, or height,width, pixels")
+    add("--output", metavar="FILE", help="file to write (beside the checkpoint)")
+    add("--img_size", dest="size", metavar="N|H,W", help="input, pixels (that of --weight)")
     add("--dynamic", action="store_true", help="any batch, height and width")
     add("--decode", action="store_true", help="boxes and scores instead of raw maps")
     add("--nms", action="store_true", help="--decode, and ONNX's own suppression")
-    add("--opset", type=int, help="ONNX's operator set, 13 to 22; default 18")
+    add("--opset", type=int, help="ONNX's operator set, 13 to 22 (18)")
     add("--uint8", action="store_true", help="mindir: uint8 input, normalised inside")
     add("--int8", action="store_true", help="static quantisation on the images of --data")
-    add("--calibration", type=int, help="images that int8 is calibrated on; default 128")
-    add("--max_drop", type=float, help="AP that int8 may lose; default 0.01")
+    add("--calibration", type=int, help="images that int8 is calibrated on (128)")
+    add("--max_drop", type=float, help="AP that int8 may lose (0.01)")
     add("--force", action="store_true", help="keep an int8 file that loses more")
-    add("--image", metavar="FILE", help="image to compare on; default: a drawn picture")
-    add("--tolerance", type=float, help="of the largest magnitude; default 1e-4")
-    add("--license", help="that the file states; default Apache-2.0")
+    add("--image", metavar="FILE", help="image to compare on (a drawn picture)")
+    add("--tolerance", type=float, help="of the largest magnitude (1e-4)")
+    add("--license", help="that the file states (Apache-2.0)")
     add("--card", action="store_true", help="write README.md, a model card, beside the file")
-    add("--metrics", metavar="FILE", help="metrics.json for the card; default: beside --weight")
+    add("--metrics", metavar="FILE", help="metrics.json for the card (beside --weight)")
     return parse(parser, argv)
 
 
@@ -84,6 +85,8 @@ def export(words: Arguments) -> int:
     """
     _check_options(words.options)
     checkpoint = Checkpoint.open(words.required("weight"))
+    if words.print_config:
+        return print_config(_config(words, checkpoint))
     job = make_job(words, checkpoint)
     readme = job.target.parent / "README.md"
     metrics: dict[str, float] = {}
@@ -133,13 +136,7 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     """Return what is exported. Raises UserError where checkpoint, data or image are unfit."""
     given: dict[str, Any] = words.options
     form = str(given["format"])
-    sizes = _size_overrides(given["size"])
-    defaults = (("evaluate.conf_thres", "0.25"), ("evaluate.iou_thres", "0.45"))
-    start = () if given["int8"] else defaults
-    recipe = read_tree(words.config)
-    config = config_for_checkpoint(
-        checkpoint, recipe, read_tree(None, [*start, *words.overrides, *sizes])
-    )
+    config = _config(words, checkpoint)
     is_detector = checkpoint.card.task == "detect"
     for name in ("decode", "nms", "int8"):
         problem = "a classifier has no boxes"
@@ -169,6 +166,14 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
         channels_first(fit_image(image, config.data))[None],
         source,
     )
+
+
+def _config(words: Arguments, checkpoint: Checkpoint) -> Config:
+    sizes = _size_overrides(words.options["size"])
+    defaults = (("evaluate.conf_thres", "0.25"), ("evaluate.iou_thres", "0.45"))
+    start = () if words.options["int8"] else defaults
+    overrides = read_tree(None, [*start, *words.overrides, *sizes])
+    return config_for_checkpoint(checkpoint, read_tree(words.config), overrides)
 
 
 def _size_overrides(text: Any) -> list[tuple[str, str]]:

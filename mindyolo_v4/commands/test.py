@@ -7,7 +7,8 @@ from mindyolo_v4.runtime.signals import StopSignals
 
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
-    from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
+    from mindyolo_v4.checkpoint.settings import config_for_checkpoint
+    from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
     from mindyolo_v4.deploy.opening import choose_backend, open_weights
     from mindyolo_v4.deploy.options import parse_test
 
@@ -16,6 +17,8 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))
     weights = open_weights(words.required("weight"))
+    if words.print_config:
+        return print_config(config_for_checkpoint(weights, recipe, overrides))
     chosen = choose_backend(words.options["backend"], weights, asked)
     switches = words.options["exist_ok"], words.options["allow_unreadable"]
     if chosen != "mindspore":

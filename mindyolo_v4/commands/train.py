@@ -2,23 +2,31 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.runtime.signals import StopSignals
 
+if TYPE_CHECKING:
+    from mindyolo_v4.config.recipe import Tree
+    from mindyolo_v4.config.root import Config
+
 
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
-    parser = build_parser(command_for("train"), "Train a detector or a classifier.")
+    description = "Train a detector or a classifier."
+    parser = build_parser(command_for("train"), description, hidden=("split", "compile_cache"))
     help_text = "continue from PATH, or from the run folder's newest checkpoint"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=help_text)
     words = parse(parser, argv)
-    from mindyolo_v4.config.recipe import build_config, read_tree  # not for --help: loads NumPy
+    from mindyolo_v4.config.recipe import build_config, print_config, read_tree  # loads NumPy
     from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
     recipe = Path(words.config or suggest_recipe(words.overrides))
     tree = read_tree(recipe, words.overrides)
     config = build_config(tree)  # a mistake is reported before MindSpore takes seconds to load
+    if words.print_config:
+        return print_config(_with_variants(config, tree))
     from mindyolo_v4 import classify, detect
     from mindyolo_v4.engine.training import train
     from mindyolo_v4.runtime.device import start
@@ -26,3 +34,13 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     task = classify.TASK if config.model.task == classify.TASK.name else detect.TASK
     with (runtime := start(config)).heartbeat:
         return train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)
+
+
+def _with_variants(config: "Config", tree: "Tree") -> "Config":
+    """Return the configuration with what the weights that it names decide."""
+    if config.weight is None:
+        return config
+    from mindyolo_v4.checkpoint.file import Checkpoint
+    from mindyolo_v4.checkpoint.settings import take_over_variants
+
+    return take_over_variants(config, tree, Checkpoint.open(config.weight))[0]

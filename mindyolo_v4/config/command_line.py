@@ -4,16 +4,17 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
+from mindyolo_v4.config.peers import find_counterpart
 from mindyolo_v4.errors import UserError
 
 FLAT_NAMES = {  # flat name -> (dotted key, help)
-    "device_target": ("device_target", "auto, CPU, Ascend or GPU; default: what the machine has"),
+    "device_target": ("device_target", "auto, CPU, Ascend or GPU; auto: what the machine has"),
     "is_parallel": ("is_parallel", "auto, True or False; auto: on under msrun"),
     "ms_mode": ("ms_mode", "graph or pynative"),
     "jit_level": ("jit_level", "auto, O0, O1 or O2; auto: what the device and MindSpore need"),
@@ -37,6 +38,27 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "overlap": ("evaluate.tile_overlap", "share of a tile that the next one repeats, 0 to 0.9"),
     "compile_cache": ("compile_cache", argparse.SUPPRESS),  # removed; see config/recipe.py
 }
+_DEFAULTS = {  # of the keys, for --help: the schema itself would load NumPy
+    "device_target": "auto",
+    "is_parallel": "auto",
+    "ms_mode": "graph",
+    "jit_level": "auto",
+    "ms_amp_level": "auto",
+    "ms_amp_dtype": "float16",
+    "seed": "2",
+    "save_dir": "a new folder in runs",
+    "img_size": "608",
+    "epochs": "300",
+    "per_batch_size": "16",
+    "batch_size": "16",
+    "conf_thres": "0.001",
+    "iou_thres": "0.6",
+    "max_det": "300",
+    "split": "val",
+    "tta": "False",
+    "tile": "no tiles",
+    "overlap": "0.2",
+}
 _SWITCHES = ("tta",)  # without a value they mean True
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
@@ -48,10 +70,11 @@ class Arguments:
     config: str | None
     overrides: tuple[tuple[str, str], ...]  # (dotted key, text), in the order given
     options: dict[str, object]  # the command's own options by name
+    print_config: bool  # print the configuration and do nothing else
 
     def with_default(self, dotted: str, text: str) -> "Arguments":
         """Return the arguments with one more override, which any override of the user replaces."""
-        return Arguments(self.config, ((dotted, text), *self.overrides), self.options)
+        return replace(self, overrides=((dotted, text), *self.overrides))
 
     def required(self, dotted: str) -> str:
         """Return the last override of a key. Raises UserError where the user gave none."""
@@ -89,23 +112,40 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(
-    program: str, description: str, flat_names: Sequence[str] = tuple(FLAT_NAMES)
+    program: str,
+    description: str,
+    flat_names: Sequence[str] = tuple(FLAT_NAMES),
+    hidden: Sequence[str] = (),
+    defaults: Mapping[str, str] | None = None,
 ) -> Parser:
     """Return a parser of `--config`, the flat names and dotted overrides.
 
     The command adds its own options.
+
+    Args:
+        hidden: flat names that are accepted, but do nothing in this command: --help leaves them
+            out.
+        defaults: of flat names, for --help, where they are not those of the configuration.
     """
     parser = Parser(
         prog=program,
         description=description,
         allow_abbrev=False,
-        epilog="Any key of the configuration can be overridden: --optimizer.momentum 0.937 or "
-        "optimizer.momentum=0.937. In names, - and _ are the same.",
+        epilog="In brackets: defaults, over which a recipe wins. Any key of the configuration can "
+        "be overridden: --optimizer.momentum 0.937 or optimizer.momentum=0.937. In names, - and _ "
+        "are the same.",
     )
     parser.add_argument("--config", help="YAML recipe")
+    text = "print the whole configuration as YAML, and do nothing else"
+    parser.add_argument("--print_config", action="store_true", help=text)
+    known_defaults = {**_DEFAULTS, **(defaults or {})}
     for name in flat_names:
         nargs, const = ("?", "True") if name in _SWITCHES else (None, None)
         text = FLAT_NAMES[name][1]
+        if name in hidden:
+            text = argparse.SUPPRESS
+        elif name in known_defaults:
+            text = f"{text} ({known_defaults[name]})"
         parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs, const=const)
     return parser
 
@@ -129,7 +169,8 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
         text = values.pop(name, None)
         if text is not None:
             overrides.append((dotted, text))
-    return Arguments(config, tuple(overrides), values)
+    print_config = bool(values.pop("print_config"))
+    return Arguments(config, tuple(overrides), values, print_config)
 
 
 def _normalise(token: str) -> str:
@@ -151,15 +192,15 @@ def _take_overrides(
             overrides.append((FLAT_NAMES[key][0] if key in FLAT_NAMES else key, text))
             continue
         if not token.startswith("--"):
+            if token.startswith("-") and find_counterpart(token[1:]):
+                raise _unknown_option(token, known)
             plain.append(token)
             continue
 
         name, equals, text = token[2:].partition("=")
         is_override = "." in name
         if not is_override and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            expected = f"--{near[0]}" if near else "see --help"
-            raise UserError(f"--{name}", "unknown option", expected=expected)
+            raise _unknown_option(f"--{name}", known)
         takes_value = is_override or known[name].nargs not in (0, "?")
         value = [text] if equals else list(islice(rest, 1)) if takes_value else []
         if not is_override:
@@ -169,3 +210,18 @@ def _take_overrides(
         else:
             raise UserError(token, "has no value")
     return plain, overrides
+
+
+def _unknown_option(option: str, known: Iterable[str]) -> UserError:
+    """Return the error for an option, with ours where another project has the option."""
+    name = option.lstrip("-")
+    counterpart = find_counterpart(name)
+    if counterpart is None:
+        near = difflib.get_close_matches(name, known, n=1)
+        return UserError(
+            option, "unknown option", expected=f"--{near[0]}" if near else "see --help"
+        )
+    short = {FLAT_NAMES[flat][0]: flat for flat in known if flat in FLAT_NAMES}
+    names = [short.get(ours, ours.removeprefix("--")) for ours in counterpart.names]
+    expected = " | ".join(f"--{ours}" for ours in names)
+    return UserError(option, f"unknown option, {counterpart.origin}", expected=expected or None)

@@ -12,7 +12,7 @@ from mindyolo_v4.errors import UserError, require, require_range
 class AugmentConfig:
     """Strengths of the training augmentations; their order is code (`data/augment/`)."""
 
-    # canvas: four images on a 2s x 2s canvas with an affine crop; darknet: darknet's tiles.
+    # Four images in one. canvas: on a 2s x 2s canvas with an affine crop; darknet: its tiles.
     mosaic: Literal["none", "canvas", "darknet"] = "canvas"
     mosaic_prob: float = 1.0  # share of the samples that are mosaics
     # darknet mosaic: clip boxes at the seams (cfg key mosaic_bound). On the canvas no box crosses a
@@ -35,14 +35,16 @@ class AugmentConfig:
     scale: float = 0.0  # zoom factor in [1 - scale, 1 + scale]
     shear: float = 0.0  # shear, +- degrees
     perspective: float = 0.0  # projective terms, +- per pixel (0 to 0.001)
-    hsv: Literal["gains", "darknet"] = "gains"  # multiply by 1 + U(-g, g), or darknet's rand_scale
-    hue: float = 0.0  # gains: fraction of the hue; darknet: fraction of the 180-degree circle
-    saturation: float = 0.0  # gains: +- fraction; darknet: largest factor (1.5: x1.5 or /1.5)
-    value: float = 0.0  # as saturation
-    flip_prob: float = 0.0  # left-right
-    flip_vertical_prob: float = 0.0  # top-bottom
+    # How colours change: gains multiplies by 1 + U(-g, g), darknet by its rand_scale.
+    hsv: Literal["gains", "darknet"] = "gains"
+    hue: float = 0.0  # change of hue; gains: fraction; darknet: fraction of the 180-degree circle
+    # Change of saturation; gains: +- fraction; darknet: largest factor (1.5: x1.5 or /1.5).
+    saturation: float = 0.0
+    value: float = 0.0  # change of brightness, as saturation: fraction or factor
+    flip_prob: float = 0.0  # probability of a left-right flip
+    flip_vertical_prob: float = 0.0  # probability of a top-bottom flip
     min_box_px: float = 1.0  # boxes that end up narrower or lower than this are dropped
-    min_visible: float = 0.0  # boxes with a smaller visible area fraction are dropped
+    min_visible: float = 0.0  # least visible fraction of a box's area; boxes below it are dropped
     # Name of an albumentations transform -> its probability.
     pixel_transforms: dict[str, float] = field(default_factory=dict)
 
@@ -80,15 +82,19 @@ class ClassifyConfig:
 
     # A part of random area and shape, or darknet's random size.
     crop: Literal["resized", "darknet"] = "resized"
-    area: tuple[float, ...] = (0.08, 1.0)  # resized: range of the part's share of the image's area
-    ratio: tuple[float, ...] = (0.75, 4 / 3)  # resized: range of the part's width / height
-    short_side_px: tuple[int, ...] = (128, 448)  # darknet: range that the short side is scaled to
-    aspect: float = 1.0  # darknet: largest factor of the aspect (4/3 = up to x4/3 or /(4/3))
-    # Brightness, contrast, saturation: each is multiplied by 1 + U(-j, j).
+    # Range of the part's share of the image's area, with crop: resized.
+    area: tuple[float, ...] = (0.08, 1.0)
+    # Range of the part's width / height, with crop: resized.
+    ratio: tuple[float, ...] = (0.75, 4 / 3)
+    # Range that the short side is scaled to, with crop: darknet.
+    short_side_px: tuple[int, ...] = (128, 448)
+    # Largest factor of the aspect (4/3 = up to x4/3 or /(4/3)), with crop: darknet.
+    aspect: float = 1.0
+    # Largest change of brightness, contrast, saturation, fraction: each is times 1 + U(-j, j).
     color_jitter: tuple[float, ...] = (0.0, 0.0, 0.0)
     randaugment_ops: int = 0  # RandAugment: random operations per image (0: off)
-    randaugment_magnitude: float = 5.0  # and their strength, 0 to 10
-    # both: cutmix or mosaic, with equal probability.
+    randaugment_magnitude: float = 5.0  # strength of RandAugment, 0 to 10
+    # How images are mixed; both: cutmix or mosaic, with equal probability.
     mix: Literal["none", "cutmix", "mosaic", "both"] = "none"
     mix_prob: float = 0.5  # share of the samples that are mixed from several images
 
@@ -117,29 +123,29 @@ class DataConfig:
     format: Literal["coco", "yolo", "voc", "imagenet"] = "coco"
     root: str | None = None  # folder that the splits are relative to
     train: Any = None  # a split: file, folder, list name, or {annotations: FILE, images: DIR}
-    val: Any = None
-    test: Any = None
-    # imagenet: folder that tools.to_mindrecord wrote; splits that it holds are read from it.
+    val: Any = None  # as train; a training is validated on it
+    test: Any = None  # as train; scored with evaluate.split: test
+    # Folder that tools.to_mindrecord wrote; splits that it holds are read from it. imagenet only.
     mindrecord: str | None = None
     # Class names: a list, or a file with one name per line; optional where the files hold them.
     names: Any = None
-    num_classes: int | None = None  # checked against the names when given
+    num_classes: int | None = None  # number of classes, checked against the names when given
     img_size: int = 608  # network input side, pixels, a multiple of 32
-    # Testing and prediction: height of an input that is no square; img_size is the width then.
+    # Height in pixels of an input that is no square; img_size is the width then. Not for training.
     img_height: int | None = None
     # How a test image is fitted to img_size. Classifiers: crop scales the short side to
     # img_size / crop_fraction, stretch_crop scales both sides to it; the centre is cut out.
     resize: Literal["letterbox", "stretch", "crop", "stretch_crop"] = "letterbox"
-    crop_fraction: float = 1.0  # side of the cut by the scaled side (0.875 = 224 of 256)
-    pad_value: int = 114  # grey level of the letterbox border and of uncovered canvas, 0 to 255
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB mean subtracted in the graph, 0..255 scale
-    std: tuple[float, ...] = (255.0, 255.0, 255.0)  # RGB divisor applied in the graph, 0..255 scale
+    crop_fraction: float = 1.0  # fraction of the scaled side that is kept (0.875 = 224 of 256)
+    pad_value: int = 114  # letterbox border and uncovered canvas, grey levels 0 to 255
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB mean subtracted in the graph, grey levels
+    std: tuple[float, ...] = (255.0, 255.0, 255.0)  # RGB divisor applied in the graph, grey levels
     # Larger images are refused before they are decoded. A decoded megapixel takes 3 MB of memory.
     max_megapixels: float = 256.0
     # Ground-truth boxes kept per training sample; further ones are counted and reported.
     max_truths: int = 200
-    # Read images of rare classes more often, and others less; 0: off. The threshold t of LVIS: a
-    # class is rare if its share of the images is below t (`data/loader/class_balance.py`).
+    # Share of the images below which a class is rare, the threshold t of LVIS; 0: off. Images of
+    # rare classes are read more often, and others less (`data/loader/class_balance.py`).
     class_balance: float = 0.0
     # Loader processes per device; default: cores divided by devices, 1 to 8.
     num_workers: int | None = None

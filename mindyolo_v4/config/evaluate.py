@@ -13,10 +13,10 @@ MOST_SCALES = 8  # of tta_scales: a graph is compiled for each
 class EvaluateConfig:
     """Candidate filter, suppression, views of an image and limits of a validation."""
 
-    split: Literal["train", "val", "test"] = "val"
+    split: Literal["train", "val", "test"] = "val"  # split that is scored
     conf_thres: float = 0.001  # lowest objectness x class score of a candidate
-    iou_thres: float = 0.6  # a box is suppressed by a better one of its class above this
-    # iou: greedy suppression; diou: with IoU - (d^2/c^2)^0.6, darknet's greedynms; soft_linear,
+    iou_thres: float = 0.6  # IoU above which a box is suppressed by a better one of its class
+    # Suppression. iou: greedy; diou: with IoU - (d^2/c^2)^0.6, darknet's greedynms; soft_linear,
     # soft_gaussian: soft-NMS, which lowers scores; wbf: weighted boxes fusion, a mean of boxes.
     nms: Literal["iou", "diou", "soft_linear", "soft_gaussian", "wbf"] = "iou"
     soft_sigma: float = 0.5  # soft_gaussian: scores are multiplied by exp(-IoU^2 / soft_sigma)

@@ -16,24 +16,24 @@ class LossConfig:
 
     # Box term: 1 - this; mse: the squared loss of YOLOv3, whose usual gain is 0.75 to 1.
     box: Literal["ciou", "diou", "giou", "iou", "mse"] = "ciou"
-    # autograd: the derivative of the loss. darknet: darknet's own steps, which for boxes are not
-    # the derivative of any loss (losses/darknet.py). The reported values are the same.
+    # Steps of training. autograd: the derivative of the loss; darknet: darknet's own, which for
+    # boxes are not the derivative of any loss (losses/darknet.py). Reported values are the same.
     gradient: Literal["autograd", "darknet"] = "autograd"
-    # 5 to 10 gives steps as large as darknet's iou_normalizer 0.07. With gradient: darknet it
-    # multiplies the reported value only.
+    # Factor of the box term; 5 to 10 gives steps as large as darknet's iou_normalizer 0.07. With
+    # gradient: darknet it multiplies the reported value only.
     box_gain: float = 7.5
-    iou_normalizer: float = 0.07  # multiplies the box step; gradient: darknet only
-    # Largest step of a box logit per match, 5 in yolov4.cfg; gradient: darknet only, not with mse.
+    iou_normalizer: float = 0.07  # factor of the box step; gradient: darknet only
+    # Largest change of a box logit per match, 5 in yolov4.cfg; gradient: darknet only, not mse.
     max_delta: float | None = None
-    obj_gain: float = 1.0
+    obj_gain: float = 1.0  # factor of the objectness term
     # Further factor of objectness per level, smallest stride first: 4, 1, 0.4 in yolov4-csp.cfg.
     obj_balance: tuple[float, ...] | None = None
-    cls_gain: float = 1.0
-    # Anchors whose shape IoU exceeds this are positive too; 1 = best anchor only.
+    cls_gain: float = 1.0  # factor of the class term
+    # Shape IoU above which further anchors are positive too; 1 = best anchor only.
     anchor_threshold: float = 0.213
     # A negative whose best IoU with the ground truth exceeds this is not trained as background.
     ignore_threshold: float = 0.7
-    # darknet's further condition is 0.25: some class score exceeds this; None = no condition.
+    # Further condition, 0.25 in darknet: some class score exceeds this; null = no condition.
     ignore_class_threshold: float | None = None
     # What the ignore rule leaves out is trained towards its best IoU instead (yolov4-csp.cfg). With
     # gradient: darknet, matches too, as in darknet: 1 is not a target of any prediction then.
@@ -41,13 +41,14 @@ class LossConfig:
     # Objectness target of a match: 1, or the similarity of its boxes between 0 and 1 (scaled
     # YOLOv4): that of `box`, CIoU with mse.
     objectness_target: Literal["one", "iou"] = "one"
-    # Focal loss of objectness and classes, at least 1, usually 2; None = off. With gradient:
-    # darknet it is darknet's own form, of the classes only, with 2.
+    # Exponent of the focal loss of objectness and classes, at least 1, usually 2; null = off. With
+    # gradient: darknet it is darknet's own form, of the classes only, with 2.
     focal_gamma: float | None = None
-    # One number per class that multiplies the box, objectness and own-class term of its objects.
+    # One factor per class, of the box, objectness and own-class term of its objects.
     # darknet's counters_per_class n gives max(n) / n, at most max_delta.
     class_weights: tuple[float, ...] | None = None
-    # Value e. Detector: class target y(1 - e) + e/2; classifier: 1 - e, other classes e/(C - 1).
+    # Share e of a class target that is smoothed. Detector: class target y(1 - e) + e/2; classifier:
+    # 1 - e, other classes e/(C - 1).
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class DropBlockConfig:
     prob: float = 0.0  # share of the cells to drop; 0 = off
     size: int = 7  # side of a square, cells; smaller maps limit it
     ramp_steps: int = 0  # micro-batches in which the share rises linearly from 0 to prob
-    # linear: the squares have their size from the start (Ghiasi et al.); darknet: it rises too.
+    # What rises. linear: the share, of squares of full size (Ghiasi et al.); darknet: both.
     ramp: Literal["linear", "darknet"] = "linear"
 
     def __post_init__(self) -> None:
@@ -46,19 +46,22 @@ class DropBlockConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network's architecture. None means the architecture's own value."""
+    """The network's architecture. Null means the architecture's own value."""
 
+    # The network; cspdarknet53 is a classifier.
     architecture: Architecture = "yolov4"
     width: float = 1.0  # channel multiple; channels are rounded up to a multiple of 8
     depth: float = 1.0  # multiple of the residual blocks per stage, at least one
     # Kernel of YOLOv4's last top-down reduction: 1 as in darknet, 3 as in mindyolo.
     topdown_kernel: Literal[1, 3] = 1
-    stride2_padding: Literal["symmetric", "same"] = "symmetric"  # same: MindSpore model zoo
+    # Padding of convolutions of stride 2; same: as in the MindSpore model zoo.
+    stride2_padding: Literal["symmetric", "same"] = "symmetric"
     bn_eps: float = 1e-5  # added to the variance inside the root
     bn_momentum: float = 0.97  # weight of the OLD running statistic (MindSpore's convention)
+    # Activation of the backbone.
     backbone_activation: Literal["mish", "leaky", "leaky001", "silu"] | None = None
-    neck_activation: Literal["mish", "leaky", "silu"] | None = None
-    leaky_slope: float = 0.1  # of the activation leaky for negative inputs; leaky001 has 0.01
+    neck_activation: Literal["mish", "leaky", "silu"] | None = None  # activation of neck and head
+    leaky_slope: float = 0.1  # slope of leaky for negative inputs; leaky001 has 0.01
     # What the statistics of batch normalisation are of while training. bn: the micro-batch; cmbn:
     # the micro-batches of the step so far (train.accumulate); cbn: the last 4 micro-batches,
     # compensated for the change of the weights. It does not change the network.
@@ -67,16 +70,18 @@ class ModelConfig:
     # (darknet's weights_type=per_feature, relu), or one per channel (per_channel, softmax).
     residual: Literal["plain", "weighted", "weighted_channel"] = "plain"
     dropblock: DropBlockConfig = field(default_factory=DropBlockConfig)
-    # All, smallest level first. auto: a training fits them to its boxes, and records the numbers.
+    # All anchors, smallest stride first. auto: a training fits them to its boxes, and records the
+    # numbers.
     anchors_wh_px: Sizes | Literal["auto"] | None = None
     # Numbers of the anchors that each level uses, smallest stride first (darknet's mask); an anchor
     # may serve several levels or none.
     anchor_masks: Masks | None = None
-    scale_x_y: tuple[float, ...] | None = None  # one factor per level, smallest stride first
+    # Factor of box centres in a cell, one per level, smallest stride first.
+    scale_x_y: tuple[float, ...] | None = None
     # Size of a box: a e^t (YOLOv4), or a (2 sigma(t))^2 (scaled YOLOv4, darknet's new_coords).
     box_decode: Literal["exp", "square"] | None = None
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
-    # Initial probability of the class outputs: auto is 1 / (C + 1); None, that of objectness.
+    # Initial probability of the class outputs: auto is 1 / (C + 1); null, that of objectness.
     class_prior: Literal["auto"] | None = None
     # Batch normalisation and activation as one C++ operator while training on CPU, compiled on
     # first use. It does not change the network. "auto": where possible; "on": an error otherwise.

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from mindyolo_v4.config.peers import find_counterpart
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.text_files import PlainText, is_null, parse_yaml, read_text
 from mindyolo_v4.errors import UserError
@@ -140,6 +141,12 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(record_to_tree(config), sort_keys=False, allow_unicode=True)
 
 
+def print_config(config: Config) -> int:
+    """Print the configuration as YAML, which `--config` reads back; return exit status 0."""
+    print(dump_config(config), end="")
+    return 0
+
+
 def written_keys(tree: Tree, section: str) -> dict[str, Any]:
     """Return the keys that a tree names in one section, with converted values."""
     cls = typing.get_type_hints(Config)[section]
@@ -151,7 +158,13 @@ def written_keys(tree: Tree, section: str) -> dict[str, Any]:
 
 
 def _unknown_key(dotted: str, source: str, cls: type) -> UserError:
-    """Return the error with the nearest key: of the same section, else of another one."""
+    """Return the error with the nearest key: of the same section, else of another one.
+
+    Where another project has the key, it is the one here that does the same.
+    """
+    if counterpart := find_counterpart(dotted):
+        problem = f"unknown key in {source}, {counterpart.origin}"
+        return UserError(dotted, problem, expected=" | ".join(counterpart.names) or None)
     prefix, _, name = dotted.rpartition(".")
     fields = [field.name for field in dataclasses.fields(cls)]
     near = [f"{prefix}.{key}".lstrip(".") for key in difflib.get_close_matches(name, fields, n=1)]

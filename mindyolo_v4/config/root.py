@@ -15,17 +15,20 @@ from mindyolo_v4.errors import UserError, require, require_range
 class Config:
     """Everything that `config.yaml` in a run folder holds."""
 
-    device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"  # auto: what the machine has
-    is_parallel: Literal["auto", "True", "False"] = "auto"  # auto: on in a process of msrun
+    # Where the network runs; auto: what the machine has.
+    device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"
+    # Several devices, a process each; auto: on in a process of msrun.
+    is_parallel: Literal["auto", "True", "False"] = "auto"
+    # Compiled graphs, or one operator at a time: slow, to look for mistakes.
     ms_mode: Literal["graph", "pynative"] = "graph"
     # MindSpore's graph compilation level. auto: on Ascend O2 where MindSpore has it, else O1.
     jit_level: Literal["auto", "O0", "O1", "O2"] = "auto"
     # Mixed precision. auto: O2 on Ascend, O0 (float32) on CPU; ms_auto: MindSpore's level "auto".
     ms_amp_level: Literal["auto", "O0", "O2", "O3", "ms_auto"] = "auto"
-    ms_amp_dtype: Literal["float16", "bfloat16"] = "float16"  # of mixed precision
-    seed: int = 2
-    weight: str | None = None  # checkpoint to start from
-    save_dir: str | None = None  # the run folder; default runs/<config>-<n>
+    ms_amp_dtype: Literal["float16", "bfloat16"] = "float16"  # type of mixed precision
+    seed: int = 2  # seed of everything random
+    weight: str | None = None  # checkpoint to start from, or to test
+    save_dir: str | None = None  # folder that is written; default: runs/<config>-<n>
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

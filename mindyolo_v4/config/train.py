@@ -14,14 +14,14 @@ MOST_SIZES = 16  # of random_sizes: a graph is compiled for each
 class OptimizerConfig:
     """SGD with momentum and coupled weight decay (L2), as in darknet; or AdamW for short runs."""
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: Literal["sgd", "adamw"] = "sgd"  # how gradients change the weights
     lr: float = 0.001  # peak learning rate of the mean-over-global-batch gradient
     scale_lr: bool = False  # multiply lr by (images per step / train.global_batch)
-    momentum: float = 0.9  # adamw: decay of the first moment
-    beta2: float = 0.999  # adamw: decay of the second moment
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    # conv: convolution kernels and dense matrices only; all: every parameter.
+    momentum: float = 0.9  # momentum of sgd; adamw: decay of the first moment
+    beta2: float = 0.999  # decay of the second moment of adamw
+    nesterov: bool = False  # Nesterov's momentum, for sgd
+    weight_decay: float = 5e-4  # coefficient of the L2 term; of the weights themselves with adamw
+    # What decays. conv: convolution kernels and dense matrices only; all: every parameter.
     decay_on: Literal["conv", "all"] = "conv"
 
     def __post_init__(self) -> None:
@@ -41,23 +41,25 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Learning rate as a function of the optimizer step; the factor multiplies optimizer.lr."""
 
+    # Course of the rate after the warm-up (docs/training.md has the formulas).
     kind: Literal["cosine", "step", "poly", "sgdr", "constant"] = "cosine"
     update: Literal["step", "epoch"] = "step"  # the decay moves every step, or once per epoch
     final_factor: float = 0.0  # cosine and sgdr end at this multiple of the peak
-    warmup: Literal["linear", "power"] = "linear"
+    warmup: Literal["linear", "power"] = "linear"  # how the rate rises to the peak
     warmup_epochs: float = 0.0  # length of the warm-up in epochs; at most half of the training
     warmup_steps: int = 0  # the same in steps; the longer of the two counts
     warmup_power: float = 4.0  # exponent of the power warm-up
     warmup_offset: int = 0  # rate of the first step: 0 = zero, 1 = 1/warmup_steps of the peak
     # The decay starts where the warm-up ends; False: it counts from step 0 (the published jump).
     joined: bool = True
-    # step: multiply by `gamma` at each of these points, in the unit that milestone_unit names.
+    # Points at which kind: step multiplies by `gamma`, in the unit that milestone_unit names.
     milestones: tuple[float, ...] = ()
+    # Unit of `milestones`; fraction: of the training.
     milestone_unit: Literal["epoch", "step", "fraction"] = "epoch"
-    gamma: float = 0.1
-    power: float = 4.0  # poly: (1 - t)^power
-    cycle_steps: int = 0  # sgdr: first cycle; 0 = one cycle over the training
-    cycle_mult: float = 2.0  # sgdr: each cycle is this many times as long as the one before
+    gamma: float = 0.1  # factor at each of the milestones
+    power: float = 4.0  # exponent of kind: poly, (1 - t)^power
+    cycle_steps: int = 0  # steps of the first cycle of sgdr; 0 = one cycle over the training
+    cycle_mult: float = 2.0  # factor by which each cycle of sgdr is longer than the one before
 
     def __post_init__(self) -> None:
         section = "schedule"
@@ -74,8 +76,9 @@ class ScheduleConfig:
 class EmaConfig:
     """Exponential moving average of the weights; when on, it is validated and saved as best."""
 
-    decay: float = 0.0  # 0 = off
-    ramp_steps: float = 2000.0  # decay acts as decay * (1 - exp(-step / ramp_steps))
+    decay: float = 0.0  # share of the old average that a step keeps; 0 = off
+    # Steps of the start: decay acts as decay * (1 - exp(-step / ramp_steps)).
+    ramp_steps: float = 2000.0
 
     def __post_init__(self) -> None:
         require_ranges(self, "train.ema", ("decay",), 0.0, 0.999999)
@@ -86,7 +89,7 @@ class EmaConfig:
 class TrainConfig:
     """The loop: how long, how large a batch, what is saved and when it stops."""
 
-    epochs: int = 300
+    epochs: int = 300  # passes over the training set; the schedule spans them
     per_batch_size: int = 16  # images per device and micro-batch
     accumulate: int = 1  # micro-batches averaged into one optimizer step
     # Images per step, over all devices, that the recipe's learning rate is for.
@@ -97,7 +100,7 @@ class TrainConfig:
     # the schedule ends within max_minutes.
     fit_schedule: bool = False
     clip_norm: float | None = None  # largest global gradient norm
-    # auto: dynamic in mixed precision, else none.
+    # Scaling of the loss against underflow; auto: dynamic in mixed precision, else none.
     loss_scale: Literal["auto", "none", "static", "dynamic"] = "auto"
     loss_scale_value: float = 1024.0  # static factor, or where the dynamic one starts
     # Parameters whose names start with one of these are not trained; their BN statistics are fixed.
@@ -112,7 +115,7 @@ class TrainConfig:
     # Several devices: end the job after so long without progress on any of them.
     hang_seconds: float = 60.0
     pause_seconds: float = 1800.0  # the same while compiling, saving or computing metrics
-    # First and last optimizer step, from 1, of which MindSpore's profiler writes a trace.
+    # First and last of the optimizer steps, from 1, of which MindSpore's profiler writes a trace.
     profile_steps: tuple[int, int] | None = None
     # Top-level parts of the network (backbone, neck, head) whose activations are computed again for
     # the gradient instead of kept: less memory, more time.

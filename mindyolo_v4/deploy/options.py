@@ -7,6 +7,12 @@ from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, com
 from mindyolo_v4.deploy.backends import BACKENDS
 from mindyolo_v4.errors import require, require_range
 
+_NOT_IN_PREDICTION = (
+    *("is_parallel", "seed", "data_dir", "data_path", "epochs", "per_batch_size", "batch_size"),
+    *("split", "compile_cache"),
+)
+_BACKEND_HELP = f"{' | '.join(BACKENDS)} (mindspore for a checkpoint, else auto)"
+
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -47,13 +53,20 @@ class PredictOptions:
             require(task == "detect", f"--{name}", "a classifier has no boxes")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of predict.py to a parser."""
+def predict_parser() -> Parser:
+    """Return the parser of predict.py."""
+    parser = build_parser(
+        command_for("predict"),
+        "Draw the objects in images, or name the five best classes of each.",
+        hidden=_NOT_IN_PREDICTION,
+        defaults={"img_size": "that of the weights", "conf_thres": "0.25", "iou_thres": "0.45"},
+    )
     text = "image or video file, folder, glob pattern, .txt of paths, -, camera number, or stream"
     parser.add_argument("--source", "--image_path", help=text)
-    parser.add_argument("--backend", help=" | ".join(BACKENDS))
-    parser.add_argument("--stride", help="of a video: every so many frames one is used")
-    parser.add_argument("--classes", help="report these only: names or numbers, as in cat,dog")
+    parser.add_argument("--backend", help=_BACKEND_HELP)
+    parser.add_argument("--stride", help="of a video: every so many frames one is used (1)")
+    text = "report these only: names or numbers, as in cat,dog (all)"
+    parser.add_argument("--classes", help=text)
     for name, text in (
         ("exist_ok", "write into a folder with files"),
         ("recursive", "of a folder, take the images of its folders too"),
@@ -62,12 +75,18 @@ def add_options(parser: Parser) -> None:
         ("save_crop", "write each object as crops/<class>/<name>_<number>.jpg"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=text)
+    return parser
 
 
 def parse_test(argv: Sequence[str]) -> Arguments:
     """Return what the command line of test.py says. Raises UserError for a wrong one."""
-    parser = build_parser(command_for("test"), "Score a checkpoint on a split of a data set.")
-    parser.add_argument("--backend", help=" | ".join(BACKENDS))
+    parser = build_parser(
+        command_for("test"),
+        "Score a checkpoint on a split of a data set.",
+        hidden=("seed", "epochs", "compile_cache"),
+        defaults={"img_size": "that of the weights", "data_dir": "that of their training"},
+    )
+    parser.add_argument("--backend", help=_BACKEND_HELP)
     parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
     text = "accept a score over images that cannot be read"
     parser.add_argument("--allow_unreadable", action="store_true", help=text)

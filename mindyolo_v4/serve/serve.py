@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import build_parser, parse
-from mindyolo_v4.config.recipe import build_config, merge_trees, read_tree
+from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
 from mindyolo_v4.data.images import grey_image
 from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.opening import open_backend, open_weights
@@ -39,7 +39,9 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Serve until a signal arrives; return the exit status."""
     environment.prepare()
-    parser = build_parser("mindyolo_v4.serve", "Serve predictions over HTTP.", _NAMES)
+    defaults = {"img_size": "that of the weights", "conf_thres": _LOWEST_CONF, "iou_thres": "0.45"}
+    text = "Serve predictions over HTTP."
+    parser = build_parser("mindyolo_v4.serve", text, _NAMES, defaults=defaults)
     parser.add_argument("--max_megapixels", help=f"most pixels of a picture ({_MAX_MEGAPIXELS})")
     add_options(parser)
     words = parse(parser, argv)
@@ -50,6 +52,9 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     recipe = read_tree(words.config)
     overrides = read_tree(None, words.overrides)
     build_config(merge_trees(recipe, overrides, "command line"))  # a wrong key, before all else
+    if words.print_config:
+        weights = open_weights(words.required("weight"))
+        return print_config(config_for_checkpoint(weights, recipe, overrides))
     options = read_options(words.options)
     for library in _LIBRARIES:
         import_extra(library, "serve")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
-from mindyolo_v4.config.recipe import read_tree
+from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.data.images import channels_first, fit_image
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
@@ -47,16 +47,19 @@ def main(argv: Sequence[str]) -> int:
     """Print one table of all installed back-ends; return the exit status."""
     environment.prepare()
     description = "Compare the back-ends of one weight file."
-    parser = build_parser(command_for("benchmark-backends"), description, _NAMES)
+    defaults = {"img_size": "that of the weights"}
+    parser = build_parser(command_for("benchmark-backends"), description, _NAMES, defaults=defaults)
     parser.add_argument("--data", dest="config", help="recipe whose data set is scored")
-    parser.add_argument("--batch", default="1", help="images per call")
-    parser.add_argument("--calls", default="20", help="of which the median is taken")
+    parser.add_argument("--batch", default="1", help="images per call (%(default)s)")
+    parser.add_argument("--calls", default="20", help="of which the median is taken (%(default)s)")
     words = parse(parser, argv)
     calls = _count("--calls", words.options["calls"])
     batch = _count("--batch", words.options["batch"])
     weights = open_weights(words.required("weight"))
     recipe = read_tree(words.config)
     config = config_for_checkpoint(weights, recipe, read_tree(None, words.overrides))
+    if words.print_config:
+        return print_config(config)
     dataset = None
     if words.config is not None:
         read = read_split if weights.card.task == "detect" else read_classes

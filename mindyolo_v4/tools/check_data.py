@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.anchor_fit import box_sizes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset, ImageRecord
@@ -28,7 +28,10 @@ def main(argv: Sequence[str]) -> int:
     description = "Read a data set as training would and tell what is in it."
     parser = build_parser(command_for("check-data"), description, ("data_dir",))
     arguments = parse(parser, argv)
-    data = load_config(arguments.config, arguments.overrides).data
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        return print_config(config)
+    data = config.data
     locations = {"train": data.train, "val": data.val, "test": data.test}
     splits = [split for split, location in locations.items() if location is not None]
     expected = "at least one of data.train, data.val, data.test"

@@ -44,9 +44,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", default=str(STEPS), help="steps to time (%(default)s)")
     arguments = parse(parser, argv)
     steps = _count(str(arguments.options["steps"]))
-    from mindyolo_v4.config.recipe import load_config  # not for --help: loads NumPy
+    from mindyolo_v4.config.recipe import load_config, print_config  # not for --help: loads NumPy
 
     config = load_config(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        return print_config(config)
     from mindyolo_v4.runtime.device import start  # a mistake is reported before MindSpore loads
     from mindyolo_v4.tools.device_trial import DeviceTrial
 

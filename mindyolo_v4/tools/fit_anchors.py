@@ -13,7 +13,7 @@ import numpy as np
 from mindyolo_v4.anchors import LAYOUTS, Masks
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.anchor_fit import (
     Sizes,
     box_sizes,
@@ -34,11 +34,15 @@ _DRAWN = 20_000  # boxes; more cover one another
 def main(argv: Sequence[str]) -> int:
     """Print the fitted anchors as a line for the recipe; return the exit status."""
     options = ("data_dir", "img_size", "seed", "save_dir")
-    parser = build_parser(command_for("fit-anchors"), "Fit anchors to the training boxes.", options)
-    text = "number of anchors; default: as many as the network has"
+    text = "Fit anchors to the training boxes."
+    defaults = {"save_dir": "nothing is written"}
+    parser = build_parser(command_for("fit-anchors"), text, options, defaults=defaults)
+    text = "number of anchors (as many as the network has)"
     parser.add_argument("--clusters", type=int, help=text)
     arguments = parse(parser, argv)
     config = load_config(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        return print_config(config)
     model = config.model
     require(model.task == "detect", "model.architecture", "has no anchors", model.architecture)
 

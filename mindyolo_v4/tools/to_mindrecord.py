@@ -17,7 +17,7 @@ from mindspore.mindrecord import FileReader, FileWriter
 from tqdm import tqdm
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.imagenet import read_imagenet
@@ -40,16 +40,18 @@ def main(argv: Sequence[str]) -> int:
     )
     text = "folder for the files; the value of data.mindrecord afterwards"
     parser.add_argument("--output", help=text)
-    text = f"number of files; default: one per {IMAGES_PER_SHARD} images"
+    text = f"number of files (one per {IMAGES_PER_SHARD} images)"
     parser.add_argument("--shards", help=text)
     arguments = parse(parser, argv)
     if arguments.config is None:
         defaults = {"data.format": "imagenet", "data.train": "train", "data.val": "val"}
         for key, text in defaults.items():
             arguments = arguments.with_default(key, text)
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        return print_config(config)
     output = arguments.options["output"]
     require(output is not None, "--output", "missing", expected="a folder")
-    config = load_config(arguments.config, arguments.overrides)
     split = config.evaluate.split
     dataset = read_imagenet(config.data, split)
     count = _shard_count(arguments.options["shards"], len(dataset))

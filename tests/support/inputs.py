@@ -50,6 +50,7 @@ TABLES = (
     "exports",
     "prediction",
     "serve",
+    "peers",
 )
 
 

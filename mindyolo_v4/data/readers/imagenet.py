@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def suggest_recipe(overrides: Iterable[tuple[str, str]]) -> Path:
     if root is not None and holds_synsets(root):
         reason = f", since {printable(str(root))} holds train/<wnid>/"
         recipe = recipes_folder() / "cspdarknet53/imagenet.yaml"
-    print(f"no --config given: using {recipe}{reason}", flush=True)
+    print(f"no --config given: using {recipe}{reason}", file=sys.stderr, flush=True)
     return recipe
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from mindyolo_v4 import environment
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.ranges import require_range
-from mindyolo_v4.config.recipe import build_config, find_recipe, read_tree
+from mindyolo_v4.config.recipe import build_config, find_recipe, print_config, read_tree
 from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
@@ -20,12 +20,18 @@ from mindyolo_v4.tools.ascend_dry_run.operators import table_of_kinds
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording
 from mindyolo_v4.tools.ascend_dry_run.run import GRAPHS, DryRunError, Job, dry_run
 
+_NOT_IN_GRAPHS = (
+    *("device_target", "is_parallel", "weight", "save_dir", "data_dir", "data_path", "epochs"),
+    *("seed", "conf_thres", "iou_thres", "max_det", "split", "tta", "tile", "overlap"),
+    "compile_cache",
+)
+
 
 def main(argv: Sequence[str]) -> int:
     """Compile the graphs and print what was found; return 1 where something speaks against one."""
     environment.prepare()
     description = "Show what MindSpore's Ascend back end makes of a configuration, without Ascend."
-    parser = build_parser(command_for("ascend-dry-run"), description)
+    parser = build_parser(command_for("ascend-dry-run"), description, hidden=_NOT_IN_GRAPHS)
     parser.add_argument("--devices", type=int, default=1, help="of the training (%(default)s)")
     parser.add_argument(
         "--graphs", default="step,evaluation", help=f"some of {','.join(GRAPHS)} (%(default)s)"
@@ -34,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     if words.config is None:
         raise UserError("--config", "missing")
     config = build_config(read_tree(Path(words.config), words.overrides))
+    if words.print_config:
+        return print_config(config)
     graphs = str(words.options["graphs"]).split(",")
     if unknown := sorted(set(graphs) - set(GRAPHS)):
         raise UserError("--graphs", "unknown", ",".join(unknown), ",".join(GRAPHS))
