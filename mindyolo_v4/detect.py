@@ -22,6 +22,7 @@ from mindyolo_v4.data.anchor_fit import (
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import TrainStream
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.views import ImageViews
@@ -154,7 +155,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
         all_rows = runtime.ranks.gather_rows(np.concatenate(rows))
         for index, detections in detections_by_image(all_rows):
             evaluator.add(index, detections)
-        return detection_scores(evaluator, config.data.format, for_test)
+        return detection_scores(evaluator, located(config.data).format, for_test)
 
 
 def draw_curves(folder: Path, png: Path) -> None:

@@ -25,6 +25,7 @@ LISTED = {  # command -> the flat names that act there
     "serve": {"weight", "device_target", "img_size", *DETECTIONS},
     "benchmark-backends": {"weight", "img_size", "data_dir", "split", "device_target"},
     "check-data": {"data_dir"},
+    "convert-data": {"data_dir", "seed"},
     "check-device": {*MACHINE, "is_parallel", "seed", "data_dir", "data_path", "img_size"}
     | {"per_batch_size", "batch_size"},
     "fit-anchors": {"data_dir", "img_size", "seed", "save_dir"},

@@ -38,6 +38,7 @@ COMMANDS = {  # in names, - and _ are the same
     "benchmark-backends": Command("tools.benchmark_backends", "compare the speed of back-ends"),
     "check-data": Command("tools.check_data", "read a data set and describe it"),
     "check-device": Command("tools.check_device", "check a machine, time steps", restarts=True),
+    "convert-data": Command("tools.convert_data", "write a data set in another format"),
     "fit-anchors": Command("tools.fit_anchors", "fit anchors to a data set"),
     "make-scenes": Command("tools.make_scenes", "draw a data set of shapes"),
     "to-mindrecord": Command("tools.to_mindrecord", "pack images into MindRecord files"),

@@ -154,6 +154,7 @@ ULTRALYTICS: Table = {
     "exist_ok": ("--resume", "a run folder with files is only continued"),
     "time": ("train.max_minutes", "minutes, not hours"),
     "save_period": ("train.checkpoint_interval", ""),
+    "fraction": ("data.fraction", ""),
     "cache": ("", "neighbouring samples share decoded images; nothing is cached on disk"),
     "optimizer": ("optimizer.kind", "sgd or adamw"),
     "lr0": ("optimizer.lr", "other values: the loss sums over cells, see docs/training.md"),

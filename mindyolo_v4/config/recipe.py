@@ -29,6 +29,8 @@ _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key
 _BOOLEAN_WORDS = {True: ("on", "yes", "true"), False: ("off", "no", "false")}
 _MOST_BASES = 50  # recipes that build on one another
 _LARGEST = 1e15  # number in any field; whole numbers are exact up to there
+# What data.file decides.
+_IN_DATA_FILE = ("format", "root", "train", "val", "test", "names", "num_classes")
 Tree = dict[str, Any]
 Record = typing.TypeVar("Record")
 
@@ -47,6 +49,10 @@ def load_config(
 def read_tree(path: str | Path | None = None, overrides: Sequence[tuple[str, str]] = ()) -> Tree:
     """Return the keys that a recipe and the overrides name, and no others, as a nested mapping."""
     tree = _read_file(find_recipe(path), (), {}) if path is not None else {}
+    given = {dotted for dotted, _ in overrides}
+    for key in (f"data.{name}" for name in _IN_DATA_FILE):
+        if key in given and "data.file" in given:
+            raise UserError(f"--{key}", "--data says this as well", None, "one of the two options")
     for dotted, text in overrides:
         section: Tree = {}
         leaf = section

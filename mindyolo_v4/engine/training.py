@@ -60,12 +60,12 @@ def train(
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
-    val_set = task.read(config.data, "val") if config.data.val is not None else None
+    val_set = task.read(config.data, "val") if _is_validated(config) else None
     class_names = train_set.class_names
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
-    config = replace(config, data=replace(config.data, names=list(class_names)))
+    config = _with_names(config, class_names)
     network = _build(task, config, class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
     parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
@@ -103,6 +103,17 @@ def _log_end(task: Task, session: Session, folder: Path) -> None:
     memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
     lines = session.state.end_lines(task.best_metric, session.stopped_by)
     logger.info("%s", "\n".join([*lines, memory]))
+
+
+def _is_validated(config: Config) -> bool:
+    return config.data.val is not None or config.data.file is not None
+
+
+def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:
+    """Return the configuration with the names of the classes, unless classes were chosen of more."""
+    if config.data.classes is not None or config.data.single_cls:
+        return config
+    return replace(config, data=replace(config.data, names=list(class_names)))
 
 
 def _build(

@@ -15,6 +15,7 @@ from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.anchor_fit import box_sizes
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.errors import printable, require
@@ -26,12 +27,13 @@ _PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 def main(argv: Sequence[str]) -> int:
     """Print what every configured split holds; return the exit status."""
     description = "Read a data set as training would and tell what is in it."
-    parser = build_parser(command_for("check-data"), description, ("data_dir",))
+    flat_names = ("data", "data_dir", "single_cls")
+    parser = build_parser(command_for("check-data"), description, flat_names)
     arguments = parse(parser, argv)
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)
-    data = config.data
+    data = located(config.data)
     locations = {"train": data.train, "val": data.val, "test": data.test}
     splits = [split for split, location in locations.items() if location is not None]
     expected = "at least one of data.train, data.val, data.test"

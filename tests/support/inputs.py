@@ -27,6 +27,7 @@ MODULES = {
     "benchmark_backends": "mindyolo_v4.tools.benchmark_backends",
     "check_data": "mindyolo_v4.tools.check_data",
     "check_device": "mindyolo_v4.tools.check_device",
+    "convert_data": "mindyolo_v4.tools.convert_data",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
     "make_scenes": "mindyolo_v4.tools.make_scenes",
     "serve": "mindyolo_v4.serve.serve",
@@ -51,6 +52,7 @@ TABLES = (
     "prediction",
     "serve",
     "peers",
+    "datasets",
 )
 
 
