@@ -180,8 +180,8 @@ def _voc_file(image: NamedImage, class_names: tuple[str, ...]) -> Element:
         _add(item, "name", class_names[record.class_ids[row]])
         _add(item, "difficult", str(int(record.ignore[row])))
         edges = SubElement(item, "bndbox")
-        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), _shortest(box), strict=True):
-            _add(edges, tag, value)
+        for side, text in zip(("xmin", "ymin", "xmax", "ymax"), _shortest(box), strict=True):
+            _add(edges, side, text)
     indent(root)
     return root
 

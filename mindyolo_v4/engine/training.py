@@ -110,7 +110,7 @@ def _is_validated(config: Config) -> bool:
 
 
 def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:
-    """Return the configuration with the names of the classes, unless classes were chosen of more."""
+    """Return the configuration with the names of the classes, unless they were chosen of more."""
     if config.data.classes is not None or config.data.single_cls:
         return config
     return replace(config, data=replace(config.data, names=list(class_names)))

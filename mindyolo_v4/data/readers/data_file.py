@@ -73,7 +73,8 @@ def _read_yaml(path: Path) -> _Described:
     base = content.get("path")
     folders = [path.parent]
     if not is_null(base):
-        require(isinstance(base, str), path, "path is not a folder", base, "path: FOLDER")
+        if not isinstance(base, str):
+            raise UserError(path, "path is not a folder", base, "path: FOLDER")
         folder = user_path(base)
         folders = [path.parent / folder, Path.cwd() / folder, path.parent]
     val_key = "val" if "val" in content or "valid" not in content else "valid"
