@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.common.measure import compare, in_turns, make_parser, run_json
 from benchmarks.common.report import figure
 from benchmarks.peers.environments import peer_python
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from mindyolo_v4.evaluation.detections import Detections
 
@@ -85,7 +85,7 @@ def timed(name: str, images: int) -> dict:
 def made_evaluator(images: int) -> CocoEvaluator:
     """Return an evaluator of made ground truth, about 7 boxes per image, and of detections."""
     rng = np.random.default_rng(0)
-    records = tuple(made_record(number, rng) for number in range(1, images + 1))
+    records = Records(made_record(number, rng) for number in range(1, images + 1))
     names = tuple(f"class {number}" for number in range(CLASSES))
     evaluator = CocoEvaluator(Dataset(records, names, tuple(range(1, CLASSES + 1)), "made", ()))
     for index, record in enumerate(records):

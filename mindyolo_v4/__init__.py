@@ -9,19 +9,23 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the module that has it
+    "Callback": "engine.callbacks",
     "Predictor": "deploy.predictor",
     "load_classifier": "classify",
     "load_config": "config.recipe",
     "load_detector": "detect",
     "predict_images": "predict",
 }
+_TASKS = ("classify", "detect")  # modules, which load MindSpore
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
-    if name not in _MODULES:
+    if name not in _MODULES and name not in _TASKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mindyolo_v4 import environment
 
     environment.prepare()  # before the module loads MindSpore
+    if name in _TASKS:
+        return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

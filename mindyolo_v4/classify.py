@@ -1,6 +1,7 @@
 """ImageNet classification: files -> samples -> network -> loss, and logits -> Acc@1 and Acc@5."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import Scores, Task
+from mindyolo_v4.evaluation.label_plot import plot_class_counts
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
+from mindyolo_v4.evaluation.report_page import write_report
+from mindyolo_v4.evaluation.sheets import batch_sheet
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.build import build_network
@@ -83,6 +88,24 @@ def score(config: Config, dataset: ClassImages, one_pass: ScoringPass, for_test:
     return Scores(dict(metrics), line, {})
 
 
+def draw_labels(dataset: ClassImages, png: Path) -> None:
+    """Draw the number of images of each class."""
+    counts = np.bincount(dataset.class_ids, minlength=len(dataset.class_names))
+    plot_class_counts(counts, dataset.class_names, png)
+
+
+def draw_batch(columns: Sequence[NDArray], class_names: Sequence[str], path: Path) -> None:
+    """Draw images of a micro-batch with their classes and the shares of these."""
+    images, class_ids, shares = columns
+    pixels = images.transpose(0, 2, 3, 1)
+    height, width = pixels.shape[1:3]
+    used = shares > 0
+    boxes = [np.tile([0.0, 0.0, width, height], (count, 1)) for count in used.sum(axis=1)]
+    ids = [row[mask] for row, mask in zip(class_ids, used, strict=True)]
+    shown = [row[mask] for row, mask in zip(shares, used, strict=True)]
+    write_jpeg(path, batch_sheet(pixels, boxes, ids, shown, class_names))
+
+
 def draw_curves(folder: Path, png: Path) -> None:
     """Draw the curves of a run folder."""
     plot_results(
@@ -95,6 +118,7 @@ TASK = Task(
     best_metric="acc1",
     read=read_classes,
     complete=lambda config, split, ranks: (config, ()),
+    check=None,
     build=build_network,
     describe=describe_network,
     stream=train_stream,
@@ -103,5 +127,9 @@ TASK = Task(
     inference=inference,
     eval_stream=eval_stream,
     score=score,
+    validation_loss=lambda config, num_classes: None,
+    draw_labels=draw_labels,
+    draw_batch=draw_batch,
     draw_curves=draw_curves,
+    write_report=write_report,
 )

@@ -1,19 +1,29 @@
 """COCO-style detection: files -> samples -> network -> loss, and raw maps -> detections -> AP."""
 
 import logging
+import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mindspore import nn
+from numpy.typing import NDArray
 
 from mindyolo_v4 import environment
+from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
+from mindyolo_v4.checkpoint.run_folder import CONFIG
+from mindyolo_v4.config.command_line import command_for
+from mindyolo_v4.config.recipe import written_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.anchor_fit import (
+    LEAST_RECALL,
+    anchor_quality,
     box_sizes,
     describe_anchors,
     network_anchors,
@@ -26,21 +36,35 @@ from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.views import ImageViews
+from mindyolo_v4.deploy.outputs import write_jpeg
+from mindyolo_v4.deploy.pictures import draw_validation, shown_images
 from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.engine import training
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.scoring import ScoringPass
-from mindyolo_v4.engine.task import Scores, Task
+from mindyolo_v4.engine.task import ImageLoss, Scores, Task
 from mindyolo_v4.errors import require
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
-from mindyolo_v4.evaluation.detections import DETECTION_COLUMNS, detection_rows, detections_by_image
+from mindyolo_v4.evaluation.detections import (
+    DETECTION_COLUMNS,
+    Detections,
+    detection_rows,
+    detections_by_image,
+)
+from mindyolo_v4.evaluation.label_plot import plot_labels
 from mindyolo_v4.evaluation.merge import ViewDetections, detect_in_view, merge_views
 from mindyolo_v4.evaluation.report import plot_results
-from mindyolo_v4.losses.assign import Assigner
+from mindyolo_v4.evaluation.report_page import write_report
+from mindyolo_v4.evaluation.sheets import batch_sheet
+from mindyolo_v4.losses.assign import Assigner, matched_boxes
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.losses.hiding import HidingLoss
+from mindyolo_v4.losses.validation import ValidationLoss, mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
+from mindyolo_v4.runtime.device import start
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +84,22 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     return load_network(checkpoint, TASK.name), checkpoint.card
 
 
+def train(config: Config, callbacks: Sequence[Callback] = (), resume: str | None = None) -> Path:
+    """Train a detector from a Python program; return the run folder.
+
+    Args:
+        callbacks: follow the training; they get what its files record.
+        resume: a checkpoint to continue, or "auto": the newest one of `save_dir`.
+
+    Raises:
+        UserError: what `train.py` answers with status 2 or 3.
+    """
+    environment.prepare()
+    tree = written_tree(config)
+    with (runtime := start(config)).heartbeat:
+        return training.train(TASK, config, tree, runtime, "train", resume, callbacks=callbacks)
+
+
 def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, list[str]]:
     """Replace the anchors `auto` by those that fit the training boxes; return what to log."""
     if config.model.anchors_wh_px != "auto":
@@ -75,6 +115,18 @@ def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, li
     text = ", ".join(f"[{width:g}, {height:g}]" for width, height in pairs)
     lines = [f"model.anchors_wh_px: [{text}], fitted to {len(sizes)} boxes of data.train"]
     return replace(config, model=model), [*lines, *describe_anchors(sizes, named)]
+
+
+def check_anchors(config: Config, dataset: Dataset, folder: Path) -> None:
+    """Log how well the anchors fit the training boxes; warn if they fit badly."""
+    sizes = box_sizes(dataset, config.data)
+    recall = anchor_quality(sizes, network_anchors(config.model))[1]
+    logger.info("best possible recall of the anchors: %.4f", recall)
+    if recall < LEAST_RECALL:
+        command = f"{command_for('fit-anchors')} --config {shlex.quote(str(folder / CONFIG))}"
+        problem = f"below {LEAST_RECALL:g}, the anchors do not fit the boxes of data.train"
+        remedy = "start again with --model.anchors_wh_px auto, or with the anchors that this prints"
+        logger.warning("%s; %s: %s", problem, remedy, command)
 
 
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
@@ -109,8 +161,7 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
 
 def image_views(config: Config, dataset: Dataset) -> ImageViews:
     """Return what the network sees of the images of a split."""
-    sizes = [(record.width, record.height) for record in dataset.records]
-    return ImageViews(np.array(sizes, np.int64).reshape(-1, 2), config.data, config.evaluate)
+    return ImageViews(dataset.records.sizes_wh_px, config.data, config.evaluate)
 
 
 def eval_stream(config: Config, dataset: Dataset, per_batch_size: int, ranks: Ranks) -> EvalStream:
@@ -133,9 +184,12 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
     runtime = one_pass.runtime
     views = image_views(config, dataset)
     parts: dict[int, list[ViewDetections]] = {}  # of the images whose views are not complete
+    losses = [np.zeros((0, len(ValidationLoss.part_names)), np.float32)]
     rows = [np.zeros((0, DETECTION_COLUMNS), np.float32)]  # detections of this device's images
     nms_s = 0.0
     for raw_maps, numbers in one_pass.outputs():
+        if one_pass.loss is not None:
+            losses.append(batch_losses(one_pass.loss, raw_maps, numbers, dataset, views))
         started_s = time.perf_counter()
         for slot, number in enumerate(numbers):
             view = views.view(int(number))
@@ -151,11 +205,55 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
 
     # Metrics over the detections of all devices.
     evaluator = CocoEvaluator(dataset)
+    shown = set() if for_test else set(shown_images(len(dataset), config.train.pictures).tolist())
+    drawn = {index: Detections.none() for index in shown}
     with runtime.heartbeat.pause("computing metrics"):
         all_rows = runtime.ranks.gather_rows(np.concatenate(rows))
         for index, detections in detections_by_image(all_rows):
             evaluator.add(index, detections)
-        return detection_scores(evaluator, located(config.data).format, for_test)
+            if index in shown:
+                drawn[index] = detections
+        scores = detection_scores(evaluator, located(config.data), for_test)
+    if one_pass.loss is not None:
+        scores.metrics.update(mean_losses(runtime.ranks.gather_rows(np.concatenate(losses))))
+    if for_test:
+        return scores
+    return replace(scores, draw=partial(draw_validation, dataset, drawn, config.data))
+
+
+def validation_loss(config: Config, num_classes: int) -> ValidationLoss | None:
+    """Return the loss of a validation, if asked for and if the network sees whole images."""
+    sees_parts = config.evaluate.tta or config.evaluate.tile is not None
+    if sees_parts or not config.train.val_loss:
+        return None
+    return ValidationLoss(config, num_classes)
+
+
+def batch_losses(
+    loss: ImageLoss,
+    raw_maps: Sequence[NDArray[np.floating]],
+    numbers: NDArray[np.int64],
+    dataset: Dataset,
+    views: ImageViews,
+) -> NDArray[np.float32]:
+    """Return the losses (n, 4) of the first n images of a batch, whose numbers (n,) are given."""
+    rows = []
+    for slot, number in enumerate(numbers):
+        boxes_px, class_ids = dataset.records.targets(int(number))
+        geometry = views.view(int(number)).geometry
+        boxes = xyxy_to_cxcywh(geometry.to_input(boxes_px)) / geometry.input_width
+        levels = [level[slot] for level in raw_maps]
+        rows.append(loss(levels, boxes, class_ids))
+    return np.stack(rows)
+
+
+def draw_batch(columns: Sequence[NDArray], class_names: Sequence[str], path: Path) -> None:
+    """Draw images of a micro-batch with the boxes that its tables hold."""
+    images, match_ids, match_values, _ = columns
+    targets = [matched_boxes(*tables) for tables in zip(match_ids, match_values, strict=True)]
+    pixels = images.transpose(0, 2, 3, 1).astype(np.uint8)  # float32 where SAT is on
+    boxes = [box for box, _ in targets]
+    write_jpeg(path, batch_sheet(pixels, boxes, [ids for _, ids in targets], None, class_names))
 
 
 def draw_curves(folder: Path, png: Path) -> None:
@@ -168,6 +266,7 @@ TASK = Task(
     best_metric="AP",
     read=read_split,
     complete=complete,
+    check=check_anchors,
     build=build_network,
     describe=describe_network,
     stream=train_stream,
@@ -176,5 +275,9 @@ TASK = Task(
     inference=inference,
     eval_stream=eval_stream,
     score=score,
+    validation_loss=validation_loss,
+    draw_labels=plot_labels,
+    draw_batch=draw_batch,
     draw_curves=draw_curves,
+    write_report=write_report,
 )

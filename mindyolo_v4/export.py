@@ -57,22 +57,27 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     add = parser.add_argument
     add("--data", dest="config", help="the same as --config: the data set for --int8")
     add("--format", choices=tuple(SUFFIXES), required=True, help="what to write")
-    add("--output", metavar="FILE", help="file to write (beside the checkpoint)")
-    add("--img_size", dest="size", metavar="N|H,W", help="input, pixels (that of --weight)")
+    add("--output", metavar="FILE", help="file to write (default: beside the checkpoint)")
+    add(
+        "--img_size",
+        dest="size",
+        metavar="N|H,W",
+        help="input side, or height,width (default: that of --weight)",
+    )
     add("--dynamic", action="store_true", help="any batch, height and width")
     add("--decode", action="store_true", help="boxes and scores instead of raw maps")
     add("--nms", action="store_true", help="--decode, and ONNX's own suppression")
-    add("--opset", type=int, help="ONNX's operator set, 13 to 22 (18)")
+    add("--opset", type=int, help="ONNX's operator set, 13 to 22 (default: 18)")
     add("--uint8", action="store_true", help="mindir: uint8 input, normalised inside")
     add("--int8", action="store_true", help="static quantisation on the images of --data")
-    add("--calibration", type=int, help="images that int8 is calibrated on (128)")
-    add("--max_drop", type=float, help="AP that int8 may lose (0.01)")
+    add("--calibration", type=int, help="images that int8 is calibrated on (default: 128)")
+    add("--max_drop", type=float, help="AP that int8 may lose (default: 0.01)")
     add("--force", action="store_true", help="keep an int8 file that loses more")
-    add("--image", metavar="FILE", help="image to compare on (a drawn picture)")
-    add("--tolerance", type=float, help="of the largest magnitude (1e-4)")
-    add("--license", help="that the file states (Apache-2.0)")
+    add("--image", metavar="FILE", help="image to compare on (default: a drawn picture)")
+    add("--tolerance", type=float, help="of the largest magnitude (default: 1e-4)")
+    add("--license", help="that the file states (default: Apache-2.0)")
     add("--card", action="store_true", help="write README.md, a model card, beside the file")
-    add("--metrics", metavar="FILE", help="metrics.json for the card (beside --weight)")
+    add("--metrics", metavar="FILE", help="metrics.json for the card (default: beside --weight)")
     return parse(parser, argv)
 
 

@@ -24,7 +24,7 @@ LISTED = {  # command -> the flat names that act there
     "export": {"weight", "data_dir", "conf_thres", "iou_thres"},
     "serve": {"weight", "device_target", "img_size", *DETECTIONS},
     "benchmark-backends": {"weight", "img_size", "data_dir", "split", "device_target"},
-    "check-data": {"data_dir"},
+    "check-data": {"data_dir", "split"},
     "convert-data": {"data_dir", "seed"},
     "check-device": {*MACHINE, "is_parallel", "seed", "data_dir", "data_path", "img_size"}
     | {"per_batch_size", "batch_size"},
@@ -89,7 +89,23 @@ def test_help_lists_what_acts_with_defaults(name: str, capsys: pytest.CaptureFix
     for option in flat:
         default = OWN_DEFAULTS.get((name, option), OWN_DEFAULTS.get(option))
         default = schema_defaults()[option] if default is None else default
-        assert default is None or listed[option].endswith(f"({default})"), option
+        assert default is None or listed[option].endswith(f"(default: {default})"), option
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("convert darknet", {"arch", "names", "partial", "cfg", "leaky_slope", "resize"}),
+        ("convert pytorch", {"arch", "names", "leaky_slope", "resize"}),
+        ("convert safetensors", set()),
+    ],
+)
+def test_converters_list_what_they_take(
+    name: str, options: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command_main(name)(["--help"])
+    assert set(options_in(capsys.readouterr().out)) - {"help"} == options
 
 
 @pytest.fixture(scope="module")

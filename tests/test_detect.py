@@ -3,6 +3,7 @@ network; test_documents.py does so with a yolov4.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,22 @@ from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.detect import TASK, complete, load_detector, train_stream, training_forward
+from mindyolo_v4.data.records import ImageRecord
+from mindyolo_v4.detect import (
+    TASK,
+    check_anchors,
+    complete,
+    load_detector,
+    train_stream,
+    training_forward,
+)
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.models import blocks
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.predict import predict_images
+from mindyolo_v4.tools import fit_anchors
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.bright_boxes import BrightBoxes
 from tests.support.runs import command, rows
@@ -97,6 +107,10 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
         "train.log",
         "metrics.json",
         "results.png",
+        "labels.png",
+        "val_1.jpg",
+        "val_2.jpg",
+        "report.html",
         "last.ckpt",
         "best.ckpt",
         "epoch_0003.ckpt",
@@ -110,12 +124,33 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     for row in steps:
         parts = [np.float32(row[name]) for name in PARTS]
         assert np.isclose(np.float32(row["loss"]), sum(parts), rtol=1e-6)
-    assert [int(row["epoch"]) for row in rows(run / "metrics.csv")] == [1, 2, 3]
+    validations = rows(run / "metrics.csv")
+    assert [int(row["epoch"]) for row in validations] == [1, 2, 3]
+    for row in validations:
+        parts = [float(row[name]) for name in PARTS]
+        assert min(parts) > 0
+        assert float(row["loss"]) == pytest.approx(sum(parts), rel=1e-5)
     best = json.loads((run / "metrics.json").read_text())
     assert METRIC_KEYS | {"epoch", "step", "train_seconds"} <= set(best)
     resolved = load_config(run / "config.yaml")
     assert resolved.data.root == str(scenes)
     assert list(resolved.data.names) == ["circle", "square", "triangle", "star"]
+
+
+def test_the_first_batches_are_drawn_as_the_network_sees_them(run: Path, tmp_path: Path) -> None:
+    config = load_config(run / "config.yaml")
+    stream = train_stream(config, read_split(config.data, "train"), Ranks())
+    for number, columns in enumerate(stream.batches(0, 3), 1):
+        name = f"train_batch_{number}.jpg"
+        arrays = [column.asnumpy() for column in columns]
+        TASK.draw_batch(arrays, config.data.names, tmp_path / name)
+        assert (run / name).read_bytes() == (tmp_path / name).read_bytes()
+
+        # Between the labels a cell is the image itself.
+        cell = cv2.imread(str(run / name))[:480, :480, ::-1].astype(int)
+        image = cv2.resize(arrays[0][0].transpose(1, 2, 0), (480, 480)).astype(int)
+        assert np.median(abs(cell - image)) <= 3
+    assert not (run / "train_batch_4.jpg").exists()
 
 
 def test_images_targets_and_loss_agree_on_the_size(recipe: Path) -> None:
@@ -223,6 +258,10 @@ def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(
 ) -> None:
     metrics = json.loads((tested / "metrics.json").read_text())
     assert set(metrics) >= METRIC_KEYS
+    assert "loss" not in metrics
+    report = (tested / "report.html").read_text("utf-8")
+    assert f"<title>Test of {run / 'best.ckpt'}</title>" in report
+    assert f"{run.parent}" in report and "<h2>Metrics</h2>" in report
     best = json.loads((run / "metrics.json").read_text())
     assert metrics["images"] == 6
     for name in ("AP", "AP50", "AR100"):
@@ -460,3 +499,29 @@ def test_user_errors_are_one_line_with_status_2_and_leave_nothing(
     for part in parts:
         assert part in lines[0]
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_anchors_that_do_not_fit_the_boxes_are_named(
+    recipe: Path, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Boxes of an anchor's own size have IoU 1; one of 640 x 10 has at most 12 x 10 / 6,472."""
+    config = load_config(recipe, [("model.architecture", "yolov4"), ("data.img_size", "640")])
+    config = replace(config, model=replace(config.model, anchors_wh_px=None))
+    fitting = [[0, 0, 142, 110]] * 19
+    data = read_split(config.data, "train")
+
+    def warnings(misfits: int) -> list[str]:
+        boxes = np.float32([*fitting[misfits:], *[[0, 0, 640, 10]] * misfits])
+        none = np.zeros(len(boxes), bool)
+        ids = np.zeros(len(boxes), np.int64)
+        record = ImageRecord(Path("a"), 640, 640, boxes, ids, none, none, none * 1.0, 1, "")
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="mindyolo_v4"):
+            check_anchors(config, replace(data, records=type(data.records)([record])), tmp_path)
+        return [entry.getMessage() for entry in caplog.records]
+
+    assert warnings(0) == ["best possible recall of the anchors: 1.0000"]
+    first, warning = warnings(1)
+    assert first == "best possible recall of the anchors: 0.9474"  # 18 / 19
+    assert warning.endswith(f"fit_anchors --config {tmp_path / 'config.yaml'}")
+    assert fit_anchors.main(["--config", str(run / "config.yaml")]) == 0

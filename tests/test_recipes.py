@@ -223,10 +223,20 @@ def test_scaled_yolov4_differs_from_yolov4_as_its_cfg_does(name: str, size: int)
     )
 
 
+def test_fine_tuning_starts_from_whole_networks_and_leaves_the_anchors_to_the_weights() -> None:
+    config = recipe("finetune")
+    tree = read_tree(CONFIGS / "yolov4/finetune.yaml")
+    assert (config.model.width, config.model.depth) == (1.0, 1.0)
+    assert not {"anchors_wh_px", "anchor_masks"} & set(tree["model"])
+    data = config.data
+    assert (data.root, data.train, data.val, data.test, data.names) == (None,) * 5
+    assert config.train.per_batch_size * config.train.accumulate == config.train.global_batch
+
+
 def test_the_model_zoo_page_names_every_recipe_and_its_rates() -> None:
     page = (CONFIGS / "yolov4" / "README.md").read_text("utf-8")
     darknets = ("yolov4-darknet", "yolov4-tiny", "yolov4-csp", "yolov4x-mish", "yolov4-tiny-3l")
-    for name in ("yolov4", "yolov4-silu", *darknets, "bccd"):
+    for name in ("yolov4", "yolov4-silu", *darknets, "bccd", "finetune"):
         assert f"[{name}.yaml]({name}.yaml)" in page
     silu = "--config ./configs/yolov4/yolov4-silu.yaml --device_target Ascend"
     commands = [

@@ -148,6 +148,24 @@ def test_coco_eval_runs_small(monkeypatch, capsys):
     assert float(second.split()[1].removeprefix("ours=")) <= 1e-6
 
 
+def test_coco_scale_compares_memory_with_a_small_set_and_with_its_start(monkeypatch, capsys):
+    def measured(command):
+        is_small = str(command[command.index("--data_dir") + 1]).endswith("small")
+        pss_mb = [200.0] * 60
+        uss_mb = [90.0] * 20 + [40.0] * 20 + [45.0 if is_small else 50.0] * 20
+        times = {"imported_s": 5.0, "read_s": 50.0, "first_s": 61.0, "peak_gb": 1.5}
+        return {**times, "pss_mb": pss_mb, "uss_mb": uss_mb}
+
+    monkeypatch.setattr(measure, "run_json", measured)
+    small = ("--images", "200", "--boxes", "900", "--img_size", "64")
+    assert call(monkeypatch, "coco_scale", *small) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if "=" in line] == [
+        "figure=coco_scale_64_first_batch_s ours=61 peer=- ratio=61 bound=60",
+        "figure=coco_scale_64_uss_mb ours=50 peer=45 ratio=1.111 bound=1.2",
+        "figure=coco_scale_64_uss_mb_flat ours=50 peer=40 ratio=1.25 bound=1.1",
+    ]
+
+
 def test_nms_case_holds_what_it_says():
     anchors = ModelConfig().anchor_set
     maps = nms.made_maps(anchors, 3000)

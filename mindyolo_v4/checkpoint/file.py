@@ -1,7 +1,7 @@
 """Checkpoints: one .ckpt file with weights, averages, optimizer, loss scale and a card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,20 @@ class LoadReport:
     misshapen: tuple[str, ...]  # "name (file shape, network shape)"
 
     def __str__(self) -> str:
+        return "; ".join(self.lines(4))
+
+    def lines(self, count: int = 24) -> list[str]:
+        """Return how much was taken, and a line with the first `count` names of each other kind."""
         asked = len(self.loaded) + len(self.missing) + len(self.misshapen)
-        text = f"{self.path}: took {len(self.loaded)} of {asked} parameters"
+        lines = [f"{self.path}: took {len(self.loaded)} of {asked} parameters"]
         for label, names in (
             ("not in the file, left as initialised", self.missing),
             ("of another shape, left as initialised", self.misshapen),
             ("in the file only, not used", self.unexpected),
         ):
             if names:
-                text += f"; {label}: {_some(names)}"
-        return text
+                lines.append(f"{label}: {_some(names, count)}")
+        return lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,8 @@ class Checkpoint:
                 shape. Otherwise that is an error.
 
         Raises:
-            UserError: the file is damaged, or does not fit; the message names the parameters.
+            UserError: the file is damaged, or does not fit, or no layer fits; the message names the
+                parameters.
         """
         self.verify()
         parameters = named_parameters(network)
@@ -163,9 +168,7 @@ class Checkpoint:
         ]
         names = (tuple(group) for group in (loaded, missing, unexpected, misshapen))
         report = LoadReport(str(self.path), *names)
-        if not loaded or (not partial and (missing or misshapen)):
-            fit = "does not fit the network" if loaded else "has none of the network's parameters"
-            raise UserError(self.path, f"{fit}; {str(report).split(': ', 1)[1]}")
+        self._require_fit(report, targets.values(), partial)
         self._assign(targets)
         return report
 
@@ -181,6 +184,22 @@ class Checkpoint:
             problem = "does not continue this training: other or missing tensors"
             raise UserError(self.path, problem, _some(unfit))
         self._assign(tensors)
+
+    def _require_fit(self, report: LoadReport, targets: Iterable[Parameter], partial: bool) -> None:
+        """Raise UserError where a file does not give what was asked for."""
+        # A bias of the head depends on the number of classes only, so it fits any width.
+        has_kernel = any(len(parameter.shape) > 1 for parameter in targets)
+        if not report.loaded:
+            problem = "has none of the network's parameters"
+        elif partial and not has_kernel:
+            model = self.card.model
+            holds = f"{model.architecture} of width {model.width:g}, depth {model.depth:g}"
+            problem = f"holds {holds}, no layer of which fits the network"
+        elif not partial and (report.missing or report.misshapen):
+            problem = "does not fit the network"
+        else:
+            return
+        raise UserError(self.path, f"{problem}; {str(report).split(': ', 1)[1]}")
 
     def _assign(self, targets: Mapping[str, Parameter]) -> None:
         tensors = self.tensors()

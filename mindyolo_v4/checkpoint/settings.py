@@ -10,7 +10,7 @@ from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, printable
 
 _UNUSED_IN_INFERENCE = (
     *("bn_momentum", "objectness_prior", "class_prior"),
@@ -153,6 +153,16 @@ def require_same_classes(checkpoint: Described, class_names: tuple[str, ...], so
     number, (held, given) = next((k, pair) for k, pair in pairs if pair[0] != pair[1])
     described = [f"class {number} {'absent' if n is None else repr(n)}" for n in (given, held)]
     raise UserError(checkpoint.path, problem, described[0], described[1])
+
+
+def describe_other_classes(checkpoint: Described, class_names: tuple[str, ...]) -> list[str]:
+    """Return a line if the weights that a training starts from were trained on other classes."""
+    own = checkpoint.card.class_names
+    if own in ((), class_names):
+        return []
+    rest = f" and {len(own) - 4} more" if len(own) > 4 else ""
+    classes = printable(f"{', '.join(own[:4])}{rest}", 200)
+    return [f"{checkpoint.path}: trained on other classes: {classes}"]
 
 
 def changed_settings(checkpoint: Described, config: Config) -> list[str]:

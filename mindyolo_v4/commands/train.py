@@ -36,7 +36,8 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
 
     task = classify.TASK if config.model.task == classify.TASK.name else detect.TASK
     with (runtime := start(config)).heartbeat:
-        return train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)
+        train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)
+    return 0
 
 
 def _with_variants(config: "Config", tree: "Tree") -> "Config":

@@ -134,9 +134,9 @@ def build_parser(
         prog=program,
         description=description,
         allow_abbrev=False,
-        epilog="In brackets: defaults, over which a recipe wins. Any key of the configuration can "
-        "be overridden: --optimizer.momentum 0.937 or optimizer.momentum=0.937. In names, - and _ "
-        "are the same.",
+        epilog="A recipe wins over a default, an option over a recipe. Any key of the "
+        "configuration can be overridden: --optimizer.momentum 0.937 or optimizer.momentum=0.937. "
+        "In names, - and _ are the same.",
     )
     parser.add_argument("--config", help="YAML recipe")
     text = "print the whole configuration as YAML, and do nothing else"
@@ -148,7 +148,7 @@ def build_parser(
         if name in hidden:
             text = argparse.SUPPRESS
         elif name in known_defaults:
-            text = f"{text} ({known_defaults[name]})"
+            text = f"{text} (default: {known_defaults[name]})"
         parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs, const=const)
     return parser
 

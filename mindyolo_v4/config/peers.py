@@ -153,6 +153,7 @@ ULTRALYTICS: Table = {
     "name": ("save_dir", "one folder, without project and name"),
     "exist_ok": ("--resume", "a run folder with files is only continued"),
     "time": ("train.max_minutes", "minutes, not hours"),
+    "patience": ("train.patience", "validations, not epochs"),
     "save_period": ("train.checkpoint_interval", ""),
     "fraction": ("data.fraction", ""),
     "cache": ("", "neighbouring samples share decoded images; nothing is cached on disk"),

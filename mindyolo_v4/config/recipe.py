@@ -7,28 +7,24 @@ as text, and the annotation of the field converts them.
 
 import dataclasses
 import difflib
-import math
 import os
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
 
 from mindyolo_v4.config.peers import find_counterpart
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.text_files import PlainText, is_null, parse_yaml, read_text
+from mindyolo_v4.config.values import convert, plain
 from mindyolo_v4.errors import UserError
 
 BASE_KEY = "__BASE__"
 # Key that older recipes and run folders hold -> why it is gone; the value `off` is accepted.
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}
-# A field may call one of its choices by any of these names.
-_BOOLEAN_WORDS = {True: ("on", "yes", "true"), False: ("off", "no", "false")}
 _MOST_BASES = 50  # recipes that build on one another
-_LARGEST = 1e15  # number in any field; whole numbers are exact up to there
 # What data.file decides.
 _IN_DATA_FILE = ("format", "root", "train", "val", "test", "names", "num_classes")
 Tree = dict[str, Any]
@@ -132,14 +128,19 @@ def build_record(cls: type[Record], tree: Tree, prefix: str = "") -> Record:
                 raise UserError(f"{prefix}{name}", "is a section", section, expected)
             values[name] = build_record(hint, section, f"{prefix}{name}.")  # type: ignore[arg-type]
         elif name in tree:
-            values[name] = _convert(tree[name], hint, f"{prefix}{name}")
+            values[name] = convert(tree[name], hint, f"{prefix}{name}")
     return cls(**values)
 
 
 def record_to_tree(record: Any) -> Tree:
     """Return a configuration, a section or a card as plain mappings, lists and scalars."""
-    tree: Tree = _plain(dataclasses.asdict(record))
+    tree: Tree = plain(dataclasses.asdict(record))
     return tree
+
+
+def written_tree(config: Config) -> Tree:
+    """Return the keys of a configuration whose values are not the defaults."""
+    return _beside(record_to_tree(config), record_to_tree(Config()))
 
 
 def dump_config(config: Config) -> str:
@@ -158,7 +159,7 @@ def written_keys(tree: Tree, section: str) -> dict[str, Any]:
     cls = typing.get_type_hints(Config)[section]
     hints = typing.get_type_hints(cls)
     return {
-        name: _convert(value, hints[name], f"{section}.{name}")
+        name: convert(value, hints[name], f"{section}.{name}")
         for name, value in tree.get(section, {}).items()
     }
 
@@ -227,93 +228,13 @@ def _read_file(path: Path, chain: tuple[Path, ...], known: dict[Path, Tree]) -> 
     return known[file]
 
 
-def _convert(value: Any, hint: Any, key: str) -> Any:
-    """Convert one value to the annotation `hint` of the field `key`."""
-    origin = get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        if is_null(value):
-            return None
-        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-        if len(kinds) > 1:  # values, or a word that stands for them
-            (words,) = (kind for kind in kinds if get_origin(kind) is typing.Literal)
-            if isinstance(value, str) and value.lower() in get_args(words):
-                return value.lower()
-            if isinstance(value, str) and "[" not in value:
-                expected = " | ".join((*get_args(words), "[value, ...]"))
-                raise UserError(key, "not one of its choices", value, expected)
-            kinds.remove(words)
-        (inner,) = kinds
-        return _convert(value, inner, key)
-    if hint is str:
-        if not isinstance(value, str):
-            raise UserError(key, "not a text", value, "text (quote it in YAML)")
-        return str(value)
-    if origin is typing.Literal:
-        return _convert_choice(value, get_args(hint), key)
-
-    if isinstance(value, PlainText) and (hint is Any or origin in (tuple, dict)):
-        try:
-            value = parse_yaml(value, key)
-        except UserError:
-            value = str(value)
-    if hint is Any:
-        return None if is_null(value) else _plain(value)
-    if origin is tuple:
-        return _convert_tuple(value, hint, key)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise UserError(key, "not a mapping", value, "{name: value, ...}")
-        _, kind = get_args(hint)
-        return {str(name): _convert(item, kind, f"{key}.{name}") for name, item in value.items()}
-    return _convert_scalar(value, hint, key)
-
-
-def _convert_choice(value: Any, options: tuple, key: str) -> Any:
-    word = "none" if is_null(value) else str(value).lower()
-    words = next((words for words in _BOOLEAN_WORDS.values() if word in words), (word,))
-    for option in options:
-        if str(option).lower() in (word, *words):
-            return option
-    raise UserError(key, "not one of its choices", value, " | ".join(map(str, options)))
-
-
-def _convert_tuple(value: Any, hint: Any, key: str) -> tuple:
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
-        raise UserError(key, "not a list", value, "[value, ...]")
-    kinds = get_args(hint)
-    if kinds[-1] is Ellipsis:
-        kinds = kinds[:1] * len(items)
-    if len(items) != len(kinds):
-        raise UserError(key, f"needs {len(kinds)} values", value)
-    pairs = enumerate(zip(items, kinds, strict=True))
-    return tuple(_convert(item, kind, f"{key}[{i}]") for i, (item, kind) in pairs)
-
-
-def _convert_scalar(value: Any, hint: type, key: str) -> Any:
-    expected = {bool: "true or false", int: "a whole number", float: "a number"}[hint]
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        for truth, words in _BOOLEAN_WORDS.items():
-            if isinstance(value, PlainText) and value.lower() in words:
-                return truth
-        raise UserError(key, f"not {expected}", value)
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or (hint is int and not number.is_integer()):
-        raise UserError(key, f"not {expected}", value)
-    if abs(number) > _LARGEST:
-        raise UserError(key, "out of range", value, f"at most {_LARGEST:g}")
-    return int(number) if hint is int else number
-
-
-def _plain(value: Any) -> Any:
-    """Return sequences as lists, and text as str, which YAML's writer requires."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, str) else value
+def _beside(tree: Tree, defaults: Tree) -> Tree:
+    """Return what of a tree differs from another one with the same sections."""
+    changed: Tree = {}
+    for name, value in tree.items():
+        default = defaults.get(name)
+        if value == default:
+            continue
+        is_section = isinstance(value, dict) and isinstance(default, dict)
+        changed[name] = _beside(value, default or {}) if is_section else value
+    return changed

@@ -99,6 +99,8 @@ class TrainConfig:
     # Choose the number of epochs, at most `epochs`, by the time that the first one takes, so that
     # the schedule ends within max_minutes.
     fit_schedule: bool = False
+    # Stop after so many validations in a row without a better AP (classifiers: acc1). Null: off.
+    patience: int | None = None
     clip_norm: float | None = None  # largest global gradient norm
     # Scaling of the loss against underflow; auto: dynamic in mixed precision, else none.
     loss_scale: Literal["auto", "none", "static", "dynamic"] = "auto"
@@ -112,6 +114,11 @@ class TrainConfig:
     checkpoint_steps: int | None = None
     keep_checkpoints: int = 3  # newest epoch_NNNN.ckpt files kept, and as many step_NNNNNNNN.ckpt
     log_interval: int = 1  # steps between rows of steps.csv
+    # First steps whose images are drawn as train_batch_N.jpg, and pictures val_N.jpg of each
+    # validation. 0: neither these nor labels.png.
+    pictures: int = 3
+    # Compute the loss of the validation split too, for metrics.csv and results.png. Detectors only.
+    val_loss: bool = True
     # Several devices: end the job after so long without progress on any of them.
     hang_seconds: float = 60.0
     pause_seconds: float = 1800.0  # the same while compiling, saving or computing metrics
@@ -137,9 +144,10 @@ class TrainConfig:
         images = ("per_batch_size", "accumulate", "global_batch")
         require_ranges(self, section, ("epochs",), 1, MOST_EPOCHS)
         intervals = ("val_interval", "checkpoint_interval", "checkpoint_steps", "log_interval")
-        limits = ("max_steps", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
+        limits = ("max_steps", "patience", "max_nonfinite", "keep_checkpoints", "loss_scale_value")
         require_ranges(self, section, images, 1, 2**20)
         require_ranges(self, section, (*intervals, *limits), 1)
+        require_ranges(self, section, ("pictures",), 0, 1000)
         require_ranges(self, section, ("hang_seconds", "pause_seconds"), 5.0, 1e8)
         require_ranges(self, section, ("max_minutes", "clip_norm"), 0.0, open_low=True)
         is_limited = not self.fit_schedule or self.max_minutes is not None

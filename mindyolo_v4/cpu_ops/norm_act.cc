@@ -4,65 +4,19 @@
 // One thread computes a whole channel, so results do not depend on the number of threads. Never
 // compile this with -ffast-math: a NaN must stay a NaN, so that the training step detects it.
 
+#include "mish.h"
 #include "pool.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
 namespace {
 
-#define INLINE __attribute__((always_inline))
-using Floats = float __attribute__((vector_size(32)));
-using Ints = int32_t __attribute__((vector_size(32)));
-constexpr int64_t kLanes = 8;
 constexpr int64_t kBlock = 2048;  // floats added up in float32 before the sum goes on in float64
 
-// Loads and stores of n <= kLanes floats; the branch disappears where n is a constant.
-INLINE inline Floats load(const float *from, int64_t n, float fill) {
-  Floats v = Floats{} + fill;
-  std::memcpy(&v, from, n == kLanes ? sizeof v : n * sizeof(float));
-  return v;
-}
-INLINE inline void store(float *to, Floats v, int64_t n) {
-  std::memcpy(to, &v, n == kLanes ? sizeof v : n * sizeof(float));
-}
 INLINE inline double total(Floats v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
 
-template <class F>
-INLINE inline void each(int64_t begin, int64_t end, F f) {
-  for (; begin + kLanes <= end; begin += kLanes) f(begin, kLanes);
-  if (begin < end) f(begin, end - begin);
-}
-
-// e^z for z clipped to [-80, 20], where all uses below are at their limit in float32 (relative error 1e-7).
-// 2^k e^r with |r| <= ln(2)/2, e^r by Cephes' polynomial. NaN becomes e^20; the callers multiply by z.
-INLINE inline Floats clipped_exp(Floats z) {
-  z = z < 20.f ? z : Floats{} + 20.f;
-  z = z > -80.f ? z : Floats{} - 80.f;
-  const Floats shifted = z * 1.44269504f + 12582912.f;  // 1.5 2^23: rounds to the nearest integer
-  const Floats k = shifted - 12582912.f;
-  const Floats r = (z - k * 0.693359375f) + k * 2.12194440e-4f;
-  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.f;
-  return (Floats)((Ints)p + ((Ints)shifted << 23));
-}
-
-struct Mish {  // z tanh(softplus(z)); with n = e (e + 2) and e = exp(z) the tanh is n / (n + 2)
-  INLINE static Floats value(Floats z, float) {
-    const Floats e = clipped_exp(z), n = e * (e + 2.f);
-    return z * (n / (n + 2.f));
-  }
-  INLINE static Floats slope(Floats z, float) {
-    const Floats e = clipped_exp(z), n = e * (e + 2.f), r = 1.f / (n + 2.f);
-    return r * (n + z * (4.f * e * (e + 1.f)) * r);
-  }
-};
 struct Silu {  // z sigmoid(z)
   INLINE static Floats value(Floats z, float) {
     const Floats e = clipped_exp(z);

@@ -25,6 +25,7 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import require
 
 RECALL_IOU = 0.213  # yolov4.cfg's iou_thresh, the default of loss.anchor_threshold
+LEAST_RECALL = 0.95  # best possible recall below which a training warns
 GENERATIONS = 1000
 _STARTS = 8  # k-means ends in a local optimum: the best of this many random starts is kept
 _ROUNDS = 200
@@ -38,14 +39,20 @@ Sizes = NDArray[np.floating]  # (N, 2) width and height, pixels
 
 def box_sizes(dataset: Dataset, data: DataConfig) -> NDArray[np.float64]:
     """Return width and height (N, 2) of the trainable boxes in pixels of the network's input."""
-    sizes = [np.zeros((0, 2))]
-    for record in dataset.records:
-        geometry = resize_geometry(
-            data.resize, record.width, record.height, data.img_size, data.img_height
-        )
-        boxes = geometry.to_input(record.boxes_xyxy_px[~record.ignore].astype(np.float64))
-        sizes.append(boxes[:, 2:] - boxes[:, :2])
-    return np.concatenate(sizes)
+    records = dataset.records
+    boxes_xyxy_px = records.boxes().astype(np.float64)
+    owners, _ = records.objects()
+    image_sizes, kinds = np.unique(records.sizes_wh_px, axis=0, return_inverse=True)
+    kind_of_box = kinds.reshape(-1)[owners]
+
+    # one geometry per size of images, of which a large data set has few
+    order = np.argsort(kind_of_box, kind="stable")
+    bounds = np.searchsorted(kind_of_box[order], np.arange(len(image_sizes) + 1))
+    for kind, (width, height) in enumerate(image_sizes.tolist()):
+        rows = order[bounds[kind] : bounds[kind + 1]]
+        geometry = resize_geometry(data.resize, width, height, data.img_size, data.img_height)
+        boxes_xyxy_px[rows] = geometry.to_input(boxes_xyxy_px[rows])
+    return boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]
 
 
 def with_fitted_anchors(model: ModelConfig, sizes_wh_px: Sizes, seed: int) -> ModelConfig:

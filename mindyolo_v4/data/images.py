@@ -38,6 +38,7 @@ class ImageReadError(OSError):
 
     def __init__(self, path: Path | str, problem: str = "cannot be read as an image"):
         self.path = Path(path)
+        self.problem = problem
         super().__init__(f"{path}: {problem}")
 
 

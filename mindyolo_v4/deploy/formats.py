@@ -72,6 +72,8 @@ class Job:
 def _forward(job: Job) -> InferenceForward:
     """Return the network with the normalisation of its input."""
     ms.set_device("CPU")
+    # Nothing to compile for one image, and the network is built of stock operators only.
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     return inference(job.config, load_network(job.checkpoint, None))
 
 
@@ -117,7 +119,6 @@ def export_graph(job: Job) -> str:
         licence=chosen.license,
     )
     model = build_onnx(job.own.tensors, job.own.card, options)
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile for one image
     expected = _outputs_of(_forward(job), ms.Tensor(job.images), job)
     if wants_boxes:
         raw_maps = list(expected.values())
@@ -160,7 +161,6 @@ def export_mindir(job: Job) -> str:
     """Write MindSpore's own graph."""
     forward = _forward(job)
     images = ms.Tensor(job.images)
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     expected = _outputs_of(forward, images, job)
     cell = forward
     if not job.options.uint8:

@@ -12,7 +12,7 @@ _NOT_IN_PREDICTION = (
     *("is_parallel", "seed", "data_dir", "data_path", "epochs", "per_batch_size", "batch_size"),
     *("split", "compile_cache"),
 )
-_BACKEND_HELP = f"{' | '.join(BACKENDS)} (mindspore for a checkpoint, else auto)"
+_BACKEND_HELP = f"{' | '.join(BACKENDS)} (default: mindspore for a checkpoint, else auto)"
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ def predict_parser() -> Parser:
     text = "image or video file, folder, glob pattern, .txt of paths, -, camera number, or stream"
     parser.add_argument("--source", "--image_path", help=text)
     parser.add_argument("--backend", help=_BACKEND_HELP)
-    parser.add_argument("--stride", help="of a video: every so many frames one is used (1)")
-    text = "report these only: names or numbers, as in cat,dog (all)"
+    parser.add_argument(
+        "--stride", help="of a video: every so many frames one is used (default: 1)"
+    )
+    text = "report these only: names or numbers, as in cat,dog (default: all)"
     parser.add_argument("--classes", help=text)
     for name, text in (
         ("exist_ok", "write into a folder with files"),

@@ -1,11 +1,12 @@
 """What a task hands to the training loop."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mindspore import nn
 
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.micro_batches import MicroBatch
 
 Check = Callable[[], None]  # raises StoppedError where a signal has come
@@ -25,5 +26,8 @@ class TrainingParts:
     # Images and a rate -> the images that self-adversarial training makes of them, if it is on.
     alter: nn.Cell | None = None
     best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
+    # Draws the micro-batches of a step, which counts from 0, as the network sees them.
+    see_batches: Callable[[int, Sequence[MicroBatch]], None] = lambda step, batches: None
     # Tells the samples another number of epochs; calls of `batches` after it follow.
     set_epochs: Callable[[int], None] = lambda epochs: None
+    callbacks: Sequence[Callback] = ()  # of rank 0

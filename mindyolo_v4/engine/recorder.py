@@ -3,17 +3,19 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from mindspore import Tensor
 
 from mindyolo_v4.config.command_line import command_for
 from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.records import Records
-from mindyolo_v4.engine.state import TrainingState
+from mindyolo_v4.engine.state import TrainingState, unreadable_images
 from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Recorder:
     settings: TrainConfig
     records: Records
     progress: Progress
+    callbacks: Sequence[Callback] = ()
     # A step that may still be running: step and epoch from 1, values (total and parts), whether
     # they are finite, learning rate, images per second.
     pending: tuple[int, int, Tensor, Tensor, float, float] | None = None
@@ -61,6 +64,9 @@ class Recorder:
         if step % self.settings.log_interval == 0:
             self.records.step(step, epoch, numbers, learning_rate, speed)
             self.progress.step(step, epoch, numbers, learning_rate, speed)
+        for callback in self.callbacks:
+            row = [*numbers.tolist(), learning_rate, speed]
+            callback.on_step(step, epoch, dict(zip(self.records.names, row, strict=True)))
         loss = float(numbers[0])
         if bool(finite.asnumpy()):
             self.state.nonfinite_in_a_row = 0
@@ -95,9 +101,22 @@ class Recorder:
         count = state.epoch_finite_steps
         loss = state.epoch_loss_sum / count if count else math.nan
         logger.info("Epoch: [%d] Avg img/s: %.3f Loss: %.4f", state.epoch, speed, loss)
+        for callback in self.callbacks:
+            callback.on_epoch(state.step, state.epoch, {"loss": loss, "images_per_s": speed})
         if state.ends_epoch:  # a training that stops inside an epoch may continue it
             state.epoch_loss_sum = 0.0
             state.epoch_finite_steps = 0
+
+    def validation(self, name: str, metrics: Mapping[str, Any]) -> None:
+        """Record and log the metrics of a validation; `name` is the one that chooses the best."""
+        state = self.state
+        self.records.metrics(state.step, state.epoch, state.train_seconds, metrics)
+        value = metrics[name]
+        text = f"{name} undefined: no ground truth" if value is None else f"{name} {value:.4f}"
+        text += unreadable_images(metrics)
+        logger.info("epoch %d, step %d: %s", state.epoch, state.step, text)
+        for callback in self.callbacks:
+            callback.on_validation(state.step, state.epoch, metrics)
 
     def _count_nonfinite(self, step: int, loss: float) -> None:
         state = self.state

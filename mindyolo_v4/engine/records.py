@@ -28,7 +28,8 @@ class Records:
     ):
         self.folder = folder
         self.writes = writes
-        self.step_columns = ["step", "epoch", "loss", *part_names, "lr", "images_per_s"]
+        self.names = ["loss", *part_names, "lr", "images_per_s"]  # of the values of a step
+        self.step_columns = ["step", "epoch", *self.names]
         if not writes:
             return
         steps = _rows_up_to(folder / "steps.csv", resumed_step)
@@ -54,7 +55,7 @@ class Records:
         with (self.folder / "steps.csv").open("a", encoding="utf-8", newline="") as file:
             file.write(",".join(row) + "\n")
         numbers = [*values.tolist(), learning_rate, images_per_s]
-        scalars = dict(zip(self.step_columns[2:], numbers, strict=True))
+        scalars = dict(zip(self.names, numbers, strict=True))
         self.board.add("train", scalars, step)
 
     def metrics(

@@ -7,6 +7,7 @@ from mindyolo_v4.checkpoint.run_folder import CONFIG
 from mindyolo_v4.config.recipe import build_record, load_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.engine.plan import make_plan
 from mindyolo_v4.engine.schedule import images_per_step
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.errors import UserError, require
@@ -66,6 +67,43 @@ def continued_state(
         problem = f"{checkpoint.path} has another steps_per_epoch: other data or batch"
         raise UserError("--resume", problem, own.steps_per_epoch, saved.steps_per_epoch)
     return saved, lines
+
+
+def follow_epochs(checkpoint: Checkpoint, state: TrainingState, config: Config) -> list[str]:
+    """Let another train.epochs than the checkpoint's change the schedule; return what to log.
+
+    Args:
+        state: as this training counts. Its number of fitted epochs goes if train.fit_schedule is
+            off now.
+
+    Raises:
+        UserError: so many epochs are done already, or train.fit_schedule has set the number.
+    """
+    train = config.train
+    held = checkpoint.card.config.get("train", {}).get("epochs", train.epochs)
+    if train.fit_schedule and state.epochs and train.epochs != held:
+        problem = f"train.fit_schedule has set the number: {state.epochs} of at most {held}"
+        expected = f"{held}, or --train.fit_schedule False"
+        raise UserError("train.epochs", problem, train.epochs, expected)
+
+    before = state.epochs or held
+    if not train.fit_schedule:
+        state.epochs = 0
+    epochs = state.epochs or train.epochs
+    if epochs == before:
+        return []
+    if epochs * state.steps_per_epoch <= state.step:
+        problem = f"{checkpoint.path} has reached epoch {state.epoch}"
+        raise UserError("train.epochs", problem, epochs, f"more, or {before} as before")
+
+    rates = []
+    for count in (before, epochs):
+        plan = make_plan(config, state.steps_per_epoch, count, state.world_size)
+        rates.append(plan.rates[min(state.step, len(plan.rates) - 1)])
+    return [
+        f"train.epochs {before} -> {epochs}: the schedule spans {epochs} epochs from here on; the "
+        f"learning rate goes on at {rates[1]:g} instead of {rates[0]:g}"
+    ]
 
 
 def _for_own_devices(

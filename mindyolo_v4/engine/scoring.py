@@ -11,21 +11,32 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.engine.task import EvalBatches, Scores, Split, Task, log_unreadable
+from mindyolo_v4.engine.task import EvalBatches, ImageLoss, Scores, Split, Task, log_unreadable
 from mindyolo_v4.runtime.device import Runtime
 
 
 class Scorer:
-    """Runs every image of a split through a network once per call, shared between the devices."""
+    """Runs every image of a split through a network once per call, shared between the devices.
+
+    Args:
+        loss: of an image, where the validations of a training compute it.
+    """
 
     def __init__(
-        self, task: Task, config: Config, network: nn.Cell, split: Split, runtime: Runtime
+        self,
+        task: Task,
+        config: Config,
+        network: nn.Cell,
+        split: Split,
+        runtime: Runtime,
+        loss: ImageLoss | None = None,
     ):
         self.task = task
         self.config = config
         self.forward = task.inference(config, network)
         self.split = split
         self.runtime = runtime
+        self.loss = loss
 
     def __call__(self, check: Callable[[], None], for_test: bool = False) -> Scores:
         """Score the network as it is now.
@@ -42,7 +53,9 @@ class Scorer:
         images = len(self.split)
         size = eval_batch_size(config, images, self.runtime)
         stream = self.task.eval_stream(config, self.split, size, ranks)
-        one_pass = ScoringPass(self.forward, stream, images, self.runtime, check, for_test)
+        one_pass = ScoringPass(
+            self.forward, stream, images, self.runtime, check, for_test, self.loss
+        )
         scores = self.task.score(config, self.split, one_pass, for_test)
 
         report = stream.report()
@@ -68,6 +81,7 @@ class ScoringPass:
     runtime: Runtime
     check: Callable[[], None]  # called between two batches
     show_bar: bool
+    loss: ImageLoss | None = None
     spent_ms: dict[str, float] = field(default_factory=lambda: {"read_ms": 0.0, "network_ms": 0.0})
 
     def outputs(self) -> Iterator[tuple[list[np.ndarray], NDArray[np.int64]]]:

@@ -1,7 +1,6 @@
 """One training put together: schedule, optimizer, averages, train step, records, checkpoints."""
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +10,7 @@ import numpy as np
 from mindspore import Parameter
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
-from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint, save
+from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint
 from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
 from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
@@ -24,13 +23,14 @@ from mindyolo_v4.engine.plan import fitted_epochs, make_plan
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
-from mindyolo_v4.engine.resume import continued_state, saved_state
+from mindyolo_v4.engine.resume import continued_state, follow_epochs, saved_state
 from mindyolo_v4.engine.sat import SelfAdversary, inference_mode
-from mindyolo_v4.engine.state import TrainingState, unreadable_images
+from mindyolo_v4.engine.saving import Saver
+from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.engine.step_profiler import StepProfiler
 from mindyolo_v4.engine.step_settings import step_settings
-from mindyolo_v4.errors import StoppedError
+from mindyolo_v4.errors import StoppedError, require
 from mindyolo_v4.runtime.device import Runtime
 
 logger = logging.getLogger(__name__)
@@ -40,12 +40,14 @@ class Session:
     """The pieces of one training, its state, and what is done with all of them together.
 
     Raises:
-        UserError: an epoch has not even one optimizer step.
+        UserError: an epoch has not even one optimizer step, or there are no validations for
+            train.patience.
     """
 
     records: Records
     progress: Progress
     recorder: Recorder
+    saver: Saver
     profiler: StepProfiler
     folder: Path
 
@@ -55,11 +57,12 @@ class Session:
         self.config = config
         self.settings = settings
         self.runtime = runtime
+        can_stop = settings.patience is None or parts.evaluate is not None
+        require(can_stop, "train.patience", "needs validations", settings.patience, "data.val")
         self.writes = runtime.ranks.rank == 0
         self.resumed: Checkpoint | None = None
         self.resumed_step = 0  # as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
-
         self.step_batches = StepBatches(
             parts.steps_per_epoch, settings.accumulate, parts_by_size(config)
         )
@@ -88,10 +91,12 @@ class Session:
         require_same_classes(checkpoint, names, "this training")
         saved = saved_state(checkpoint, self.parts.best_metric)
         state, lines = continued_state(checkpoint, saved, self.state, self.settings)
+        lines += follow_epochs(checkpoint, state, self.config)
         checkpoint.load_training_state(self.tensors())
         self.state = state
         if state.epochs:
             self._follow(state.epochs)
+        self._stop_without_progress()
         self.resumed = checkpoint
         self.resumed_step = saved.step
         lines.append(f"resumed from {checkpoint.path} at step {state.step}")
@@ -108,7 +113,19 @@ class Session:
         names = self.parts.forward.part_names
         self.records = Records(folder, names, self.resumed_step, self.writes)
         self.progress = Progress(names, self.state.step, self.last_step, self.plan.epochs)
-        self.recorder = Recorder(self.state, self.settings, self.records, self.progress)
+        self.recorder = Recorder(
+            self.state, self.settings, self.records, self.progress, self.parts.callbacks
+        )
+        self.saver = Saver(
+            folder,
+            self.parts.card,
+            self.state,
+            self.settings,
+            self.runtime,
+            self.train_step,
+            self.tensors,
+            self._train_seconds,
+        )
         self.profiler = StepProfiler(self.settings.profile_steps, folder, self.runtime.heartbeat)
         with self.records, self.progress, self.profiler:
             yield
@@ -151,6 +168,9 @@ class Session:
         with self.profiler.step(self.state.step + 1):
             if self.adversary is not None:
                 micro_batches = self.adversary(self.state.step, micro_batches)
+            if self.state.step < self.settings.pictures:
+                with self.recorder.paused():
+                    self.parts.see_batches(self.state.step, micro_batches)
             result = self.train_step(rate, micro_batches)
         self.recorder.flush()  # the step before, whose values are ready while this one runs
         self.state.step += 1
@@ -160,10 +180,10 @@ class Session:
 
     def save_inside_epoch(self) -> None:
         """Save where `train.checkpoint_steps` asks for a checkpoint of this step."""
-        if self._is_due_inside_epoch():
+        if self.saver.is_due_inside_epoch:
             self.recorder.flush()
             with self.recorder.paused():
-                self._save()
+                self.saver.save()
 
     def end_epoch(self, check: Check) -> None:
         """Log the epoch, validate and save as the settings ask; the training may be over now."""
@@ -182,7 +202,7 @@ class Session:
         if self.state.validation_due:
             self._validate_and_save(check)
         elif self.is_over and self.resumed and self.resumed.path.name != checkpoints.LAST:
-            self._save()  # last.ckpt is damaged, and no step will write it again
+            self.saver.save()  # last.ckpt is damaged, and no step will write it again
 
     @property
     def is_over(self) -> bool:
@@ -196,7 +216,7 @@ class Session:
             yield
         except StoppedError as stop:
             self.recorder.flush()
-            self._save_last()
+            self.saver.save_last()
             self.runtime.ranks.wait()  # rank 0 has written
             where = f"step {self.state.step} of {len(self.plan.rates)}, epoch {self.state.epoch}"
             logger.warning("stopped by %s at %s; repeat the command with --resume", stop, where)
@@ -227,7 +247,7 @@ class Session:
             self._validate(check)
         if fits and not self.is_over:
             self._fit_schedule(epoch_ended_s)
-        self._save()
+        self.saver.save()
 
     def _follow(self, epochs: int) -> None:
         """Take a number of epochs, and all that depends on it."""
@@ -266,7 +286,7 @@ class Session:
         assert self.parts.evaluate is not None
         state = self.state
         name = self.parts.best_metric
-        self._average_statistics()
+        self.saver.average_statistics()
         state.validation_due = True  # until it is over: a signal may end it
         with (
             self.ema.swapped_in() if self.ema else nullcontext(),
@@ -276,40 +296,24 @@ class Session:
         state.validation_due = False
 
         train_seconds = self._train_seconds()
-        self.records.metrics(state.step, state.epoch, train_seconds, metrics)
-        value = metrics[name]
-        text = f"{name} undefined: no ground truth" if value is None else f"{name} {value:.4f}"
-        text += unreadable_images(metrics)
-        logger.info("epoch %d, step %d: %s", state.epoch, state.step, text)
+        self.recorder.validation(name, metrics)
         if state.improves(name, metrics):
             when = {"epoch": state.epoch, "step": state.step, "train_seconds": train_seconds}
             state.best = metrics | when
+            state.validations_since_best = 0
             self.records.best(state.best)
-            self._write(self.folder / checkpoints.BEST)
+            self.saver.save_best()
+        elif metrics[name] is not None:
+            state.validations_since_best += 1
+            self._stop_without_progress()
 
-    def _save(self) -> None:
-        """Write last.ckpt, and epoch_NNNN.ckpt and step_NNNNNNNN.ckpt where they are due."""
-        self._save_last()
-        state = self.state
-        if state.ends_epoch and state.epoch % self.settings.checkpoint_interval == 0:
-            self._write(checkpoints.epoch_path(self.folder, state.epoch))
-            self._keep_newest(checkpoints.EPOCH)
-        if self._is_due_inside_epoch():
-            self._write(checkpoints.step_path(self.folder, state.step))
-            self._keep_newest(checkpoints.STEP)
-
-    def _save_last(self) -> None:
-        self._average_statistics()
-        self._write(self.folder / checkpoints.LAST)
-
-    def _average_statistics(self) -> None:
-        """Average the statistics over the devices, which compiles a graph the first time."""
-        with self.runtime.heartbeat.pause("averaging batch statistics"):
-            self.train_step.average_statistics()
-
-    def _is_due_inside_epoch(self) -> bool:
-        every = self.settings.checkpoint_steps
-        return every is not None and self.state.step % every == 0
+    def _stop_without_progress(self) -> None:
+        """End the training here if `train.patience` validations have brought nothing better."""
+        patience = self.settings.patience
+        is_enough = patience is not None and self.state.validations_since_best >= patience
+        if is_enough and not self.is_over:
+            self.last_step = self.state.step
+            self.stopped_by = "patience"
 
     def _train_seconds(self) -> float:
         """Return the wall clock of the training until now, and note it in the state."""
@@ -317,14 +321,3 @@ class Session:
         self.state.train_seconds += now_s - self.started_s
         self.started_s = now_s
         return self.state.train_seconds
-
-    def _keep_newest(self, kind: re.Pattern[str]) -> None:
-        if self.writes:
-            checkpoints.keep_newest(self.folder, kind, self.settings.keep_checkpoints)
-
-    def _write(self, path: Path) -> None:
-        self._train_seconds()
-        with self.runtime.heartbeat.pause("saving"):
-            if self.writes:
-                card = dict(self.parts.card) | {"training": self.state.to_card()}
-                save(path, self.tensors(), card)

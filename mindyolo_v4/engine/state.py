@@ -20,6 +20,8 @@ class TrainingState:
     validation_due: bool = False  # a signal has ended the validation of this step
     steps_per_epoch: int = 0  # optimizer steps
     world_size: int = 1
+    # Of those with a defined metric, how many in a row have not been better than `best`.
+    validations_since_best: int = 0
     epochs: int = 0  # that train.fit_schedule has set; 0: those of the configuration
 
     @property
@@ -41,6 +43,16 @@ class TrainingState:
         value = metrics[metric]
         best = None if self.best is None else self.best.get(metric)
         return value is not None and (best is None or value > best)
+
+    def end(self, stopped_by: str) -> dict[str, Any]:
+        """Return how a training has ended, for its record."""
+        return {
+            "stopped_by": stopped_by,
+            "step": self.step,
+            "epoch": self.epoch,
+            "train_seconds": round(self.train_seconds, 3),
+            "nonfinite_steps": self.nonfinite_steps,
+        }
 
     def end_lines(self, metric: str, stopped_by: str) -> list[str]:
         """Return what the log says at the end of a training."""

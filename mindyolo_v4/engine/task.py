@@ -16,6 +16,8 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.runtime.scores import Scores
 
+ImageLoss = Callable[..., NDArray[np.float32]]  # output and targets of an image -> its loss
+
 NAMED_IMAGES = 10  # unreadable images that the log names
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,8 @@ class Task:
     read: Callable[[DataConfig, str], Split]  # configuration, split -> data set
     # What the recipe leaves to the training split, and what the log says of that.
     complete: Callable[[Config, Split, Ranks], tuple[Config, Sequence[str]]]
+    # Logs how the configuration suits the training split; the last one is the run folder.
+    check: Callable[[Config, Split, Path], None] | None
     build: Callable[[ModelConfig, int, int], nn.Cell]  # model, classes, seed -> network
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
@@ -78,7 +82,14 @@ class Task:
     # configuration, split, images per batch -> its images
     eval_stream: Callable[[Config, Split, int, Ranks], EvalBatches]
     score: Callable[..., Scores]  # configuration, split, ScoringPass, for a test -> scores
+    # configuration, number of classes -> the loss of an image in a validation, if there is one
+    validation_loss: Callable[[Config, int], ImageLoss | None]
+    draw_labels: Callable[[Split, Path], None]  # training split, picture to write
+    # columns of a micro-batch, class names, picture to write
+    draw_batch: Callable[[Sequence[NDArray[Any]], Sequence[str], Path], None]
     draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
+    # run folder, title, command line, configuration as YAML -> the page that shows them all
+    write_report: Callable[[Path, str, str, str], Path]
 
 
 def log_warnings(split: Split | None) -> None:

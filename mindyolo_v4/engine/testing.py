@@ -6,7 +6,7 @@ from functools import partial
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
-from mindyolo_v4.config.recipe import Tree
+from mindyolo_v4.config.recipe import Tree, dump_config
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.task import Task, log_warnings
 from mindyolo_v4.errors import StoppedError, UserError
@@ -15,6 +15,7 @@ from mindyolo_v4.runtime.files import remove_unfinished
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import make_run_folder
+from mindyolo_v4.runtime.run_record import command_line
 from mindyolo_v4.runtime.scores import log_scores, write_scores
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -57,6 +58,8 @@ def test(
         raise
     if runtime.ranks.rank == 0:
         write_scores(folder, scores)
+        title = f"Test of {checkpoint.path}"
+        task.write_report(folder, title, command_line(), dump_config(config))
     wrong = log_scores(folder, scores, len(dataset))
     runtime.ranks.wait()  # one that left early would fail the others
     if wrong and not allow_unreadable:

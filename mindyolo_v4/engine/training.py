@@ -1,7 +1,7 @@
 """Training of any task: from a configuration to a run folder."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import take_over_variants
+from mindyolo_v4.checkpoint.settings import describe_other_classes, take_over_variants
 from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.parts import Check, TrainingParts
+from mindyolo_v4.engine.pictures import Pictures
 from mindyolo_v4.engine.resume import with_recorded_anchors
 from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.schedule import describe_batch
@@ -25,11 +28,12 @@ from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
-from mindyolo_v4.runtime.device import Runtime, describe_peak_memory
-from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
+from mindyolo_v4.runtime.device import Runtime, describe_peak_memory, peak_memory_gb
+from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import locked, make_run_folder, require_run_folder
+from mindyolo_v4.runtime.run_record import begin_record, end_record
 from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -45,31 +49,31 @@ def train(
     default_name: str,
     resume: str | None = None,
     signals: StopSignals | None = None,
-) -> int:
-    """Train as a configuration says; everything is written to the run folder. Return the status.
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train as a configuration says; everything is written to the run folder, which is returned.
 
     Args:
         tree: the keys that the user wrote; the starting weights decide on some of the others.
         default_name: of the run folder, where the configuration names none.
         resume: None, a checkpoint, or "auto": the newest one of the folder.
+        callbacks: follow the training on rank 0.
     """
-    start_weights = Checkpoint.open(config.weight) if config.weight else None
-    taken_over: list[str] = []
-    if start_weights:
-        config, taken_over = take_over_variants(config, tree, start_weights)
+    config, start_weights, taken_over = _starting_weights(config, tree)
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
     val_set = task.read(config.data, "val") if _is_validated(config) else None
-    class_names = train_set.class_names
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
-    config = _with_names(config, class_names)
-    network = _build(task, config, class_names, start_weights, lines)
+    config = _with_names(config, train_set.class_names)
+    network = _build(task, config, train_set.class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
-    parts = _training_parts(task, config, runtime, network, stream, class_names, val_set)
-    session = Session(parts, config, runtime)
+    pictures = Pictures(task, config, train_set.class_names, runtime)
+    parts = _training_parts(task, config, runtime, network, stream, val_set, pictures)
+    own_callbacks = callbacks if runtime.ranks.rank == 0 else ()
+    session = Session(replace(parts, callbacks=own_callbacks), config, runtime)
 
     # The run folder, which nothing is written to before all of the above is right.
     if resume == "auto":
@@ -79,30 +83,63 @@ def train(
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
-        for line in [*notes, *_describe(task, config, runtime, network), *lines]:
-            logger.info("%s", line)
-        for split in (train_set, val_set):
-            log_warnings(split)
+        _log([*notes, *_describe(task, config, runtime, network), *lines])
+        _warn(task, config, train_set, val_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
-        for line in session.resume(newest) if newest else ():
-            logger.info("%s", line)
+        _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
+            begin_record(folder, config.seed, runtime.facts(), resume == "auto")
             write_text(folder / checkpoints.CONFIG, dump_config(config))
-        fit(session, folder, signals)
+        pictures.begin(folder, train_set)
+        with failed_allocation_as_user_error(config):
+            fit(session, folder, signals)
         if runtime.ranks.rank == 0:
-            with whole_file(folder / "results.png") as png:
-                task.draw_curves(folder, png)
+            end_record(folder, _end(session))
+        pictures.end()
 
-    log_unreadable(stream.report())
-    _log_end(task, session, folder)
+    _report_end(task, session, stream, folder)
     runtime.ranks.wait()  # one that left early would fail the others
-    return 0
+    return folder
 
 
-def _log_end(task: Task, session: Session, folder: Path) -> None:
+def _starting_weights(config: Config, tree: Tree) -> tuple[Config, Checkpoint | None, list[str]]:
+    """Return the configuration that fits the weights to start from, these, and what to log."""
+    if config.weight is None:
+        return config, None, []
+    weights = Checkpoint.open(config.weight)
+    config, lines = take_over_variants(config, tree, weights)
+    return config, weights, lines
+
+
+def _log(lines: Sequence[str]) -> None:
+    for line in lines:
+        logger.info("%s", line)
+
+
+def _warn(
+    task: Task, config: Config, train_set: Split, val_set: Split | None, folder: Path
+) -> None:
+    """Log what may be wrong with the data set, and with a configuration for it."""
+    for split in (train_set, val_set):
+        log_warnings(split)
+    if task.check is not None:
+        task.check(config, train_set, folder)
+
+
+def _end(session: Session) -> dict[str, Any]:
+    memory_gb = round(peak_memory_gb(), 3)
+    return session.state.end(session.stopped_by) | {"peak_memory_gb": memory_gb}
+
+
+def _report_end(task: Task, session: Session, stream: Stream, folder: Path) -> None:
+    """Tell the log and the callbacks how the training has ended."""
+    log_unreadable(stream.report())
     memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
     lines = session.state.end_lines(task.best_metric, session.stopped_by)
     logger.info("%s", "\n".join([*lines, memory]))
+    values = _end(session) | {"best": session.state.best, "folder": folder}
+    for callback in session.parts.callbacks:
+        callback.on_end(session.state.step, session.state.epoch, values)
 
 
 def _is_validated(config: Config) -> bool:
@@ -126,7 +163,8 @@ def _build(
     """Return the network with its starting weights, some of it frozen; add what to log to lines."""
     network = task.build(config.model, len(class_names), config.seed)
     if weights is not None:
-        lines.append(str(weights.load_weights(network, partial=True)))
+        lines += weights.load_weights(network, partial=True).lines()
+        lines += describe_other_classes(weights, class_names)
     if frozen := freeze(network, config.train.freeze):
         lines.append(f"frozen: {len(frozen)} parameters")
     recompute(network, config.train.recompute)
@@ -139,18 +177,22 @@ def _training_parts(
     runtime: Runtime,
     network: nn.Cell,
     stream: Stream,
-    class_names: tuple[str, ...],
     val_set: Split | None,
+    pictures: Pictures,
 ) -> TrainingParts:
+    class_names = pictures.class_names
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     forward = forward_by_size(config, lambda sized: task.forward(sized, network, len(class_names)))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
-        score = Scorer(task, config, network, val_set, runtime)
+        loss = task.validation_loss(config, len(class_names))
+        score = Scorer(task, config, network, val_set, runtime, loss)
 
         def evaluate(check: Check) -> Mapping[str, Any]:
-            return score(check, for_test=False).metrics
+            scores = score(check, for_test=False)
+            pictures.validation(scores)
+            return scores.metrics
 
     return TrainingParts(
         forward,
@@ -161,6 +203,7 @@ def _training_parts(
         record_to_tree(card),
         altering(task, config, network, runtime),
         task.best_metric,
+        pictures.step,
         stream.set_epochs,
     )
 

@@ -31,9 +31,6 @@ METRIC_NAMES = (
 )
 _BOX_DECIMALS = 3  # pixels
 _SCORE_DECIMALS = 6
-# The twelve numbers (as METRIC_NAMES) and the precision (IoU thresholds, recalls, categories in
-# ascending id, areas, detection limits); -1 where there is no ground truth to score.
-_Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class CocoEvaluator:
@@ -44,15 +41,15 @@ class CocoEvaluator:
         ids = [record.image_id for record in dataset.records]
         if len(set(ids)) != len(ids):
             raise ValueError(f"{dataset.source}: image ids are not unique")
-        self._dataset = dataset
+        self.dataset = dataset
         self._results: dict[int, list[dict[str, Any]]] = {}  # by record index
 
     def add(self, record_index: int, detections: Detections) -> None:
         """Set the detections of `dataset.records[record_index]`, boxes in original pixels."""
         boxes = _written_boxes(detections.boxes_xyxy_px)
         scores = np.round(detections.scores.astype(np.float64), _SCORE_DECIMALS).tolist()
-        image_id = self._dataset.records[record_index].image_id
-        category_ids = [self._dataset.category_ids[k] for k in detections.class_ids.tolist()]
+        image_id = self.dataset.records[record_index].image_id
+        category_ids = [self.dataset.category_ids[k] for k in detections.class_ids.tolist()]
         self._results[record_index] = [
             {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
             for category_id, box, score in zip(category_ids, boxes, scores, strict=True)
@@ -64,7 +61,7 @@ class CocoEvaluator:
 
     def ground_truth(self) -> dict[str, Any]:
         """Return the content of a COCO annotation file, with the images that have no detections."""
-        dataset = self._dataset
+        dataset = self.dataset
         categories = [
             {"id": category_id, "name": name, "supercategory": ""}
             for category_id, name in zip(dataset.category_ids, dataset.class_names, strict=True)
@@ -93,15 +90,8 @@ class CocoEvaluator:
             "annotations": annotations,
         }
 
-    def metrics(
-        self, evaluator: Literal["auto", "hotcoco", "pycocotools"] = "auto"
-    ) -> dict[str, Any]:
-        """Return the twelve numbers as fractions, `images` and `per_class`.
-
-        `per_class` holds class_id, class_name, AP, AP50 and truths: the count of its ground-truth
-        boxes that are not ignored. A number without ground truth (APl where no object is large, a
-        class that does not occur) is undefined: None. Images that were never added count as images
-        without detections.
+    def evaluate(self, evaluator: Literal["auto", "hotcoco", "pycocotools"] = "auto") -> Any:
+        """Return the `COCOeval` of the evaluator, accumulated and summarised.
 
         Args:
             evaluator: auto is hotcoco where it is installed, else pycocotools.
@@ -111,15 +101,59 @@ class CocoEvaluator:
             evaluator = "pycocotools" if version is None else "hotcoco"
             advice = " (the extra `fast` installs a faster evaluator)"
             _log_once(f"COCO metrics by {evaluator}{advice if version is None else f' {version}'}")
-        numbers, precision = _evaluate(evaluator, *self._with_plain_ids())
-        named = zip(METRIC_NAMES, numbers, strict=True)
+        truth, results = self.with_plain_ids()
+        with contextlib.redirect_stdout(io.StringIO()):
+            if evaluator == "hotcoco":
+                evaluation = hotcoco_evaluation(truth, results)
+            else:
+                evaluation = _pycocotools_evaluation(truth, results)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return evaluation
+
+    def metrics(
+        self, evaluator: Literal["auto", "hotcoco", "pycocotools"] = "auto"
+    ) -> dict[str, Any]:
+        """Evaluate, and return what `metrics_of` returns."""
+        return self.metrics_of(self.evaluate(evaluator))
+
+    def metrics_of(self, evaluation: Any) -> dict[str, Any]:
+        """Return the twelve numbers as fractions, `images` and `per_class`.
+
+        `per_class` holds class_id, class_name, AP, AP50 and truths: the count of its ground-truth
+        boxes that are not ignored. A number without ground truth (APl where no object is large, a
+        class that does not occur) is undefined: None. Images that were never added count as images
+        without detections.
+
+        Args:
+            evaluation: the result of `evaluate`.
+        """
+        named = zip(METRIC_NAMES, np.asarray(evaluation.stats), strict=True)
         return {
             **{name: _number(value) for name, value in named},
-            "images": len(self._dataset.records),
-            "per_class": self._per_class(precision),
+            "images": len(self.dataset.records),
+            "per_class": self._per_class(np.asarray(evaluation.eval["precision"])),
         }
 
-    def _with_plain_ids(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def precision_at_50(self, evaluation: Any) -> NDArray[np.float64]:
+        """Return the precision (C, 101) of each class at IoU 0.5 and recalls 0.00 to 1.00.
+
+        It is NaN where a class has no ground truth.
+
+        Args:
+            evaluation: the result of `evaluate`.
+        """
+        table = np.asarray(evaluation.eval["precision"])
+        curves = np.stack([table[0, :, k, 0, -1] for k in self.category_order()])
+        return np.where(curves > -1, curves, np.nan)
+
+    def category_order(self) -> list[int]:
+        """Return where each class stands among the category ids in ascending order."""
+        ascending = sorted(self.dataset.category_ids)
+        return [ascending.index(category_id) for category_id in self.dataset.category_ids]
+
+    def with_plain_ids(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return ground truth and predictions with ids that every evaluator takes.
 
         pycocotools sorts ids, which text beside numbers does not allow; hotcoco takes non-negative
@@ -128,7 +162,7 @@ class CocoEvaluator:
         truth = self.ground_truth()
         results = self.predictions()
         image_ids = [image["id"] for image in truth["images"]]
-        category_ids = sorted(self._dataset.category_ids)
+        category_ids = sorted(self.dataset.category_ids)
         if all(isinstance(number, int) and number >= 0 for number in image_ids + category_ids):
             return truth, results
         images = {number: k for k, number in enumerate(image_ids)}
@@ -147,14 +181,18 @@ class CocoEvaluator:
         return truth, [plain(entry) for entry in results]
 
     def _per_class(self, precision: NDArray[np.float64]) -> list[dict[str, Any]]:
-        dataset = self._dataset
+        """Return the rows of the classes.
+
+        Args:
+            precision: (IoU thresholds, recalls, categories in ascending id, areas, limits).
+        """
+        dataset = self.dataset
         counts = np.zeros(len(dataset.class_names), np.int64)
         for record in dataset.records:
             counts += np.bincount(record.class_ids[~record.ignore], minlength=len(counts))
-        ascending = sorted(dataset.category_ids)
         rows = []
-        for class_id, name in enumerate(dataset.class_names):
-            category = ascending.index(dataset.category_ids[class_id])
+        for class_id, category in enumerate(self.category_order()):
+            name = dataset.class_names[class_id]
             own = precision[:, :, category, 0, -1]  # all areas, 100 detections
             row = {"class_id": class_id, "class_name": name, "AP": _number(own.mean())}
             rows.append(row | {"AP50": _number(own[0].mean()), "truths": int(counts[class_id])})
@@ -177,29 +215,27 @@ def _log_once(line: str) -> None:
     logger.info("%s", line)
 
 
-def _evaluate(
-    evaluator: str, ground_truth: dict[str, Any], predictions: list[dict[str, Any]]
-) -> _Scores:
-    nothing = {**ground_truth, "annotations": []}  # loading an empty list of results fails
-    evaluation: Any
-    with contextlib.redirect_stdout(io.StringIO()):
-        if evaluator == "hotcoco":
-            import hotcoco
+def hotcoco_evaluation(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Any:
+    """Return hotcoco's `COCOeval` of contents as `CocoEvaluator.with_plain_ids` returns them."""
+    import hotcoco
 
-            targets = hotcoco.COCO(ground_truth)
-            results = targets.load_res(predictions) if predictions else hotcoco.COCO(nothing)
-            evaluation = hotcoco.COCOeval(targets, results, "bbox")
-        else:
-            from pycocotools.cocoeval import COCOeval
+    targets = hotcoco.COCO(truth)
+    # Loading an empty list of results fails.
+    results = targets.load_res(predictions) if predictions else hotcoco.COCO(_without_boxes(truth))
+    return hotcoco.COCOeval(targets, results, "bbox")
 
-            targets = _pycocotools_data(ground_truth)
-            copies = [dict(result) for result in predictions]  # it adds keys
-            results = targets.loadRes(copies) if copies else _pycocotools_data(nothing)
-            evaluation = COCOeval(targets, results, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return np.asarray(evaluation.stats), np.asarray(evaluation.eval["precision"])
+
+def _pycocotools_evaluation(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Any:
+    from pycocotools.cocoeval import COCOeval
+
+    targets = _pycocotools_data(truth)
+    copies = [dict(result) for result in predictions]  # it adds keys
+    results = targets.loadRes(copies) if copies else _pycocotools_data(_without_boxes(truth))
+    return COCOeval(targets, results, "bbox")
+
+
+def _without_boxes(truth: dict[str, Any]) -> dict[str, Any]:
+    return {**truth, "annotations": []}
 
 
 def _pycocotools_data(content: dict[str, Any]) -> Any:

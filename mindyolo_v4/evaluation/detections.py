@@ -26,6 +26,11 @@ class Detections:
     scores: NDArray[np.float32]  # (N,) objectness x class probability
     class_ids: NDArray[np.int64]  # (N,)
 
+    @classmethod
+    def none(cls) -> "Detections":
+        """Return the detections of an image without any."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
     def __len__(self) -> int:
         return len(self.scores)
 

@@ -1,13 +1,17 @@
 """Detections drawn into an image."""
 
 import colorsys
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import FloatArray
+
+Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
 
 _GOLDEN_RATIO = 0.6180339887498949
 # (saturation, value) alternate from class to class, so that similar hues differ in strength.
@@ -31,6 +35,9 @@ def draw_detections(
 ) -> NDArray[np.uint8]:
     """Return a copy of an RGB image (H, W, 3) with boxes and labels, the best score on top.
 
+    Labels do not cover one another: the best score has its label at its box, another label moves to
+    the next free place, and one that finds none is left out.
+
     Args:
         boxes_xyxy_px: (N, 4) in the image's pixels; parts outside are not drawn.
         class_ids: (N,)
@@ -43,15 +50,33 @@ def draw_detections(
     colors = [class_color(int(class_id)) for class_id in class_ids]
     for index in order:
         cv2.rectangle(canvas, corners[index][:2], corners[index][2:], colors[index], line_px)
-    for index in order:  # labels last: no box runs through a label
+    taken = np.zeros((0, 4), int)  # left, top, right, bottom of the labels so far
+    for index in order[::-1]:  # labels last: no box runs through a label
         class_id = int(class_ids[index])
         name = _printable(class_names[class_id]) or f"class {class_id}"
-        text = name if scores is None else f"{name} {scores[index]:.2f}"
-        _draw_label(canvas, text, corners[index][:2], colors[index], line_px)
+        label = _fit_label(
+            name if scores is None else f"{name} {scores[index]:.2f}", canvas, line_px
+        )
+        place = _free_place(corners[index], label, canvas.shape, taken)
+        if place is not None:
+            _draw_label(canvas, label, place, colors[index])
+            taken = np.concatenate([taken, [place]])
     return canvas
 
 
-def _visible_corners(box: FloatArray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+@dataclass(frozen=True)
+class _Label:
+    """A line of text and its size in pixels."""
+
+    text: str
+    scale: float
+    thickness: int
+    text_height: int
+    width: int  # of the rectangle
+    height: int
+
+
+def _visible_corners(box: FloatArray, shape: tuple[int, ...]) -> Rectangle:
     """Return the box's outermost pixels within the image."""
     height, width = shape[:2]
     limits = np.array([width, height, width, height]) - 1
@@ -66,36 +91,55 @@ def _printable(name: str) -> str:
     return text if text.strip("? ") else ""
 
 
-def _draw_label(
-    canvas: NDArray[np.uint8],
-    text: str,
-    corner: tuple[int, int],
-    color: tuple[int, int, int],
-    line_px: int,
-) -> None:
-    """Write the text on a rectangle of the class's colour at the box's left top corner.
-
-    It lies above the box, or inside it at the image's upper edge.
-    """
-    height, width = canvas.shape[:2]
-
-    # Smaller letters where the image is narrow.
+def _fit_label(text: str, canvas: NDArray[np.uint8], line_px: int) -> _Label:
+    """Return the label of a text, with smaller letters where the image is narrow."""
+    width = canvas.shape[1]
     scale = max(0.35, line_px * 0.22)
     thickness = max(1, line_px // 2)
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
     if text_width + 4 > width:
         scale *= max(width - 4, 1) / text_width
         (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
+    height = text_height + baseline + 2
+    return _Label(text, scale, thickness, text_height, text_width + 4, height)
 
-    label_width = text_width + 4
-    label_height = text_height + baseline + 2
-    left = max(0, min(corner[0], width - label_width))
-    top = corner[1] - label_height if corner[1] >= label_height else corner[1]
-    top = max(0, min(top, height - label_height))
-    bottom_right = (left + label_width - 1, top + label_height - 1)
-    cv2.rectangle(canvas, (left, top), bottom_right, color, cv2.FILLED)
+
+def _free_place(
+    box: Rectangle, label: _Label, shape: tuple[int, ...], taken: NDArray[np.integer]
+) -> Rectangle | None:
+    """Return where a label covers no other one: near its box, else the nearest free line.
+
+    Args:
+        taken: (N, 4) rectangles of other labels.
+    """
+    box_left, box_top, box_right, box_bottom = box
+    lowest = max(0, shape[0] - label.height)
+    rightmost = max(0, shape[1] - label.width)
+
+    # Above the box, or inside it at the image's upper edge; then inside, below, and line by line.
+    above = box_top - label.height
+    near = [box_top, box_bottom + 1, box_bottom + 1 - label.height]
+    lines = sorted(range(0, lowest + 1, label.height), key=lambda line: abs(line - box_top))
+    tops = [*([above] if above >= 0 else []), *near, *lines]
+    lefts = (box_left, box_right + 1 - label.width)
+    for top, left in itertools.product(tops, lefts):
+        x = max(0, min(left, rightmost))
+        y = max(0, min(top, lowest))
+        place = (x, y, x + label.width, y + label.height)
+        apart = (taken[:, :2] >= place[2:]) | (taken[:, 2:] <= place[:2])
+        if apart.any(axis=1).all():
+            return place
+    return None
+
+
+def _draw_label(
+    canvas: NDArray[np.uint8], label: _Label, place: Rectangle, color: tuple[int, int, int]
+) -> None:
+    """Write the text on a rectangle of the class's colour."""
+    left, top, right, bottom = place
+    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, cv2.FILLED)
 
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     ink = (0, 0, 0) if bright else (255, 255, 255)
-    start = (left + 2, top + text_height + 1)
-    cv2.putText(canvas, text, start, _FONT, scale, ink, thickness, cv2.LINE_AA)
+    start = (left + 2, top + label.text_height + 1)
+    cv2.putText(canvas, label.text, start, _FONT, label.scale, ink, label.thickness, cv2.LINE_AA)

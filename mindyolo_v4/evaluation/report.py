@@ -33,7 +33,8 @@ def plot_results(
 
     Args:
         steps_csv: columns step, loss*, lr.
-        metrics_csv: columns epoch and those of `curves`.
+        metrics_csv: columns epoch and those of `curves`; where it has step and loss, the loss of
+            the validations is drawn beside that of the steps.
         top: the best value that a curve can reach.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,6 +46,7 @@ def plot_results(
     losses = {name: name for name in steps if name.startswith("loss")}
     figure = Figure(figsize=(15, 4.2), layout="constrained")
     loss_axes, rate_axes, metric_axes = figure.subplots(1, 3)
+    _plot_validation_loss(loss_axes, metrics)
     _plot(loss_axes, "loss", steps, "step", losses)
     _plot(rate_axes, "learning rate", steps, "step", {"lr": "learning rate"})
     _plot(metric_axes, "validation", metrics, "epoch", curves, marker="o")
@@ -91,7 +93,7 @@ def _plot(
             continue
         if title == "loss":
             axes.plot(x[finite], y[finite], color=f"C{index}", alpha=0.25, linewidth=0.8)
-            axes.plot(x[finite], _smooth(y[finite]), color=f"C{index}", label=label)
+            axes.plot(x[finite], smooth(y[finite]), color=f"C{index}", label=label)
         else:
             axes.plot(x, np.where(finite, y, np.nan), marker=marker, markersize=3, label=label)
     if axes.lines:
@@ -101,7 +103,16 @@ def _plot(
         axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=where, color="grey")
 
 
-def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _plot_validation_loss(axes: "Axes", metrics: dict[str, NDArray[np.float64]]) -> None:
+    """Plot the loss of the validations over the steps, in black."""
+    loss = metrics.get("loss", _NOTHING)
+    finite = np.isfinite(loss)
+    if finite.any():
+        steps = metrics["step"][finite]
+        axes.plot(steps, loss[finite], "k-o", markersize=3, label="validation loss")
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the centred moving average over 1/40 of the values; it narrows at both ends."""
     half = len(values) // (2 * _SMOOTH_SHARE)
     total = np.concatenate([[0.0], np.cumsum(values)])

@@ -137,3 +137,17 @@ class Assigner:
             sharing += np.bincount(pairs // self.num_classes, minlength=len(distinct)) - 1
         weights[0] = 1 / sharing[index]
         return weights
+
+
+def matched_boxes(
+    match_ids: NDArray[np.integer], match_values: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the different targets that an image's tables hold: boxes (N, 4) and classes (N,).
+
+    It is what the loss sees of the boxes that `Assigner` was given: corners in input pixels. A
+    target without a match is not among them.
+    """
+    used = match_values[WEIGHT_BOX] > 0
+    rows = np.concatenate([match_values[BOX_X:WEIGHT_BOX, used], match_ids[1:, used]])
+    targets = np.unique(rows.T.astype(np.float64), axis=0)
+    return cxcywh_to_xyxy(targets[:, :4]), targets[:, 4].astype(np.int64)

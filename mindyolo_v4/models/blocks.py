@@ -7,7 +7,7 @@ from pathlib import Path
 from mindspore import Tensor, lazy_inline, nn
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.cpu_ops.activation import leaky_relu
+from mindyolo_v4.cpu_ops.activation import leaky_relu, mish
 from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.distributed.collectives import joined_ranks
@@ -92,7 +92,7 @@ def build_activation(style: ConvStyle) -> nn.Cell:
     """Return the activation of a style."""
     if style.activation == "leaky":
         return leaky_relu(style.leaky_slope)
-    return {"mish": nn.Mish, "silu": nn.SiLU}[style.activation]()
+    return mish() if style.activation == "mish" else nn.SiLU()
 
 
 class ConvNormAct(nn.Cell):

@@ -1,5 +1,7 @@
 """Size and cost of a network, counted from its structure without running it."""
 
+from collections.abc import Iterator
+
 from mindspore import nn
 
 from mindyolo_v4.config.root import Config
@@ -48,9 +50,7 @@ def giga_flops(network: nn.Cell, img_size: int) -> float:
         img_size: pixels, a multiple of 32.
     """
     total = 0
-    for name, cell in network.cells_and_names():
-        stride = _STRIDES.get(".".join(name.split(".")[:2]), img_size)  # a dense layer: one cell
-        cells = (img_size // stride) ** 2
+    for cell, cells in _cells_with_area(network, img_size):
         if isinstance(cell, nn.Conv2d | nn.Dense):
             total += 2 * cell.weight.size * cells
         elif isinstance(cell, Residual):
@@ -61,3 +61,24 @@ def giga_flops(network: nn.Cell, img_size: int) -> float:
             # The 2 x 2 pool after the block: 4 operations for each of a quarter of the cells.
             total += 2 * cell.channels * cells
     return total / 1e9
+
+
+def mega_activations(network: nn.Cell, img_size: int) -> float:
+    """Return the outputs of all convolutions for one square image, in 10^6 values.
+
+    Args:
+        network: a detector or the classifier itself, not a cell around it.
+        img_size: pixels, a multiple of 32.
+    """
+    total = 0
+    for cell, cells in _cells_with_area(network, img_size):
+        if isinstance(cell, nn.Conv2d):
+            total += cell.out_channels * cells
+    return total / 1e6
+
+
+def _cells_with_area(network: nn.Cell, img_size: int) -> Iterator[tuple[nn.Cell, int]]:
+    """Yield every cell of a network with the number of places, H x W, of its output."""
+    for name, cell in network.cells_and_names():
+        stride = _STRIDES.get(".".join(name.split(".")[:2]), img_size)  # a dense layer: one place
+        yield cell, (img_size // stride) ** 2

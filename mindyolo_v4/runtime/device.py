@@ -39,6 +39,16 @@ class Runtime:
         """Return the mixed precision in words, for the log."""
         return self.amp_level if self.amp_level == "O0" else f"{self.amp_level} ({self.amp_dtype})"
 
+    def facts(self) -> dict[str, object]:
+        """Return what is in force, for the record of a run."""
+        return {
+            "target": self.device_target,
+            "mode": self.ms_mode,
+            "jit_level": self.jit_level,
+            "precision": self.precision,
+            "processes": self.ranks.size,
+        }
+
 
 def start(config: Config) -> Runtime:
     """Set MindSpore up as the configuration says; a command calls it before anything of MindSpore.

@@ -1,6 +1,7 @@
 """What scoring a split has found, and how test.py writes it down."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ class Scores:
     metrics: dict[str, Any]
     table: str  # the metrics as text
     files: dict[str, Any]  # what test.py writes besides metrics.json: file name -> JSON content
+    # Draws the scores into a run folder: pictures, and tables beside them.
+    draw: Callable[[Path], None] | None = None
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
-    """Write metrics.json and the other files of a test."""
+    """Write metrics.json, the other files of a test, and its pictures."""
     for name, content in {"metrics.json": scores.metrics, **scores.files}.items():
         write_json(folder / name, content)
+    if scores.draw is not None:
+        scores.draw(folder)
 
 
 def log_scores(folder: Path, scores: Scores, images: int) -> str:

@@ -50,7 +50,7 @@ class ServeOptions:
 def add_options(parser: Parser) -> None:
     """Add the options of the service to a parser."""
     for name, text in _HELP.items():
-        parser.add_argument(f"--{name}", help=f"{text} ({vars(ServeOptions)[name]})")
+        parser.add_argument(f"--{name}", help=f"{text} (default: {vars(ServeOptions)[name]})")
 
 
 def read_options(words: Mapping[str, object]) -> ServeOptions:

@@ -42,7 +42,9 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     defaults = {"img_size": "that of the weights", "conf_thres": _LOWEST_CONF, "iou_thres": "0.45"}
     text = "Serve predictions over HTTP."
     parser = build_parser("mindyolo_v4.serve", text, _NAMES, defaults=defaults)
-    parser.add_argument("--max_megapixels", help=f"most pixels of a picture ({_MAX_MEGAPIXELS})")
+    parser.add_argument(
+        "--max_megapixels", help=f"most pixels of a picture, 10^6 (default: {_MAX_MEGAPIXELS})"
+    )
     add_options(parser)
     words = parse(parser, argv)
     megapixels = words.options["max_megapixels"] or _MAX_MEGAPIXELS

@@ -50,8 +50,10 @@ def main(argv: Sequence[str]) -> int:
     defaults = {"img_size": "that of the weights"}
     parser = build_parser(command_for("benchmark-backends"), description, _NAMES, defaults=defaults)
     parser.add_argument("--data", dest="config", help="recipe whose data set is scored")
-    parser.add_argument("--batch", default="1", help="images per call (%(default)s)")
-    parser.add_argument("--calls", default="20", help="of which the median is taken (%(default)s)")
+    parser.add_argument("--batch", default="1", help="images per call (default: %(default)s)")
+    parser.add_argument(
+        "--calls", default="20", help="of which the median is taken (default: %(default)s)"
+    )
     words = parse(parser, argv)
     calls = _count("--calls", words.options["calls"])
     batch = _count("--batch", words.options["batch"])

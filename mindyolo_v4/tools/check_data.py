@@ -1,4 +1,4 @@
-"""Command that reads a data set as training would, and tells what is in it.
+"""Command that reports every fault of a data set, and tells what is in it.
 
 python -m mindyolo_v4.tools.check_data --config configs/yolov4/bccd.yaml --data_dir DIR
 python -m mindyolo_v4.tools.check_data --data.format voc --data.root DIR --data.train train
@@ -7,132 +7,216 @@ python -m mindyolo_v4.tools.check_data --data.format voc --data.root DIR --data.
 import itertools
 import sys
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
-from mindyolo_v4.data.anchor_fit import box_sizes
+from mindyolo_v4.data.class_images import ClassImages
+from mindyolo_v4.data.image_check import Picture, decode_all, note_shared
 from mindyolo_v4.data.readers.data_file import located
+from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Place
+from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_of
+from mindyolo_v4.data.readers.headers import read_headers
+from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import printable, require
 from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.files import write_json
+from mindyolo_v4.tools.corrected_annotations import write_corrected
+from mindyolo_v4.tools.data_report import (
+    as_json,
+    class_counts,
+    describe_datasets,
+    fault_lines,
+    trained_boxes,
+)
 
-_PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+
+@dataclass
+class CheckedSplit:
+    """One split that was read as far as it can be read."""
+
+    faults: Faults
+    dataset: Dataset | ClassImages | None = None  # None: nothing of it could be read
+    pictures: list[Picture] = field(default_factory=list)  # none where only headers were read
+
+    def has(self, kind: str) -> bool:
+        """Return whether a fault of this kind was found."""
+        return any(fault.kind == kind for fault in self.faults.found)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print what every configured split holds; return the exit status."""
-    description = "Read a data set as training would and tell what is in it."
-    flat_names = ("data", "data_dir", "single_cls")
-    parser = build_parser(command_for("check-data"), description, flat_names)
+    """Print faults and counts of the splits; return 0 without faults, 1 with faults."""
+    description = "Report every fault of a data set, and tell what is in it."
+    program = command_for("check-data")
+    defaults = {"split": "all that are configured"}
+    flat_names = ("data", "data_dir", "single_cls", "split")
+    parser = build_parser(program, description, flat_names, defaults=defaults)
+    text = "file for faults and counts, for other programs"
+    parser.add_argument("--json", metavar="FILE", help=text)
+    text = "new folder for a corrected copy of the annotations"
+    parser.add_argument("--fix", metavar="DIR", help=text)
+    text = "read the headers of the images, and decode none"
+    parser.add_argument("--quick", action="store_true", help=text)
     arguments = parse(parser, argv)
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)
     data = located(config.data)
+    json_file, fix = (
+        None if arguments.options[name] is None else Path(str(arguments.options[name]))
+        for name in ("json", "fix")
+    )
+    _require_outputs(json_file, fix)
+    is_one = "evaluate.split" in dict(arguments.overrides)
+    splits = [config.evaluate.split] if is_one else _configured_splits(data)
+
+    is_quick = bool(arguments.options["quick"])
+    checked = {split: check_split(data, split, is_quick) for split in splits}
+    faults = all_faults(checked, data)
+    datasets = {split: one.dataset for split, one in checked.items() if one.dataset is not None}
+    lines = [
+        f"data set {printable(str(data.root))} ({data.format})",
+        "",
+        *fault_lines(faults),
+        *describe_datasets(datasets, data),
+    ]
+    print("\n".join(lines))
+    if json_file is not None:
+        write_json(json_file, as_json(faults, datasets, data), indent=1)
+    if fix is not None:
+        print("\n".join(["", *_fix(checked, data, fix)]))
+    return int(any(not fault.is_info for fault in faults))
+
+
+def _require_outputs(json_file: Path | None, fix: Path | None) -> None:
+    """Refuse before the long work what cannot be written after it."""
+    if json_file is not None:
+        is_file = json_file.parent.is_dir() and not json_file.is_dir()
+        require(is_file, "--json", "cannot be written", str(json_file), "a file in a folder")
+    if fix is not None:
+        is_new = not fix.exists() or (fix.is_dir() and not any(fix.iterdir()))
+        require(is_new, "--fix", "is no new or empty folder", str(fix), "a folder to be made")
+
+
+def _configured_splits(data: DataConfig) -> list[str]:
     locations = {"train": data.train, "val": data.val, "test": data.test}
     splits = [split for split, location in locations.items() if location is not None]
     expected = "at least one of data.train, data.val, data.test"
     require(bool(splits), "data.train", "missing", expected=expected)
-    print(describe_datasets({split: read_split(data, split) for split in splits}, data))
-    return 0
+    return splits
 
 
-def describe_datasets(datasets: dict[str, Dataset], data: DataConfig) -> str:
-    """Return the report on the splits as text."""
-    lines = [
-        f"data set {printable(str(data.root))} ({data.format})",
-        "",
-        *_split_table(datasets),
-        "",
-        *_class_table(datasets),
-    ]
-    for split, dataset in datasets.items():
-        lines += ["", *_size_table(split, dataset, data)]
-    warnings = set_warnings(datasets, data)
-    for dataset in datasets.values():
-        warnings += dataset.warning_lines()
-    title = "warnings" if warnings else "no warnings"
-    lines += ["", title, *(f"  {warning}" for warning in warnings)]
-    return "\n".join(lines)
+def check_split(data: DataConfig, split: str, is_quick: bool = False) -> CheckedSplit:
+    """Read one split, and decode its images unless `is_quick`.
 
-
-def set_warnings(datasets: dict[str, Dataset], data: DataConfig) -> list[str]:
-    """Return what is doubtful about the splits together; the readers warn about single files."""
-    warnings = []
-    for first, second in itertools.combinations(datasets, 2):
-        paths = [{record.path for record in datasets[name].records} for name in (first, second)]
-        shared = paths[0] & paths[1]
-        if shared:
-            example = printable(str(min(shared)))
-            warnings.append(
-                f"{len(shared)} images are in {first} and in {second}, such as {example}"
+    Raises:
+        UserError: the configuration is wrong, so that the split cannot be read at all.
+    """
+    checked = CheckedSplit(Faults(collects=True))
+    faults = checked.faults
+    try:
+        if data.format == "imagenet":
+            classes = read_imagenet(data, split, faults)
+            checked.dataset = classes
+            paths = [classes.path(index) for index in range(len(classes))]
+            headers = read_headers(
+                paths, [Place(str(path)) for path in paths], data.max_megapixels, faults
             )
-        if datasets[first].class_names != datasets[second].class_names:
-            warnings.append(f"classes of {first} and {second} differ")
-    if "train" in datasets:
-        train = datasets["train"]
-        counts = class_counts(train)
-        absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
-        if absent:
-            names = printable(", ".join(absent[:10]))
-            warnings.append(f"{len(absent)} classes have no box to train on: {names}")
-        most = max(_trained(record) for record in train.records)
-        limit = data.max_truths
-        if most > limit:
-            warnings.append(f"an image has {most} boxes, more than data.max_truths {limit}")
-    return warnings
+            paths = [
+                path for path, header in zip(paths, headers, strict=True) if header is not None
+            ]
+        else:
+            dataset = read_split(data, split, faults=faults)
+            checked.dataset = dataset
+            paths = [record.path for record in dataset.records]
+    except FaultError as error:
+        faults.found.append(error.fault)
+        return checked
+    if not is_quick:
+        unique = list(dict.fromkeys(paths))
+        limit = data.max_megapixels
+        checked.pictures = decode_all(unique, limit, data.num_workers, faults, split)
+    return checked
 
 
-def class_counts(dataset: Dataset) -> NDArray[np.int64]:
-    """Count the trainable boxes (C,) of every class."""
-    ids = [record.class_ids[~record.ignore] for record in dataset.records]
-    return np.bincount(np.concatenate(ids), minlength=len(dataset.class_names))
+def all_faults(checked: dict[str, CheckedSplit], data: DataConfig) -> list[Fault]:
+    """Return the faults of the splits, and those of the splits together, each once."""
+    together = Faults(collects=True)
+    for first, second in itertools.combinations(checked, 2):
+        _compare(first, checked[first], checked[second], together)
+    train = checked["train"].dataset if "train" in checked else None
+    if train is not None:
+        _note_training(train, data, together)
+    found = [fault for one in checked.values() for fault in one.faults.found]
+    if len(checked) > 1:
+        _note_unused(checked, {fault.file for fault in found}, together)
+    return list(dict.fromkeys([*found, *together.found]))
 
 
-def _trained(record: ImageRecord) -> int:
-    return int((~record.ignore).sum())
+def _compare(first_name: str, first: CheckedSplit, second: CheckedSplit, faults: Faults) -> None:
+    if first.dataset is None or second.dataset is None:
+        return
+    if first.dataset.class_names != second.dataset.class_names:
+        problem = f"has other classes than {first_name}"
+        faults.note("classes-differ", Place(second.dataset.source), problem)
+    if first.pictures and second.pictures:
+        note_shared(first.pictures, second.pictures, first_name, faults)
+        return
+    if isinstance(first.dataset, Dataset) and isinstance(second.dataset, Dataset):
+        paths = {record.path for record in first.dataset.records}
+        for path in sorted({record.path for record in second.dataset.records} & paths):
+            faults.note("shared-image", Place(str(path)), f"is in {first_name}, too")
 
 
-def _split_table(datasets: dict[str, Dataset]) -> list[str]:
-    numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'unlabelled':>12}"
-    lines = [f"{'split':<6}{numbers}{'most per image':>16}  source"]
-    for split, dataset in datasets.items():
-        trained = [_trained(record) for record in dataset.records]
-        ignored = sum(int(record.ignore.sum()) for record in dataset.records)
-        unlabelled = sum(not record.label_path for record in dataset.records)
-        negatives = sum(len(record.class_ids) == 0 for record in dataset.records) - unlabelled
-        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{unlabelled:>12}"
-        lines.append(f"{split:<6}{numbers}{max(trained):>16}  {printable(dataset.source)}")
-    return lines
+def _note_unused(checked: dict[str, CheckedSplit], bad: set[str], faults: Faults) -> None:
+    """Report the images beside those of the splits that no split uses."""
+    detectors = [one.dataset for one in checked.values() if isinstance(one.dataset, Dataset)]
+    used = {record.path for dataset in detectors for record in dataset.records}
+    for folder in sorted({path.parent for path in used}):
+        paths = [folder / name for name in sorted(files_of(folder, IMAGE_SUFFIXES))]
+        unused = [path for path in paths if path not in used and str(path) not in bad]
+        if unused:
+            problem = f"{len(unused)} images are in none of the splits, such as {unused[0].name}"
+            faults.note("info-unused-image", Place(str(folder)), problem)
 
 
-def _class_table(datasets: dict[str, Dataset]) -> list[str]:
-    names = [printable(name) for name in next(iter(datasets.values())).class_names]
-    counts = [class_counts(dataset) for dataset in datasets.values()]
-    width = max(len(name) for name in (*names, "class"))
-    lines = [f"{'id':>4}  {'class':<{width}}" + "".join(f"{split:>9}" for split in datasets)]
-    for class_id, name in enumerate(names):
-        cells = "".join(f"{count[class_id] if class_id < len(count) else 0:>9}" for count in counts)
-        lines.append(f"{class_id:>4}  {name:<{width}}{cells}")
-    return lines
+def _note_training(train: Dataset | ClassImages, data: DataConfig, faults: Faults) -> None:
+    place = Place(train.source)
+    counts = class_counts(train)
+    absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
+    if absent:
+        names = printable(", ".join(absent[:10]))
+        problem = f"{len(absent)} classes have no box to train on: {names}"
+        faults.note("info-class-without-boxes", place, problem)
+    if isinstance(train, Dataset):
+        most = max((trained_boxes(record) for record in train.records), default=0)
+        if most > data.max_truths:
+            problem = f"an image has {most} boxes, more than data.max_truths {data.max_truths}"
+            faults.note("info-many-boxes", place, problem)
 
 
-def _size_table(split: str, dataset: Dataset, data: DataConfig) -> list[str]:
-    sizes = box_sizes(dataset, data)
-    title = f"{split}: box sizes in input pixels ({data.resize} to {data.img_size}), percentiles"
-    if not len(sizes):
-        return [title, "  no boxes"]
-    lines = [title, f"{'':<10}" + "".join(f"{p:>8}%" for p in _PERCENTILES)]
-    rows = {"width": sizes[:, 0], "height": sizes[:, 1], "root area": np.sqrt(sizes.prod(axis=1))}
-    for name, values in rows.items():
-        cells = "".join(f"{value:>9.1f}" for value in np.percentile(values, _PERCENTILES))
-        lines.append(f"{name:<10}{cells}")
-    return lines
+def _fix(checked: dict[str, CheckedSplit], data: DataConfig, folder: Path) -> list[str]:
+    """Write the corrected annotations; return what was changed, and what was not."""
+    files: list[Path] = []
+    edits: list[Edit] = []
+    for one in checked.values():
+        edits += one.faults.edits
+        if isinstance(one.dataset, Dataset):
+            files += [Path(one.label_path) for one in one.dataset.records if one.label_path]
+        if one.dataset is not None and Path(one.dataset.source).is_file():
+            files.append(Path(one.dataset.source))
+    lines = []
+    with_shift = [one for one in checked.values() if one.has("class-ids-from-one")]
+    if 0 < len(with_shift) < len(checked):
+        edits = [edit for edit in edits if edit.part != "line" or not isinstance(edit.value, int)]
+        lines.append("class ids stay: not all splits show that they start at 1")
+    changes = write_corrected(files, edits, data_root(data), folder)
+    title = f"{len(changes)} changes in {printable(str(folder))}"
+    return [title, *(f"  {line}" for line in (*lines, *changes))]
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     environment.prepare()
     description = "Check versions, device, exchange and data, and time training steps."
     parser = build_parser(command_for("check-device"), description, _NAMES)
-    parser.add_argument("--steps", default=str(STEPS), help="steps to time (%(default)s)")
+    parser.add_argument("--steps", default=str(STEPS), help="steps to time (default: %(default)s)")
     arguments = parse(parser, argv)
     steps = _count(str(arguments.options["steps"]))
     from mindyolo_v4.config.recipe import load_config, print_config  # not for --help: loads NumPy

@@ -22,7 +22,7 @@ from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.data.writers import (
     CLASSES,
     DATA_YAML,
@@ -140,7 +140,7 @@ def divide(datasets: dict[str, Dataset], shares: dict[str, float], seed: int) ->
         part = np.sort(order[bounds[number] : bounds[number + 1]])
         problem = f"leaves no image for {split}"
         require(len(part) > 0, "--shares", problem, f"{len(records)} images")
-        divided[split] = replace(first, records=tuple(records[index] for index in part.tolist()))
+        divided[split] = replace(first, records=Records(records[index] for index in part.tolist()))
     return divided
 
 

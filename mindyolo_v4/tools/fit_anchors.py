@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     text = "Fit anchors to the training boxes."
     defaults = {"save_dir": "nothing is written"}
     parser = build_parser(command_for("fit-anchors"), text, options, defaults=defaults)
-    text = "number of anchors (as many as the network has)"
+    text = "number of anchors (default: as many as the network has)"
     parser.add_argument("--clusters", type=int, help=text)
     arguments = parse(parser, argv)
     config = load_config(arguments.config, arguments.overrides)

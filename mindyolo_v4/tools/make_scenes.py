@@ -6,6 +6,7 @@ Backgrounds, distractors, overlaps and noise keep colour and contrast from givin
 """
 
 import json
+import multiprocessing
 import shutil
 import signal
 from collections.abc import Sequence
@@ -221,7 +222,9 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], si
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     write = partial(_write_scene, images, labels, seed, size)
-    with ProcessPoolExecutor(initializer=_begin_process) as processes:
+    # A forked process could wait for a lock that a thread of its parent held.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=spawn, initializer=_begin_process) as processes:
         for _ in processes.map(write, range(count), chunksize=16):
             pass  # an error of a process is raised here
 

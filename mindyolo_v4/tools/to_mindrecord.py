@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     )
     text = "folder for the files; the value of data.mindrecord afterwards"
     parser.add_argument("--output", help=text)
-    text = f"number of files (one per {IMAGES_PER_SHARD} images)"
+    text = f"number of files (default: one per {IMAGES_PER_SHARD} images)"
     parser.add_argument("--shards", help=text)
     arguments = parse(parser, argv)
     if arguments.config is None:

@@ -1,5 +1,6 @@
 """What the conversion commands share: their options, the direction, and what they print."""
 
+from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,11 @@ from mindyolo_v4.errors import UserError, require_file
 from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
 ARCHITECTURES = get_args(Architecture)
+_OF_DARKNET = ("partial", "cfg")
+_NOT_LISTED = {  # command -> options that it only refuses; the others: those of darknet
+    "darknet": (),
+    "safetensors": ("arch", "names", *_OF_DARKNET, "leaky_slope", "resize"),
+}
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,19 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     parser.add_argument("target", metavar="DST", help="file to write")
     arch_help = "architecture, where the file does not tell"
     parser.add_argument("--arch", choices=ARCHITECTURES, help=arch_help)
-    parser.add_argument("--names", metavar="FILE", help="class names, one per line")
-    partial_help = "darknet: the file holds the sections below N alone"
+    names_help = "class names, one per line (default: COCO's for 80 classes, else numbers)"
+    parser.add_argument("--names", metavar="FILE", help=names_help)
+    partial_help = "the file holds the sections below N alone (default: its name says it)"
     parser.add_argument("--partial", type=int, metavar="N", help=partial_help)
-    cfg_help = "darknet: the cfg of SRC (default: the one of its name beside it)"
+    cfg_help = "the cfg of SRC (default: the one of its name beside it)"
     parser.add_argument("--cfg", type=Path, metavar="FILE", help=cfg_help)
     slope_help = "leaky ReLU for negative inputs, where it was trained with another than 0.1"
     parser.add_argument("--leaky_slope", type=float, metavar="X", help=slope_help)
     resize_help = "how images were fitted to the input, where the format's own is wrong"
     parser.add_argument("--resize", choices=("letterbox", "stretch"), help=resize_help)
+    for action in parser._actions:
+        if action.dest in _NOT_LISTED.get(module, _OF_DARKNET):
+            action.help = SUPPRESS
     options = parser.parse_args(list(argv))
     source = Path(options.source)
     target = Path(options.target)

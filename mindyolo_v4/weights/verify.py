@@ -103,7 +103,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     side_help = "input side, pixels (default: the checkpoint's)"
     add("--img_size", type=int, metavar="N", help=side_help)
     add("--image", metavar="FILE", help="input image (default: random numbers)")
-    tolerance_help = "of the largest magnitude (default 1e-4)"
+    tolerance_help = "of the largest magnitude (default: 1e-4)"
     add("--tolerance", type=float, default=1e-4, help=tolerance_help)
     return parser.parse_args(list(argv))
 

@@ -100,6 +100,35 @@ def test_a_part_of_a_network(tmp_path):
         checkpoint.load_weights(TinyNet(seed=2))
 
 
+class Wider(TinyNet):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, has_bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.head = nn.Conv2d(8, 2, 1, has_bias=True)
+
+
+def test_a_bias_of_the_head_alone_is_no_start(saved):
+    path, _ = saved
+    network = Wider()
+    before = network.head.bias.asnumpy().copy()
+    problem = "last.ckpt: holds yolov4 of width 1, depth 1, no layer of which fits the network; "
+    with pytest.raises(UserError, match=rf"{problem}took 1 of 7 parameters"):
+        Checkpoint.open(path).load_weights(network, partial=True)
+    assert np.array_equal(network.head.bias.asnumpy(), before)
+
+
+def test_what_was_not_taken_is_listed(saved):
+    report = Checkpoint.open(saved[0]).load_weights(OtherHead(), partial=True)
+    first, second = report.lines()
+    assert first == f"{saved[0]}: took 5 of 7 parameters"
+    assert second == (
+        "of another shape, left as initialised: "
+        "head.weight ((2, 4, 1, 1) in the file, (5, 4, 1, 1) in the network), "
+        "head.bias ((2,) in the file, (5,) in the network)"
+    )
+
+
 def test_nothing_in_common(tmp_path):
     path = tmp_path / "x.ckpt"
     save(path, {"conv1.weight": Tensor(np.ones(3, np.float32))}, {})

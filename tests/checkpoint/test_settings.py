@@ -157,6 +157,19 @@ def test_who_names_a_size_means_a_square(card: Card) -> None:
     assert (data.img_size, data.img_height) == (416, None)
 
 
+def test_the_other_classes_of_start_weights_are_named(card: Card) -> None:
+    def line(*names: str) -> list[str]:
+        checkpoint = checkpoint_of(replace(card, class_names=names))
+        return settings.describe_other_classes(checkpoint, ("cat", "dog"))
+
+    assert line("cat", "dog") == []
+    assert line() == []  # the beginning of a network has no classes
+    (other,) = line("dog", "cat")
+    assert other.endswith(": trained on other classes: dog, cat")
+    (many,) = line("a", "b", "c", "d", "e", "f")
+    assert many.endswith(": trained on other classes: a, b, c, d and 2 more")
+
+
 def test_a_resume_names_what_was_changed(card: Card) -> None:
     before = build_config(
         {"optimizer": {"lr": 0.01}, "train": {"epochs": 3}, "data": {"augment": {"flip_prob": 0.5}}}

@@ -13,6 +13,7 @@ from mindyolo_v4.config.recipe import (
     load_config,
     read_tree,
     written_keys,
+    written_tree,
 )
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
@@ -62,6 +63,17 @@ def test_overrides_are_converted_by_annotation() -> None:
     assert config.save_dir == "007"
     assert config.is_parallel == "False"
     assert config.optimizer.nesterov is True
+
+
+def test_the_keys_beside_the_defaults_make_the_configuration_again() -> None:
+    tree = {
+        "seed": 7,
+        "data": {"train": {"annotations": "x.json"}, "names": ["a", "b"]},
+        "train": {"ema": {"decay": 0.5}},
+    }
+    config = build_config(tree)
+    assert written_tree(config) == tree
+    assert written_tree(build_config({})) == {}
 
 
 def test_resolved_file_reloads_equal(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """Anchors: clusters whose centres are known, quality by hand, refinement, and anchor numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.data.anchor_fit import (
     anchor_quality,
+    box_sizes,
     cluster,
     describe_anchors,
     fit_anchors,
@@ -14,6 +18,7 @@ from mindyolo_v4.data.anchor_fit import (
     refine,
     with_fitted_anchors,
 )
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.errors import UserError
 
 
@@ -107,3 +112,30 @@ def test_auto_is_no_list_of_anchors() -> None:
     masks = ((0,), (1,), ())
     with pytest.raises(UserError, match=r"model\.anchor_masks: not numbers of anchors"):
         ModelConfig(anchors_wh_px="auto", anchor_masks=masks)
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+def test_box_sizes_of_images_of_several_sizes(resize):
+    rng = np.random.default_rng(0)
+    records = []
+    for number, (width, height) in enumerate([(640, 480), (427, 640), (640, 480), (301, 77)]):
+        corners = np.sort(rng.random((number, 2, 2)), axis=1) * [width, height]
+        xyxy = corners.reshape(-1, 4).astype(np.float32)
+        flags = np.arange(number) == 1
+        ids = np.zeros(number, np.int64)
+        areas = np.ones(number)
+        records.append(
+            ImageRecord(Path("a"), width, height, xyxy, ids, flags, flags, areas, number, "")
+        )
+    data = DataConfig(resize=resize, img_size=416)
+    found = box_sizes(Dataset(Records(records), ("a",), (1,), "set", ()), data)
+    expected = []
+    for one in records:
+        sides = (one.boxes_xyxy_px[:, 2:] - one.boxes_xyxy_px[:, :2])[~one.ignore]
+        scale = np.array([416 / one.width, 416 / one.height])
+        if resize == "letterbox":
+            fitted = np.round(np.array([one.width, one.height]) * scale.min())
+            scale = fitted / [one.width, one.height]
+        expected.append(sides * scale)
+    assert [len(sides) for sides in expected] == [0, 1, 1, 2]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-3)

@@ -19,10 +19,12 @@ from mindyolo_v4.checkpoint.run_folder import newest_valid, step_path
 from mindyolo_v4.config.model import DropBlockConfig, ModelConfig
 from mindyolo_v4.config.recipe import dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.config.train import EmaConfig, TrainConfig
+from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.resume import saved_state, with_recorded_anchors
+from mindyolo_v4.engine.plan import make_plan
+from mindyolo_v4.engine.resume import follow_epochs, saved_state, with_recorded_anchors
 from mindyolo_v4.engine.session import Session
+from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.drop_block import DropBlock
 from mindyolo_v4.models.iteration_norm import CrossIterationNorm
@@ -168,23 +170,6 @@ def test_what_layers_remember_goes_on(tmp_path):
     assert (report.missing, report.unexpected) == ((), ())
 
 
-def test_step_checkpoints_have_a_keep_rule_of_their_own(tmp_path):
-    settings = config(checkpoint_steps=1, keep_checkpoints=2, epochs=3, checkpoint_interval=1)
-    fit(Task().parts(), settings, RUNTIME, tmp_path)
-    kept = ["epoch_0002", "epoch_0003", "step_00000011", "step_00000012", "last", "best"]
-    named = sorted(path.name for path in tmp_path.glob("*.ckpt*"))
-    assert named == sorted(f"{name}.ckpt" for name in kept)
-    assert Checkpoint.open(tmp_path / "step_00000011.ckpt").tree["training"]["step"] == 11
-
-
-def test_none_by_default(tmp_path):
-    fit(Task().parts(), config(epochs=1), RUNTIME, tmp_path)
-    assert not list(tmp_path.glob("step_*"))
-    assert TrainConfig().checkpoint_steps is None
-    with pytest.raises(UserError, match=r"train\.checkpoint_steps"):
-        TrainConfig(checkpoint_steps=0)
-
-
 def test_a_checkpoint_of_before_these_fields_is_continued(tmp_path):
     """The sums of an epoch came later than the first checkpoints."""
     settings = config(epochs=2)
@@ -284,6 +269,57 @@ def test_a_damaged_training_section_is_named(damage):
 def test_a_training_section_that_is_no_mapping_is_named():
     with pytest.raises(UserError, match=r"last\.ckpt: card\.training"):
         saved_state(SimpleNamespace(path="last.ckpt", tree={"training": [4]}), "AP")
+
+
+# ---------------------------------------------------------------- another number of epochs
+def held(config: Config) -> SimpleNamespace:
+    """Return what follow_epochs sees of a checkpoint that was trained with a configuration."""
+    return SimpleNamespace(path="last.ckpt", card=make_card(config, ("a",), "test"))
+
+
+@pytest.mark.parametrize("epochs", [3, 6])
+def test_another_number_of_epochs_changes_the_whole_schedule(tmp_path, epochs, caplog):
+    """From the second of four epochs on, rates and end are those of a training of `epochs`."""
+    caplog.set_level(logging.INFO, logger="mindyolo_v4")
+    four = config(epochs=4)
+    stopped = replace(four, train=replace(four.train, max_steps=8))
+    card = record_to_tree(make_card(four, (), "test"))
+    fit(Task().parts(card=card), stopped, RUNTIME, tmp_path)
+    told: list[int] = []
+    parts = Task().parts(set_epochs=told.append, card=card)
+    result = fit(parts, config(epochs=epochs), RUNTIME, tmp_path, newest_valid(tmp_path))
+    assert (result.state.step, result.stopped_by, told) == (4 * epochs, "epochs", [epochs])
+
+    rates = np.array([float(row["lr"]) for row in rows(tmp_path / "steps.csv")])
+    wanted = make_plan(config(epochs=epochs), 4, epochs, 1).rates
+    before = make_plan(four, 4, 4, 1).rates
+    np.testing.assert_allclose(rates, [*before[:8], *wanted[8:]], rtol=1e-6)
+    line = f"train.epochs 4 -> {epochs}: the schedule spans {epochs} epochs from here on; the "
+    line += f"learning rate goes on at {wanted[8]:g} instead of {before[8]:g}"
+    assert line in caplog.messages
+
+
+def test_epochs_that_are_done_already_are_refused():
+    checkpoint = held(config(epochs=9))
+    state = TrainingState(step=10, steps_per_epoch=4)
+    assert follow_epochs(checkpoint, state, config(epochs=9)) == []
+    assert len(follow_epochs(checkpoint, state, config(epochs=3))) == 1
+    match = r"train\.epochs: last\.ckpt has reached epoch 3 \(got 2, expected more, or 9"
+    with pytest.raises(UserError, match=match):
+        follow_epochs(checkpoint, state, config(epochs=2))
+
+
+def test_epochs_beside_a_fitted_schedule_are_refused_or_replace_it():
+    fitted = {"max_minutes": 60.0, "fit_schedule": True}
+    checkpoint = held(config(epochs=50, **fitted))
+    state = TrainingState(step=4, steps_per_epoch=4, epochs=5)
+    assert follow_epochs(checkpoint, state, config(epochs=50, **fitted)) == []
+    with pytest.raises(UserError, match=r"has set the number: 5 of at most 50 \(got 40"):
+        follow_epochs(checkpoint, state, config(epochs=40, **fitted))
+    assert state.epochs == 5
+    (line,) = follow_epochs(checkpoint, state, config(epochs=40))
+    assert line.startswith("train.epochs 5 -> 40: the schedule spans 40 epochs")
+    assert state.epochs == 0
 
 
 # ---------------------------------------------------------------- fitted anchors

@@ -1,6 +1,7 @@
 """A training put together: which micro-batches a step takes, what a checkpoint holds."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.engine.session import Session
+from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes
 from tests.support.tiny_task import RUNTIME, Task, config, fit
 
@@ -68,3 +70,35 @@ def test_a_checkpoint_holds_all_that_a_step_changes():
     assert {"scaler.scale_value", "scaler.counter"} <= names
     plain = set(Session(Task().parts(), config(), RUNTIME).tensors())
     assert not any(name.startswith(("ema.", "scaler.")) for name in plain)
+
+
+SCORES = (0.25, 0.5, 0.5, None, 0.125, 0.75)  # of the epochs 1 to 6
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs", "stopped_by"),
+    [(1, 3, "patience"), (2, 5, "patience"), (3, 6, "epochs"), (None, 6, "epochs")],
+)
+def test_patience_ends_a_training_that_does_not_improve(tmp_path, patience, epochs, stopped_by):
+    """An equal AP is no improvement, and one that is undefined does not count."""
+    settings = config(epochs=6, patience=patience)
+    result = fit(Task(scores=SCORES).parts(), settings, RUNTIME, tmp_path)
+    assert (result.state.epoch, result.stopped_by) == (epochs, stopped_by)
+    assert len(rows(tmp_path / "metrics.csv")) == epochs
+    assert result.state.best["epoch"] == (2 if epochs < 6 else 6)
+
+
+def test_a_training_that_patience_has_ended_stays_ended_until_it_gets_more(tmp_path):
+    settings = config(epochs=6, patience=1)
+    fit(Task(scores=SCORES).parts(), settings, RUNTIME, tmp_path)
+    last = Checkpoint.open(tmp_path / "last.ckpt")
+    again = fit(Task().parts(), settings, RUNTIME, tmp_path, last)
+    assert (again.state.step, again.stopped_by) == (12, "patience")
+    more = replace(settings, train=replace(settings.train, patience=2))
+    longer = fit(Task(scores=SCORES[3:]).parts(), more, RUNTIME, tmp_path, last)
+    assert (longer.state.epoch, longer.stopped_by) == (5, "patience")
+
+
+def test_patience_needs_validations():
+    with pytest.raises(UserError, match=r"train\.patience: needs validations \(got 3"):
+        Session(Task().parts(evaluate=None), config(patience=3), RUNTIME)

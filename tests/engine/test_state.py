@@ -40,3 +40,9 @@ def test_the_end_names_the_best_and_what_makes_it_wrong():
     assert state.end_lines("AP", "epochs") == [first, last]
     best["unreadable"] = 0
     assert state.end_lines("AP", "epochs")[1] == "best AP: 0.2500 (epoch 1, step 4)"
+
+
+def test_the_record_of_an_end():
+    state = TrainingState(step=8, steps_per_epoch=4, train_seconds=1.23456, nonfinite_steps=1)
+    numbers = {"step": 8, "epoch": 2, "train_seconds": 1.235, "nonfinite_steps": 1}
+    assert state.end("patience") == {"stopped_by": "patience"} | numbers

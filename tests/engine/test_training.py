@@ -3,14 +3,17 @@
 import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.recipe import build_config, load_config
+from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.training import train
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.log import PACKAGE_LOGGER
+from mindyolo_v4.runtime.run_record import read_record
 from tests.support.fake_task import FAKE_TASK, FakeSplit
 from tests.support.runs import rows
 from tests.support.tiny_task import RUNTIME
@@ -30,18 +33,19 @@ def package_logger():
     PACKAGE_LOGGER.setLevel(logging.NOTSET)
 
 
-def run(folder, resume=None, **settings) -> int:
+def run(folder, resume=None, callbacks=(), **settings) -> Path:
     tree = {
         "save_dir": str(folder),
         "data": {"val": "val"},
         "train": {"epochs": 2, "per_batch_size": 2} | settings,
     }
-    return train(FAKE_TASK, build_config(tree), tree, RUNTIME, "fake", resume)
+    config = build_config(tree)
+    return train(FAKE_TASK, config, tree, RUNTIME, "fake", resume, callbacks=callbacks)
 
 
 def test_a_run_folder_and_its_log(tmp_path):
     folder = tmp_path / "run"
-    assert run(folder) == 0
+    assert run(folder) == folder
     names = {path.name for path in folder.iterdir()}
     assert {"config.yaml", "train.log", "results.png", "best.ckpt", "last.ckpt"} <= names
     assert "run.lock" not in names
@@ -70,7 +74,7 @@ def test_a_run_is_continued_and_changed_settings_are_named(tmp_path):
     run(folder, max_steps=4)
     with pytest.raises(UserError, match=r"--save_dir: is not empty.*--resume"):
         run(folder)
-    assert run(folder, resume="auto", clip_norm=10.0) == 0
+    assert run(folder, resume="auto", clip_norm=10.0) == folder
     log = (folder / "train.log").read_text()
     assert "train.clip_norm: None -> 10.0" in log
     assert "resumed from" in log
@@ -119,6 +123,54 @@ def test_a_refused_checkpoint_leaves_no_folder(tmp_path):
 
 def test_a_checkpoint_is_resumed_in_a_new_folder(tmp_path):
     run(tmp_path / "run", max_steps=4)
-    assert run(tmp_path / "new", resume=str(tmp_path / "run/last.ckpt")) == 0
+    assert run(tmp_path / "new", resume=str(tmp_path / "run/last.ckpt")) == tmp_path / "new"
     assert "resumed from" in (tmp_path / "new/train.log").read_text()
     assert Checkpoint.open(tmp_path / "new/last.ckpt").tree["training"]["step"] == 8
+
+
+def test_a_run_records_its_start_and_its_end(tmp_path):
+    folder = run(tmp_path / "run", max_steps=4)
+    first = read_record(folder / "run.json")
+    assert first["device"]["target"] == "CPU"
+    assert first["seed"] == 2
+    end = {"stopped_by": "max_steps", "step": 4, "epoch": 1, "nonfinite_steps": 0}
+    assert first["end"].items() >= end.items()
+    run(folder, resume="auto")
+    second = read_record(folder / "run.json")
+    assert (second["end"]["stopped_by"], second["end"]["step"]) == ("epochs", 8)
+    assert [earlier["end"]["step"] for earlier in second["earlier"]] == [4]
+
+
+class Ended(Callback):
+    """Keeps what it receives at the end."""
+
+    def __init__(self):
+        self.ends = []
+
+    def on_end(self, step, epoch, values):
+        self.ends.append((step, epoch, values))
+
+
+def test_callbacks_receive_the_end_of_a_complete_training_only(tmp_path):
+    callback = Ended()
+    folder = run(tmp_path / "run", callbacks=[callback])
+    ((step, epoch, values),) = callback.ends
+    assert (step, epoch, values["folder"], values["stopped_by"]) == (8, 2, folder, "epochs")
+    assert (values["best"]["AP"], values["best"]["epoch"]) == (0.5, 1)
+    recorded = read_record(folder / "run.json")["end"]
+    assert values.items() >= {name: recorded[name] for name in ("step", "train_seconds")}.items()
+
+    callback.ends.clear()
+    with pytest.raises(UserError):
+        run(tmp_path / "other", callbacks=[callback], accumulate=9)
+    assert callback.ends == []
+
+
+def test_a_failed_allocation_is_one_error(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("Malloc failed, size 1099511627776")
+
+    monkeypatch.setattr("mindyolo_v4.engine.training.fit", fail)
+    with pytest.raises(UserError, match=r"memory: an allocation failed: lower train\.per_batch"):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run/run.lock").exists()

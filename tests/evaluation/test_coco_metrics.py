@@ -8,42 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
-from mindyolo_v4.evaluation.detections import Detections
-
-
-def record(image_id, boxes=(), class_ids=(), ignore=None, areas=None) -> ImageRecord:
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    ignored = np.zeros(len(boxes), bool) if ignore is None else np.array(ignore)
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    return ImageRecord(
-        path=Path(f"/pictures/{image_id}.jpg"),
-        width=640,
-        height=480,
-        boxes_xyxy_px=boxes,
-        class_ids=np.array(class_ids, np.int64),
-        ignore=ignored,
-        crowd=ignored,
-        areas_px=sizes.prod(axis=1).astype(np.float64) if areas is None else np.array(areas),
-        image_id=image_id,
-        label_path="",
-    )
-
-
-def dataset(*records, names=("cat", "dog"), category_ids=None) -> Dataset:
-    return Dataset(
-        tuple(records), names, category_ids or tuple(range(1, len(names) + 1)), "made by hand", ()
-    )
-
-
-def detections(*rows) -> Detections:
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(
-        table[:, :4].astype(np.float32),
-        table[:, 4].astype(np.float32),
-        table[:, 5].astype(np.int64),
-    )
+from tests.support.scored import dataset, detections, evaluator_of, perturbed, random_split, record
 
 
 def plain_pycocotools(truths: Path, results: Path) -> list[float]:
@@ -58,26 +24,6 @@ def plain_pycocotools(truths: Path, results: Path) -> list[float]:
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation.stats.tolist()
-
-
-def perturbed(truth_record: ImageRecord, rng, classes: int) -> Detections:
-    """Detections near the truths, some missed, some of a wrong class, some of nothing."""
-    boxes, class_ids = truth_record.boxes_xyxy_px.astype(float), truth_record.class_ids
-    seen = rng.random(len(boxes)) < 0.8
-    sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    moved = (boxes + rng.normal(0, 0.06, boxes.shape) * sizes)[seen]
-    labels = np.where(
-        rng.random(len(boxes)) < 0.1, rng.integers(0, classes, len(boxes)), class_ids
-    )[seen]
-    low = rng.uniform(0, 200, (5, 2))
-    noise = np.concatenate([low, low + rng.uniform(5, 200, (5, 2))], axis=1)
-    found = np.concatenate([moved, noise])
-    scores = np.round(rng.random(len(found)), 2)
-    order = np.argsort(-scores, kind="stable")
-    every_class = np.concatenate([labels, rng.integers(0, classes, 5)])
-    return Detections(
-        found[order].astype(np.float32), scores[order].astype(np.float32), every_class[order]
-    )
 
 
 def test_false_positive_above_a_hit_halves_precision():
@@ -221,15 +167,50 @@ def test_metrics_print_nothing_and_change_nothing(capsys):
     assert capsys.readouterr().out == ""
 
 
+HIT = [0, 0, 50, 50]
+HAND_MADE = {
+    "crowd": (
+        [record(1, [[0, 0, 200, 200], [300, 300, 360, 360]], [0, 0], ignore=[True, False])],
+        [
+            detections(
+                [20, 20, 60, 60, 0.9, 0], [90, 90, 120, 130, 0.8, 0], [300, 300, 352, 360, 0.7, 0]
+            )
+        ],
+    ),
+    "a difficult box, a duplicate and a wrong class": (
+        [
+            record(1, [HIT, [100, 100, 200, 200]], [0, 1], ignore=[False, True]),
+            record(2, [HIT], [1]),
+        ],
+        [
+            detections([0, 0, 50, 48, 0.9, 0], [*HIT, 0.8, 0], [101, 100, 200, 200, 0.7, 1]),
+            detections([*HIT, 0.6, 0], [0, 0, 50, 40, 0.5, 1]),
+        ],
+    ),
+    "equal scores and an IoU of exactly 0.5": (
+        [record(1, [HIT, [100, 0, 150, 50]], [0, 0])],
+        [detections([0, 0, 50, 25, 0.5, 0], [*HIT, 0.5, 0], [100, 0, 150, 40, 0.5, 0])],
+    ),
+}
+
+
+@pytest.mark.parametrize("evaluator", ["auto", "pycocotools"])
+@pytest.mark.parametrize("case", HAND_MADE)
+def test_hand_made_cases_equal_pycocotools(tmp_path, case, evaluator):
+    records, detected = HAND_MADE[case]
+    ours = evaluator_of(dataset(*records), detected)
+    (tmp_path / "truths.json").write_text(json.dumps(ours.ground_truth()))
+    (tmp_path / "found.json").write_text(json.dumps(ours.predictions()))
+    metrics = ours.metrics(evaluator)
+    expected = plain_pycocotools(tmp_path / "truths.json", tmp_path / "found.json")
+    numbers = [-1 if metrics[name] is None else metrics[name] for name in METRIC_NAMES]
+    assert numbers == pytest.approx(expected, abs=1e-6)
+    assert metrics["AP50"] > 0.2
+
+
 def test_equals_pycocotools_over_the_written_files(tmp_path, rng):
-    records = []
-    for image_id in range(1, 31):
-        low = rng.uniform(0, 300, (6, 2))
-        boxes = np.concatenate([low, low + rng.uniform(5, 150, (6, 2))], axis=1)
-        records.append(record(image_id, boxes, rng.integers(0, 2, 6), ignore=rng.random(6) < 0.2))
-    evaluator = CocoEvaluator(dataset(*records))
-    for index, one in enumerate(records[:-1]):
-        evaluator.add(index, perturbed(one, rng, classes=2))
+    split, detected = random_split(rng)
+    evaluator = evaluator_of(split, detected[:-1])
     (tmp_path / "truths.json").write_text(json.dumps(evaluator.ground_truth()))
     (tmp_path / "found.json").write_text(json.dumps(evaluator.predictions()))
     metrics = evaluator.metrics()

@@ -63,3 +63,36 @@ def test_odd_names_small_images_and_no_detections():
     nothing = draw_detections(image, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), ["a"])
     assert nothing.max() == 0
     assert nothing is not image
+
+
+@pytest.mark.parametrize("corner", [(100, 100), (0, 0), (290, 295)])
+def test_labels_do_not_cover_one_another(corner):
+    # Tiny boxes, so that nearly all pixels of a class's colour are those of its label.
+    box = [*corner, corner[0] + 6, corner[1] + 4]
+    image = np.zeros((300, 300, 3), np.uint8)
+    names = [f"class {k}" for k in range(12)]
+    scores = np.linspace(0.9, 0.3, 12)
+    together = draw_detections(image, np.array([box] * 12), np.arange(12), scores, names)
+    for k in range(12):
+        alone = draw_detections(image, np.array([box]), np.array([k]), scores[k : k + 1], names)
+        whole = (alone == class_color(k)).all(axis=2).sum()
+        assert whole > 300
+        assert (together == class_color(k)).all(axis=2).sum() > whole - 40
+
+
+def test_the_best_label_stays_at_its_box():
+    boxes = np.array([[50.0, 80, 120, 160], [52, 82, 122, 162]])
+    image = np.zeros((200, 300, 3), np.uint8)
+    alone = draw_detections(image, boxes[:1], np.array([0]), np.array([0.9]), ["cat"])
+    both = draw_detections(image, boxes, np.array([0, 1]), np.array([0.9, 0.8]), ["cat", "dog"])
+    above = np.s_[60:78, 50:90]
+    np.testing.assert_array_equal(both[above], alone[above])
+
+
+def test_labels_without_a_free_place_are_left_out():
+    boxes = np.array([[0.0, 0, 30, 12]] * 20)
+    names = [f"class {k}" for k in range(20)]
+    image = np.zeros((30, 60, 3), np.uint8)
+    drawn = draw_detections(image, boxes, np.arange(20), np.linspace(0.9, 0.1, 20), names)
+    labelled = [k for k in range(20) if (drawn == class_color(k)).all(axis=2).sum() > 100]
+    assert labelled == [0, 1]  # two lines of text have room

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.evaluation import coco_metrics
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from mindyolo_v4.evaluation.detections import Detections
@@ -60,7 +60,7 @@ def found_in(record: ImageRecord, rng, decimals: int, extra: int) -> Detections:
 def made_evaluator(seed: int, ids=None) -> CocoEvaluator:
     rng = np.random.default_rng(seed)
     ids = rng.permutation(int(rng.integers(1, 10))).tolist() if ids is None else ids
-    records = tuple(made_record(image_id, rng, float(rng.choice([0.1, 8.0]))) for image_id in ids)
+    records = Records(made_record(image_id, rng, float(rng.choice([0.1, 8.0]))) for image_id in ids)
     names = tuple(f"class {number}" for number in range(CLASSES))
     evaluator = CocoEvaluator(Dataset(records, names, (7, 3, 0, 90), "made", ()))
     decimals = int(rng.choice([1, 2, 6]))
@@ -109,13 +109,10 @@ def test_the_made_sets_hold_what_is_to_be_compared():
 
 @pytest.mark.usefixtures("hotcoco")
 def test_an_evaluation_without_detections_or_truths():
-    empty = CocoEvaluator(
-        Dataset(
-            (made_record(1, np.random.default_rng(3), 8.0),), ("a", "b", "c"), (1, 2, 3), "", ()
-        )
-    )
+    records = Records([made_record(1, np.random.default_rng(3), 8.0)])
+    empty = CocoEvaluator(Dataset(records, ("a", "b", "c"), (1, 2, 3), "", ()))
     assert empty.metrics("hotcoco") == empty.metrics("pycocotools")
-    nothing = CocoEvaluator(Dataset((), ("a",), (1,), "", ()))
+    nothing = CocoEvaluator(Dataset(Records(()), ("a",), (1,), "", ()))
     assert nothing.metrics("hotcoco") == nothing.metrics("pycocotools")
 
 

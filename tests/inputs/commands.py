@@ -168,6 +168,34 @@ def test(
     return write
 
 
+def analysed(
+    names: Sequence[str] = NAMES, files: Mapping[str, str] | None = None, *options: str
+) -> Writer:
+    """Score on a set in which one class occurs, or on the annotations among `files`."""
+
+    def write(folder: Path) -> Sequence[object]:
+        for name, text in (files or {}).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        command = test(*options, row="0 0.5 0.5 0.4 0.6\n", names=names)(folder)
+        (folder / "set/classes.txt").write_text("\n".join(names))
+        return command
+
+    return write
+
+
+def only_crowds() -> str:
+    """Return a COCO file whose boxes are all crowds."""
+    images = [
+        {"id": number + 1, "file_name": f"{number}.png", "width": 40, "height": 24}
+        for number in range(2)
+    ]
+    crowd = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 20, 20], "area": 400, "iscrowd": 1}
+    categories = [{"id": number + 1, "name": name} for number, name in enumerate(NAMES)]
+    content = {"images": images, "annotations": [crowd | {"id": 1}], "categories": categories}
+    return json.dumps(content)
+
+
 def plain(*command: str, file: str | None = None, content: str = "") -> Writer:
     """Run a command, perhaps beside a file."""
 
@@ -325,6 +353,16 @@ OPTIONS = [
         plain("predict.py", "--tile", "64", *CLASSIFIER),
         "evaluate.tile: is for detectors, and this network is a classifier",
     ),
+    (
+        "test.py with --conf_thres 1.5",
+        plain("test.py", "--conf_thres", "1.5"),
+        "evaluate.conf_thres: out of range (got 1.5",
+    ),
+    (
+        "test.py with --split validation",
+        plain("test.py", "--split", "validation"),
+        "evaluate.split: not one of its choices (got validation, expected train | val | test",
+    ),
     ("--tta maybe", plain("test.py", "--tta=maybe"), "evaluate.tta: not true or false"),
     (
         "--tile 100",
@@ -427,6 +465,25 @@ TOOLS = [
         "model.architecture: has no anchors",
     ),
 ]
+ANALYSED = [
+    ("objects that the network does not find", analysed(), "best confidence threshold, mean of"),
+    (
+        "crowds only",
+        analysed(
+            NAMES,
+            {"set/annotations/val.json": only_crowds()},
+            *("--data.format", "coco", "--data.val", "annotations/val.json"),
+        ),
+        "no analysis of errors: no ground truth",
+    ),
+    ("class names with `$` and `_`", analysed(("$x^$", "_a")), "best confidence threshold"),
+    ("class names in Chinese", analysed(("\u732b", "\u72d7")), "best confidence threshold"),
+    (
+        "results of an earlier test, with `--exist_ok`",
+        analysed(NAMES, {"out/worst_01.jpg": "old", "out/per_class.csv": ""}, "--exist_ok"),
+        "best confidence threshold",
+    ),
+]
 CASES: list[Case] = [
     *(Case("Sources of predict.py", name, write, 2, text) for name, write, text in SOURCES),
     Case("Sources of predict.py", "an image of two unreadable", some_unreadable, 0, "1 skipped"),
@@ -442,5 +499,6 @@ CASES: list[Case] = [
         0,
         f"1 {NOT_READ}",
     ),
+    *(Case("Scores", name, write, 0, text) for name, write, text in ANALYSED),
     *(Case("Tools", name, write, 2, text) for name, write, text in TOOLS),
 ]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.losses.assign import BOX_X, WEIGHT_BOX, WEIGHT_CLASS, WEIGHT_OBJECT, Assigner
+from mindyolo_v4.losses.assign import (
+    BOX_X,
+    WEIGHT_BOX,
+    WEIGHT_CLASS,
+    WEIGHT_OBJECT,
+    Assigner,
+    matched_boxes,
+)
 
 SIDES = {608: (76, 38, 19), 416: (52, 26, 13), 32: (4, 2, 1)}
 
@@ -180,3 +187,17 @@ def test_pickles(rng):
         assign(original, boxes, [0] * 5), assign(copy, boxes, [0] * 5), strict=True
     ):
         np.testing.assert_array_equal(table, again)
+
+
+def test_the_tables_give_their_targets_back():
+    """Corners by hand ; two targets of one cell and class are both there."""
+    boxes = [(0.3, 0.5, 0.2, 0.4), (0.7, 0.5, 0.1, 0.1), (0.305, 0.505, 0.25, 0.4)]
+    tables = assign(assigner(img_size=608), boxes, [2, 0, 2])
+    found, class_ids = matched_boxes(*tables[:2])
+    expected = np.array(
+        [[0.18, 0.305, 0.43, 0.705], [0.2, 0.3, 0.4, 0.7], [0.65, 0.45, 0.75, 0.55]]
+    )
+    order = np.argsort(found[:, 0])
+    np.testing.assert_allclose(found[order] / 608, expected, atol=1e-6)
+    assert class_ids[order].tolist() == [2, 2, 0]
+    assert len(matched_boxes(*assign(assigner(), [], [])[:2])[0]) == 0

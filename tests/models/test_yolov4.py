@@ -150,10 +150,10 @@ def test_activations_are_the_architectures_unless_overridden() -> None:
             for part in (network.backbone, network.neck)
         )
 
-    assert names(SHALLOW) == ({"Mish"}, {"SumLeakyReLU"})
+    assert names(SHALLOW) == ({"ClippedMish"}, {"SumLeakyReLU"})
     assert names(replace(SHALLOW, architecture="yolov4-silu")) == ({"SiLU"}, {"SiLU"})
     overridden = replace(SHALLOW, backbone_activation="leaky001", neck_activation="mish")
-    assert names(overridden) == ({"SumLeakyReLU"}, {"Mish"})
+    assert names(overridden) == ({"SumLeakyReLU"}, {"ClippedMish"})
     assert YoloV4(overridden, 1).backbone.stem.act.slope == 0.01
 
 

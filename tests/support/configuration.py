@@ -30,9 +30,17 @@ UNITS_OF_NAMES = {  # last word of a key -> its unit, whatever the comment says
 }
 UNITS = (
     *("pixels", "cells", "images", "boxes", "candidates", "detections", "anchors", "operations"),
-    *("epochs", "optimizer steps", "micro-batches", "steps", "degrees", "grey levels"),
-    *("processes", "files", "neighbours", "share", "fraction", "probability", "factor"),
-    *("multiple", "exponent", "IoU"),
+    *(
+        "epochs",
+        "validations",
+        "optimizer steps",
+        "micro-batches",
+        "steps",
+        "degrees",
+        "grey levels",
+    ),
+    *("grey levels", "processes", "files", "neighbours", "share", "fraction", "probability"),
+    *("factor", "multiple", "exponent", "IoU"),
 )
 TITLE = "# All configuration keys"
 INTRODUCTION = (

@@ -26,6 +26,7 @@ from mindyolo_v4.tools import (
     benchmark_backends,
     check_data,
     check_device,
+    compare,
     convert_data,
     fit_anchors,
     make_scenes,
@@ -49,11 +50,13 @@ from tests.support.videos import write_video
 from tests.weights.documented import write_documented
 
 README = REPOSITORY / "README.md"
-DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+CHINESE_README = REPOSITORY / "README.zh-CN.md"
+DOCUMENTS = [README, CHINESE_README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCUMENTS += [
     REPOSITORY / "configs/yolov4/README.md",
     REPOSITORY / "configs/cspdarknet53/README.md",
 ]
+FINETUNING = REPOSITORY / "docs/finetuning.md"
 SIZE = 160  # pixels, of the drawn pictures
 
 # What makes a command small; nothing else is appended to it.
@@ -119,6 +122,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ),
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
+    ("python", "-m", "mindyolo_v4.tools.compare"): (compare.main, []),
     ("python", "-m", "mindyolo_v4.tools.convert_data"): (convert_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
@@ -137,7 +141,12 @@ TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --sav
 MAKERS = {  # folder that documents use -> the documented command that makes it
     "datasets/scenes": "mindyolo-v4 make-scenes --output datasets/scenes",
     "runs/mine-two": TRAIN_TWO,
+    "runs/mine-tuned": "python train.py --config mine.yaml --weight runs/mine/best.ckpt"
+    ' --train.freeze "[backbone.]" optimizer.lr=5e-4 --save_dir runs/mine-tuned',
     "runs/mine": TRAIN_MINE,
+    "weights/yolov4.ckpt": "python -m convert.darknet weights/yolov4.weights weights/yolov4.ckpt",
+    "runs/cells": "python train.py --config cells.yaml --weight weights/yolov4.ckpt"
+    " --save_dir runs/cells",
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
     "runs/tinyimagenet10-1": "python train.py --config configs/cspdarknet53/tinyimagenet10.yaml"
     f" --data_path {TINY}",
@@ -162,7 +171,9 @@ def fenced_blocks(document: Path, *languages: str) -> list[str]:
 def documented_commands() -> list[str]:
     blocks: list[str] = []
     for document in DOCUMENTS:
-        blocks += fenced_blocks(document, "sh", "shell")[2 if document == README else 0 :]
+        blocks += fenced_blocks(document, "sh", "shell")[
+            2 if document in (README, CHINESE_README) else 0 :
+        ]
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
@@ -309,4 +320,5 @@ def build_world(root: Path, scenes: Path) -> World:
     shutil.copy(scenes / "images/val/00000.jpg", root / "picture.jpg")
     write_video(root / "video.mp4", frames=5, fps=10)
     (root / "mine.yaml").write_text(own_data_recipes()[0])
+    (root / "cells.yaml").write_text(fenced_blocks(FINETUNING, "yaml")[0])
     return World(root)

@@ -75,11 +75,18 @@ def draw_curves(folder: Path, png: Path) -> None:
     png.write_bytes(b"png")
 
 
+def write_report(folder: Path, title: str, command_line: str, config_yaml: str) -> Path:
+    path = folder / "report.html"
+    path.write_text("\n".join([title, command_line, config_yaml]))
+    return path
+
+
 FAKE_TASK = Task(
     name="detect",
     best_metric="AP",
     read=lambda data, split: FakeSplit(),
     complete=lambda config, split, ranks: (config, ()),
+    check=None,
     build=lambda model, classes, seed: TinyNet(seed),
     describe=lambda config, network: ["a tiny network"],
     stream=lambda config, split, ranks: FakeStream(),
@@ -88,5 +95,9 @@ FAKE_TASK = Task(
     inference=lambda config, network: network,
     eval_stream=FakeEvalStream,
     score=score,
+    validation_loss=lambda config, classes: None,
+    draw_labels=lambda split, png: draw_curves(png.parent, png),
+    draw_batch=lambda columns, names, path: draw_curves(path.parent, path),
     draw_curves=draw_curves,
+    write_report=write_report,
 )

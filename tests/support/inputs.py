@@ -26,6 +26,7 @@ MODULES = {
     "ascend_dry_run": "mindyolo_v4.tools.ascend_dry_run.__main__",
     "benchmark_backends": "mindyolo_v4.tools.benchmark_backends",
     "check_data": "mindyolo_v4.tools.check_data",
+    "compare": "mindyolo_v4.tools.compare",
     "check_device": "mindyolo_v4.tools.check_device",
     "convert_data": "mindyolo_v4.tools.convert_data",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
@@ -36,21 +37,28 @@ MODULES = {
 TITLE = "# Inputs, and what the commands say"
 INTRODUCTION = (
     "Files and options as users have them. `used` means exit status 0: the input is understood,",
-    "and the message, if there is one, is a note or a warning. `refused` means exit status 2",
-    "and one line `error: ...` that contains the message; nothing is left behind. `{dir}` stands",
-    "for the folder of the input. `tests/test_inputs.py` writes every one of these inputs and",
-    "runs its command; `python -m tests.support.inputs > docs/inputs.md` writes this page.",
+    "and the message, if there is one, is a note or a warning. `reported` means exit status 1 of",
+    "`check_data`: the message is one of the faults that it lists; a training stops at such a",
+    "fault with status 2 or goes on without what is wrong ([data.md](data.md#faults)). `refused`",
+    "means exit status 2 and one line `error: ...` that contains the message; nothing is left",
+    "behind. `{dir}` stands for the folder of the input. `tests/test_inputs.py` writes every one",
+    "of these inputs and runs its command; `python -m tests.support.inputs > docs/inputs.md`",
+    "writes this page.",
 )
+ANSWERS = {0: "used", 1: "reported", 2: "refused"}
 TABLES = (
     "darknet",
     "checkpoints",
+    "finetuning",
     "annotations",
+    "checks",
     "images",
     "configuration",
     "commands",
     "exports",
     "prediction",
     "serve",
+    "runs",
     "peers",
     "datasets",
 )
@@ -63,7 +71,7 @@ class Case:
     kind: str  # heading of the input in docs/inputs.md, e.g. "YOLO labels"
     input: str  # what the user has, in a few words
     write: Callable[[Path], Sequence[object]]  # writes it into an empty folder, returns the command
-    status: int  # exit status: 0 understood, 2 refused
+    status: int  # exit status: 0 understood, 1 faults found by check_data, 2 refused
     message: str  # text that the command prints, with {dir} for the folder; "" = nothing to say
 
 
@@ -87,7 +95,7 @@ def page(cases: Sequence[Case]) -> str:
         lines += [f"## {kind}", "", "| input | answer | message |", "|---|---|---|"]
         for case in cases:
             if case.kind == kind:
-                answer = "used" if case.status == 0 else "refused"
+                answer = ANSWERS[case.status]
                 message = f"`{case.message}`" if case.message else ""
                 cells = (_escaped(case.input), answer, _escaped(message))
                 lines.append(f"| {' | '.join(cells)} |")

@@ -1,6 +1,7 @@
 """Generated scenes: boxes against drawn pixels, classes against drawn shapes, files, errors."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -209,6 +210,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(make_scenes, "add_noise", stop)
+    # Other processes would not see the replaced function.
+    monkeypatch.setattr(make_scenes, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))
     with pytest.raises(KeyboardInterrupt):
         write_scenes(tmp_path / "a", SceneSet(train=1, val=1, img_size=128, seed=0))
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ BALANCE_STREAM = 3
 
 
 class ImageFiles(Protocol):
-    """Image files by number: PackedRecords, ClassImages."""
+    """Image files by number: Records, ClassImages."""
 
     def __len__(self) -> int: ...
 

@@ -23,7 +23,6 @@ from mindyolo_v4.data.loader.epoch import ImageFiles
 from mindyolo_v4.data.loader.pipeline import Row, RowBatches, run, worker_count
 from mindyolo_v4.data.loader.stream import ONE_DEVICE, Ranks
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.data.sample import PackedRecords
 from mindyolo_v4.data.views import ImageViews
 
 
@@ -46,9 +45,7 @@ class EvalStream:
         ranks: Ranks = ONE_DEVICE,
         views: ImageViews | None = None,
     ):
-        self._files: ImageFiles = (
-            dataset if isinstance(dataset, ClassImages) else PackedRecords(dataset.records)
-        )
+        self._files: ImageFiles = dataset.records if isinstance(dataset, Dataset) else dataset
         self._data = data
         self._per_batch_size = per_batch_size
         self._workers = worker_count(num_workers, ranks.size)

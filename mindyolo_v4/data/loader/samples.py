@@ -8,7 +8,7 @@ from mindyolo_v4.data.augment.transforms import PixelTransforms
 from mindyolo_v4.data.loader.epoch import EpochSamples, SampleNotes
 from mindyolo_v4.data.loader.source_images import SourceImages, SourcePixels
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.data.sample import PackedRecords, Sample, keep_largest
+from mindyolo_v4.data.sample import Sample, keep_largest
 
 
 class TrainSamples(EpochSamples):
@@ -17,7 +17,7 @@ class TrainSamples(EpochSamples):
     no_targets = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
     def __init__(self, dataset: Dataset, data: DataConfig, seed: int, epochs: int):
-        self._records = PackedRecords(dataset.records)
+        self._records = dataset.records
         super().__init__(self._records, dataset.source, data, seed)
         self.set_epochs(epochs)
         self._pixel_transforms = PixelTransforms(data.augment.pixel_transforms)

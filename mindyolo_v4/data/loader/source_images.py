@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.images import REDUCTIONS, Image, decode_image
 from mindyolo_v4.data.loader.decode_cache import SLOTS_PER_POSITION, DecodeCache, slot_bytes
-from mindyolo_v4.data.sample import PackedRecords
+from mindyolo_v4.data.records import Records
 
 # pixels (H, W, 3), and the original width and height where the pixels are reduced
 SourcePixels = tuple[Image, tuple[int, int] | None]
@@ -17,10 +17,10 @@ SourcePixels = tuple[Image, tuple[int, int] | None]
 class SourceImages:
     """Decoded images by number, each a function of its file and the configuration only."""
 
-    def __init__(self, records: PackedRecords, data: DataConfig):
+    def __init__(self, records: Records, data: DataConfig):
         self._records = records
         self._max_megapixels = data.max_megapixels
-        self._factors = np.where(records.are_jpeg, reductions(records.sizes_wh_px, data), 1)
+        self._factors = np.where(records.are_jpeg(), reductions(records.sizes_wh_px, data), 1)
         # rounded up, as the decoder does
         self._decoded_wh_px = -(-records.sizes_wh_px // self._factors[:, None])
         augment = data.augment

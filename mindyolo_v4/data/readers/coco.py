@@ -4,7 +4,10 @@ https://cocodataset.org/#format-data; only `images`, `categories` and, of `annot
 category_id, image_id, iscrowd and area are read.
 """
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +17,8 @@ from mindyolo_v4.data.readers.coco_classes import is_integer, read_classes
 from mindyolo_v4.data.readers.coco_file import CocoFile, load_coco
 from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place
 from mindyolo_v4.data.readers.files import first_present, spellings
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, require
 
@@ -22,6 +26,19 @@ _LARGEST = 1e12  # a number beyond is no coordinate, and no area
 _PROBES = 5  # images that are looked for in a folder before it is taken for the right one
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the garbage collector, which would visit all entries of a large file many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
 def read_coco(
     data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
 ) -> Dataset:
@@ -140,10 +157,10 @@ def _boxes(
         name = f"annotation {entry.get('id', f'[{number}]')}"
         fault = _fault(entry, index_of, class_of)
         if fault:
-            kind, *problem = fault
+            kind, problem, got, expected = fault
             removal = Edit(str(file.source), "annotations", number, None)
             place = file.place("annotations", number, name)
-            faults.refuse(kind, place, *problem, edit=removal)
+            faults.refuse(kind, place, problem, got, expected, removal)
             continue
         left, top, width, height = entry["bbox"]
         area = entry.get("area")
@@ -196,7 +213,7 @@ def _fault(
         problem = "its category_id is not among the categories"
         return "unknown-class", problem, repr(category_id), None
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         expected = "[left, top, width, height], four finite numbers"
         return "malformed-entry", "malformed bbox", repr(box), expected
     if box[2] < 0 or box[3] < 0:

@@ -102,8 +102,8 @@ class FaultError(UserError):
 class Edit(NamedTuple):
     """A change of an annotation file that mends a fault.
 
-    `part` says what `entry` counts: lines of a text file, the line where an <object> begins, or the
-    position in a list of a COCO file.
+    `part` says what `entry` counts: the lines of a text file from 1, or the objects of an XML file
+    or the entries of a list of a COCO file from 0.
     """
 
     file: str

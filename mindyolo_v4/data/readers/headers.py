@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.faults import Faults, Kind, Place
+from mindyolo_v4.data.readers.jpeg_header import jpeg_size, plain_jpeg_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _DECODED_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000")
@@ -93,6 +94,10 @@ def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -
             if not stat.S_ISREG(state.st_mode):
                 raise ImageHeaderError("unreadable-image", "not a file")
             raise ImageHeaderError("empty-image", "image has zero bytes")
+        plain = plain_jpeg_size(path)
+        if plain is not None:
+            require_size(*plain, max_megapixels)
+            return ImageHeader(*plain, orientation=1)
         with _open(path) as image:
             width, height = image.size
             if image.format not in _DECODED_FORMATS:
@@ -144,7 +149,7 @@ def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
     data = encoded.data
     if bytes(data[:4]) == PNG_START:
         return _png_size(data)
-    size = _jpeg_size(data)
+    size = jpeg_size(data)
     if size is not None:
         return size
     try:
@@ -166,20 +171,6 @@ def _png_size(data: memoryview) -> tuple[int, int]:
         raise OSError("is cut short or damaged")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
-
-
-def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
-    """Read the size of a JPEG from its frame header, in a twentieth of Pillow's time."""
-    if bytes(data[:2]) != b"\xff\xd8":
-        return None
-    start = 2
-    while start + 9 <= len(data) and data[start] == 0xFF:
-        marker = data[start + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, start + 5)
-            return width, height
-        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return None
 
 
 def significant_bits(encoded: NDArray[np.uint8]) -> int | None:

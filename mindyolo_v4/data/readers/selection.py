@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.errors import UserError
 
 ONE_CLASS = "object"  # name of the class of data.single_cls
@@ -24,12 +24,12 @@ def select(dataset: Dataset, data: DataConfig, split: str) -> Dataset:
     if data.classes is not None:
         dataset = _with_classes(dataset, class_numbers(data.classes, dataset.class_names))
     if data.single_cls:
-        records = tuple(_one_class(record) for record in dataset.records)
+        records = Records(_one_class(record) for record in dataset.records)
         dataset = replace(dataset, records=records, class_names=(ONE_CLASS,), category_ids=(1,))
     if split == "train" and data.fraction < 1:
         count = max(1, round(len(dataset) * data.fraction))
         numbers = np.arange(count) * len(dataset) // count
-        records = tuple(dataset.records[number] for number in numbers.tolist())
+        records = Records(dataset.records[number] for number in numbers.tolist())
         dataset = replace(dataset, records=records)
     return dataset
 
@@ -62,7 +62,7 @@ def _with_classes(dataset: Dataset, numbers: list[int]) -> Dataset:
         records.append(replace(kept, class_ids=new_ids[kept.class_ids]))
     return replace(
         dataset,
-        records=tuple(records),
+        records=Records(records),
         class_names=tuple(dataset.class_names[number] for number in numbers),
         category_ids=tuple(dataset.category_ids[number] for number in numbers),
     )

@@ -6,11 +6,9 @@ inclusive, so the strict edges would be xmin - 1 and ymin - 1; the tools that wr
 today mean edges.)
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names
@@ -22,29 +20,12 @@ from mindyolo_v4.data.readers.files import (
     first_present,
     spellings,
 )
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.data.readers.xml_lines import LINE, parse_xml
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
+from mindyolo_v4.data.readers.voc_file import VocAnnotation, read_annotation
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
-
-
-@dataclass(frozen=True)
-class VocObject:
-    """One <object>: its class name, edges in pixels, and line in the file."""
-
-    name: str
-    box_xyxy_px: tuple[float, float, float, float]
-    difficult: bool
-    line: int
-
-
-@dataclass(frozen=True)
-class VocAnnotation:
-    """One annotation file."""
-
-    stated_size: tuple[int, int] | None  # width and height, pixels; None when absent or 0
-    objects: tuple[VocObject, ...]
 
 
 @dataclass(frozen=True)
@@ -76,9 +57,9 @@ def read_voc(
         raise UserError(key, "not a split of data.format voc", split, expected)
     source = _source(root, split)
     if source is None:
-        place = str(root / "ImageSets" / "Main" / f"{split}.txt")
+        listing = str(root / "ImageSets" / "Main" / f"{split}.txt")
         expected = f"that list, or {key} . for all annotations below {root}"
-        raise UserError(key, "list not found", place, expected)
+        raise UserError(key, "list not found", listing, expected)
     entries = _entries(source, root, faults)
     if not entries:
         raise FaultError("no-images", Place(str(source)), "lists no images")
@@ -86,37 +67,54 @@ def read_voc(
     annotations = [_annotation(entry.label, faults) for entry in entries]
     names = configured_names(data, root)
     names = names or _names_of_all_splits(data, root, source, annotations, faults)
+    boxes = _boxes(entries, annotations, names, faults)
+    listed = _listed(entries, annotations)
+    records = build_records(listed, boxes, check_headers, faults, data.max_megapixels)
+    category_ids = tuple(range(1, len(names) + 1))
+    return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))
+
+
+def _boxes(
+    entries: list[_Entry], annotations: list[VocAnnotation], names: tuple[str, ...], faults: Faults
+) -> list[RawBox]:
     class_of = {name: class_id for class_id, name in enumerate(names)}
     boxes = []
     for index, annotation in enumerate(annotations):
         for item in annotation.objects:
-            if item.name in class_of:
-                class_id = class_of[item.name]
-                boxes.append(
-                    RawBox(index, item.box_xyxy_px, class_id, item.line, ignore=item.difficult)
-                )
+            class_id = class_of.get(item.name)
+            if class_id is None:
+                label = str(entries[index].label)
+                problem = "class is not among data.names"
+                place = Place(label, item.line)
+                edit = Edit(label, "object", item.number, None)
+                faults.refuse("unknown-class", place, problem, item.name, ", ".join(names), edit)
                 continue
-            label = str(entries[index].label)
-            problem = "class is not among data.names"
-            place = Place(label, item.line)
-            edit = Edit(label, "object", item.line, None)
-            faults.refuse("unknown-class", place, problem, item.name, ", ".join(names), edit)
-    listed = [
-        ListedImage(
+            box = RawBox(
+                image=index,
+                box_xyxy=item.box_xyxy_px,
+                class_id=class_id,
+                number=item.number,
+                line=item.line,
+                ignore=item.difficult,
+            )
+            boxes.append(box)
+    return boxes
+
+
+def _listed(entries: list[_Entry], annotations: list[VocAnnotation]) -> list[ListedImage]:
+    images = []
+    for number, (entry, annotation) in enumerate(zip(entries, annotations, strict=True), 1):
+        where = entry.where
+        image = ListedImage(
             path=entry.image,
             image_id=number,
             label_path=str(entry.label or ""),
-            entry=entry.where,
+            entry=where,
             stated_size=annotation.stated_size,
-            removal=Edit(entry.where.file, "line", entry.where.line, None)
-            if entry.where.line
-            else None,
+            removal=Edit(where.file, "line", where.line, None) if where.line else None,
         )
-        for number, (entry, annotation) in enumerate(zip(entries, annotations, strict=True), 1)
-    ]
-    records = build_records(listed, boxes, check_headers, faults, data.max_megapixels)
-    category_ids = tuple(range(1, len(names) + 1))
-    return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))
+        images.append(image)
+    return images
 
 
 def _annotation(label: Path | None, faults: Faults) -> VocAnnotation:
@@ -241,67 +239,6 @@ def _names_of_all_splits(
     for label in labels:
         names.update(item.name for item in _annotation(label, of_others).objects)
     if not names:
-        raise UserError("data.names", f"missing, and the annotations of {source} hold no objects")
+        problem = "its annotations hold no objects, and data.names is missing"
+        raise FaultError("no-boxes", Place(str(source)), problem)
     return tuple(sorted(names))
-
-
-def read_annotation(path: Path, faults: Faults) -> VocAnnotation:
-    """Read one XML file.
-
-    Raises:
-        FaultError: names the file and line of what is not XML, missing, not a number, or reversed.
-    """
-    tree = parse_xml(path)
-    objects = []
-    for element in tree.findall("object"):
-        line = int(element.get(LINE, "0"))
-        with faults.go_on(Edit(str(path), "object", line, None)):
-            objects.append(_object(path, element, line))
-    sides = [_number(path, tree, f"size/{side}", required=False) for side in ("width", "height")]
-    return VocAnnotation((int(sides[0]), int(sides[1])) if min(sides) > 0 else None, tuple(objects))
-
-
-def _object(path: Path, element: Element, line: int) -> VocObject:
-    name = (element.findtext("name") or "").strip()
-    if not name:
-        raise FaultError("malformed-entry", Place(str(path), line), "object has no name")
-    difficult = (element.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        where = _place_of(path, element, "difficult")
-        raise FaultError("malformed-entry", where, "malformed difficult", difficult, "0 or 1")
-    return VocObject(name, _box(path, element), difficult == "1", line)
-
-
-def _box(path: Path, element: Element) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (
-        _number(path, element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
-    )
-    if right < left or bottom < top:
-        where = _place_of(path, element, "bndbox")
-        got = [left, top, right, bottom]
-        expected = "xmin <= xmax and ymin <= ymax"
-        raise FaultError("box-turned-round", where, "box is turned round", got, expected)
-    return left, top, right, bottom
-
-
-def _number(path: Path, element: Element, tag: str, required: bool = True) -> float:
-    text = element.findtext(tag)
-    if text is None and not required:
-        return 0.0
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        where = _place_of(path, element, tag)
-        raise FaultError(
-            "malformed-entry", where, f"malformed {tag}", repr(text), "a finite number"
-        )
-    return value
-
-
-def _place_of(path: Path, element: Element, tag: str) -> Place:
-    """Return file and line of an element's child, or of the element where it has no such child."""
-    child = element.find(tag)
-    line = (element if child is None else child).get(LINE, "0")
-    return Place(str(path), int(line))

@@ -8,6 +8,7 @@ from xml.parsers import expat
 
 from mindyolo_v4.data.readers.faults import FaultError, Place
 
+_MOST_BYTES = 64 * 2**20
 LINE = "{line}"  # attribute that carries an element's line; no XML name can hold braces
 _ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"']")
 _KNOWN_TO_EXPAT = ("utf-8", "utf-16", "iso8859-1", "ascii")
@@ -25,9 +26,16 @@ _SUPERSETS = {
 def parse_xml(path: Path) -> Element:
     """Parse a file into elements that carry their line, which ElementTree's parser drops.
 
-    No entity is fetched, and expat refuses one that expands to very much. Raises FaultError.
+    Entities that a file declares are refused: they can read other files, and expand to gigabytes.
+
+    Raises:
+        FaultError: names the line that is not XML, or declares an entity.
     """
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            problem = f"has {size} bytes, more than an annotation may have"
+            raise FaultError("malformed-file", Place(str(path)), problem, None, _MOST_BYTES)
         content, encoding = _decode(path.read_bytes(), path)
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
@@ -40,12 +48,18 @@ def parse_xml(path: Path) -> Element:
     )
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
+    parser.EntityDeclHandler = lambda name, *_: _refuse_entity(path, parser, name)
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
         problem = f"not valid XML: {expat.ErrorString(error.code)}"
         raise FaultError("malformed-file", Place(str(path), error.lineno), problem) from None
     return builder.close()
+
+
+def _refuse_entity(path: Path, parser: expat.XMLParserType, name: str) -> None:
+    problem = "not valid XML: an annotation declares no entities"
+    raise FaultError("malformed-file", Place(str(path), parser.CurrentLineNumber), problem, name)
 
 
 def _decode(content: bytes, path: Path) -> tuple[bytes, str | None]:

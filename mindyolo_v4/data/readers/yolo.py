@@ -19,8 +19,9 @@ from mindyolo_v4.data.readers.files import (
     first_present,
     spellings,
 )
-from mindyolo_v4.data.readers.ground_truth import ListedImage, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
+from mindyolo_v4.data.readers.raw import ListedImage
 from mindyolo_v4.data.readers.yolo_rows import read_rows
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError

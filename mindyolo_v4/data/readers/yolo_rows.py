@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.box_checks import FRACTION_TOLERANCE
 from mindyolo_v4.data.readers.class_names import key_point_shape
 from mindyolo_v4.data.readers.faults import Edit, Faults, Kind, Place, annotation_lines
-from mindyolo_v4.data.readers.ground_truth import FRACTION_TOLERANCE, RawBox
 from mindyolo_v4.data.readers.headers import read_header
+from mindyolo_v4.data.readers.raw import RawBox
 
 _ROW = "class cx cy w h"
 _LONGER = f"{_ROW}, or class and three or more points"
@@ -75,7 +76,7 @@ def read_rows(
                 elif len(values) > 5:
                     long_rows.append(_LongRow(image, label, number, values))
                 else:
-                    boxes.append(RawBox(image, _corners(values), int(values[0]), number))
+                    boxes.append(RawBox(image, _corners(values), int(values[0]), number, number))
     if of_last_id:
         rows = [(str(files[box.image][1]), box.number, box.class_id) for box in boxes]
         rows += [(str(row.label), row.line, int(row.values[0])) for row in long_rows]
@@ -146,7 +147,7 @@ def _read_long_rows(
         if fault:
             row.refuse(*fault, faults)
             continue
-        boxes.append(RawBox(row.image, _corners(values), int(values[0]), row.line))
+        boxes.append(RawBox(row.image, _corners(values), int(values[0]), row.line, row.line))
     return boxes
 
 

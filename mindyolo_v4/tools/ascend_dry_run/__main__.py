@@ -32,9 +32,13 @@ def main(argv: Sequence[str]) -> int:
     environment.prepare()
     description = "Show what MindSpore's Ascend back end makes of a configuration, without Ascend."
     parser = build_parser(command_for("ascend-dry-run"), description, hidden=_NOT_IN_GRAPHS)
-    parser.add_argument("--devices", type=int, default=1, help="of the training (%(default)s)")
     parser.add_argument(
-        "--graphs", default="step,evaluation", help=f"some of {','.join(GRAPHS)} (%(default)s)"
+        "--devices", type=int, default=1, help="of the training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--graphs",
+        default="step,evaluation",
+        help=f"some of {','.join(GRAPHS)} (default: %(default)s)",
     )
     words = parse(parser, argv)
     if words.config is None:

@@ -11,7 +11,7 @@ from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.data.images import read_image
 from mindyolo_v4.data.loader import eval_stream
 from mindyolo_v4.data.loader.eval_stream import EvalStream
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.data.views import ImageViews
 from tests.data.loader.test_stream import assert_no_children
 
@@ -31,7 +31,7 @@ def written(folder, sizes):
         records.append(
             ImageRecord(path, width, height, boxes, none, flags, flags, area, number, "labels")
         )
-    return Dataset(tuple(records), tuple("abc"), (0, 1, 2), "labels", ())
+    return Dataset(Records(records), tuple("abc"), (0, 1, 2), "labels", ())
 
 
 @pytest.fixture
@@ -71,7 +71,10 @@ def test_eval_gives_grey_for_an_unreadable_image_and_names_it(dataset):
 
 
 def test_eval_of_nothing():
-    assert list(EvalStream(Dataset((), ("a",), (1,), "labels", ()), PLAIN, 2, 1).batches()) == []
+    assert (
+        list(EvalStream(Dataset(Records(()), ("a",), (1,), "labels", ()), PLAIN, 2, 1).batches())
+        == []
+    )
 
 
 # ---------------------------------------------------------------- views

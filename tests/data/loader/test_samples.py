@@ -7,7 +7,7 @@ import pytest
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.epoch import epoch_permutation, partner_positions
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.errors import UserError
 
 FULL = {
@@ -53,7 +53,7 @@ def dataset(tmp_path, rng):
         path = tmp_path / f"picture {number}.png"
         cv2.imwrite(str(path), np.full((60, 80, 3), 10 + 20 * number, np.uint8))
         records.append(record(path, class_ids=(number,)))
-    return Dataset(tuple(records), tuple("abcdefghijkl"), tuple(range(1, 13)), "labels.json", ())
+    return Dataset(Records(records), tuple("abcdefghijkl"), tuple(range(1, 13)), "labels.json", ())
 
 
 def config(**strengths):
@@ -212,7 +212,7 @@ def test_all_images_unreadable_is_an_error(dataset):
 
 def test_no_images_is_an_error():
     with pytest.raises(UserError, match=r"lists/train.txt: no images"):
-        TrainSamples(Dataset((), ("a",), (1,), "lists/train.txt", ()), config(), 0, 1)
+        TrainSamples(Dataset(Records(()), ("a",), (1,), "lists/train.txt", ()), config(), 0, 1)
 
 
 def test_a_failure_names_files_seed_epoch_and_index(dataset, monkeypatch):
@@ -245,7 +245,7 @@ def test_balanced_epochs_keep_their_length_and_read_rare_classes_more_often(data
         record(old.path, class_ids=(0 if number < 9 else 1,))
         for number, old in enumerate(dataset.records)
     ]
-    rare = Dataset(tuple(records), ("a", "b"), (1, 2), "labels.json", ())
+    rare = Dataset(Records(records), ("a", "b"), (1, 2), "labels.json", ())
     data = DataConfig(img_size=64, class_balance=1.0, augment=AugmentConfig(mosaic="none"))
     samples = TrainSamples(rare, data, 3, 200)
     assert len(samples) == 12

@@ -16,7 +16,7 @@ from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.source_images import reductions
 from mindyolo_v4.data.readers.headers import read_header
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 
 ORIENTATION_TAG = 0x0112
 MOSAIC = AugmentConfig(
@@ -66,7 +66,7 @@ def make_dataset(folder, sizes, orientations=(1,), suffix="jpg"):
             "labels",
         )
         records.append(record)
-    return Dataset(tuple(records), tuple(map(str, range(len(records)))), (), "labels", ())
+    return Dataset(Records(records), tuple(map(str, range(len(records)))), (), "labels", ())
 
 
 def config(augment=MOSAIC, img_size=64, **settings):

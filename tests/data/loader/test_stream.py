@@ -16,7 +16,7 @@ from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import ONE_DEVICE, TrainStream
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.errors import UserError
 
 DATA = DataConfig(
@@ -43,7 +43,7 @@ def dataset(tmp_path):
                 path, 40, 30, boxes, ids, flags, flags, np.full(number, 240.0), number, "labels"
             )
         )
-    return Dataset(tuple(records), tuple("abcdefghij"), tuple(range(10)), "labels", ())
+    return Dataset(Records(records), tuple("abcdefghij"), tuple(range(10)), "labels", ())
 
 
 def padded(boxes_cxcywh, class_ids):

@@ -11,10 +11,11 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
 from mindyolo_v4.data.readers.faults import Faults, Place
-from mindyolo_v4.data.readers.ground_truth import ListedImage, RawBox, build_records
+from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
+from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.data.records import Dataset, Records
 from mindyolo_v4.errors import UserError
 
 
@@ -135,7 +136,7 @@ def test_section_errors_name_the_key(tmp_path: Path) -> None:
 
 
 def test_warning_lines_count_the_rest() -> None:
-    dataset = Dataset((), ("a",), (1,), "set", tuple("abcde"))
+    dataset = Dataset(Records(()), ("a",), (1,), "set", tuple("abcde"))
     assert dataset.warning_lines(2) == ["a", "b", "... and 3 more warnings of set"]
     assert dataset.warning_lines(5) == list("abcde")
 

@@ -1,0 +1,92 @@
+"""The checks of all boxes of a split, in arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.data.readers.faults import Faults, Kind
+from mindyolo_v4.data.readers.raw import Labels, RawBox
+
+# fractions may leave [0, 1] by this much: rounding and unclipped boxes, not pixels
+FRACTION_TOLERANCE = 0.01
+_OVER_BORDER = 1.0  # pixels by which a box may reach out of its image without being mentioned
+
+
+def refuse_fractions(boxes_xyxy: NDArray[np.float64], labels: Labels, faults: Faults) -> None:
+    """Refuse boxes (N, 4) all of which lie within 0 to 1, where they have an area.
+
+    Where faults are collected, the boxes are turned, in place, into pixels.
+    """
+    has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    if not has_area.any() or boxes_xyxy[has_area].max() > 1 + FRACTION_TOLERANCE:
+        return
+    first = int(has_area.argmax())
+    got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[first])
+    problem = "all boxes are fractions of the image"
+    expected = "pixels: multiply by the image's width and height"
+    faults.refuse("fractions-for-pixels", labels.place(first), problem, got, expected)
+    boxes_xyxy *= labels.limits
+    faults.edits += [labels.edit(index, boxes_xyxy[index]) for index in np.flatnonzero(has_area)]
+
+
+def kept_boxes(
+    boxes_xyxy_px: NDArray[np.float64],
+    clipped: NDArray[np.float32],
+    are_turned: NDArray[np.bool_],
+    labels: Labels,
+    faults: Faults,
+) -> NDArray[np.bool_]:
+    """Return which boxes (N,) are kept; `faults` learns of the others.
+
+    Args:
+        boxes_xyxy_px: boxes (N, 4) as they are annotated.
+        clipped: the same, clipped to their image.
+        are_turned: boxes (N,) that are no longer as in their file.
+    """
+    reasons: dict[Kind, tuple[str, NDArray[np.bool_]]] = {
+        "box-without-area": ("no area", (boxes_xyxy_px[:, 2:] <= boxes_xyxy_px[:, :2]).any(axis=1)),
+        "box-outside": ("outside the image", (clipped[:, 2:] <= clipped[:, :2]).any(axis=1)),
+    }
+    if not labels.have_ids:
+        repeated = _repeated(labels.boxes, boxes_xyxy_px)
+        reasons["repeated-box"] = ("repeats an earlier one", repeated)
+    kept = ~np.any([applies for _, applies in reasons.values()], axis=0)
+    for index in np.flatnonzero(~kept):
+        kind = next(kind for kind, (_, applies) in reasons.items() if applies[index])
+        got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy_px[index])
+        problem = f"{reasons[kind][0]}, box dropped (got {got})"
+        faults.warn(kind, labels.place(index), problem, labels.edit(index, None))
+    if faults.collects:
+        _note_clipped(boxes_xyxy_px, kept & ~are_turned, labels, faults)
+    if faults.collects and labels.have_ids:
+        for index in np.flatnonzero(kept & _repeated(labels.boxes, boxes_xyxy_px)):
+            edit = labels.edit(index, None)
+            faults.note("repeated-box", labels.place(index), "repeats an earlier one", edit)
+    return kept
+
+
+def _note_clipped(
+    boxes_xyxy_px: NDArray[np.float64], are_kept: NDArray[np.bool_], labels: Labels, faults: Faults
+) -> None:
+    """Report the boxes (N, 4) that reach over the border of their image (N, 4)."""
+    limits = labels.limits
+    over_px = np.maximum(-boxes_xyxy_px, boxes_xyxy_px - limits).max(axis=1, initial=0)
+    for index in np.flatnonzero(are_kept & (over_px > _OVER_BORDER)):
+        got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy_px[index])
+        size = "{:g} x {:g}".format(*limits[index, :2])
+        problem = f"reaches over the border of the image, clipped (got {got}, image {size})"
+        corners = np.clip(boxes_xyxy_px[index], 0, limits[index])
+        if labels.are_fractions:
+            corners /= limits[index]
+        edit = labels.edit(index, corners)
+        faults.note("box-over-border", labels.place(index), problem, edit)
+
+
+def _repeated(boxes: Sequence[RawBox], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which boxes (N,) an earlier box of the same image, class and flag equals."""
+    labels = [(box.image, box.class_id, box.ignore) for box in boxes]
+    rows = np.concatenate([np.array(labels, np.float64).reshape(-1, 3), boxes_xyxy], axis=1)
+    is_repeated = np.ones(len(boxes), bool)
+    is_repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
+    return is_repeated

@@ -1,0 +1,69 @@
+"""The size of a JPEG from its own segments, in a fraction of Pillow's time.
+
+ITU-T T.81, annex B: after FF D8 come segments of a marker FF xx, a length that counts its own two
+bytes, and content. That of a frame header begins with precision (1 byte), height and width (2 bytes
+each) and the number of components (1 byte).
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
+_START = b"\xff\xd8"
+_EXIF = 0xE1  # or XMP
+_SCAN = 0xDA  # after it come the pixels
+_READ_BYTES = 16384  # hold all segments of most files
+
+
+def jpeg_size(data: memoryview) -> tuple[int, int] | None:
+    """Return width and height in the frame header of a JPEG, None for other data."""
+    for marker, start in _segments(data):
+        if _is_frame(marker):
+            height, width = struct.unpack_from(">HH", data, start + 1)
+            return width, height
+    return None
+
+
+def plain_jpeg_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of a JPEG of three colours, 8 bits each, without EXIF.
+
+    None stands for every other file, and for one whose first segments do not lead to a scan: it
+    needs a closer look. Raises OSError for a file that cannot be read.
+    """
+    if not path.name.endswith(_SUFFIXES):
+        return None
+    with path.open("rb", buffering=0) as file:
+        data = memoryview(file.read(_READ_BYTES))
+    size = None
+    for marker, start in _segments(data):
+        if marker == _EXIF:
+            return None
+        if _is_frame(marker):
+            precision, height, width, components = struct.unpack_from(">BHHB", data, start)
+            is_plain = precision == 8 and components == 3 and min(width, height) > 0
+            size = (width, height) if is_plain else None
+        if marker == _SCAN:
+            return size
+    return None
+
+
+def _is_frame(marker: int) -> bool:
+    # C4, C8 and CC: tables, reserved, conditioning of the arithmetic coder
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+
+
+def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
+    """Yield the marker of each segment up to the first scan, and where its content begins."""
+    if bytes(data[:2]) != _START:
+        return
+    start = 2
+    while start + 10 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        if marker == 0xFF:  # fills
+            start += 1
+            continue
+        yield marker, start + 4
+        if marker == _SCAN:
+            return
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")

@@ -1,0 +1,48 @@
+"""Images of a split with ground truth and predictions, as files of a run folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.images import Image, ImageReadError, grey_image, read_image
+from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.deploy.outputs import write_jpeg
+from mindyolo_v4.evaluation.detections import Detections
+from mindyolo_v4.evaluation.sheets import sheet, truth_beside_prediction
+
+IMAGES_PER_PICTURE = 4
+
+
+def shown_images(images: int, pictures: int) -> NDArray[np.int64]:
+    """Return the numbers of the images that `pictures` pictures show, spread over the split."""
+    count = min(images, pictures * IMAGES_PER_PICTURE)
+    return np.arange(count) * images // max(count, 1)
+
+
+def draw_validation(
+    dataset: Dataset, detections: Mapping[int, Detections], data: DataConfig, folder: Path
+) -> None:
+    """Write val_1.jpg, val_2.jpg, ...: four images each, ground truth beside prediction.
+
+    Args:
+        detections: of the images that are drawn, by their number in the data set.
+    """
+    pairs = []
+    for index, found in sorted(detections.items()):
+        record = dataset.records[index]
+        image = read_or_grey(record, data)
+        pairs.append(truth_beside_prediction(image, record, found, dataset.class_names))
+    for first in range(0, len(pairs), IMAGES_PER_PICTURE):
+        path = folder / f"val_{first // IMAGES_PER_PICTURE + 1}.jpg"
+        write_jpeg(path, sheet(pairs[first : first + IMAGES_PER_PICTURE], 1))
+
+
+def read_or_grey(record: ImageRecord, data: DataConfig) -> Image:
+    """Return the image of a record, or a grey one in its size if it cannot be read."""
+    try:
+        return read_image(record.path, data.max_megapixels)
+    except ImageReadError:
+        return grey_image(record.width, data.pad_value, record.height)

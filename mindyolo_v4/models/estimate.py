@@ -1,0 +1,75 @@
+"""What a training step needs on a CPU, estimated before anything is compiled.
+
+    memory = base + bytes per parameter x parameters + bytes per value x values x images
+    time   = 3 x operations x images / (share x rate of a matrix product)
+
+Operations and values are those of the convolutions, for one image; the factor 3 stands for the
+forward pass and the two gradients. The rate is measured when the estimate is made, so that it
+follows the machine. `python -m benchmarks.training_cost` measures trainings and fits the numbers.
+"""
+
+import time
+from datetime import timedelta
+
+import numpy as np
+from mindspore import nn
+
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.models.blocks import choose_fused
+from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
+
+BASE_GB = 0.9
+BYTES_PER_PARAMETER = 16.0  # weight, gradient and momentum, and copies that operators make
+BYTES_PER_VALUE = 10.0
+MEMORY_ERROR = 0.15  # largest relative error of the fit
+SHARE = 0.6  # of the rate of a matrix product
+TIME_ERROR = 0.3
+_FLOAT_BYTES = 4
+
+
+def describe_cost(config: Config, network: nn.Cell, images: int) -> str:
+    """Return the estimate as a line of the log; "" for a training that was not measured.
+
+    Args:
+        images: of an epoch, on this device.
+    """
+    train = config.train
+    is_fused = config.model.norm == "bn" and choose_fused(config.model.cpu_fused)[0] is not None
+    if not is_fused or train.recompute:
+        return ""
+    memory_gb = estimate_memory_gb(config, network)
+    step_s = estimate_seconds(config, network) * train.per_batch_size * train.accumulate
+    epoch_s = estimate_seconds(config, network) * images
+    epoch = timedelta(seconds=max(1, round(epoch_s)))
+    return (
+        f"estimate: {memory_gb:.1f} GB of memory (+-{100 * MEMORY_ERROR:.0f} %, without loader "
+        f"processes), {step_s:.2g} s per step and {epoch} per epoch (+-{100 * TIME_ERROR:.0f} %, "
+        "without validation)"
+    )
+
+
+def estimate_memory_gb(config: Config, network: nn.Cell) -> float:
+    """Return the peak memory of the process that trains, in GB."""
+    train = config.train
+    parameters = parameter_count(network)
+    values = 1e6 * mega_activations(network, config.data.img_size) * train.per_batch_size
+    further = [train.ema.decay > 0.0, config.optimizer.kind == "adamw", train.accumulate > 1]
+    per_parameter = BYTES_PER_PARAMETER + _FLOAT_BYTES * sum(further)
+    return BASE_GB + (per_parameter * parameters + BYTES_PER_VALUE * values) / 1e9
+
+
+def estimate_seconds(config: Config, network: nn.Cell) -> float:
+    """Return the time that one image takes in a training step, in seconds."""
+    operations = 3 * giga_flops(network, config.data.img_size)
+    return operations / (SHARE * matrix_gflops())
+
+
+def matrix_gflops(side: int = 1024, repeats: int = 3) -> float:
+    """Return the best rate of a float32 matrix product on this process's cores, GFLOP/s."""
+    matrix = np.ones((side, side), np.float32)
+    taken_s = []
+    for _ in range(repeats):
+        started_s = time.perf_counter()
+        matrix @ matrix
+        taken_s.append(time.perf_counter() - started_s)
+    return 2 * side**3 / min(taken_s) / 1e9

@@ -1,0 +1,157 @@
+"""A corrected copy has no fault that editing mends, and leaves the rest as it was."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mindyolo_v4.tools.check_data import main
+
+FIVE = [
+    "0 0.5 0.5 0.5 0.5",
+    "1 32 16 16 8",  # pixels of 64 x 32
+    "0 0.5 0.5 0.5 0.5",  # again
+    "x y",
+    "1 0.99 0.5 0.1 0.5",  # over the border by 2.56 pixels
+]
+
+
+def images(root: Path, folder: str, names: str) -> None:
+    (root / folder).mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (64, 32), (ord(name), 0, 0)).save(root / folder / f"{name}.png")
+
+
+def fix_and_check(root: Path, words: list[str], target: Path) -> tuple[list[str], list[str]]:
+    """Fix a set, put the copy over it, and return the kinds of the faults before and after."""
+    kinds = []
+    for number in range(2):
+        report = target.with_name(f"{number}.json")
+        fix = ["--fix", str(target)] if number == 0 else []
+        main([*words, "--data_dir", str(root), "--json", str(report), *fix])
+        faults = json.loads(report.read_text())["faults"]
+        kinds.append([fault["kind"] for fault in faults if not fault["kind"].startswith("info")])
+        shutil.copytree(target, root, dirs_exist_ok=True)
+    return kinds[0], kinds[1]
+
+
+def test_yolo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "ab")
+    (root / "labels").mkdir()
+    (root / "labels/a.txt").write_text("\n".join(FIVE) + "\n")
+    (root / "labels/b.txt").write_text("1 0.123456789 0.5 0.1 0.1\n")
+    (root / "train.txt").write_text("images/a.png\nimages/gone.png\nimages/b.png\n")
+    words = ["--data.format", "yolo", "--data.train", "train.txt", "--data.names", "[cat, dog]"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert sorted(before) == [
+        "box-over-border",
+        "malformed-row",
+        "missing-image",
+        "pixels-for-fractions",
+        "repeated-box",
+    ]
+    assert after == []
+    assert (root / "labels/a.txt").read_text().splitlines() == [
+        "0 0.5 0.5 0.5 0.5",
+        "1 0.500000 0.500000 0.250000 0.250000",
+        "1 0.970000 0.500000 0.060000 0.500000",
+    ]
+    assert (root / "labels/b.txt").read_text() == "1 0.123456789 0.5 0.1 0.1\n"
+    assert (root / "train.txt").read_text() == "images/a.png\nimages/b.png\n"
+    text = capsys.readouterr().out
+    assert f"5 changes in {tmp_path / 'fixed'}" in text
+    assert "labels/a.txt: line 3 removed" in text
+    assert "train.txt: line 2 removed" in text
+
+
+@pytest.mark.parametrize("val", ["1 0.5 0.5 0.5 0.5\n3 0.5 0.5 0.5 0.1\n", "1 0.5 0.5 0.5 0.5\n"])
+def test_class_ids_move_only_where_all_splits_start_at_1(
+    tmp_path: Path, val: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "set"
+    for name, content in (("a", "1 0.5 0.5 0.5 0.5\n3 0.5 0.5 0.2 0.2\n"), ("b", val)):
+        images(root, f"images/{name}", name)
+        (root / f"labels/{name}").mkdir(parents=True)
+        (root / f"labels/{name}/{name}.txt").write_text(content)
+    splits = ["--data.train", "images/a", "--data.val", "images/b"]
+    words = ["--data.format", "yolo", "--data.names", "[cat, dog, cow]", *splits]
+    _, after = fix_and_check(root, words, tmp_path / "fixed")
+    is_certain = "3 0.5" in val
+    assert (after == []) == is_certain
+    first = (root / "labels/a/a.txt").read_text().split()[0]
+    assert first == ("0" if is_certain else "1")
+    assert ("not all splits show that" in capsys.readouterr().out) != is_certain
+
+
+def test_coco_keeps_what_it_does_not_mend(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "abc")
+    (root / "images/c.png").write_bytes(b"")
+    names = [{"id": number, "file_name": f"{name}.png"} for number, name in enumerate("abc", 1)]
+    for entry in names:
+        entry |= {"width": 64, "height": 32, "license": 4}
+    names[1]["width"] = 60
+    boxes = [[1, 2, 3, 4], [60, 2, 10, 4], [1, 2, 0, 4], [1, 2, 3, 4], [9, 9, 9, 9], [5, 5, 5, 5]]
+    owners = [1, 1, 2, 1, 2, 3]
+    entries = [
+        {"id": number, "image_id": owner, "category_id": 7, "bbox": box, "area": box[2] * box[3]}
+        for number, (owner, box) in enumerate(zip(owners, boxes, strict=True), 1)
+    ]
+    entries[4] |= {"id": 1, "segmentation": [[9, 9, 18, 9, 18, 18]], "score": 0.5}
+    content = {"info": {"year": 2026}, "images": names, "annotations": entries}
+    content["categories"] = [{"id": 7, "name": "cat"}]
+    (root / "train.json").write_text(json.dumps(content))
+    before, after = fix_and_check(
+        root, ["--data.format", "coco", "--data.train", "train.json"], tmp_path / "fixed"
+    )
+    assert sorted(before) == [
+        "box-over-border",
+        "box-without-area",
+        "empty-image",
+        "repeated-annotation-id",
+        "repeated-box",
+        "wrong-size",
+    ]
+    assert after == []
+    fixed = json.loads((root / "train.json").read_text())
+    assert fixed["info"] == {"year": 2026}
+    assert fixed["images"] == [names[0], {**names[1], "width": 64}]
+    assert fixed["annotations"] == [
+        entries[0],
+        {**entries[1], "bbox": [60, 2, 4, 4], "area": 16},
+        {**entries[4], "id": 7},
+    ]
+
+
+def test_voc(tmp_path: Path) -> None:
+    def item(left: int, right: int, name: str = "cat") -> str:
+        box = f"<xmin>{left}</xmin><ymin>2</ymin><xmax>{right}</xmax><ymax>9</ymax>"
+        return f"<object><name>{name}</name><pose>left</pose><bndbox>{box}</bndbox></object>"
+
+    root = tmp_path / "set"
+    images(root, "JPEGImages", "a")
+    (root / "Annotations").mkdir()
+    (root / "ImageSets/Main").mkdir(parents=True)
+    (root / "ImageSets/Main/train.txt").write_text("a\ngone\n")
+    size = "<size><width>63</width><height>40</height></size>"
+    objects = (item(1, 9), item(30, 20), item(5, 5), item(60, 80), item(1, 9, "cow"))
+    text = f"<annotation><folder>x</folder>{size}{''.join(objects)}</annotation>"
+    (root / "Annotations/a.xml").write_text(text)
+    words = ["--data.format", "voc", "--data.train", "train", "--data.names", "[cat]"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert sorted(before) == [
+        "box-over-border",
+        "box-turned-round",
+        "box-without-area",
+        "missing-image",
+        "unknown-class",
+        "wrong-size",
+    ]
+    assert after == []
+    expected = text.replace("<width>63</width><height>40", "<width>64</width><height>32")
+    expected = expected.replace(item(30, 20), item(20, 30)).replace(item(5, 5), "")
+    expected = expected.replace(item(60, 80), item(60, 64)).replace(objects[4], "")
+    assert (root / "Annotations/a.xml").read_text().split("\n", 1)[1] == f"{expected}\n"
