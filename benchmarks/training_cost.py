@@ -2,8 +2,9 @@
 
 Each network runs in a process of its own, on a CPU. The command prints a row per measurement, then
 the coefficients that `mindyolo_v4/models/estimate.py` holds, fitted by least squares of relative
-errors, and the largest relative error of the fit and of the coefficients in that file. With
---points, only these measurements are done; with --file, rows are added to those of a former run.
+errors, and the errors of the fit. Time is that of the processor, which other programs disturb less.
+With --points, only these measurements are done; with --file, rows are added to those of a former
+run.
 """
 
 import argparse
@@ -122,9 +123,7 @@ def report(rows: list[Row]) -> None:
     memory = np.array([row.memory_gb for row in rows])
     seconds = np.array([row.step_core_s for row in rows])
     fit("memory, GB: 1, 10^6 parameters, 10^6 activations", memory, one, parameters, activations)
-    fit("core seconds: GFLOPs, 10^6 activations", seconds * rate, flops, activations)
-    fit("seconds x rate: GFLOPs", seconds * rate, flops)
-    fit("seconds: GFLOPs, 10^6 activations", seconds, flops, activations)
+    fit("core seconds x rate: GFLOPs, 10^9 activations", seconds * rate, flops, activations / 1000)
 
 
 def fit(title: str, measured: NDArray[np.float64], *columns: NDArray[np.float64]) -> None:

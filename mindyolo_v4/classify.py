@@ -30,6 +30,7 @@ from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
+from mindyolo_v4.models.estimate import describe_cost
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ TASK = Task(
     check=None,
     build=build_network,
     describe=describe_network,
+    estimate=describe_cost,
     stream=train_stream,
     forward=training_forward,
     hiding=None,

@@ -63,6 +63,7 @@ from mindyolo_v4.losses.hiding import HidingLoss
 from mindyolo_v4.losses.validation import ValidationLoss, mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
+from mindyolo_v4.models.estimate import describe_cost
 from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
 from mindyolo_v4.runtime.device import start
 
@@ -269,6 +270,7 @@ TASK = Task(
     check=check_anchors,
     build=build_network,
     describe=describe_network,
+    estimate=describe_cost,
     stream=train_stream,
     forward=training_forward,
     hiding=hiding,

@@ -74,6 +74,8 @@ class Task:
     check: Callable[[Config, Split, Path], None] | None
     build: Callable[[ModelConfig, int, int], nn.Cell]  # model, classes, seed -> network
     describe: Callable[[Config, nn.Cell], Sequence[str]]  # what the log says of the network
+    # configuration, network, images of an epoch on this device -> memory and time on a CPU, or ""
+    estimate: Callable[[Config, nn.Cell, int], str]
     stream: Callable[[Config, Split, Ranks], Stream]  # samples with targets, as micro-batches
     forward: Callable[[Config, nn.Cell, int], nn.Cell]  # network, classes -> cell with the loss
     # Its loss by which self-adversarial training alters images: network's output -> scalar.

@@ -83,7 +83,7 @@ def train(
     folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
-        _log([*notes, *_describe(task, config, runtime, network), *lines])
+        _log([*notes, *_describe(task, config, runtime, network, stream), *lines])
         _warn(task, config, train_set, val_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
         _log(session.resume(newest) if newest else ())
@@ -216,8 +216,10 @@ def altering(task: Task, config: Config, network: nn.Cell, runtime: Runtime) -> 
     return AlteredImages(task.inference(config, network), task.hiding(config), loss_scale)
 
 
-def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) -> list[str]:
-    """Return what is in force, a line each: device, network, batch."""
+def _describe(
+    task: Task, config: Config, runtime: Runtime, network: nn.Cell, stream: Stream
+) -> list[str]:
+    """Return what is in force, a line each: device, network, memory and time, batch."""
     train = config.train
     lines = [
         *runtime.notes,
@@ -226,5 +228,9 @@ def _describe(task: Task, config: Config, runtime: Runtime, network: nn.Cell) ->
         f"images x {train.accumulate} accumulated",
         *task.describe(config, network),
     ]
-    batch = describe_batch(config, runtime.ranks.size)
-    return [*lines, batch] if batch else lines
+    is_measured = runtime.device_target == "CPU" and runtime.ms_mode == "graph"
+    if is_measured and runtime.amp_level == "O0":
+        images = stream.steps_per_epoch * train.per_batch_size
+        lines.append(task.estimate(config, network, images))
+    lines.append(describe_batch(config, runtime.ranks.size))
+    return [line for line in lines if line]

@@ -1,11 +1,11 @@
 """What a training step needs on a CPU, estimated before anything is compiled.
 
     memory = base + bytes per parameter x parameters + bytes per value x values x images
-    time   = 3 x operations x images / (share x rate of a matrix product)
+    time   = (a x operations + b x values) x images / rate of a matrix product
 
-Operations and values are those of the convolutions, for one image; the factor 3 stands for the
-forward pass and the two gradients. The rate is measured when the estimate is made, so that it
-follows the machine. `python -m benchmarks.training_cost` measures trainings and fits the numbers.
+Operations are those of the network and values those that its convolutions return, for one image.
+The rate is measured when the estimate is made, so that it follows the machine.
+`python -m benchmarks.training_cost` measures trainings and fits the numbers.
 """
 
 import time
@@ -18,12 +18,13 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
 
-BASE_GB = 0.9
-BYTES_PER_PARAMETER = 16.0  # weight, gradient and momentum, and copies that operators make
-BYTES_PER_VALUE = 10.0
-MEMORY_ERROR = 0.15  # largest relative error of the fit
-SHARE = 0.6  # of the rate of a matrix product
-TIME_ERROR = 0.3
+BASE_GB = 0.81
+BYTES_PER_PARAMETER = 15.4  # weight, gradient and momentum, and copies that operators make
+BYTES_PER_VALUE = 11.1
+MEMORY_ERROR = 0.1  # relative; the largest one of the fit is 0.06
+PER_OPERATION = 4.5  # operations of a matrix product that take as long as one of the network
+PER_VALUE = 1210.0  # the same, as one value
+TIME_ERROR = 0.2  # relative; the largest one of the fit is 0.16
 _FLOAT_BYTES = 4
 
 
@@ -38,9 +39,9 @@ def describe_cost(config: Config, network: nn.Cell, images: int) -> str:
     if not is_fused or train.recompute:
         return ""
     memory_gb = estimate_memory_gb(config, network)
-    step_s = estimate_seconds(config, network) * train.per_batch_size * train.accumulate
-    epoch_s = estimate_seconds(config, network) * images
-    epoch = timedelta(seconds=max(1, round(epoch_s)))
+    image_s = estimate_seconds(config, network)
+    step_s = image_s * train.per_batch_size * train.accumulate
+    epoch = timedelta(seconds=max(1, round(image_s * images)))
     return (
         f"estimate: {memory_gb:.1f} GB of memory (+-{100 * MEMORY_ERROR:.0f} %, without loader "
         f"processes), {step_s:.2g} s per step and {epoch} per epoch (+-{100 * TIME_ERROR:.0f} %, "
@@ -60,8 +61,10 @@ def estimate_memory_gb(config: Config, network: nn.Cell) -> float:
 
 def estimate_seconds(config: Config, network: nn.Cell) -> float:
     """Return the time that one image takes in a training step, in seconds."""
-    operations = 3 * giga_flops(network, config.data.img_size)
-    return operations / (SHARE * matrix_gflops())
+    size = config.data.img_size
+    giga_values = mega_activations(network, size) / 1000
+    operations = PER_OPERATION * giga_flops(network, size) + PER_VALUE * giga_values
+    return operations / matrix_gflops()
 
 
 def matrix_gflops(side: int = 1024, repeats: int = 3) -> float:

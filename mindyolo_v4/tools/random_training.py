@@ -44,8 +44,8 @@ def training_session(
     alter = altering(task, config, network, runtime)
     forward = task.forward(config, network, classes).set_train(True)
     parts = TrainingParts(forward, network, _no_batches, steps_per_epoch, None, {}, alter)
-    # The random batches have the side data.img_size.
-    config = replace(config, train=replace(config.train, random_sizes=None))
+    # The random batches have the side data.img_size, and nothing validates.
+    config = replace(config, train=replace(config.train, random_sizes=None, patience=None))
     return Session(parts, config, runtime)
 
 

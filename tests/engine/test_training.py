@@ -57,6 +57,7 @@ def test_a_run_folder_and_its_log(tmp_path):
     for line in (
         "fake set: 8 images",
         "a tiny network",
+        "an estimate for 8 images",
         "warning 9",
         "and 2 more warnings of fake",
     ):

@@ -5,7 +5,7 @@ from mindspore import nn
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
-from mindyolo_v4.models.describe import giga_flops, parameter_count
+from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
 from mindyolo_v4.models.yolov4 import YoloV4
 from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
 
@@ -36,3 +36,17 @@ def test_published_sizes(
     network = cell(ModelConfig(architecture=architecture), num_classes)
     assert parameter_count(network) == parameters
     assert [round(giga_flops(network, size), 3) for size in SIZES] == list(operations)
+
+
+def test_outputs_of_the_convolutions_of_yolov4_tiny() -> None:
+    """Side x side x channels of each convolution of yolov4-tiny.cfg at 416 px."""
+    outputs = {
+        208: [32],
+        104: [64, 64, 32, 32, 64],
+        52: [128, 64, 64, 128],
+        26: [256, 128, 128, 256, 256, 255],
+        13: [512, 256, 512, 255, 128],
+    }
+    values = sum(side**2 * sum(channels) for side, channels in outputs.items())
+    network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny"), 80)
+    assert mega_activations(network, 416) == pytest.approx(values / 1e6)

@@ -89,6 +89,7 @@ FAKE_TASK = Task(
     check=None,
     build=lambda model, classes, seed: TinyNet(seed),
     describe=lambda config, network: ["a tiny network"],
+    estimate=lambda config, network, images: f"an estimate for {images} images",
     stream=lambda config, split, ranks: FakeStream(),
     forward=lambda config, network, classes: TinyForward(network),
     hiding=lambda config: Magnitude(),
