@@ -6,8 +6,8 @@ from pathlib import Path
 from tests.inputs.annotations import ROW, Write, picture, text
 from tests.support.inputs import Case
 
-YAML = "train: images\nval: images\nnames: [cat]\n"
-OBJ = "classes = 1\ntrain = train.txt\nvalid = train.txt\nnames = obj.names\n"
+YAML = "train: images\nnames: [cat]\n"
+OBJ = "classes = 1\ntrain = train.txt\nnames = obj.names\n"
 
 
 def described(content: str, *more: object, name: str = "data.yaml", command: str = "check_data",

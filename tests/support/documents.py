@@ -123,12 +123,12 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "-m", "mindyolo_v4.tools.check_data"): (check_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.check_device"): (check_device.main, SHRINK_CHECK),
     ("python", "-m", "mindyolo_v4.tools.compare"): (compare.main, []),
-    ("python", "-m", "mindyolo_v4.tools.convert_data"): (convert_data.main, []),
     ("python", "-m", "mindyolo_v4.tools.fit_anchors"): (fit_anchors.main, []),
     ("python", "-m", "mindyolo_v4.tools.make_scenes"): (make_scenes.main, SHRINK_SCENES),
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
     ("mindyolo-v4", "make-scenes"): (make_scenes.main, SHRINK_SCENES),
     ("mindyolo-v4", "check-data"): (check_data.main, []),
+    ("mindyolo-v4", "convert-data"): (convert_data.main, []),
     **{
         ("python", "-m", f"convert.{module.__name__.rpartition('.')[2]}"): (module.main, [])
         for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
@@ -150,6 +150,8 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
     "runs/tinyimagenet10-1": "python train.py --config configs/cspdarknet53/tinyimagenet10.yaml"
     f" --data_path {TINY}",
+    "datasets/bccd-yolo": "mindyolo-v4 convert-data --config"
+    " configs/yolov4/bccd.yaml --data_dir datasets/bccd --to yolo --output datasets/bccd-yolo",
     "datasets/packed": "python -m mindyolo_v4.tools.to_mindrecord"
     f" --data_path {TINY} --split train --output datasets/packed",
 }
