@@ -42,6 +42,7 @@ OWN_DEFAULTS = {  # of flat names, where they are not those of the schema
     ("serve", "conf_thres"): "0.05",
     ("serve", "iou_thres"): "0.45",
     ("fit-anchors", "save_dir"): "nothing is written",
+    ("check-data", "split"): "all that are configured",
     ("test", "data_dir"): "that of their training",
     ("export", "data_dir"): "that of the training",
 }

@@ -150,8 +150,8 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
     "runs/tinyimagenet10-1": "python train.py --config configs/cspdarknet53/tinyimagenet10.yaml"
     f" --data_path {TINY}",
-    "datasets/bccd-yolo": "mindyolo-v4 convert-data --config"
-    " configs/yolov4/bccd.yaml --data_dir datasets/bccd --to yolo --output datasets/bccd-yolo",
+    "datasets/cells": "mindyolo-v4 convert-data --config"
+    " configs/yolov4/bccd.yaml --data_dir datasets/bccd --to yolo --output datasets/cells",
     "datasets/packed": "python -m mindyolo_v4.tools.to_mindrecord"
     f" --data_path {TINY} --split train --output datasets/packed",
 }
