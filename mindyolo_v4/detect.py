@@ -32,6 +32,7 @@ from mindyolo_v4.data.anchor_fit import (
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import TrainStream
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.views import ImageViews
@@ -213,7 +214,7 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
             evaluator.add(index, detections)
             if index in shown:
                 drawn[index] = detections
-        scores = detection_scores(evaluator, config.data, for_test)
+        scores = detection_scores(evaluator, located(config.data), for_test)
     if one_pass.loss is not None:
         scores.metrics.update(mean_losses(runtime.ranks.gather_rows(np.concatenate(losses))))
     if for_test:

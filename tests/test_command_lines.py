@@ -25,6 +25,7 @@ LISTED = {  # command -> the flat names that act there
     "serve": {"weight", "device_target", "img_size", *DETECTIONS},
     "benchmark-backends": {"weight", "img_size", "data_dir", "split", "device_target"},
     "check-data": {"data_dir", "split"},
+    "convert-data": {"data_dir", "seed"},
     "check-device": {*MACHINE, "is_parallel", "seed", "data_dir", "data_path", "img_size"}
     | {"per_batch_size", "batch_size"},
     "fit-anchors": {"data_dir", "img_size", "seed", "save_dir"},
@@ -41,6 +42,7 @@ OWN_DEFAULTS = {  # of flat names, where they are not those of the schema
     ("serve", "conf_thres"): "0.05",
     ("serve", "iou_thres"): "0.45",
     ("fit-anchors", "save_dir"): "nothing is written",
+    ("check-data", "split"): "all that are configured",
     ("test", "data_dir"): "that of their training",
     ("export", "data_dir"): "that of the training",
 }

@@ -354,6 +354,7 @@ OWN_OPTIONS |= {"format", "dynamic", "decode", "nms", "opset", "uint8", "int8", 
 OWN_OPTIONS |= {"calibration", "max_drop", "force", "license", "card", "metrics"}
 OWN_OPTIONS |= {"backend", "stride", "recursive", "classes", "no_draw", "save_txt", "save_crop"}
 OWN_OPTIONS |= {"clusters"}  # of fit_anchors
+OWN_OPTIONS |= {"to", "shares", "link", "fix"}  # of convert_data and check_data
 OWN_OPTIONS |= {"host", "port", "queue", "batch", "timeout", "max_mb"}  # of the service
 OWN_OPTIONS |= {"max_megapixels", "clients", "seconds"}  # and of its load
 OWN_OPTIONS |= {"quick"}  # of benchmarks.versions

@@ -60,11 +60,18 @@ def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) 
     if "img_size" not in overrides.get("data", {}):  # who names a size means a square
         fixed["img_height"] = card.img_height
     del fixed["color"]
-    if "names" not in written.get("data", {}):
+    if "names" not in written.get("data", {}) and not _selects_classes(base, overrides):
         fixed["names"] = list(card.class_names)
     tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, source)
     own = {name: value for name, value in overrides.items() if name != "model"}
     return build_config(merge_trees(tree, own, "command line"))
+
+
+def _selects_classes(base: Tree, overrides: Tree) -> bool:
+    """Tell whether the data set's own names are read, and classes chosen from them."""
+    data = merge_trees(base, overrides, "command line").get("data", {})
+    chosen = {name: data[name] for name in ("file", "classes", "single_cls") if name in data}
+    return any(written_keys({"data": chosen}, "data").values())
 
 
 def _settings_of_run(checkpoint: Described) -> Tree:

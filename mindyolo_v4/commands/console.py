@@ -39,6 +39,7 @@ COMMANDS = {  # in names, - and _ are the same
     "check-data": Command("tools.check_data", "report every fault of a data set, and describe it"),
     "check-device": Command("tools.check_device", "check a machine, time steps", restarts=True),
     "compare": Command("tools.compare", "compare trainings: configuration, results, curves"),
+    "convert-data": Command("tools.convert_data", "write a data set in another format"),
     "fit-anchors": Command("tools.fit_anchors", "fit anchors to a data set"),
     "make-scenes": Command("tools.make_scenes", "draw a data set of shapes"),
     "to-mindrecord": Command("tools.to_mindrecord", "pack images into MindRecord files"),

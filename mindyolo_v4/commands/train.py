@@ -1,6 +1,7 @@
 """Train YOLOv4, or CSPDarknet53 on ImageNet: mindyolo-v4 train --config FILE [--key value ...]"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,13 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=help_text)
     words = parse(parser, argv)
     from mindyolo_v4.config.recipe import build_config, print_config, read_tree  # loads NumPy
+    from mindyolo_v4.data.readers.data_file import located
     from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
     recipe = Path(words.config or suggest_recipe(words.overrides))
     tree = read_tree(recipe, words.overrides)
     config = build_config(tree)  # a mistake is reported before MindSpore takes seconds to load
+    config = replace(config, data=located(config.data))
     if words.print_config:
         return print_config(_with_variants(config, tree))
     from mindyolo_v4 import classify, detect

@@ -23,6 +23,7 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "seed": ("seed", "seed of everything random"),
     "weight": ("weight", "checkpoint to start from, to test or to predict with"),
     "save_dir": ("save_dir", "folder for what the command writes"),
+    "data": ("data.file", "data.yaml or obj.data, in place of the recipe's data set"),
     "data_dir": ("data.root", "folder of the data set"),
     "data_path": ("data.root", "the same as --data_dir"),
     "img_size": ("data.img_size", "network input side, pixels, a multiple of 32"),
@@ -33,6 +34,7 @@ FLAT_NAMES = {  # flat name -> (dotted key, help)
     "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
     "max_det": ("evaluate.max_det", "most detections per image"),
     "split": ("evaluate.split", "train, val or test"),
+    "single_cls": ("data.single_cls", "use all classes as one"),
     "tta": ("evaluate.tta", "test-time augmentation: other sizes, mirrored"),
     "tile": ("evaluate.tile", "side of the tiles that a larger image is cut into, pixels"),
     "overlap": ("evaluate.tile_overlap", "share of a tile that the next one repeats, 0 to 0.9"),
@@ -55,11 +57,12 @@ _DEFAULTS = {  # of the keys, for --help: the schema itself would load NumPy
     "iou_thres": "0.6",
     "max_det": "300",
     "split": "val",
+    "single_cls": "False",
     "tta": "False",
     "tile": "no tiles",
     "overlap": "0.2",
 }
-_SWITCHES = ("tta",)  # without a value they mean True
+_SWITCHES = ("single_cls", "tta")  # without a value they mean True
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 

@@ -119,10 +119,14 @@ class ClassifyConfig:
 class DataConfig:
     """One data set: its location, splits and class names, and how images become network input."""
 
+    # data.yaml of ultralytics or Roboflow, or obj.data of darknet. It replaces format, root, train,
+    # val, test, names and num_classes, which then need no value.
+    file: str | None = None
     # Annotation format; imagenet: one folder per class.
     format: Literal["coco", "yolo", "voc", "imagenet"] = "coco"
     root: str | None = None  # folder that the splits are relative to
-    train: Any = None  # a split: file, folder, list name, or {annotations: FILE, images: DIR}
+    # A split: file, folder, list name, {annotations: FILE, images: DIR}; yolo: also a list of them.
+    train: Any = None
     val: Any = None  # as train; a training is validated on it
     test: Any = None  # as train; scored with evaluate.split: test
     # Folder that tools.to_mindrecord wrote; splits that it holds are read from it. imagenet only.
@@ -130,6 +134,13 @@ class DataConfig:
     # Class names: a list, or a file with one name per line; optional where the files hold them.
     names: Any = None
     num_classes: int | None = None  # number of classes, checked against the names when given
+    # Classes that are used, by name or by number; null: all. Their order is that of the data set,
+    # boxes of other classes are left out, and their images remain. Detectors only.
+    classes: tuple[str, ...] | None = None
+    single_cls: bool = False  # use all classes as one, named object; detectors only
+    # Fraction of the training images that is used, at equal distances in their order. Detectors
+    # only.
+    fraction: float = 1.0
     img_size: int = 608  # network input side, pixels, a multiple of 32
     # Height in pixels of an input that is no square; img_size is the width then. Not for training.
     img_height: int | None = None
@@ -155,6 +166,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
         require_ranges(self, "data", ("class_balance",), 0.0, 1.0)
+        require_ranges(self, "data", ("fraction",), 0.0, 1.0, open_low=True)
+        require(self.classes != (), "data.classes", "names no class", expected="null for all")
         require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
         for name in ("img_size", "img_height"):
             side = getattr(self, name) or 0
@@ -182,6 +195,8 @@ def _require_count(
 
 def _check_split(key: str, split: Any) -> None:
     if split is None or isinstance(split, str):
+        return
+    if isinstance(split, list) and split and all(isinstance(path, str) for path in split):
         return
     expected = "a path, or {annotations: FILE, images: DIR}"
     if not isinstance(split, dict):

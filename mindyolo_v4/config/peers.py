@@ -155,6 +155,7 @@ ULTRALYTICS: Table = {
     "time": ("train.max_minutes", "minutes, not hours"),
     "patience": ("train.patience", "validations, not epochs"),
     "save_period": ("train.checkpoint_interval", ""),
+    "fraction": ("data.fraction", ""),
     "cache": ("", "neighbouring samples share decoded images; nothing is cached on disk"),
     "optimizer": ("optimizer.kind", "sgd or adamw"),
     "lr0": ("optimizer.lr", "other values: the loss sums over cells, see docs/training.md"),

@@ -25,6 +25,8 @@ BASE_KEY = "__BASE__"
 # Key that older recipes and run folders hold -> why it is gone; the value `off` is accepted.
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}
 _MOST_BASES = 50  # recipes that build on one another
+# What data.file decides.
+_IN_DATA_FILE = ("format", "root", "train", "val", "test", "names", "num_classes")
 Tree = dict[str, Any]
 Record = typing.TypeVar("Record")
 
@@ -43,6 +45,10 @@ def load_config(
 def read_tree(path: str | Path | None = None, overrides: Sequence[tuple[str, str]] = ()) -> Tree:
     """Return the keys that a recipe and the overrides name, and no others, as a nested mapping."""
     tree = _read_file(find_recipe(path), (), {}) if path is not None else {}
+    given = {dotted for dotted, _ in overrides}
+    for key in (f"data.{name}" for name in _IN_DATA_FILE):
+        if key in given and "data.file" in given:
+            raise UserError(f"--{key}", "--data says this as well", None, "one of the two options")
     for dotted, text in overrides:
         section: Tree = {}
         leaf = section

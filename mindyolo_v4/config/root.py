@@ -43,6 +43,7 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
+        _check_detectors_data(self.data, detects)
         for key in ("tta", "tile"):
             value = getattr(self.evaluate, key)
             problem = "is for detectors, and this network is a classifier"
@@ -60,3 +61,16 @@ class Config:
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)
+
+
+def _check_detectors_data(data: DataConfig, detects: bool) -> None:
+    """Raise UserError where a classifier is given what selects boxes."""
+    given = {
+        "file": data.file,
+        "classes": data.classes,
+        "single_cls": data.single_cls or None,
+        "fraction": data.fraction if data.fraction < 1 else None,
+    }
+    for name, value in given.items():
+        problem = "is for detectors, and this is a set of whole images"
+        require(detects or value is None, f"data.{name}", problem, value)

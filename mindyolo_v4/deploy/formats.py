@@ -18,6 +18,7 @@ from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy import compare, int8
 from mindyolo_v4.deploy.onnx_file import run_onnx, run_openvino, write_onnx, write_openvino
@@ -135,7 +136,7 @@ def _write_int8(job: Job, model: "onnx.ModelProto", expected: compare.Arrays) ->
     config = job.config
     scored = read_split(config.data, config.evaluate.split)
     require_same_classes(job.checkpoint, scored.class_names, scored.source)
-    measured = scored if config.data.train is None else read_split(config.data, "train")
+    measured = scored if located(config.data).train is None else read_split(config.data, "train")
     records = int8.evenly(measured.records, job.options.calibration)
     images = [int8.input_of(record, config.data) for record in records]
     write, quantise, run = _ENGINES[job.format]

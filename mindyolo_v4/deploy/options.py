@@ -8,6 +8,7 @@ from mindyolo_v4.deploy.backends import BACKENDS
 from mindyolo_v4.errors import require, require_range
 
 _NOT_IN_PREDICTION = (
+    *("data", "single_cls"),
     *("is_parallel", "seed", "data_dir", "data_path", "epochs", "per_batch_size", "batch_size"),
     *("split", "compile_cache"),
 )

@@ -18,6 +18,7 @@ from mindyolo_v4.config.recipe import Tree, dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
@@ -147,7 +148,7 @@ class BackendScorer:
                 since_s = time.perf_counter()
                 counted_s += since_s - started_s
                 bar.update(len(batch))
-        scores = tally.scores(self._config.data)
+        scores = tally.scores(located(self._config.data))
         for line in unreadable[:_NAMED_IMAGES]:
             logger.warning("%s", line)
         network_ms = self._backend.spent_s * 1000 / count

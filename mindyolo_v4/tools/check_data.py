@@ -15,6 +15,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.image_check import Picture, decode_all, note_shared
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Place
 from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_of
 from mindyolo_v4.data.readers.headers import read_headers
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
     description = "Report every fault of a data set, and tell what is in it."
     program = command_for("check-data")
     defaults = {"split": "all that are configured"}
-    parser = build_parser(program, description, ("data_dir", "split"), defaults=defaults)
+    flat_names = ("data", "data_dir", "single_cls", "split")
+    parser = build_parser(program, description, flat_names, defaults=defaults)
     text = "file for faults and counts, for other programs"
     parser.add_argument("--json", metavar="FILE", help=text)
     text = "new folder for a corrected copy of the annotations"
@@ -63,29 +65,30 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)
+    data = located(config.data)
     json_file, fix = (
         None if arguments.options[name] is None else Path(str(arguments.options[name]))
         for name in ("json", "fix")
     )
     _require_outputs(json_file, fix)
     is_one = "evaluate.split" in dict(arguments.overrides)
-    splits = [config.evaluate.split] if is_one else _configured_splits(config.data)
+    splits = [config.evaluate.split] if is_one else _configured_splits(data)
 
     is_quick = bool(arguments.options["quick"])
-    checked = {split: check_split(config.data, split, is_quick) for split in splits}
-    faults = all_faults(checked, config.data)
+    checked = {split: check_split(data, split, is_quick) for split in splits}
+    faults = all_faults(checked, data)
     datasets = {split: one.dataset for split, one in checked.items() if one.dataset is not None}
     lines = [
-        f"data set {printable(str(config.data.root))} ({config.data.format})",
+        f"data set {printable(str(data.root))} ({data.format})",
         "",
         *fault_lines(faults),
-        *describe_datasets(datasets, config.data),
+        *describe_datasets(datasets, data),
     ]
     print("\n".join(lines))
     if json_file is not None:
-        write_json(json_file, as_json(faults, datasets, config.data), indent=1)
+        write_json(json_file, as_json(faults, datasets, data), indent=1)
     if fix is not None:
-        print("\n".join(["", *_fix(checked, config.data, fix)]))
+        print("\n".join(["", *_fix(checked, data, fix)]))
     return int(any(not fault.is_info for fault in faults))
 
 

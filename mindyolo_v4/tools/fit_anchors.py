@@ -33,7 +33,7 @@ _DRAWN = 20_000  # boxes; more cover one another
 
 def main(argv: Sequence[str]) -> int:
     """Print the fitted anchors as a line for the recipe; return the exit status."""
-    options = ("data_dir", "img_size", "seed", "save_dir")
+    options = ("data", "data_dir", "single_cls", "img_size", "seed", "save_dir")
     text = "Fit anchors to the training boxes."
     defaults = {"save_dir": "nothing is written"}
     parser = build_parser(command_for("fit-anchors"), text, options, defaults=defaults)

@@ -27,6 +27,7 @@ from mindyolo_v4.tools import (
     check_data,
     check_device,
     compare,
+    convert_data,
     fit_anchors,
     make_scenes,
     to_mindrecord,
@@ -127,6 +128,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "-m", "mindyolo_v4.tools.to_mindrecord"): (to_mindrecord.main, []),
     ("mindyolo-v4", "make-scenes"): (make_scenes.main, SHRINK_SCENES),
     ("mindyolo-v4", "check-data"): (check_data.main, []),
+    ("mindyolo-v4", "convert-data"): (convert_data.main, []),
     **{
         ("python", "-m", f"convert.{module.__name__.rpartition('.')[2]}"): (module.main, [])
         for module in (darknet, inspect, mindspore_zoo, mindyolo, pytorch, safetensors, verify)
@@ -148,6 +150,8 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
     "runs/tinyimagenet10-1": "python train.py --config configs/cspdarknet53/tinyimagenet10.yaml"
     f" --data_path {TINY}",
+    "datasets/cells": "mindyolo-v4 convert-data --config"
+    " configs/yolov4/bccd.yaml --data_dir datasets/bccd --to yolo --output datasets/cells",
     "datasets/packed": "python -m mindyolo_v4.tools.to_mindrecord"
     f" --data_path {TINY} --split train --output datasets/packed",
 }

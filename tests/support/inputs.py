@@ -28,6 +28,7 @@ MODULES = {
     "check_data": "mindyolo_v4.tools.check_data",
     "compare": "mindyolo_v4.tools.compare",
     "check_device": "mindyolo_v4.tools.check_device",
+    "convert_data": "mindyolo_v4.tools.convert_data",
     "fit_anchors": "mindyolo_v4.tools.fit_anchors",
     "make_scenes": "mindyolo_v4.tools.make_scenes",
     "serve": "mindyolo_v4.serve.serve",
@@ -59,6 +60,7 @@ TABLES = (
     "serve",
     "runs",
     "peers",
+    "datasets",
 )
 
 

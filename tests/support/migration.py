@@ -30,9 +30,9 @@ Keys of a `.cfg` file and options of AlexeyAB's darknet. `configs/yolov4/yolov4-
 `yolov4.cfg` as a recipe. `python -m convert.darknet` reads the `.weights` of a network."""
 ULTRALYTICS_TEXT = """## ultralytics
 
-Arguments of `yolo` and of YOLOv5's scripts. The same in both projects: `epochs`, `resume`, `seed`,
-`split`, `max_det`, `source`, `save_txt`, `save_crop` and, of `export`, `format`, `int8`,
-`dynamic`, `nms` and `opset`."""
+Arguments of `yolo` and of YOLOv5's scripts. The same in both projects: `data`, `single_cls`,
+`epochs`, `resume`, `seed`, `split`, `max_det`, `source`, `save_txt`, `save_crop` and, of `export`,
+`format`, `int8`, `dynamic`, `nms` and `opset`."""
 
 
 def page() -> str:

@@ -53,6 +53,8 @@ def read_coco(
     Raises:
         UserError: names the file, and the image or annotation in it, that is wrong.
     """
+    if isinstance(split, list):
+        raise UserError(key, "not a split of data.format coco", split, "one annotation file")
     location = split if isinstance(split, dict) else {"annotations": split}
     source = first_present((root,), spellings(location["annotations"]))
     if source is None or not source.is_file():

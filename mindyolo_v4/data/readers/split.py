@@ -5,8 +5,10 @@ from dataclasses import replace
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import check_class_count
 from mindyolo_v4.data.readers.coco import read_coco
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.faults import Faults, Place
 from mindyolo_v4.data.readers.files import data_root
+from mindyolo_v4.data.readers.selection import select
 from mindyolo_v4.data.readers.voc import read_voc
 from mindyolo_v4.data.readers.yolo import read_yolo
 from mindyolo_v4.data.records import Dataset
@@ -29,6 +31,7 @@ def read_split(
     Raises:
         UserError: names the configuration key, or the file and line, that is wrong.
     """
+    data = located(data)
     if data.format not in _READERS:
         raise UserError("data.format", "holds no boxes", data.format, " | ".join(_READERS))
     key = f"data.{split}"
@@ -39,6 +42,7 @@ def read_split(
     faults = faults or Faults()
     dataset = _READERS[data.format](data, root, key, location, check_headers, faults)
     check_class_count(data, dataset.class_names, dataset.source)
+    dataset = select(dataset, data, split)
     if any(len(record.boxes_xyxy_px) for record in dataset.records):
         return dataset
     place = Place(dataset.source)

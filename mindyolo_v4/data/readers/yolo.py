@@ -27,35 +27,31 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
 _MANY = 0.1  # share of images without a label file that is worth a warning
+_SPLIT = "a list file or an image folder"
 _NO_LABELS = ("classes.txt", "notes.txt")  # that labelling tools write beside the labels
 
 
 def read_yolo(
     data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
 ) -> Dataset:
-    """Read a list file or an image folder with its label files.
+    """Read list files or image folders with their label files.
 
     All headers are read, since a box means nothing without the size of its image.
 
     Args:
         key: configuration key of the split, for messages.
         split: list of images (`*.txt`), or folder (searched with its subfolders; also below
-            `root`/images).
+            `root`/images); or a list of such, whose images follow one another.
 
     Raises:
         UserError: names the list or label file and the line that is wrong.
     """
-    expected = "a list file or an image folder"
-    if not isinstance(split, str):
-        raise UserError(key, "not a split of data.format yolo", split, expected)
+    if not isinstance(split, str | list):
+        raise UserError(key, "not a split of data.format yolo", split, _SPLIT)
     names = configured_names(data, root) or names_beside_labels(root)
-    source = first_present((root, root / "images"), spellings(split))
-    if source is None or not (source.is_dir() or source.is_file()):
-        raise UserError(key, "not found", str(root / split), expected)
-    listed = _folder_images(source) if source.is_dir() else _list_images(source, root, faults)
-    if not listed:
-        expected = f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
-        raise FaultError("no-images", Place(str(source)), "holds no images", None, expected)
+    sources = [_source(path, root, key) for path in (split if isinstance(split, list) else [split])]
+    source = ", ".join(map(str, sources))
+    listed = [image for path in sources for image in _images(path, root, faults)]
     paths = [image.path for image in listed]
     labels = _find_labels(paths, root)
     listed = [
@@ -68,16 +64,33 @@ def read_yolo(
     boxes = read_rows(list(zip(paths, labels, strict=True)), len(names), data, root, faults)
     records = build_records(listed, boxes, True, faults, data.max_megapixels, are_fractions=True)
     ids = tuple(range(1, len(names) + 1))
-    return Dataset(records, names, ids, str(source), tuple(faults.warnings))
+    return Dataset(records, names, ids, source, tuple(faults.warnings))
+
+
+def _source(split: str, root: Path, key: str) -> Path:
+    """Return the list or folder that a split names. Raises UserError where there is none."""
+    source = first_present((root, root / "images"), spellings(split))
+    if source is None or not (source.is_dir() or source.is_file()):
+        raise UserError(key, "not found", str(root / split), _SPLIT)
+    return source
+
+
+def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
+    """Return the images of a list or folder. Raises FaultError where there are none."""
+    listed = _folder_images(source) if source.is_dir() else _list_images(source, root, faults)
+    if not listed:
+        expected = f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
+        raise FaultError("no-images", Place(str(source)), "holds no images", None, expected)
+    return listed
 
 
 def _warn_of_unlabelled(
-    images: Sequence[ListedImage], source: Path, root: Path, faults: Faults
+    images: Sequence[ListedImage], source: str, root: Path, faults: Faults
 ) -> None:
     absent = [image for image in images if not image.label_path]
     if len(absent) == len(images):
         expected = " or ".join(map(str, label_candidates(absent[0].path, root)))
-        place = Place(str(source))
+        place = Place(source)
         problem = "none of its images has a label file"
         raise FaultError("no-annotations", place, problem, absent[0].path, expected)
     for image in absent:

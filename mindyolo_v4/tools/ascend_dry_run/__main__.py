@@ -23,7 +23,7 @@ from mindyolo_v4.tools.ascend_dry_run.run import GRAPHS, DryRunError, Job, dry_r
 _NOT_IN_GRAPHS = (
     *("device_target", "is_parallel", "weight", "save_dir", "data_dir", "data_path", "epochs"),
     *("seed", "conf_thres", "iou_thres", "max_det", "split", "tta", "tile", "overlap"),
-    "compile_cache",
+    *("data", "single_cls", "compile_cache"),
 )
 
 
