@@ -61,6 +61,21 @@ def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:
     assert config.model == card.model
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("file", "x.yaml"), ("classes", "[a]"), ("single_cls", "True")]
+)
+def test_where_classes_are_chosen_the_names_are_those_of_the_data_set(
+    card: Card, key: str, value: str
+) -> None:
+    chosen = read_tree(None, [(f"data.{key}", value)])
+    for recipe, overrides in (({}, chosen), (chosen, {})):
+        config = settings.config_for_checkpoint(checkpoint_of(card), recipe, overrides)
+        assert config.data.names is None
+    off = read_tree(None, [("data.single_cls", "False")])
+    config = settings.config_for_checkpoint(checkpoint_of(card), {}, off)
+    assert list(config.data.names) == ["a", "b"]
+
+
 def test_the_command_line_beats_the_card_and_the_card_beats_the_recipe(card: Card) -> None:
     recipe = tree_of(data={"img_size": 608, "resize": "letterbox", "root": "/other"})
     config = settings.config_for_checkpoint(checkpoint_of(card), recipe, {})
