@@ -169,7 +169,7 @@ def without_recipe(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """Return the run folder of a training without a recipe, and what the training printed."""
     folder = tmp_path_factory.mktemp("without_recipe")
     printed = io.StringIO()
-    with working_in(folder), contextlib.redirect_stdout(printed):
+    with working_in(folder), contextlib.redirect_stderr(printed):
         assert command(train_command.main, "--data-path", root, *WITHOUT_RECIPE.split()) == 0
     return folder / "runs/imagenet-1", printed.getvalue()
 

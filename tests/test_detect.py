@@ -127,9 +127,9 @@ def test_run_folder_holds_what_is_promised(run: Path, scenes: Path) -> None:
     validations = rows(run / "metrics.csv")
     assert [int(row["epoch"]) for row in validations] == [1, 2, 3]
     for row in validations:
-        parts = [float(row[name]) for name in PARTS]
+        parts = [float(row[f"val_{name}"]) for name in PARTS]
         assert min(parts) > 0
-        assert float(row["loss"]) == pytest.approx(sum(parts), rel=1e-5)
+        assert float(row["val_loss"]) == pytest.approx(sum(parts), rel=1e-5)
     best = json.loads((run / "metrics.json").read_text())
     assert METRIC_KEYS | {"epoch", "step", "train_seconds"} <= set(best)
     resolved = load_config(run / "config.yaml")
@@ -258,7 +258,7 @@ def test_testing_the_best_checkpoint_gives_the_metrics_of_the_training(
 ) -> None:
     metrics = json.loads((tested / "metrics.json").read_text())
     assert set(metrics) >= METRIC_KEYS
-    assert "loss" not in metrics
+    assert "val_loss" not in metrics
     report = (tested / "report.html").read_text("utf-8")
     assert f"<title>Test of {run / 'best.ckpt'}</title>" in report
     assert f"{run.parent}" in report and "<h2>Metrics</h2>" in report
@@ -456,7 +456,7 @@ def test_functions_for_notebooks(run: Path, scenes: Path, pynative_mode: None) -
         (test_command.main, [], ["--weight: missing"]),
         (
             test_command.main,
-            ["--weight", "no.ckpt", "--device_target", "Ascend"],
+            ["--weight", "{run}/best.ckpt", "--device_target", "Ascend"],
             ["--device_target CPU"],
         ),
         (test_command.main, ["--weight", "no.ckpt"], ["no.ckpt"]),

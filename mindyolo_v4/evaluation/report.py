@@ -105,7 +105,7 @@ def _plot(
 
 def _plot_validation_loss(axes: "Axes", metrics: dict[str, NDArray[np.float64]]) -> None:
     """Plot the loss of the validations over the steps, in black."""
-    loss = metrics.get("loss", _NOTHING)
+    loss = metrics.get("val_loss", _NOTHING)
     finite = np.isfinite(loss)
     if finite.any():
         steps = metrics["step"][finite]

@@ -34,7 +34,7 @@ class ValidationLoss:
     does not depend on the batches of the validation or the images that fill up the last one.
     """
 
-    part_names = ("loss", *DetectionLoss.part_names)
+    part_names = ("val_loss", *(f"val_{name}" for name in DetectionLoss.part_names))
 
     def __init__(self, config: Config, num_classes: int) -> None:
         size = config.data.img_size

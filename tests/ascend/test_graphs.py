@@ -52,7 +52,7 @@ ONE_DEVICE = (
     job("silu", "yolov4/yolov4-silu.yaml", HEAD_ONLY),
     job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, EMA, graphs=BOTH),
     job("accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, *FEATURES, graphs=ADDED),
-    job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY),
+    job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY, ("train.accumulate", "1")),
     job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
 )
 EIGHT_DEVICES = (

@@ -37,7 +37,7 @@ def test_three_panels_are_drawn(tmp_path):
 def test_the_loss_of_validations_is_black_beside_that_of_the_steps(tmp_path):
     steps, metrics, png = write_run(tmp_path)
     black = {}
-    for name, column in (("with", "loss"), ("without", "other")):
+    for name, column in (("with", "val_loss"), ("without", "other")):
         metrics.write_text(f"epoch,step,AP,{column}\n1,10,0.1,90\n2,30,0.2,\n3,50,0.3,40\n")
         plot_results(steps, metrics, png)
         image = cv2.imread(str(png))

@@ -34,12 +34,12 @@ def test_the_mean_over_images_is_the_loss_of_the_split(loss_oracle: type) -> Non
 
     oracle = loss_oracle(config.model.anchor_set, SIZE, CLASSES, loss_config, TRUTHS, maps)
     expected = oracle.parts(maps)
-    names = ("loss_box", "loss_obj", "loss_cls")
+    names = ("val_loss_box", "val_loss_obj", "val_loss_cls")
     np.testing.assert_allclose([means[name] for name in names], expected, rtol=1e-4)
-    assert means["loss"] == pytest.approx(sum(expected), rel=1e-4)
+    assert means["val_loss"] == pytest.approx(sum(expected), rel=1e-4)
 
 
 def test_a_mean_that_is_not_finite_is_undefined() -> None:
     rows = np.array([[1, 2, 3, 4], [np.inf, 4, np.nan, 0]], np.float32)
-    expected = {"loss": None, "loss_box": 3.0, "loss_obj": None, "loss_cls": 2.0}
+    expected = {"val_loss": None, "val_loss_box": 3.0, "val_loss_obj": None, "val_loss_cls": 2.0}
     assert mean_losses(rows) == expected

@@ -239,12 +239,12 @@ def read_scene(scenes: Path, split: str) -> Iterator[tuple[Path, np.ndarray, np.
         yield image, cxcywh_to_xyxy(rows[:, 1:] * SIZE), rows[:, 0].astype(int)
 
 
-def write_voc(root: Path, scenes: Path, splits: dict[str, str], names: Sequence[str]) -> None:
+def write_voc(root: Path, splits: dict[str, tuple[Path, str]], names: Sequence[str]) -> None:
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     for split, source in splits.items():
         stems = []
-        for image, boxes, ids in read_scene(scenes, source):
+        for image, boxes, ids in read_scene(*source):
             stems.append(f"{split}_{image.stem}")
             shutil.copy(image, root / "JPEGImages" / f"{stems[-1]}.jpg")
             objects = ""
@@ -312,10 +312,14 @@ def build_world(root: Path, scenes: Path) -> World:
     shutil.copytree(REPOSITORY / "configs", root / "configs")
     (root / "runs").mkdir()
     write_documented(root / "weights")
-    write_voc(root / "datasets/mine", scenes, {"train": "train", "val": "val"}, ["cat", "dog"])
+    splits = {"train": (scenes, "train"), "val": (scenes, "val")}
+    write_voc(root / "datasets/mine", splits, ["cat", "dog"])
     write_yolo_and_coco(root / "datasets/mine", scenes, ["cat", "dog"])
-    splits = {"train": "train", "val": "val", "test": "val"}
-    write_voc(root / "datasets/bccd", scenes, splits, ["RBC", "WBC", "Platelets"])
+    others = scenes.with_name("other_scenes")
+    write_scenes(others, SceneSet(train=1, val=4, img_size=SIZE, seed=1))
+    splits["test"] = (others, "val")
+    write_voc(root / "datasets/bccd", splits, ["RBC", "WBC", "Platelets"])
+    shutil.rmtree(others)
     write_coco128(root)
     write_imagenet(root / TINY, train=4, val=2)
     shutil.copytree(scenes / "images/val", root / "path/to/images")
