@@ -180,7 +180,7 @@ def test_a_loader_that_dies_ends_the_training_without_a_lock(
     wait_for_rows(process, run, 3)
     loader = max(psutil.Process(process.pid).children(), key=lambda child: child.create_time())
     loader.kill()
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 1, errors
     assert "a loader process has died" in errors
     assert not {path.name for path in run.iterdir() if path.name.startswith((".", "run.lock"))}
