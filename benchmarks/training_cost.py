@@ -80,11 +80,12 @@ def measure(architecture: str, width: float, img_size: int, images: int, steps: 
     """Run some training steps of a network."""
     from mindyolo_v4.models.build import build_network
     from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
+    from mindyolo_v4.models.estimate import matrix_gflops
 
     model = ModelConfig(architecture, width)
     network = build_network(model, CLASSES)
     small = argparse.Namespace(steps=steps, width=width, depth=1.0)
-    rate = core_gflops()
+    rate = matrix_gflops(repeats=9, clock=time.process_time)
     with tempfile.TemporaryDirectory() as folder:
         named = ("model.architecture", architecture)
         networks = Networks.on_batch(Path(folder), img_size, images, small, named)
@@ -98,19 +99,8 @@ def measure(architecture: str, width: float, img_size: int, images: int, steps: 
         result["peak_gb"],
         result["step_s"],
         result["step_core_s"],
-        max(rate, core_gflops()),
+        max(rate, matrix_gflops(repeats=9, clock=time.process_time)),
     )
-
-
-def core_gflops(side: int = 1024, repeats: int = 9) -> float:
-    """Return the best rate of a float32 matrix product, 10^9 operations per processor second."""
-    matrix = np.ones((side, side), np.float32)
-    taken = []
-    for _ in range(repeats):
-        started = time.process_time()
-        matrix @ matrix
-        taken.append(time.process_time() - started)
-    return 2 * side**3 / min(taken) / 1e9
 
 
 def report(rows: list[Row]) -> None:

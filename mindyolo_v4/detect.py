@@ -97,6 +97,7 @@ def train(config: Config, callbacks: Sequence[Callback] = (), resume: str | None
     """
     environment.prepare()
     tree = written_tree(config)
+    config = replace(config, data=located(config.data))
     with (runtime := start(config)).heartbeat:
         return training.train(TASK, config, tree, runtime, "train", resume, callbacks=callbacks)
 

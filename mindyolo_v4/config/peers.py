@@ -176,7 +176,7 @@ ULTRALYTICS: Table = {
     "noautoanchor": ("model.anchors_wh_px", "anchors are fitted only with the value auto"),
     "image_weights": ("data.class_balance", ""),
     "val": ("data.val", "a training with data.val is validated"),
-    "plots": ("", "pictures are always written"),
+    "plots": ("train.pictures", "0 is off"),
     "verbose": ("", "the log always has everything"),
     "box": ("loss.box_gain", "other values, see docs/training.md"),
     "cls": ("loss.cls_gain", "other values, see docs/training.md"),

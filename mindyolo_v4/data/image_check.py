@@ -1,7 +1,6 @@
 """Decode every image of a split, and find the pictures that two splits share."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from mindyolo_v4.data.images import ImageReadError, read_image
 from mindyolo_v4.data.readers.faults import Faults, Place
+from mindyolo_v4.environment import cores_of_process
 
 _MOST_THREADS = 8
 _THUMBNAIL = 16  # pixels
@@ -37,7 +37,7 @@ def decode_all(
     paths: Sequence[Path], max_megapixels: float, workers: int | None, faults: Faults, title: str
 ) -> list[Picture]:
     """Decode images in threads; `faults` learns of those that cannot be decoded whole."""
-    count = workers or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    count = workers or min(cores_of_process(1), _MOST_THREADS)
     pictures = []
     with ThreadPoolExecutor(count) as pool:
         decoded = pool.map(partial(_picture, max_megapixels=max_megapixels), paths)

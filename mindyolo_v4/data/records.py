@@ -1,7 +1,7 @@
 """What the readers return: one record per image, one data set per split."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -29,6 +29,17 @@ class ImageRecord:
     areas_px: NDArray[np.float64]  # (N,) COCO "area" where the file has it, else that of the box
     image_id: int | str  # the file's own (COCO), or the number in the split, from 1 (YOLO, VOC)
     label_path: str  # file that holds the annotations; "" where the image has none
+
+    def with_boxes(self, index: NDArray[np.bool_]) -> "ImageRecord":
+        """Return the record with the chosen ones of its boxes (N,)."""
+        return replace(
+            self,
+            boxes_xyxy_px=self.boxes_xyxy_px[index],
+            class_ids=self.class_ids[index],
+            ignore=self.ignore[index],
+            crowd=self.crowd[index],
+            areas_px=self.areas_px[index],
+        )
 
 
 class _Texts:
@@ -122,6 +133,10 @@ class Records(Sequence[ImageRecord]):
         """Return the image (M,) and the class (M,) of every trainable box."""
         owners = np.repeat(np.arange(len(self)), np.diff(self._bounds))
         return owners[~self._ignore], self._class_ids[~self._ignore]
+
+    def objects_per_image(self) -> NDArray[np.int64]:
+        """Return how many trainable boxes (N,) each image has."""
+        return np.bincount(self.objects()[0], minlength=len(self))
 
     def boxes(self) -> NDArray[np.float32]:
         """Return the trainable boxes (M, 4) in original pixels, in the order of `objects`."""

@@ -46,6 +46,11 @@ def image_folder(form: str, split: str) -> Path:
     return Path("JPEGImages") if form == "voc" else Path("images", split)
 
 
+def split_place(form: str, split: str) -> str:
+    """Return how a recipe names a split of a data set in the format "coco" or "voc"."""
+    return f"annotations/instances_{split}.json" if form == "coco" else split
+
+
 def write_annotations(form: str, folder: Path, contents: Contents) -> None:
     """Write the annotations of all splits in the format "coco", "yolo" or "voc"."""
     {"coco": _write_coco, "yolo": _write_yolo, "voc": _write_voc}[form](folder, contents)
@@ -55,12 +60,8 @@ def options_of(form: str, folder: Path, splits: Sequence[str]) -> str:
     """Return the options by which a command reads a data set that was written."""
     if form == "yolo":
         return f"--data {folder / DATA_YAML}"
-    places = {
-        split: f"annotations/instances_{split}.json" if form == "coco" else split
-        for split in splits
-    }
     words = [f"--data.format {form} --data_dir {folder}"]
-    words += [f"--data.{split} {place}" for split, place in places.items()]
+    words += [f"--data.{split} {split_place(form, split)}" for split in splits]
     if form == "voc":
         words.append(f"--data.names {CLASSES}")
     return " ".join(words)
@@ -73,8 +74,7 @@ def _write_coco(folder: Path, contents: Contents) -> None:
     (folder / "annotations").mkdir(parents=True)
     for split, content in contents.items():
         text = json.dumps(_coco_file(content), ensure_ascii=False)
-        path = folder / "annotations" / f"instances_{split}.json"
-        path.write_text(text, encoding="utf-8")
+        (folder / split_place("coco", split)).write_text(text, encoding="utf-8")
 
 
 def _coco_file(content: SplitContent) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def train(
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
-    val_set = task.read(config.data, "val") if _is_validated(config) else None
+    val_set = task.read(config.data, "val") if config.data.val is not None else None
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
@@ -140,10 +140,6 @@ def _report_end(task: Task, session: Session, stream: Stream, folder: Path) -> N
     values = _end(session) | {"best": session.state.best, "folder": folder}
     for callback in session.parts.callbacks:
         callback.on_end(session.state.step, session.state.epoch, values)
-
-
-def _is_validated(config: Config) -> bool:
-    return config.data.val is not None or config.data.file is not None
 
 
 def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:

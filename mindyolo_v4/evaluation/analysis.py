@@ -136,7 +136,7 @@ def worst_images(dataset: Dataset, matches: Matches) -> tuple[ImageErrors, ...]:
     records = len(dataset)
     hits = np.bincount(matches.record_ids[matches.hits], minlength=records)
     wrong = np.bincount(matches.record_ids[~matches.hits], minlength=records)
-    truths = np.array([int((~record.ignore).sum()) for record in dataset.records])
+    truths = dataset.records.objects_per_image()
     errors = wrong + truths - hits
     f1 = 2 * hits / np.maximum(2 * hits + errors, 1)
 

@@ -52,12 +52,8 @@ def _trained_boxes(
     records = dataset.records
     owners, class_ids = records.objects()
     counts = np.bincount(class_ids, minlength=len(dataset.class_names))
-    per_image = np.bincount(owners, minlength=len(records))
-
-    boxes_px = [np.zeros((0, 4), np.float32)]
-    boxes_px += [records.targets(index)[0] for index in range(len(records))]
-    sizes_wh_px = records.sizes_wh_px[owners]
-    return counts, per_image, np.concatenate(boxes_px) / np.tile(sizes_wh_px, 2)
+    boxes = records.boxes() / np.tile(records.sizes_wh_px[owners], 2)
+    return counts, records.objects_per_image(), boxes
 
 
 def _plot_counts(

@@ -57,6 +57,17 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds. Raises UserError where the file is damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(path, f"not readable as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(path, "is damaged", type(content).__name__, "a JSON object")
+    return content
+
+
 def remove_unfinished(folder: Path) -> None:
     """Delete what a process that was killed while it wrote has left in a folder."""
     for path in folder.glob(".*.unfinished*"):

@@ -3,8 +3,6 @@
 It is what an experiment needs besides its configuration to be repeated.
 """
 
-import json
-import os
 import platform
 import shlex
 import shutil
@@ -14,13 +12,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from mindyolo_v4 import __version__
-from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.files import write_json
+from mindyolo_v4.environment import cores_of_process
+from mindyolo_v4.runtime.files import read_json, write_json
 
 RUN_FILE = "run.json"
 _PACKAGES = (  # whose versions may change numbers or speed
@@ -45,7 +42,7 @@ def begin_record(folder: Path, seed: int, device: Mapping[str, object], resumed:
         UserError: the file of a resumed run is damaged.
     """
     path = folder / RUN_FILE
-    former = read_record(path) if resumed and path.exists() else {}
+    former = read_json(path) if resumed and path.exists() else {}
     earlier = former.pop("earlier", [])
     record = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -64,18 +61,7 @@ def begin_record(folder: Path, seed: int, device: Mapping[str, object], resumed:
 def end_record(folder: Path, end: Mapping[str, object]) -> None:
     """Add to run.json how a complete run has ended."""
     path = folder / RUN_FILE
-    write_json(path, read_record(path) | {"end": dict(end)}, indent=1)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Return the content of a run.json. Raises UserError where it is damaged."""
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(path, f"not readable as JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise UserError(path, "is damaged", type(record).__name__, "a JSON object")
-    return record
+    write_json(path, read_json(path) | {"end": dict(end)}, indent=1)
 
 
 def git_state(repository: Path) -> dict[str, object]:
@@ -105,7 +91,7 @@ def _host() -> dict[str, object]:
         "name": platform.node(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores_of_process(1),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
     }
 

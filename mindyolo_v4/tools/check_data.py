@@ -26,13 +26,7 @@ from mindyolo_v4.errors import printable, require
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import write_json
 from mindyolo_v4.tools.corrected_annotations import write_corrected
-from mindyolo_v4.tools.data_report import (
-    as_json,
-    class_counts,
-    describe_datasets,
-    fault_lines,
-    trained_boxes,
-)
+from mindyolo_v4.tools.data_report import as_json, class_counts, describe_datasets, fault_lines
 
 
 @dataclass
@@ -193,7 +187,7 @@ def _note_training(train: Dataset | ClassImages, data: DataConfig, faults: Fault
         problem = f"{len(absent)} classes have no box to train on: {names}"
         faults.note("info-class-without-boxes", place, problem)
     if isinstance(train, Dataset):
-        most = max((trained_boxes(record) for record in train.records), default=0)
+        most = int(train.records.objects_per_image().max(initial=0))
         if most > data.max_truths:
             problem = f"an image has {most} boxes, more than data.max_truths {data.max_truths}"
             faults.note("info-many-boxes", place, problem)

@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)
+    from mindyolo_v4.data.readers.data_file import located
+
+    config = replace(config, data=located(config.data))
     from mindyolo_v4.runtime.device import start  # a mistake is reported before MindSpore loads
     from mindyolo_v4.tools.device_trial import DeviceTrial
 

@@ -17,9 +17,9 @@ from mindyolo_v4.evaluation.comparison import comparison_table, plot_comparison
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, DETECTION_CURVES
 from mindyolo_v4.runtime.alone import Alone
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.runtime.files import whole_file
+from mindyolo_v4.runtime.files import read_json, whole_file
 from mindyolo_v4.runtime.run_folder import make_run_folder
-from mindyolo_v4.runtime.run_record import RUN_FILE, read_record
+from mindyolo_v4.runtime.run_record import RUN_FILE
 
 CONFIG = "config.yaml"
 PICTURE = "compare.png"
@@ -71,7 +71,7 @@ def read_run(folder: Path) -> Run:
     require(path.is_file(), folder, f"is no run folder of a training: it has no {CONFIG}")
     config = parse_yaml(read_text(path), path)
     require(isinstance(config, dict), path, "not a mapping of keys to values", config)
-    record = read_record(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}
+    record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}
     end = record.get("end")
     return Run(
         folder,
@@ -107,12 +107,9 @@ def _best(path: Path) -> Values:
     """Return the numbers of the best checkpoint; none where no validation found one."""
     if not path.is_file():
         return {}
-    try:
-        metrics = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(path, f"not readable as JSON: {error}") from None
-    require(isinstance(metrics, dict), path, "is damaged", type(metrics).__name__, "a JSON object")
-    scalars = {name: value for name, value in metrics.items() if not isinstance(value, list | dict)}
+    scalars = {
+        name: value for name, value in read_json(path).items() if not isinstance(value, list | dict)
+    }
     return {f"best.{name}": _shown(value) for name, value in scalars.items()}
 
 

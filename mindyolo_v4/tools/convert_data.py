@@ -31,6 +31,7 @@ from mindyolo_v4.data.writers import (
     SplitContent,
     image_folder,
     options_of,
+    split_place,
     write_annotations,
 )
 from mindyolo_v4.errors import UserError, printable, require
@@ -198,25 +199,19 @@ def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:
     is_repeated = kept & _repeats(record, kept)
     counts["repeated"] += int(is_repeated.sum())
     kept &= ~is_repeated
-    boxes = record.boxes_xyxy_px[kept]
+    record = record.with_boxes(kept)
+    boxes = record.boxes_xyxy_px
     own_areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1)
-    counts["areas"] += int((record.areas_px[kept] != own_areas).sum())
-    return replace(
-        record,
-        boxes_xyxy_px=boxes,
-        class_ids=record.class_ids[kept],
-        ignore=record.ignore[kept],
-        crowd=np.zeros(len(boxes), bool),
-        areas_px=own_areas,
-    )
+    counts["areas"] += int((record.areas_px != own_areas).sum())
+    return replace(record, crowd=np.zeros(len(boxes), bool), areas_px=own_areas)
 
 
 def _repeats(record: ImageRecord, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which boxes (N,) repeat an earlier one among some of them."""
     seen: set[tuple[object, ...]] = set()
     repeats = np.zeros(len(among), bool)
-    rows = zip(record.class_ids.tolist(), record.ignore.tolist(), record.boxes_xyxy_px.tolist(),
-               strict=True)  # fmt: skip
+    columns = (record.class_ids, record.ignore, record.boxes_xyxy_px)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     for number, (class_id, ignore, box) in enumerate(rows):
         key = (class_id, ignore, *box)
         repeats[number] = among[number] and key in seen
@@ -247,7 +242,7 @@ def _compare(contents: Contents, form: str, folder: Path) -> None:
         data = DataConfig(format="voc", root=str(folder), names=CLASSES)
     for split, content in contents.items():
         if form != "yolo":
-            place = f"annotations/instances_{split}.json" if form == "coco" else split
+            place = split_place(form, split)
             data = replace(data, train=place, val=place, test=place)
         read = read_split(data, split)
         problem = "does not hold the images that were written"

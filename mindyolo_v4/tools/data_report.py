@@ -11,7 +11,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.anchor_fit import box_sizes
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.faults import Fault
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import printable
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
@@ -27,7 +27,7 @@ def fault_lines(faults: Sequence[Fault]) -> list[str]:
     lines += [f"  {fault.kind}  {fault}" for fault in wrong]
     infos = [fault for fault in faults if fault.is_info]
     if infos:
-        lines += ["", "worth to know"]
+        lines += ["", "worth knowing"]
     for kind in dict.fromkeys(fault.kind for fault in infos):
         own = [fault for fault in infos if fault.kind == kind]
         lines += [f"  {kind}  {fault}" for fault in own[:_INFOS_SHOWN]]
@@ -59,17 +59,8 @@ def as_json(faults: Sequence[Fault], datasets: Datasets, data: DataConfig) -> di
 
 def class_counts(dataset: Dataset | ClassImages) -> NDArray[np.int64]:
     """Count the trainable boxes, or the images, (C,) of every class."""
-    if isinstance(dataset, ClassImages):
-        ids = [dataset.class_ids.astype(np.int64)]
-    else:
-        ids = [record.class_ids[~record.ignore] for record in dataset.records]
-    none = np.zeros(0, np.int64)
-    return np.bincount(np.concatenate([none, *ids]), minlength=len(dataset.class_names))
-
-
-def trained_boxes(record: ImageRecord) -> int:
-    """Return how many boxes of an image are trained."""
-    return int((~record.ignore).sum())
+    images = dataset if isinstance(dataset, ClassImages) else dataset.records
+    return np.bincount(images.objects()[1], minlength=len(dataset.class_names))
 
 
 def _counts(dataset: Dataset | ClassImages, data: DataConfig) -> dict[str, Any]:
@@ -77,7 +68,7 @@ def _counts(dataset: Dataset | ClassImages, data: DataConfig) -> dict[str, Any]:
     counts: dict[str, Any] = {"source": dataset.source, "images": len(dataset)}
     if isinstance(dataset, ClassImages):
         return {**counts, "classes": classes}
-    trained = [trained_boxes(record) for record in dataset.records]
+    trained = dataset.records.objects_per_image().tolist()
     counts["images_without_boxes"] = sum(len(one.class_ids) == 0 for one in dataset.records)
     counts["images_without_annotation"] = sum(not one.label_path for one in dataset.records)
     counts["boxes"] = sum(trained)
@@ -95,7 +86,7 @@ def _split_table(datasets: Mapping[str, Dataset]) -> list[str]:
     numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'unlabelled':>12}"
     lines = [f"{'split':<6}{numbers}{'most per image':>16}  source"]
     for split, dataset in datasets.items():
-        trained = [trained_boxes(record) for record in dataset.records]
+        trained = dataset.records.objects_per_image().tolist()
         ignored = sum(int(record.ignore.sum()) for record in dataset.records)
         unlabelled = sum(not record.label_path for record in dataset.records)
         negatives = sum(len(record.class_ids) == 0 for record in dataset.records) - unlabelled

@@ -82,7 +82,7 @@ class DeviceTrial:
             UserError: as a training does.
         """
         config = self.config
-        if config.data.train is None and config.data.file is None:
+        if config.data.train is None:
             return ["data: not checked, no data.train; name a recipe with --config to check it"]
         with self.runtime.heartbeat.pause("reading the data"):
             task = task_of(config)

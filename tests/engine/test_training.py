@@ -12,8 +12,8 @@ from mindyolo_v4.config.recipe import build_config, load_config
 from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.training import train
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.files import read_json
 from mindyolo_v4.runtime.log import PACKAGE_LOGGER
-from mindyolo_v4.runtime.run_record import read_record
 from tests.support.fake_task import FAKE_TASK, FakeSplit
 from tests.support.runs import rows
 from tests.support.tiny_task import RUNTIME
@@ -131,13 +131,13 @@ def test_a_checkpoint_is_resumed_in_a_new_folder(tmp_path):
 
 def test_a_run_records_its_start_and_its_end(tmp_path):
     folder = run(tmp_path / "run", max_steps=4)
-    first = read_record(folder / "run.json")
+    first = read_json(folder / "run.json")
     assert first["device"]["target"] == "CPU"
     assert first["seed"] == 2
     end = {"stopped_by": "max_steps", "step": 4, "epoch": 1, "nonfinite_steps": 0}
     assert first["end"].items() >= end.items()
     run(folder, resume="auto")
-    second = read_record(folder / "run.json")
+    second = read_json(folder / "run.json")
     assert (second["end"]["stopped_by"], second["end"]["step"]) == ("epochs", 8)
     assert [earlier["end"]["step"] for earlier in second["earlier"]] == [4]
 
@@ -158,7 +158,7 @@ def test_callbacks_receive_the_end_of_a_complete_training_only(tmp_path):
     ((step, epoch, values),) = callback.ends
     assert (step, epoch, values["folder"], values["stopped_by"]) == (8, 2, folder, "epochs")
     assert (values["best"]["AP"], values["best"]["epoch"]) == (0.5, 1)
-    recorded = read_record(folder / "run.json")["end"]
+    recorded = read_json(folder / "run.json")["end"]
     assert values.items() >= {name: recorded[name] for name in ("step", "train_seconds")}.items()
 
     callback.ends.clear()

@@ -13,13 +13,8 @@ from pathlib import Path
 import pytest
 
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.run_record import (
-    RUN_FILE,
-    begin_record,
-    end_record,
-    git_state,
-    read_record,
-)
+from mindyolo_v4.runtime.files import read_json
+from mindyolo_v4.runtime.run_record import RUN_FILE, begin_record, end_record, git_state
 
 DEVICE = {"target": "CPU", "processes": 1}
 
@@ -41,21 +36,21 @@ def test_a_record_says_what_runs_where(tmp_path: Path) -> None:
 
 def test_the_end_is_added(tmp_path: Path) -> None:
     begin_record(tmp_path, 7, DEVICE, resumed=False)
-    before = read_record(tmp_path / RUN_FILE)
+    before = read_json(tmp_path / RUN_FILE)
     end_record(tmp_path, {"stopped_by": "epochs", "step": 8})
-    after = read_record(tmp_path / RUN_FILE)
+    after = read_json(tmp_path / RUN_FILE)
     assert after == before | {"end": {"stopped_by": "epochs", "step": 8}}
 
 
 def test_a_resumed_run_keeps_the_records_of_its_earlier_starts(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         begin_record(tmp_path, seed, DEVICE, resumed=True)
-    record = read_record(tmp_path / RUN_FILE)
+    record = read_json(tmp_path / RUN_FILE)
     assert record["seed"] == 3
     assert [earlier["seed"] for earlier in record["earlier"]] == [1, 2]
     assert not any("earlier" in earlier for earlier in record["earlier"])
     begin_record(tmp_path, 4, DEVICE, resumed=False)
-    assert read_record(tmp_path / RUN_FILE)["earlier"] == []
+    assert read_json(tmp_path / RUN_FILE)["earlier"] == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000])

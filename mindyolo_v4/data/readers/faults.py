@@ -71,7 +71,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, or with a kind `info-...` worth to know."""
+    """One thing that is wrong, or with a kind `info-...` is worth knowing."""
 
     kind: Kind
     file: str

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
@@ -58,24 +57,13 @@ def _with_classes(dataset: Dataset, numbers: list[int]) -> Dataset:
     new_ids[numbers] = np.arange(len(numbers))
     records = []
     for record in dataset.records:
-        kept = _with_boxes(record, new_ids[record.class_ids] >= 0)
+        kept = record.with_boxes(new_ids[record.class_ids] >= 0)
         records.append(replace(kept, class_ids=new_ids[kept.class_ids]))
     return replace(
         dataset,
         records=Records(records),
         class_names=tuple(dataset.class_names[number] for number in numbers),
         category_ids=tuple(dataset.category_ids[number] for number in numbers),
-    )
-
-
-def _with_boxes(record: ImageRecord, kept: NDArray[np.bool_]) -> ImageRecord:
-    return replace(
-        record,
-        boxes_xyxy_px=record.boxes_xyxy_px[kept],
-        class_ids=record.class_ids[kept],
-        ignore=record.ignore[kept],
-        crowd=record.crowd[kept],
-        areas_px=record.areas_px[kept],
     )
 
 
