@@ -176,9 +176,7 @@ def test_a_loader_that_dies_ends_the_training_without_a_lock(
     recipe: Path, tmp_path: Path, temporary: Path
 ) -> None:
     run = tmp_path / "run"
-    # Without validations, whose loaders would be the youngest processes for a moment.
-    options = ("--data.num_workers", "2", "--train.val_interval", "2000")
-    process = start(recipe.with_name("long.yaml"), run, *options)
+    process = start(recipe.with_name("long.yaml"), run, "--data.num_workers", "2")
     wait_for_rows(process, run, 3)
     loader = max(psutil.Process(process.pid).children(), key=lambda child: child.create_time())
     loader.kill()
