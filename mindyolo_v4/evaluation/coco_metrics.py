@@ -187,9 +187,8 @@ class CocoEvaluator:
             precision: (IoU thresholds, recalls, categories in ascending id, areas, limits).
         """
         dataset = self.dataset
-        counts = np.zeros(len(dataset.class_names), np.int64)
-        for record in dataset.records:
-            counts += np.bincount(record.class_ids[~record.ignore], minlength=len(counts))
+        _, class_ids = dataset.records.objects()
+        counts = np.bincount(class_ids, minlength=len(dataset.class_names))
         rows = []
         for class_id, category in enumerate(self.category_order()):
             name = dataset.class_names[class_id]

@@ -36,7 +36,6 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
         runs: name in the legend -> run folder.
         curves: column of metrics.csv -> title of its panel; two of them.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -60,7 +59,7 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
         loss_axes.set_yscale("log")
     handles, labels = rate_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=1)
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def _draw(
