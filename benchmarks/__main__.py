@@ -15,17 +15,8 @@ from benchmarks.common.measure import REPOSITORY, make_parser
 from benchmarks.common.report import FIELDS, parse_line
 
 COMMANDS = (
-    "cpu_settings",
-    "train_step",
-    "compile",
-    "memory",
-    "loss_share",
-    "loader",
-    "inference",
-    "nms",
-    "coco_eval",
-    "startup",
-    "data_wait",
+    *("cpu_settings", "train_step", "compile", "memory", "loss_share", "loader", "inference"),
+    *("nms", "coco_eval", "startup", "data_wait"),
 )
 WITH_DATA = {"loader": "coco128", "data_wait": "bccd"}
 

@@ -24,22 +24,20 @@ def main() -> int:
     options = parser.parse_args()
     python = peer_python("torch")
     kept = True
-    flags = ("--layout", "channels_last")
+    flags = ("infer", "--layout", "channels_last")
     for size, networks in Networks.of_sizes(options):
         print(f"{size} px, seconds per input:", flush=True)
         values = in_turns(
             {
                 "ours": lambda networks=networks: networks.ours("infer")["step_s"],
-                "torch": lambda networks=networks: networks.torch(python, "infer", *flags)[
-                    "step_s"
-                ],
+                "torch": lambda networks=networks: networks.torch(python, *flags)["step_s"],
             },
             options.pairs,
         )
         compared = compare(values["ours"], values["torch"])
         kept &= pairs_figure(f"inference_{size}", compared, BOUND)
         if not options.no_compile:
-            compiled = networks.torch(python, "infer", *flags, "--compile")
+            compiled = networks.torch(python, *flags, "--compile")
             print(f"{size} px: torch.compile {compiled['step_s']:.4g} s")
     return 0 if kept else 1
 
