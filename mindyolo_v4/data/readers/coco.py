@@ -158,16 +158,18 @@ def _boxes(
         fault = _fault(entry, index_of, class_of)
         if fault:
             kind, problem, got, expected = fault
-            removal = Edit(str(file.source), "annotations", number, None)
+            is_turned = kind == "box-turned-round"
+            meant = _corners(entry["bbox"]) if is_turned else None
+            edit = Edit(str(file.source), "annotations", number, meant)
             place = file.place("annotations", number, name)
-            faults.refuse(kind, place, problem, got, expected, removal)
-            continue
-        left, top, width, height = entry["bbox"]
+            faults.refuse(kind, place, problem, got, expected, edit)
+            if not is_turned:
+                continue
         area = entry.get("area")
         crowd = entry.get("iscrowd", 0) == 1
         box = RawBox(
             image=index_of[entry["image_id"]],
-            box_xyxy=(left, top, left + width, top + height),
+            box_xyxy=_corners(entry["bbox"]),
             class_id=class_of[entry["category_id"]],
             number=number,
             entry=name,
@@ -225,6 +227,14 @@ def _fault(
     if area is not None and not (_is_number(area) and area >= 0):
         return "malformed-entry", "malformed area", repr(area), "a finite number >= 0"
     return None
+
+
+def _corners(bbox: list[float]) -> tuple[float, float, float, float]:
+    """Return the edges of a box, in their order also where it has a negative side."""
+    left, top, width, height = bbox
+    right = left + width
+    bottom = top + height
+    return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
 
 
 def _is_number(value: Any) -> bool:

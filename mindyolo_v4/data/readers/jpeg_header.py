@@ -2,10 +2,10 @@
 
 ITU-T T.81, annex B: after FF D8 come segments of a marker FF xx, a length that counts its own two
 bytes, and content. That of a frame header begins with precision (1 byte), height and width (2 bytes
-each) and the number of components (1 byte), then 3 bytes for each component, its number first. That
-of a scan header begins with a number of components and 2 bytes for each; then come the first and the
-last of the 64 coefficients that the scan holds, and a byte whose lower half counts the bits that
-later scans add to them.
+each) and the number of components (1 byte), then 3 bytes for each component, its number first.
+That of a scan header begins with a number of components and 2 bytes for each; then come the first
+and the last of the 64 coefficients that the scan holds, and a byte whose lower half counts the bits
+that later scans add to them.
 """
 
 import re
@@ -18,7 +18,7 @@ _START = b"\xff\xd8"
 _EXIF = 0xE1  # or XMP
 _SCAN = 0xDA  # after it come the pixels
 _READ_BYTES = 16384  # hold all segments of most files
-_AFTER_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # FF 00 is a pixel's byte, FF D0 a restart
+_AFTER_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # FF 00 is one byte, FF D0 a restart
 _COEFFICIENTS = 64
 
 
