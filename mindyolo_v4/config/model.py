@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.anchors import LAYOUTS, AnchorLevel, AnchorSet, Masks, Sizes
-from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.errors import UserError, require, require_ranges
 
 _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4": ("mish", "leaky"),
