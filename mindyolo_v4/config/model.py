@@ -15,7 +15,6 @@ _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4-tiny-3l": ("leaky", "leaky"),
     "cspdarknet53": ("mish", "mish"),
 }
-_FACTORS = {"yolov4x-mish": 1.25}  # architecture -> channels beside those of YOLOv4's table
 Architecture = Literal[
     "yolov4",
     "yolov4-silu",
@@ -150,7 +149,7 @@ class ModelConfig:
     @property
     def channel_factor(self) -> float:
         """Return the multiple of YOLOv4's channels in all layers but the first: `width` has it."""
-        return _FACTORS.get(self.architecture, 1.0) * self.width
+        return (1.25 if self.architecture == "yolov4x-mish" else 1.0) * self.width
 
     @property
     def decode(self) -> Literal["exp", "square"]:

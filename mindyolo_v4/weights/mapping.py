@@ -49,7 +49,8 @@ def import_tensors(
                 missing.append(theirs)
                 continue
             value = given[theirs]
-            expected = _foreign_shape(shapes[name], slot)
+            rows, *rest = shapes[name]
+            expected = (rows if slot.rows == "all" else 2 * rows, *rest)
             if value.shape != expected:
                 misshapen.append(f"{theirs} {value.shape}, expected {expected}")
                 continue
@@ -192,10 +193,6 @@ def _slot(scheme: Scheme, layer: Layer, path: Path) -> Slot:
     if slot is None:
         raise UserError(path, f"{scheme.description} has no counterpart of a layer", layer.name)
     return replace(slot, kernel=None) if slot.kernel == layer.kernel else slot
-
-
-def _foreign_shape(shape: tuple[int, ...], slot: Slot) -> tuple[int, ...]:
-    return shape if slot.rows == "all" else (2 * shape[0], *shape[1:])
 
 
 def _from_foreign(value: NDArray, slot: Slot) -> NDArray:
