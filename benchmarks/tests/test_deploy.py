@@ -34,7 +34,13 @@ def test_speed_of_deployment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain_s = {"openvino": 1.0, "onnxruntime": 2.0, "opencv": 3.0}
-    ours = {"step_s": 1.05, "second_s": 1.2, "backend": "openvino", "objects": 3}
+    ours = {
+        "step_s": 1.05,
+        "second_s": 1.2,
+        "backend": "openvino",
+        "objects": 3,
+        "lowest_score": 0.3,
+    }
     clock = iter([0.0, 10.0, 10.0, 22.0])  # the short run takes 10 s, the long one 12 s
     monkeypatch.setattr(deploy_speed, "run_json", lambda words: {"step_s": plain_s[words[3]]})
     monkeypatch.setattr(deploy_speed, "run_module", lambda *_, **__: ours)
@@ -50,6 +56,7 @@ def test_speed_of_deployment(
         "figure=deploy_predict_64 ours=1 peer=1.05 ratio=0.9524 bound=1.3",
     ]
     assert [words[1] for words in words_of_processes] == ["export.py", "predict.py", "predict.py"]
+    assert words_of_processes[-1][-4:] == ["--conf_thres", "0.3", "--max_det", "20"]
 
 
 @pytest.mark.parametrize(("scores", "status"), [(9e-5, 0), (2e-4, 1)])
@@ -71,7 +78,8 @@ def test_differences_of_maps_boxes_and_scores() -> None:
     expected = [
         np.zeros((1, 18, 64 // level.stride, 64 // level.stride)) for level in anchors.levels
     ]
-    expected[0][0, 0, 0, 0] = -4.0
+    for one in expected:
+        one[0, 0, 0, 0] = -4.0
     found = [one.copy() for one in expected]
     found[0][0, 4, 1, 2] = 0.1  # objectness: 0.5 becomes 1 / (1 + exp(-0.1)) = 0.5250
     result = differences(found, expected, anchors, images)
