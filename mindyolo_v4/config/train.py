@@ -116,7 +116,7 @@ class TrainConfig:
     # First steps whose images are drawn as train_batch_N.jpg, and pictures val_N.jpg of each
     # validation. 0: neither these nor labels.png.
     pictures: int = 3
-    # Compute the loss of the validation split too, for metrics.csv and results.png. Detectors only.
+    # Compute the loss of the validation split too, for metrics.csv and results.png.
     val_loss: bool = True
     # Several devices: end the job after so long without progress on any of them.
     hang_seconds: float = 60.0
