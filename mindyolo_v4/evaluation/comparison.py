@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mindyolo_v4.evaluation.fonts import drawable_names
 from mindyolo_v4.evaluation.report import read_columns, smooth
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
 
     figure = Figure(figsize=(12, 8), layout="constrained")
     loss_axes, rate_axes, *metric_axes = figure.subplots(2, 2).flat
-    for name, folder in runs.items():
+    names, families = drawable_names(tuple(map(_shortened, runs)), "run", _WIDEST_CELL)
+    for name, folder in zip(names, runs.values(), strict=True):
         steps = read_columns(folder / "steps.csv")
         metrics = read_columns(folder / "metrics.csv")
         _draw(loss_axes, name, steps, "step", "loss")
@@ -58,7 +60,10 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
     if all((np.asarray(line.get_ydata()) > 0).all() for line in loss_axes.lines):
         loss_axes.set_yscale("log")
     handles, labels = rate_axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=1)
+    place = "outside lower center"
+    legend = figure.legend(handles, labels, loc=place, ncols=1, prop={"family": families})
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a folder's name may hold a dollar sign
     FigureCanvasAgg(figure).print_png(str(png))
 
 
@@ -71,7 +76,7 @@ def _draw(
     finite = np.isfinite(y)
     values = smooth(y[finite]) if y_name == "loss" else y[finite]
     marker = "o" if x_name == "epoch" else ""
-    axes.plot(x[finite], values, marker=marker, markersize=3, label=_shortened(name))
+    axes.plot(x[finite], values, marker=marker, markersize=3, label=name)
 
 
 def _shortened(text: str) -> str:
