@@ -159,6 +159,7 @@ def unlabelled(folder: Path) -> Sequence[object]:
 
 POINTS = "0 0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.4 2 0.5 0.6 1\n"  # three key points after a box
 PAIRS = "0 0.5 0.5 0.5 0.5 0.4 0.4 0.6 0.4 0.5 0.6 0.5 0.5\n"
+WITHOUT_POINTS = "0 {} 0.5 0.4 0.4 0 0 0 0 0 0 0 0\n"
 POSES = "names: [cat]\nkpt_shape: [3, 3]\n"
 YOLO = "YOLO labels"
 LIST = "Image lists"
@@ -170,7 +171,7 @@ YOLO_CASES = [
     Case(YOLO, "key points, without kpt_shape", yolo(PAIRS), 0, "class cx cy w h and key points"),
     Case(YOLO, "key points with visibility, without kpt_shape", yolo(POINTS), 0, "key points"),
     Case(YOLO, "key points of one of three objects, without kpt_shape",
-         yolo(PAIRS + ("0 0.5 0.5 0.4 0.4" + " 0" * 8 + "\n") + ("0 0.4 0.5 0.4 0.4" + " 0" * 8)), 0,
+         yolo(PAIRS + WITHOUT_POINTS.format(0.4) + WITHOUT_POINTS.format(0.6)), 0,
          "class cx cy w h and key points"),
     Case(YOLO, "a row that kpt_shape does not fit",
          yolo("0 0.5 0.5 0.5 0.5 0.4 0.4\n", files={"data.yaml": POSES}), 1,
