@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
-from mindyolo_v4.data.readers.jpeg_header import has_all_scans
+from mindyolo_v4.data.readers.jpeg_header import has_all_scans, has_end
 
 logger = logging.getLogger(__name__)
 
 JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
+_MANY_ZEROS = 64  # bytes; hardly any picture ends with so many
 _MORE_DATA = (bytes(range(1, 65)), bytes(range(254, 190, -1)))
 # the eight restart markers with data after each, from the first on and from the fifth on
 _MORE_RESTARTS = tuple(
@@ -90,7 +91,7 @@ def decode_image(
         if size is not None:
             require_size(*size, max_megapixels)
         image = cv2.imdecode(encoded, flag) if encoded.size else None
-        if image is None and is_jpeg:
+        if is_jpeg and (image is None or not has_end(encoded.data)):
             image = _decode_unterminated(encoded, flag)
     except cv2.error as error:
         raise ImageReadError(path, f"cannot be decoded: {error.err}") from None
@@ -114,6 +115,10 @@ def _decode_unterminated(encoded: NDArray[np.uint8], flag: int) -> Image | None:
     if not has_all_scans(encoded.data):
         return None
     data = encoded.tobytes().rstrip(_JPEG_END[:1])
+    # an interrupted download may have its whole length, filled with zeros
+    without_zeros = data.rstrip(b"\0")
+    if len(data) - len(without_zeros) >= _MANY_ZEROS:
+        data = without_zeros
     image = None
     for more in (*_MORE_DATA, *_MORE_RESTARTS):
         decoded = cv2.imdecode(np.frombuffer(data + more + _JPEG_END, np.uint8), flag)
