@@ -2,16 +2,16 @@
 
 import json
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 SHARD = "train-00000-of-00001.mindrecord"
 
 
-def write_packed(
-    folder: Path, images: dict[str, bytes], size_px: int = 64, **changed: object
-) -> Path:
+def write_packed(folder: Path, images: dict[str, bytes], **changed: object) -> Path:
     """Write a split "train" with a box in each image; return the file of the images.
 
     Args:
@@ -31,7 +31,7 @@ def write_packed(
         "category_ids": [3, 7],
         "names": np.array([name.encode() for name in images]),
         "image_ids": np.array([json.dumps(5 + number) for number in range(count)], np.bytes_),
-        "sizes_wh_px": [[size_px, size_px]] * count,
+        "sizes_wh_px": [Image.open(BytesIO(content)).size for content in images.values()],
         "shard_ids": [0] * count,
         "offsets": np.cumsum([0, *lengths])[:-1],
         "lengths": lengths,

@@ -181,6 +181,8 @@ def test_a_random_split_has_every_image_once(data_root: Path, tmp_path: Path) ->
         contents = [json.loads(file.read_text()) for file in files]
         assert [len(content["images"]) for content in contents] == [291, 37, 36]
         stems.append([{image["file_name"] for image in one["images"]} for one in contents])
+        ids = [[image["id"] for image in content["images"]] for content in contents]
+        assert all(len(set(one)) == len(one) for one in ids)  # those of the sources overlap
     assert len(set.union(*stems[0])) == 364
     assert stems[0] == stems[1] != stems[2]
 

@@ -48,8 +48,8 @@ def test_records_come_back_and_minddataset_reads_them(
     content: SplitContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "IMAGES_PER_SHARD", 3)
-    pack_detector(tmp_path / "old", "val", content)
-    folder = (tmp_path / "old").rename(tmp_path / "新")
+    pack_detector(tmp_path / "旧", "val", content)
+    folder = (tmp_path / "旧").rename(tmp_path / "新")
     shards = [folder / f"val-0000{n}-of-00002.mindrecord" for n in (0, 1)]
     others = {folder / "val.index.npz", *(path.with_name(f"{path.name}.db") for path in shards)}
     assert set(folder.iterdir()) == {*shards, *others}
