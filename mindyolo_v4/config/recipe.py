@@ -21,6 +21,7 @@ from mindyolo_v4.config.text_files import PlainText, is_null, parse_yaml, read_t
 from mindyolo_v4.config.values import convert, plain
 from mindyolo_v4.errors import UserError
 
+RUN_CONFIG = "config.yaml"  # in a run folder: the whole configuration of its training
 BASE_KEY = "__BASE__"
 # Key that older recipes and run folders hold -> why it is gone; the value `off` is accepted.
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}
@@ -130,6 +131,13 @@ def build_record(cls: type[Record], tree: Tree, prefix: str = "") -> Record:
         elif name in tree:
             values[name] = convert(tree[name], hint, f"{prefix}{name}")
     return cls(**values)
+
+
+def require_tiles(config: Config, overrides: Tree) -> None:
+    """Raise UserError where the command line sets the overlap of tiles, and there are no tiles."""
+    overlap = overrides.get("evaluate", {}).get("tile_overlap")
+    if overlap is not None and config.evaluate.tile is None:
+        raise UserError("--overlap", "has no effect without tiles", str(overlap), "--tile PIXELS")
 
 
 def record_to_tree(record: Any) -> Tree:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.evaluation.fonts import drawable_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,6 @@ def plot_labels(dataset: Dataset, png: Path) -> None:
 
     Centres and sizes are fractions of the image. Boxes that are not trained are left out.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     counts, per_image, boxes = _trained_boxes(dataset)
@@ -32,17 +32,16 @@ def plot_labels(dataset: Dataset, png: Path) -> None:
     _plot_density(centre_axes, (boxes[:, :2] + boxes[:, 2:]) / 2, ("x", "y"), "centres of boxes")
     centre_axes.invert_yaxis()  # as in the image, y points down
     _plot_density(size_axes, boxes[:, 2:] - boxes[:, :2], ("width", "height"), "sizes of boxes")
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def plot_class_counts(counts: NDArray[np.integer], class_names: Sequence[str], png: Path) -> None:
     """Draw the images per class (C,) of a classification set into `png`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     _plot_counts(figure.subplots(), counts, class_names, "images per class")
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def _trained_boxes(
@@ -63,8 +62,9 @@ def _plot_counts(
     axes.set_title(f"{title}: {counts.sum()} in {len(counts)} classes")
     axes.bar(np.arange(len(counts)), counts, color="C0")
     if len(counts) <= _NAMED_CLASSES:
-        names = [name if name.isascii() else f"class {k}" for k, name in enumerate(class_names)]
-        axes.set_xticks(np.arange(len(counts)), names, rotation=60, ha="right", parse_math=False)
+        names, families = drawable_names(tuple(class_names), "class")
+        style: dict[str, Any] = {"family": families, "parse_math": False}
+        axes.set_xticks(np.arange(len(counts)), names, rotation=60, ha="right", **style)
     else:
         axes.set_xlabel("number of the class")
 

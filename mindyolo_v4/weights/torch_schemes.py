@@ -1,5 +1,6 @@
 """Names of PyTorch projects: Tianxiaomo, WongKinYiu, bubbliiing; DeepSpark, timm (classifiers)."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mindyolo_v4.checkpoint.card import Preprocessing
@@ -11,9 +12,8 @@ from mindyolo_v4.weights.schemes import IMAGENET, TORCH_NORM, Scheme, Slot, Suff
 _COUNTERS = r"\.num_batches_tracked$|^n_averaged$"
 _CROP = Preprocessing("crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256)
 
-# Section in darknet's cfg, and number among its convolutions, of every layer of YOLOv4.
+# Section in darknet's cfg of every layer of YOLOv4.
 _SECTIONS = {layer.name: layer.idx for layer in layers_of(ModelConfig(), 80)}
-_NUMBERS = {name: number for number, name in enumerate(_SECTIONS, start=1)}
 
 # Tianxiaomo: the first stage counts its residual block too, the others have theirs in a list.
 _TX_FIRST = (
@@ -37,9 +37,7 @@ _TX_PREFIXES = {
 
 
 def _tx_block(stage: int, block: int, conv: int) -> str | None:
-    if stage == 1:
-        return f"down1.conv{4 + conv}" if block == 0 else None
-    return f"down{stage}.resblock.module_list.{block}.{conv - 1}"
+    return f"down{stage}.resblock.module_list.{block}.{conv - 1}" if stage > 1 else None
 
 
 TIANXIAOMO = Scheme(
@@ -56,18 +54,16 @@ TIANXIAOMO = Scheme(
 )
 
 
-def _cfg_slot(name: str) -> Slot | None:
-    """Return the slot in Tianxiaomo's other loader, which counts sections and convolutions."""
-    if name not in _SECTIONS:
-        return None
-    return Slot(f"models.{_SECTIONS[name]}", number=_NUMBERS[name])
-
-
+# Tianxiaomo's other loader counts sections and convolutions.
+_CFG_SLOTS = {
+    name: Slot(f"models.{idx}", number=number)
+    for number, (name, idx) in enumerate(_SECTIONS.items(), start=1)
+}
 TIANXIAOMO_CFG = replace(
     TIANXIAOMO,
     name="tianxiaomo_cfg",
     suffixes=Suffixes(".conv#.weight", ".bn#", TORCH_NORM, ".conv#.weight", ".conv#.bias"),
-    slot=_cfg_slot,
+    slot=_CFG_SLOTS.get,
     aliases=(),
 )
 WONGKINYIU = Scheme(
@@ -185,6 +181,14 @@ def _bubbliiing_block(stage: int, block: int, conv: int) -> str:
     return f"backbone.stages.{stage - 1}.blocks_conv.{block}.block.{conv - 1}"
 
 
+# A backbone that was saved alone has no prefix. "conv1.0.conv" is a part of the neck.
+_ALONE = tuple(
+    (name, f"backbone.{name}")
+    for name in (
+        *("stages.", "resblock_body1.", "resblock_body2.", "resblock_body3."),
+        *(f"conv{number}.{part}." for number in (1, 2, 3) for part in ("conv", "bn")),
+    )
+)
 _TINY_PARTS = {"entry": "conv1", "part1": "conv2", "part2": "conv3", "merge": "conv4"}
 _TINY_PREFIXES = {
     **{"backbone.stem0": "backbone.conv1", "backbone.stem1": "backbone.conv2"},
@@ -205,7 +209,7 @@ BUBBLIIING = replace(
     suffixes=Suffixes(".conv.weight", ".bn", TORCH_NORM, ".weight", ".bias"),
     slot=lookup(plain(_bubbliiing_prefixes()), _bubbliiing_block),
     img_size=416,
-    aliases=(),
+    aliases=_ALONE,
     variants={"scale_x_y": (1.0, 1.0, 1.0)},
     assumed=(
         "the file does not tell anchors, masks, input size and resize: taken are those of "
@@ -227,3 +231,14 @@ SCHEMES = {
         *(DEEPSPARK, TIMM),
     )
 }
+
+
+def scheme_of(family: str, tensors: Iterable[str]) -> Scheme:
+    """Return the scheme of a file's names: of a detector, or of bubbliiing's backbone alone."""
+    scheme = SCHEMES[family]
+    if family not in (BUBBLIIING.name, BUBBLIIING_TINY.name):
+        return scheme
+    if any(name.startswith("yolo_head") for name in tensors):
+        return scheme
+    alone = ("cspdarknet53",) if family == BUBBLIIING.name else scheme.architectures
+    return replace(scheme, architectures=alone, variants={}, assumed="")
