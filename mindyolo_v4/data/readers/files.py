@@ -13,11 +13,7 @@ _NO_DATA = "__MACOSX"  # what archives of macOS hold beside the data
 
 
 def data_root(data: DataConfig) -> Path:
-    """Return the absolute folder of the data set; links stay as the user names them.
-
-    Raises:
-        UserError: none is configured, or it does not exist.
-    """
+    """Return the data set's absolute folder, links kept. Raises UserError where there is none."""
     if data.root is None:
         expected = "the folder of the data set (--data_dir DIR, for ImageNet --data_path DIR)"
         raise UserError("data.root", "missing", expected=expected)
