@@ -60,11 +60,7 @@ def is_null(value: Any) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, with or without byte order mark.
-
-    Raises:
-        UserError: the file cannot be opened, or is not UTF-8.
-    """
+    """Return a UTF-8 file's content without byte order mark. Raises UserError where it is none."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,9 +3,10 @@
 import logging
 import multiprocessing
 import os
+import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,6 +40,14 @@ _USUAL_BITS = (8, 10, 12, 14, 16)  # of a camera's pixels
 Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
 
 
+class Packed(NamedTuple):
+    """Where the bytes of an image lie in a MindRecord file, and what they are."""
+
+    offset: int  # bytes from the start of the file
+    length: int  # bytes
+    crc32: int
+
+
 class ImageReadError(OSError):
     """Report that an image file is missing or cannot be decoded in full."""
 
@@ -67,6 +76,17 @@ def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray
         raise ImageReadError(path, f"cannot be read: {error.strerror or error}") from error
     if length not in (-1, len(encoded)):
         raise ImageReadError(path)
+    return encoded
+
+
+def read_packed(file: Path, packed: Packed, path: Path) -> NDArray[np.uint8]:
+    """Return the bytes of an image in a MindRecord file; `path` is for the message alone.
+
+    Raises ImageReadError where they are not those that were packed.
+    """
+    encoded = read_encoded(file, packed.offset, packed.length)
+    if zlib.crc32(encoded.data) != packed.crc32:
+        raise ImageReadError(path, f"is not in {file} as it was packed")
     return encoded
 
 

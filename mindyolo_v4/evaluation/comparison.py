@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mindyolo_v4.errors import printable
 from mindyolo_v4.evaluation.fonts import drawable_names
 from mindyolo_v4.evaluation.report import read_columns, smooth
 
@@ -18,7 +19,7 @@ _WIDEST_CELL = 60  # characters; the middle of a longer value is left out
 def comparison_table(title: str, names: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """Return a table as aligned text: a row per key, a column per run."""
     table = [[title, *names], *([key, *values] for key, values in rows.items())]
-    cells = [[_shortened(cell) for cell in row] for row in table]
+    cells = [[printable(cell, _WIDEST_CELL) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -36,13 +37,13 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
         runs: name in the legend -> run folder.
         curves: column of metrics.csv -> title of its panel; two of them.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(12, 8), layout="constrained")
     loss_axes, rate_axes, *metric_axes = figure.subplots(2, 2).flat
-    names, families = drawable_names(tuple(map(_shortened, runs)), "run", _WIDEST_CELL)
+    short = tuple(printable(name, _WIDEST_CELL) for name in runs)
+    names, families = drawable_names(short, "run", _WIDEST_CELL)
     for name, folder in zip(names, runs.values(), strict=True):
         steps = read_columns(folder / "steps.csv")
         metrics = read_columns(folder / "metrics.csv")
@@ -64,7 +65,7 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
     legend = figure.legend(handles, labels, loc=place, ncols=1, prop={"family": families})
     for text in legend.get_texts():
         text.set_parse_math(False)  # a folder's name may hold a dollar sign
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def _draw(
@@ -77,10 +78,3 @@ def _draw(
     values = smooth(y[finite]) if y_name == "loss" else y[finite]
     marker = "o" if x_name == "epoch" else ""
     axes.plot(x[finite], values, marker=marker, markersize=3, label=name)
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= _WIDEST_CELL:
-        return text
-    half = (_WIDEST_CELL - 3) // 2
-    return f"{text[:half]}...{text[-half:]}"

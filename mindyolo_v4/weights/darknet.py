@@ -35,7 +35,6 @@ INPUT = {  # of the released cfg files
     "yolov4-csp": (Preprocessing("letterbox"), 512),
     "yolov4x-mish": (Preprocessing("letterbox"), 640),
 }
-_MOST_CLASSES = {"cspdarknet53": 22000}  # 1000 of a detector
 
 
 def to_ours(request: Request) -> Converted:
@@ -104,11 +103,7 @@ def assumption(network: CfgNetwork, why: str) -> str:
 
 
 def to_theirs(request: Request, own: Own) -> Sequence[Path]:
-    """Write a .weights file and its .cfg.
-
-    Raises:
-        UserError: darknet cannot compute what the checkpoint's network does; names the key.
-    """
+    """Write a .weights file and its .cfg. Raises UserError where darknet has no such network."""
     check_complete(own)
     card = own.card
     model = own.card.model
@@ -155,18 +150,14 @@ def classes_of(architecture: str, floats: int) -> int | None:
     """Return the number of classes with which the released network has so many values."""
     one, two = (floats_of(released(architecture, count).layers) for count in (1, 2))
     more, rest = divmod(floats - one, two - one)
-    most = _MOST_CLASSES.get(architecture, 1000)
+    most = 22000 if architecture == "cspdarknet53" else 1000
     return 1 + more if rest == 0 and 0 <= more < most else None
 
 
 def _fitting_network(
     request: Request, file: WeightsFile, section: int | None, cfg: CfgNetwork | None, where: str
 ) -> tuple[CfgNetwork, tuple[Layer, ...]]:
-    """Return the network that fills a file, of its cfg or a released one, and the file's layers.
-
-    Raises:
-        UserError: there is none; names the lengths that would fit.
-    """
+    """Return the network that fills a file, of its cfg or a released one, and the file's layers."""
     asked = request.architecture
     if cfg is not None and asked not in (None, cfg.model.architecture):
         problem = "its cfg describes another architecture"
