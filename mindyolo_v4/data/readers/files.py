@@ -77,7 +77,7 @@ class FileFinder:
         names = self._names.get(path.parent)
         if names is None:
             names = self._names[path.parent] = _list_names(path.parent)
-        name = names.get(path.name) or names.get(_plain_name(path.name))
+        name = names.get(path.name) or names.get(plain_name(path.name))
         return None if name is None else path.parent / name
 
 
@@ -87,10 +87,10 @@ def _list_names(folder: Path) -> dict[str, str]:
         return {}
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file())
-    return {_plain_name(name): name for name in names} | {name: name for name in names}
+    return {plain_name(name): name for name in names} | {name: name for name in names}
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name in small letters, an accent and its letter as one (macOS parts them)."""
     small = name.lower()
     return small if small.isascii() else unicodedata.normalize("NFC", small)
