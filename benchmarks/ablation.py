@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.measure import REPOSITORY, make_parser, option_words
 
 RECIPE = "configs/yolov4/bccd.yaml"
 EPOCHS = 16  # of 205 images
@@ -140,11 +140,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.ablation", __doc__)
     parser.add_argument("--data_dir", default="datasets/bccd", help="BCCD (%(default)s)")
     parser.add_argument("--output", default="runs/ablation", help="run folders (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings per switch (%(default)s)")
@@ -195,13 +191,10 @@ def train_timed(name: str, folder: Path, data_dir: str) -> None:
 def _run_training(
     name: str, seed: int, folder: Path, data_dir: str, further: Mapping[str, str], resume: bool
 ) -> None:
-    words = ["--config", RECIPE, "--data_dir", str(Path(data_dir).absolute())]
-    words += ["--save_dir", str(folder.absolute())]
-    for key, value in {**SMALL, "seed": str(seed), **SWITCHES[name], **further}.items():
-        words += [f"--{key}", value]
-    if resume:
-        words.append("--resume")
-    command = [sys.executable, "train.py", *words]
+    options = {"config": RECIPE, "data_dir": Path(data_dir).absolute()}
+    options |= {"save_dir": folder.absolute(), **SMALL, "seed": seed, **SWITCHES[name], **further}
+    words = [*option_words(options), *(["--resume"] if resume else [])]
+    command = [sys.executable, "train.py", *map(str, words)]
     ended = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     if ended.returncode != 0:
         raise SystemExit(f"{name}, seed {seed}: the training ended with {ended.returncode}")
@@ -250,12 +243,10 @@ def make_row(name: str, runs: Sequence[Run], baseline: Sequence[Run], time_ratio
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw the change of AP50 by each switch: its mean, and a point per seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.name != BASELINE]
     figure = Figure(figsize=(7, 1.5 + 0.28 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axvline(0, color="grey", linewidth=1)
     for height, row in enumerate(reversed(rows)):

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import require
+from mindyolo_v4.errors import require, require_ranges
 
 MOST_EPOCHS = 1_000_000
 MOST_SIZES = 16  # of random_sizes: a graph is compiled for each

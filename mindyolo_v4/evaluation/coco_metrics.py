@@ -187,7 +187,7 @@ class CocoEvaluator:
             precision: (IoU thresholds, recalls, categories in ascending id, areas, limits).
         """
         dataset = self.dataset
-        class_ids = dataset.records.objects()[1]
+        _, class_ids = dataset.records.objects()
         counts = np.bincount(class_ids, minlength=len(dataset.class_names))
         rows = []
         for class_id, category in enumerate(self.category_order()):

@@ -171,7 +171,7 @@ def test_what_layers_remember_goes_on(tmp_path):
 
     # A network of plain layers takes the weights, and says nothing of the rest.
     plain = TinyNet()
-    report = Checkpoint.open(whole / "last.ckpt").load_weights(plain, use_ema=False)
+    report = Checkpoint.open(whole / "last.ckpt").load_weights(plain)
     assert (report.missing, report.unexpected) == ((), ())
 
 
