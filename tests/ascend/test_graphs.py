@@ -25,6 +25,7 @@ SMALL = (
 )
 EMA = ("train.ema.decay", "0.9998")
 ADAMW = ("optimizer.kind", "adamw")
+SILU = ("model.backbone_activation", "silu")
 
 
 def job(
@@ -48,9 +49,8 @@ FEATURES = (
     ("loss.objectness_smooth", "True"),
 )
 ONE_DEVICE = (
-    job("yolov4", "yolov4/yolov4.yaml", NO_BACKBONE, EMA, graphs=BOTH),
-    job("silu", "yolov4/yolov4-silu.yaml", HEAD_ONLY),
-    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, EMA, graphs=BOTH),
+    job("yolov4", "yolov4/yolov4.yaml", NO_BACKBONE, EMA),
+    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, SILU, EMA, graphs=BOTH),
     job("accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, *FEATURES, graphs=ADDED),
     job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY, ("train.accumulate", "1")),
     job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
@@ -62,9 +62,8 @@ EIGHT_DEVICES = (
 # Without the slowest steps, whose kernels the others have.
 ONE_DEVICE_KERNELS = (
     job("yolov4", "yolov4/yolov4.yaml", graphs=("evaluation",)),
-    job("silu", "yolov4/yolov4-silu.yaml", graphs=("evaluation",)),
     job("csp", "yolov4/yolov4-csp.yaml", graphs=("evaluation",)),
-    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "silu", "csp")),
+    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "csp")),
 )
 JOBS = {  # by level and devices
     ("O2", 1): ONE_DEVICE,
