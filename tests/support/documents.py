@@ -216,10 +216,9 @@ def shrinking(line: str, program: tuple[str, ...]) -> list[str]:
     shrink = PROGRAMS[program][1]
     if line in COMPILED:
         return [*shrink, *(WHOLE_TRAINING if line == TRAIN_MINE else GRAPH)]
-    is_of_detector = program == ("python", "train.py") and not is_of_classifier(line)
-    if is_of_detector and "--train.freeze" not in line:
-        return [*shrink, *FROZEN]
-    return shrink
+    trains_detector = program == ("python", "train.py") and not is_of_classifier(line)
+    decides = "--train.freeze" in line or "--resume" in line  # TRAIN_MINE goes on as it was
+    return [*shrink, *FROZEN] if trains_detector and not decides else shrink
 
 
 def is_for_ascend(line: str) -> bool:
