@@ -7,37 +7,23 @@ where its --help names further options. The table is printed at the end; exit st
 is missed or a command fails.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.measure import REPOSITORY, make_parser
 from benchmarks.common.report import FIELDS, parse_line
 
 COMMANDS = (
-    "cpu_settings",
-    "train_step",
-    "compile",
-    "memory",
-    "loss_share",
-    "loader",
-    "inference",
-    "nms",
-    "coco_eval",
-    "startup",
-    "data_wait",
+    *("cpu_settings", "train_step", "compile", "memory", "loss_share", "loader", "inference"),
+    *("nms", "coco_eval", "startup", "data_wait"),
 )
 WITH_DATA = {"loader": "coco128", "data_wait": "bccd"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the commands; return 1 where one ended with another status than 0."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks", __doc__)
     parser.add_argument(
         "--only", nargs="+", choices=COMMANDS, default=COMMANDS, metavar="NAME", help=str(COMMANDS)
     )

@@ -8,8 +8,8 @@ baseline, in a process and a run folder of its own; a run that has ended is not 
 that was stopped is resumed. Scored is the validation split, never the test split.
 
 The table gives the mean over the seeds, and the mean and standard deviation of the differences from
-the baseline of the same seed. The milliseconds per step are the median over a run's steps: they
-mean something where nothing else runs on the machine.
+the baseline of the same seed. The time per step comes from short trainings at the end, each switch
+in turn and all of them twice: it means something where nothing else runs on the machine.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.measure import REPOSITORY, make_parser, option_words
 
 RECIPE = "configs/yolov4/bccd.yaml"
 EPOCHS = 16  # of 205 images
@@ -38,6 +38,9 @@ SMALL = {
     "train.checkpoint_interval": "4",
     "train.ema.decay": "0",
 }
+TIMED_STEPS = 60
+UNTIMED_STEPS = 8  # at the start of a timed training
+TIMED_ROUNDS = 2
 BASELINE = "baseline"
 # What is switched on, one key or a few that belong together.
 SWITCHES: Mapping[str, Mapping[str, str]] = {
@@ -79,7 +82,6 @@ class Run:
 
     ap50: float
     ap: float
-    step_ms: float
 
 
 @dataclass(frozen=True)
@@ -122,20 +124,23 @@ def main() -> int:
     for seed in seeds:
         for name in names:
             train(name, seed, output / name / str(seed), options.data_dir)
+    for number in range(1, TIMED_ROUNDS + 1):
+        for name in names:
+            train_timed(name, output / name / f"timed-{number}", options.data_dir)
 
     runs = {name: [read_run(output / name / str(seed)) for seed in seeds] for name in names}
-    rows = [make_row(name, runs[name], runs[BASELINE]) for name in names]
+    step_ms = {name: read_step_ms(output / name) for name in names}
+    rows = [
+        make_row(name, runs[name], runs[BASELINE], step_ms[name] / step_ms[BASELINE])
+        for name in names
+    ]
     print("\n".join([HEADS, *map(str, rows)]))
     draw(rows, output / "ablation.png")
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.ablation", __doc__)
     parser.add_argument("--data_dir", default="datasets/bccd", help="BCCD (%(default)s)")
     parser.add_argument("--output", default="runs/ablation", help="run folders (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings per switch (%(default)s)")
@@ -164,15 +169,32 @@ def train(name: str, seed: int, folder: Path, data_dir: str) -> None:
     resume = (folder / "last.ckpt").is_file()
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    overrides = {**SMALL, "seed": str(seed), **SWITCHES[name]}
-    words = ["--config", RECIPE, "--data_dir", str(Path(data_dir).absolute())]
-    words += ["--save_dir", str(folder.absolute())]
-    for key, value in overrides.items():
-        words += [f"--{key}", value]
-    if resume:
-        words.append("--resume")
     print(f"training {name} with seed {seed} -> {folder}", file=sys.stderr, flush=True)
-    command = [sys.executable, "train.py", *words]
+    _run_training(name, seed, folder, data_dir, {}, resume)
+
+
+def train_timed(name: str, folder: Path, data_dir: str) -> None:
+    """Train one switch for a few steps, unless it was done before.
+
+    Raises:
+        SystemExit: the training failed.
+    """
+    steps = UNTIMED_STEPS + TIMED_STEPS
+    table = folder / "steps.csv"
+    if table.is_file() and len(_rows(table)) == steps:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"timing {name} -> {folder}", file=sys.stderr, flush=True)
+    _run_training(name, 1, folder, data_dir, {"train.max_steps": str(steps)}, resume=False)
+
+
+def _run_training(
+    name: str, seed: int, folder: Path, data_dir: str, further: Mapping[str, str], resume: bool
+) -> None:
+    options = {"config": RECIPE, "data_dir": Path(data_dir).absolute()}
+    options |= {"save_dir": folder.absolute(), **SMALL, "seed": seed, **SWITCHES[name], **further}
+    words = [*option_words(options), *(["--resume"] if resume else [])]
+    command = [sys.executable, "train.py", *map(str, words)]
     ended = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     if ended.returncode != 0:
         raise SystemExit(f"{name}, seed {seed}: the training ended with {ended.returncode}")
@@ -188,14 +210,26 @@ def last_epoch(folder: Path) -> int:
 
 
 def read_run(folder: Path) -> Run:
-    """Read the last validation and the median step of a run folder."""
+    """Read the last validation of a run folder."""
     last = _rows(folder / "metrics.csv")[-1]
-    rates = [float(row["images_per_s"]) for row in _rows(folder / "steps.csv")]
-    step_ms = 1000 * BATCH / statistics.median(rates)
-    return Run(float(last["AP50"]), float(last["AP"]), step_ms)
+    return Run(float(last["AP50"]), float(last["AP"]))
 
 
-def make_row(name: str, runs: Sequence[Run], baseline: Sequence[Run]) -> Row:
+def read_step_ms(folder: Path) -> float:
+    """Return the mean time per step of a switch, in the faster of its timed trainings.
+
+    The mean, since some features act in a part of the steps only.
+    """
+    return min(
+        statistics.mean(
+            1000 * BATCH / float(row["images_per_s"])
+            for row in _rows(folder / f"timed-{number}" / "steps.csv")[UNTIMED_STEPS:]
+        )
+        for number in range(1, TIMED_ROUNDS + 1)
+    )
+
+
+def make_row(name: str, runs: Sequence[Run], baseline: Sequence[Run], time_ratio: float) -> Row:
     """Compare runs with those of the baseline that have the same seeds."""
     pairs = list(zip(runs, baseline, strict=True))
     return Row(
@@ -203,18 +237,16 @@ def make_row(name: str, runs: Sequence[Run], baseline: Sequence[Run]) -> Row:
         tuple(runs),
         tuple(run.ap50 - base.ap50 for run, base in pairs),
         tuple(run.ap - base.ap for run, base in pairs),
-        statistics.median(run.step_ms / base.step_ms for run, base in pairs),
+        time_ratio,
     )
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw the change of AP50 by each switch: its mean, and a point per seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.name != BASELINE]
     figure = Figure(figsize=(7, 1.5 + 0.28 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axvline(0, color="grey", linewidth=1)
     for height, row in enumerate(reversed(rows)):

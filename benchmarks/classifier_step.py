@@ -8,9 +8,11 @@ memory layouts; the layout with the smaller median is the peer. Compile time and
 printed beside it.
 """
 
+import argparse
 import statistics
 import sys
-from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from benchmarks.common.measure import (
     compare,
@@ -35,48 +37,39 @@ def main() -> int:
         "benchmarks.classifier_step", __doc__, img_size=(224,), batch=8, pairs=3, steps=8
     ).parse_args()
     python = peer_python("torch")
-    kept = True
-    for size in options.img_size:
-        common = {
-            "img_size": size,
-            "batch": options.batch,
-            "classes": CLASSES,
-            "steps": options.steps,
-        }
-        words = option_words(common)
-        runs: dict[str, list[dict]] = {side: [] for side in (*FUSED, *LAYOUTS)}
+    kept = [measure_size(size, python, options) for size in options.img_size]
+    return 0 if all(kept) else 1
 
-        def ours(side: str, common=common, runs=runs) -> float:
-            runs[side].append(run_module("common.classifier_ours", cpu_fused=FUSED[side], **common))
-            return runs[side][-1]["step_s"]
 
-        def torch(side: str, words=words, runs=runs) -> float:
-            module = "benchmarks.peers.torch_classifier"
-            runs[side].append(run_json([python, "-m", module, "--layout", side, *words]))
-            return runs[side][-1]["step_s"]
+def measure_size(size: int, python: Path, options: argparse.Namespace) -> bool:
+    """Print the figure of one size and return whether its bound is kept."""
+    common = {"img_size": size, "batch": options.batch, "classes": CLASSES, "steps": options.steps}
+    torch = [python, "-m", "benchmarks.peers.torch_classifier", *option_words(common)]
+    runs: dict[str, list[dict]] = {side: [] for side in (*FUSED, *LAYOUTS)}
 
-        sides: dict[str, Callable[[], float]] = {
-            side: lambda side=side: ours(side) for side in FUSED
-        }
-        sides |= {side: lambda side=side: torch(side) for side in LAYOUTS}
-        print(f"{size} px, seconds per step:", flush=True)
-        values = in_turns(sides, options.pairs)
-        counts = {run["parameters"] for measured in runs.values() for run in measured}
-        if len(counts) != 1:
-            raise SystemExit(f"not the same network: {sorted(counts)} parameters")
-        for side, measured in runs.items():
-            shown = [
-                f"{name} {statistics.median(run[name] for run in measured):.3g}"
-                for name in ("first_s", "peak_gb")
-            ]
-            print(f"{size} px, {side}: {', '.join(shown)}")
-        compile_s = statistics.median(run["compile_s"] for run in runs["ours"])
-        print(f"{size} px: our compilation {compile_s:.3g} s; {runs['ours'][0]['cpu_fused']}")
-        best = min(LAYOUTS, key=lambda side: statistics.median(values[side]))
-        print(f"{size} px: the peer is PyTorch {runs[best][0]['version']}, {best}")
-        compared = compare(values["ours"], values[best])
-        kept &= pairs_figure(f"classifier_step_{size}", compared, BOUND)
-    return 0 if kept else 1
+    def step_s(side: str) -> float:
+        if side in FUSED:
+            run = run_module("common.classifier_ours", cpu_fused=FUSED[side], **common)
+        else:
+            run = run_json([*torch, "--layout", side])
+        runs[side].append(run)
+        return run["step_s"]
+
+    print(f"{size} px, seconds per step:", flush=True)
+    values = in_turns({side: partial(step_s, side) for side in runs}, options.pairs)
+    counts = {run["parameters"] for measured in runs.values() for run in measured}
+    if len(counts) != 1:
+        raise SystemExit(f"not the same network: {sorted(counts)} parameters")
+    for side, measured in runs.items():
+        first_s, peak_gb = (
+            statistics.median(run[name] for run in measured) for name in ("first_s", "peak_gb")
+        )
+        print(f"{size} px, {side}: first_s {first_s:.3g}, peak_gb {peak_gb:.3g}")
+    compile_s = statistics.median(run["compile_s"] for run in runs["ours"])
+    print(f"{size} px: our compilation {compile_s:.3g} s; {runs['ours'][0]['cpu_fused']}")
+    best = min(LAYOUTS, key=lambda side: statistics.median(values[side]))
+    print(f"{size} px: the peer is PyTorch {runs[best][0]['version']}, {best}")
+    return pairs_figure(f"classifier_step_{size}", compare(values["ours"], values[best]), BOUND)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common.measure import compare, in_turns, make_parser, run_json
-from benchmarks.common.report import figure
+from benchmarks.common.measure import compare, in_turns, make_parser, option_words, run_json
+from benchmarks.common.report import figure, pairs_figure
 from benchmarks.peers.environments import peer_python
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
@@ -46,24 +46,15 @@ def main() -> int:
     numbers: dict[str, list[float]] = {}
 
     def run(evaluator: str) -> float:
-        command = [
-            python,
-            "-m",
-            "benchmarks.coco_eval",
-            "--evaluator",
-            evaluator,
-            "--images",
-            options.images,
-        ]
-        result = run_json(command)
+        words = option_words({"evaluator": evaluator, "images": options.images})
+        result = run_json([python, "-m", "benchmarks.coco_eval", *words])
         numbers[evaluator] = result["numbers"]
         return result["seconds"]
 
     values = in_turns(
         {"ours": lambda: run("auto"), "pycocotools": lambda: run("pycocotools")}, options.pairs
     )
-    compared = compare(values["ours"], values["pycocotools"])
-    kept = figure("coco_eval", compared.ours, BOUND, compared.peer, ratio=compared.ratio)
+    kept = pairs_figure("coco_eval", compare(values["ours"], values["pycocotools"]), BOUND)
     worst = float(np.max(np.abs(np.array(numbers["auto"]) - np.array(numbers["pycocotools"]))))
     return 0 if figure("coco_eval_difference", worst, DIFFERENCE_BOUND) and kept else 1
 
@@ -76,10 +67,7 @@ def timed(name: str, images: int) -> dict:
     seconds = time.perf_counter() - started
     numbers = [metrics[one] for one in METRIC_NAMES]
     numbers += [row[one] for row in metrics["per_class"] for one in ("AP", "AP50")]
-    return {
-        "seconds": seconds,
-        "numbers": [-1.0 if number is None else number for number in numbers],
-    }
+    return {"seconds": seconds, "numbers": [-1.0 if one is None else one for one in numbers]}
 
 
 def made_evaluator(images: int) -> CocoEvaluator:

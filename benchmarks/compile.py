@@ -7,8 +7,6 @@ the bit.
 
 import statistics
 import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.common.networks import Networks, make_parser
 from benchmarks.common.report import figure
@@ -22,16 +20,14 @@ def main() -> int:
     parser = make_parser("benchmarks.compile", __doc__, img_size=(320,), batch=2, pairs=3, steps=3)
     options = parser.parse_args()
     kept = True
-    with tempfile.TemporaryDirectory() as folder:
-        for size in options.img_size:
-            networks = Networks.on_batch(Path(folder), size, options.batch, options)
-            runs = [networks.ours("train") for _ in range(options.pairs)]
-            seconds = [run["compile_s"] for run in runs]
-            print(f"{size} px: {', '.join(f'{value:.4g}' for value in seconds)} s")
-            kept &= figure(f"compile_{size}", statistics.median(seconds), BOUND, MINDYOLO_S)
-            if any(run["losses"] != runs[0]["losses"] for run in runs):
-                print("the losses differ")
-                kept = False
+    for size, networks in Networks.of_sizes(options):
+        runs = [networks.ours("train") for _ in range(options.pairs)]
+        seconds = [run["compile_s"] for run in runs]
+        print(f"{size} px: {', '.join(f'{value:.4g}' for value in seconds)} s")
+        kept &= figure(f"compile_{size}", statistics.median(seconds), BOUND, MINDYOLO_S)
+        if any(run["losses"] != runs[0]["losses"] for run in runs):
+            print("the losses differ")
+            kept = False
     return 0 if kept else 1
 
 

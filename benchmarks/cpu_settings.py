@@ -9,7 +9,6 @@ little. --python VERSION=PATH uses an interpreter that is there instead of insta
 
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 
 from benchmarks.common.measure import compare, measuring_command, run_json
@@ -39,18 +38,12 @@ def main() -> int:
     if not has_avx512():
         print("this CPU has no AVX-512: nothing is to be avoided here")
     given = dict(one.split("=", 1) for one in options.python)
-    with tempfile.TemporaryDirectory() as folder:
-        for size in options.img_size:
-            networks = Networks.on_batch(Path(folder), size, options.batch, options)
-            for version in options.versions:
-                python = (
-                    Path(given[version])
-                    if version in given
-                    else peer_python(f"mindspore-{version}")
-                )
-                kept &= measure_version(
-                    networks, python, f"cpu_settings_{version}_{size}", options.pairs
-                )
+    pythons = {version: Path(path) for version, path in given.items()}
+    for size, networks in Networks.of_sizes(options):
+        for version in options.versions:
+            python = pythons.get(version) or peer_python(f"mindspore-{version}")
+            name = f"cpu_settings_{version}_{size}"
+            kept &= measure_version(networks, python, name, options.pairs)
     return 0 if kept else 1
 
 
@@ -62,24 +55,18 @@ def measure_version(networks: Networks, python: Path, name: str, pairs: int) -> 
         seconds, process_s = one_run(networks, python, None, LONGEST_S)
         default.append(seconds)
         print(f"  {name} round {number + 1}: default {seconds:.4g} s", flush=True)
-        for setting in [
-            one for one in SETTINGS if len(seconds_by_setting[one]) == number
-        ]:  # without those given up
+        patience_s = min(LONGEST_S, PATIENCE * process_s)
+        # without those given up
+        for setting in [one for one in SETTINGS if len(seconds_by_setting[one]) == number]:
             try:
-                seconds, _ = one_run(
-                    networks, python, setting, min(LONGEST_S, PATIENCE * process_s)
-                )
+                seconds, _ = one_run(networks, python, setting, patience_s)
             except TimeoutError:
                 print(f"  {name}: {VARIABLE}={setting} given up")
                 continue
             seconds_by_setting[setting].append(seconds)
             print(f"  {name} round {number + 1}: {VARIABLE}={setting} {seconds:.4g} s", flush=True)
-    complete = {
-        setting: values for setting, values in seconds_by_setting.items() if len(values) == pairs
-    }
-    best = min(complete, key=lambda setting: statistics.median(complete[setting]))
-    compared = compare(default, complete[best])
-    return pairs_figure(name, compared, BOUND)
+    complete = [values for values in seconds_by_setting.values() if len(values) == pairs]
+    return pairs_figure(name, compare(default, min(complete, key=statistics.median)), BOUND)
 
 
 def one_run(

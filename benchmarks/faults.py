@@ -8,7 +8,6 @@ ends with (of damage and a busy port: the line that names them). It takes about 
 there are kills.
 """
 
-import argparse
 import os
 import random
 import resource
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.common.job import HANG_S, Ended, Job, moments, rows, same, write_recipe
+from benchmarks.common.measure import make_parser
 from benchmarks.common.report import figure
 
 FILE_LIMIT_BLOCKS = 40  # of 1024 bytes: less than a checkpoint of the small network
@@ -31,11 +31,7 @@ Fault = Callable[[Path, Path], tuple[Job, Ended]]  # recipe, run folder -> the j
 
 def main() -> int:
     """Run everything; return 1 where a killed and resumed training ended differently."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.faults",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.faults", __doc__)
     parser.add_argument("--kills", type=int, default=20, help="killed trainings (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (%(default)s)")
     parser.add_argument("--no_others", action="store_true", help="leave the other faults out")
@@ -58,11 +54,10 @@ def main() -> int:
 def kills(recipe: Path, folder: Path, count: int, generator: random.Random, steps: int) -> int:
     """Kill and resume; return how many trainings ended as the uninterrupted one."""
     equal = 0
-    done = 0
     chosen = moments(generator, steps, steps // 6)
-    while done < count:
+    for number in range(1, count + 1):
         moment, has_come = next(chosen)
-        run = folder / f"killed{done}"
+        run = folder / f"killed{number}"
         job = Job(recipe, run)
         if not job.until(lambda run=run, has_come=has_come: has_come(run)):
             raise SystemExit(f"{moment} never came: {job.process.poll()}")
@@ -74,10 +69,9 @@ def kills(recipe: Path, folder: Path, count: int, generator: random.Random, step
         again = resumed.wait()
         is_same = again.status == 0 and same(run, folder / "whole")
         equal += is_same
-        done += 1
         who = "all processes" if victim is None else f"rank {victim}"
         print(
-            f"kill {done}: {who} {moment} (row {at}): "
+            f"kill {number}: {who} {moment} (row {at}): "
             f"job ended after {ended.seconds:.1f} s with {ended.status}; "
             f"resumed {'bit-identical' if is_same else 'NOT EQUAL: ' + resumed.output[-300:]}",
             flush=True,

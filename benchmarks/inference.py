@@ -6,8 +6,6 @@ beside it.
 """
 
 import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.common.measure import compare, in_turns
 from benchmarks.common.networks import Networks, make_parser
@@ -26,25 +24,21 @@ def main() -> int:
     options = parser.parse_args()
     python = peer_python("torch")
     kept = True
-    flags = ("--layout", "channels_last")
-    with tempfile.TemporaryDirectory() as folder:
-        for size in options.img_size:
-            networks = Networks.on_batch(Path(folder), size, options.batch, options)
-            print(f"{size} px, seconds per input:", flush=True)
-            values = in_turns(
-                {
-                    "ours": lambda networks=networks: networks.ours("infer")["step_s"],
-                    "torch": lambda networks=networks: networks.torch(python, "infer", *flags)[
-                        "step_s"
-                    ],
-                },
-                options.pairs,
-            )
-            compared = compare(values["ours"], values["torch"])
-            kept &= pairs_figure(f"inference_{size}", compared, BOUND)
-            if not options.no_compile:
-                compiled = networks.torch(python, "infer", *flags, "--compile")
-                print(f"{size} px: torch.compile {compiled['step_s']:.4g} s")
+    flags = ("infer", "--layout", "channels_last")
+    for size, networks in Networks.of_sizes(options):
+        print(f"{size} px, seconds per input:", flush=True)
+        values = in_turns(
+            {
+                "ours": lambda networks=networks: networks.ours("infer")["step_s"],
+                "torch": lambda networks=networks: networks.torch(python, *flags)["step_s"],
+            },
+            options.pairs,
+        )
+        compared = compare(values["ours"], values["torch"])
+        kept &= pairs_figure(f"inference_{size}", compared, BOUND)
+        if not options.no_compile:
+            compiled = networks.torch(python, *flags, "--compile")
+            print(f"{size} px: torch.compile {compiled['step_s']:.4g} s")
     return 0 if kept else 1
 
 

@@ -53,18 +53,14 @@ def main() -> int:
     python = peer_python("ultralytics")
     kept = True
     for size in options.img_size:
-        common = {
-            "img_size": size,
-            "steps": options.steps,
-            "batch": options.batch,
-            "data_dir": data_dir,
-        }
+        common = {"img_size": size, "steps": options.steps, "data_dir": data_dir}
+        ours = {**common, "batch": options.batch}
         print(f"{size} px, images per core second:", flush=True)
         values = in_turns(
             {
-                "ours": lambda common=common: our_rate("plain", common),
+                "ours": lambda ours=ours: our_rate("plain", ours),
                 "ultralytics": lambda common=common: peer_rate(python, common),
-                "workers": lambda common=common: our_rate("workers", common),
+                "workers": lambda ours=ours: our_rate("workers", ours),
             },
             options.pairs,
         )
@@ -76,9 +72,9 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def our_rate(mode: str, common: dict[str, object]) -> float:
+def our_rate(mode: str, settings: dict[str, object]) -> float:
     """Measure the plain loop, or MindData's processes, in images per core second."""
-    result = run_module("common.loader_ours", mode, **common, strengths=json.dumps(STRENGTHS))
+    result = run_module("common.loader_ours", mode, **settings, strengths=json.dumps(STRENGTHS))
     print(f"  {mode}: {result['images_per_second']:.4g} images per second and process", flush=True)
     print(
         f"  {mode}: {result['decodes']:.2f} decodes per sample, "
@@ -92,8 +88,7 @@ def peer_rate(python: Path, common: dict[str, object]) -> float:
     """Measure ultralytics on a copy of the data, since it writes a cache file beside the labels."""
     variables = {"YOLO_CONFIG_DIR": str(peer_folder()), "YOLO_OFFLINE": "true"}
     with tempfile.TemporaryDirectory() as folder:
-        options = {name: value for name, value in common.items() if name != "batch"}
-        options |= {"strengths": json.dumps(STRENGTHS), "scratch": folder}
+        options = {**common, "strengths": json.dumps(STRENGTHS), "scratch": folder}
         command = [python, "-m", "benchmarks.peers.loader_ultralytics", *option_words(options)]
         result = run_json(command, variables)
     print(f"  ultralytics: {result['images_per_second']:.4g} images per second", flush=True)

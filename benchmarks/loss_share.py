@@ -6,8 +6,6 @@ median of --pairs counts.
 """
 
 import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.common.measure import compare, in_turns
 from benchmarks.common.networks import Networks, make_parser
@@ -23,19 +21,17 @@ def main() -> int:
     )
     options = parser.parse_args()
     kept = True
-    with tempfile.TemporaryDirectory() as folder:
-        for size in options.img_size:
-            networks = Networks.on_batch(Path(folder), size, options.batch, options)
-            print(f"{size} px, seconds:", flush=True)
-            values = in_turns(
-                {
-                    "loss": lambda networks=networks: loss_seconds(networks, options.batch),
-                    "step": lambda networks=networks: networks.ours("train")["step_s"],
-                },
-                options.pairs,
-            )
-            compared = compare(values["loss"], values["step"])
-            kept &= pairs_figure(f"loss_share_{size}", compared, BOUND)
+    for size, networks in Networks.of_sizes(options):
+        print(f"{size} px, seconds:", flush=True)
+        values = in_turns(
+            {
+                "loss": lambda networks=networks: loss_seconds(networks, options.batch),
+                "step": lambda networks=networks: networks.ours("train")["step_s"],
+            },
+            options.pairs,
+        )
+        compared = compare(values["loss"], values["step"])
+        kept &= pairs_figure(f"loss_share_{size}", compared, BOUND)
     return 0 if kept else 1
 
 

@@ -12,16 +12,13 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.common.measure import run_module
 from benchmarks.common.networks import Networks, make_parser
+from mindyolo_v4.models.estimate import matrix_gflops
 
 KINDS = {"stock": "off", "fused": "on"}  # model.cpu_fused
 MATRIX_SIDE = 2048
@@ -37,16 +34,14 @@ def main() -> int:
     """Profile both kinds at each size and print the report."""
     parser = make_parser("benchmarks.profile", __doc__, img_size=(416,), batch=2, steps=6)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for size in options.img_size:
-            networks = Networks.on_batch(Path(folder), size, options.batch, options)
-            rates = [matrix_rate()]
-            profiles = {}
-            for kind, setting in KINDS.items():
-                settings = {**vars(networks), "cpu_fused": setting}
-                profiles[kind] = run_module("common.profiled_step", **settings)
-                rates.append(matrix_rate())
-            print("\n".join(report(size, options.batch, profiles, statistics.median(rates))))
+    for size, networks in Networks.of_sizes(options):
+        rates = [matrix_gflops(MATRIX_SIDE)]
+        profiles = {}
+        for kind, setting in KINDS.items():
+            settings = {**vars(networks), "cpu_fused": setting}
+            profiles[kind] = run_module("common.profiled_step", **settings)
+            rates.append(matrix_gflops(MATRIX_SIDE))
+        print("\n".join(report(size, options.batch, profiles, statistics.median(rates))))
     return 0
 
 
@@ -56,18 +51,6 @@ def processor() -> str:
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
-
-
-def matrix_rate() -> float:
-    """Return the GFLOP/s of numpy's product of two float32 matrices, the median of five."""
-    first = np.random.default_rng(0).random((MATRIX_SIDE, MATRIX_SIDE), np.float32)
-    second = first.T.copy()
-    values = []
-    for _ in range(6):
-        started = time.perf_counter()
-        first @ second
-        values.append(time.perf_counter() - started)
-    return 2 * MATRIX_SIDE**3 / statistics.median(values[1:]) / 1e9
 
 
 def part_of(kind: str, name: str) -> str:

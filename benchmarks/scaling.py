@@ -26,6 +26,7 @@ from benchmarks.common.measure import (
     data_folder,
     in_turns,
     make_parser,
+    option_words,
 )
 from benchmarks.common.report import pairs_figure
 
@@ -44,23 +45,10 @@ def main() -> int:
     if len(cores) < WORKERS:
         raise SystemExit(f"{len(cores)} core: {WORKERS} are needed")
     for size in options.img_size:
-        words = [
-            "train.py",
-            "--config",
-            "configs/yolov4/bccd.yaml",
-            "--data_dir",
-            data_dir,
-            "--data.val",
-            "null",
-        ]
-        words += [
-            "--img_size",
-            size,
-            "--train.per_batch_size",
-            options.batch,
-            "--train.max_steps",
-            options.steps,
-        ]
+        settings = {"config": "configs/yolov4/bccd.yaml", "data_dir": data_dir, "data.val": "null"}
+        settings |= {"img_size": size, "train.per_batch_size": options.batch}
+        settings |= {"train.max_steps": options.steps, "device_target": "CPU"}
+        words = ["train.py", *option_words(settings)]
         print(f"{size} px, images per second:", flush=True)
         values = in_turns(
             {
@@ -99,13 +87,9 @@ def rates_apart(cores: list[int], words: list[object]) -> float:
 def launch(cores: list[int]) -> list[str]:
     """Return the words that start one worker per core."""
     count = len(cores)
-    msrun = [
-        f"--worker_num={count}",
-        f"--local_worker_num={count}",
-        f"--master_port={free_port()}",
-        "--join=True",
-    ]
-    return [*pin(cores), "msrun", *msrun, "--log_dir=LOGS", "python"]
+    workers = [f"--worker_num={count}", f"--local_worker_num={count}", "--join=True"]
+    msrun = ["msrun", *workers, f"--master_port={free_port()}", "--log_dir=LOGS", "python"]
+    return [*pin(cores), *msrun]
 
 
 def rate(launcher: list[str], words: list[object]) -> float:
@@ -113,7 +97,7 @@ def rate(launcher: list[str], words: list[object]) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [word.replace("LOGS", f"{folder}/logs") for word in launcher]
-        command += [*map(str, words), "--save_dir", f"{folder}/run", "--device_target", "CPU"]
+        command += [*map(str, words), "--save_dir", f"{folder}/run"]
         done = subprocess.run(
             command, cwd=REPOSITORY, env=variables(), capture_output=True, text=True
         )

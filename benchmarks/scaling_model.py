@@ -18,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from benchmarks.common.measure import make_parser
+
 # Published by mindyolo 0.5.0: YOLOv4 at 608 px, O2, Ascend 910*.
 PUBLISHED_MS = 308.43
 PUBLISHED_DEVICES = 8
@@ -85,11 +87,7 @@ def work_ms(measured_ms: float, devices: int, cluster: Cluster) -> float:
 
 def main(argv: Sequence[str]) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.scaling_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.scaling_model", __doc__)
     for name, (default, text) in OPTIONS.items():
         shown = f"{text} ({default:.6g})"
         parser.add_argument(f"--{name}", type=type(default), default=default, help=shown)

@@ -7,7 +7,6 @@ Starts the service in a process of its own, and prints errors, requests per seco
 request failed, or where memory grew by more than a tenth after the first third.
 """
 
-import argparse
 import re
 import statistics
 import subprocess
@@ -21,7 +20,7 @@ import cv2
 import httpx
 import numpy as np
 
-from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.measure import REPOSITORY, make_parser
 from mindyolo_v4.tools.make_scenes import draw_scene
 
 _GROWTH = 1.1
@@ -76,11 +75,7 @@ def memory_mb(address: str) -> float:
 
 def main() -> int:
     """Load the service and print what was measured; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.serve_load",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.serve_load", __doc__)
     parser.add_argument("--weight", required=True, help="checkpoint or exported file")
     parser.add_argument("--backend", default="auto", help="of the service (%(default)s)")
     parser.add_argument("--clients", type=int, default=16, help="(%(default)s)")

@@ -32,18 +32,14 @@ def main() -> int:
     options = parser.parse_args()
     python = peer_python("torch")
     kept = True
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        Networks.check_torch(python, folder, options)
-        for size in options.img_size:
-            networks = Networks.on_batch(folder, size, options.batch, options)
-            kept &= measure_size(networks, python, size, options.pairs)
-            if not options.no_compile:
-                compiled = networks.torch(python, "train", "--layout", "channels_last", "--compile")
-                print(
-                    f"{size} px: torch.compile {compiled['step_s']:.4g} s, "
-                    f"first step {compiled['first_s']:.3g} s"
-                )
+    with tempfile.TemporaryDirectory() as folder:
+        Networks.check_torch(python, Path(folder), options)
+    for size, networks in Networks.of_sizes(options):
+        kept &= measure_size(networks, python, size, options.pairs)
+        if not options.no_compile:
+            compiled = networks.torch(python, "train", "--layout", "channels_last", "--compile")
+            times = f"{compiled['step_s']:.4g} s, first step {compiled['first_s']:.3g} s"
+            print(f"{size} px: torch.compile {times}")
     return 0 if kept else 1
 
 

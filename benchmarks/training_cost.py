@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common.made_batch import CLASSES
+from benchmarks.common.measure import make_parser
 from benchmarks.common.networks import Networks
 from mindyolo_v4.config.model import ModelConfig
 
@@ -54,11 +55,7 @@ class Row:
 
 def main() -> int:
     """Measure, fit and print."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.training_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.training_cost", __doc__)
     numbers = ", ".join(f"{k}: {' '.join(map(str, point))}" for k, point in enumerate(POINTS))
     parser.add_argument("--points", type=int, nargs="*", default=range(len(POINTS)), help=numbers)
     parser.add_argument("--steps", type=int, default=3, help="timed steps (3)")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,17 @@ from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.deploy.outputs import write_jpeg
+from mindyolo_v4.deploy.pictures import draw_class_validation, shown_images
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
-from mindyolo_v4.engine.task import Scores, Task
+from mindyolo_v4.engine.task import ImageLoss, Scores, Task
 from mindyolo_v4.evaluation.label_plot import plot_class_counts
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
 from mindyolo_v4.evaluation.report_page import write_report
 from mindyolo_v4.evaluation.sheets import batch_sheet
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
-from mindyolo_v4.losses.classification import ClassificationLoss
+from mindyolo_v4.losses.classification import ClassificationLoss, losses_of_images
+from mindyolo_v4.losses.validation import mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.estimate import describe_cost
@@ -79,14 +82,35 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
 
 def score(config: Config, dataset: ClassImages, one_pass: ScoringPass, for_test: bool) -> Scores:
     """Return acc1 and acc5 in percent and images, over all devices."""
+    ranks = one_pass.runtime.ranks
     counter = TopK()
+    losses = [np.zeros((0, 1), np.float32)]
+    shown = shown_images(len(dataset), config.train.pictures)
+    drawn = [np.zeros((0, 1 + len(dataset.class_names)), np.float32)]  # number, logits
     for (logits,), indices in one_pass.outputs():
-        counter.add(logits[: len(indices)], dataset.class_ids[indices])
-    metrics = top_k_metrics(one_pass.runtime.ranks.sum(counter.counts))
+        logits = logits[: len(indices)]
+        class_ids = dataset.class_ids[indices]
+        counter.add(logits, class_ids)
+        if one_pass.loss is not None:
+            losses.append(one_pass.loss(logits, class_ids)[:, None])
+        is_shown = np.isin(indices, shown)
+        drawn.append(np.column_stack([indices[is_shown], logits[is_shown]]))
+
+    metrics: dict[str, float | None] = {**top_k_metrics(ranks.sum(counter.counts))}
     line = format_top_k(metrics)
-    if not for_test:
-        logger.info("%s", line)
-    return Scores(dict(metrics), line, {})
+    if for_test:
+        return Scores(metrics, line, {})
+    logger.info("%s", line)
+    if one_pass.loss is not None:
+        metrics |= mean_losses(ranks.gather_rows(np.concatenate(losses)), ["val_loss"])
+    outputs = ranks.gather_rows(np.concatenate(drawn))
+    draw = partial(draw_class_validation, dataset, outputs, config.data)
+    return Scores(metrics, line, {}, draw)
+
+
+def validation_loss(config: Config, num_classes: int) -> ImageLoss | None:
+    """Return the loss of a validation, if asked for."""
+    return partial(losses_of_images, loss=config.loss) if config.train.val_loss else None
 
 
 def draw_labels(dataset: ClassImages, png: Path) -> None:
@@ -129,7 +153,7 @@ TASK = Task(
     inference=inference,
     eval_stream=eval_stream,
     score=score,
-    validation_loss=lambda config, num_classes: None,
+    validation_loss=validation_loss,
     draw_labels=draw_labels,
     draw_batch=draw_batch,
     draw_curves=draw_curves,

@@ -17,9 +17,8 @@ from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
-from mindyolo_v4.checkpoint.run_folder import CONFIG
 from mindyolo_v4.config.command_line import command_for
-from mindyolo_v4.config.recipe import written_tree
+from mindyolo_v4.config.recipe import RUN_CONFIG, written_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.anchor_fit import (
     LEAST_RECALL,
@@ -125,7 +124,7 @@ def check_anchors(config: Config, dataset: Dataset, folder: Path) -> None:
     recall = anchor_quality(sizes, network_anchors(config.model))[1]
     logger.info("best possible recall of the anchors: %.4f", recall)
     if recall < LEAST_RECALL:
-        command = f"{command_for('fit-anchors')} --config {shlex.quote(str(folder / CONFIG))}"
+        command = f"{command_for('fit-anchors')} --config {shlex.quote(str(folder / RUN_CONFIG))}"
         problem = f"below {LEAST_RECALL:g}, the anchors do not fit the boxes of data.train"
         remedy = "start again with --model.anchors_wh_px auto, or with the anchors that this prints"
         logger.warning("%s; %s: %s", problem, remedy, command)
@@ -215,9 +214,10 @@ def score(config: Config, dataset: Dataset, one_pass: ScoringPass, for_test: boo
             evaluator.add(index, detections)
             if index in shown:
                 drawn[index] = detections
-        scores = detection_scores(evaluator, located(config.data), for_test)
+        scores = detection_scores(evaluator, config.data, for_test)
     if one_pass.loss is not None:
-        scores.metrics.update(mean_losses(runtime.ranks.gather_rows(np.concatenate(losses))))
+        all_losses = runtime.ranks.gather_rows(np.concatenate(losses))
+        scores.metrics.update(mean_losses(all_losses, ValidationLoss.part_names))
     if for_test:
         return scores
     return replace(scores, draw=partial(draw_validation, dataset, drawn, config.data))

@@ -4,6 +4,7 @@ import errno
 import reprlib
 import signal
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -77,6 +78,12 @@ def printable(text: str, longest: int = _LONGEST_TEXT) -> str:
     return _without_middle(escaped, longest)
 
 
+def first_names(names: Sequence[str], count: int) -> str:
+    """Return the first `count` names, and how many more there are."""
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest
+
+
 def _without_middle(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
@@ -128,6 +135,26 @@ def require_range(
     if high != float("inf"):
         bound += f" and <= {high:g}"
     raise UserError(key, "out of range", value, bound)
+
+
+def require_ranges(
+    record: Any,
+    section: str,
+    names: Sequence[str],
+    low: float,
+    high: float = float("inf"),
+    open_low: bool = False,
+) -> None:
+    """Raise UserError for the first field of `names` outside low..high; None passes.
+
+    Args:
+        section: dotted name of the record in the configuration, for the error.
+        open_low: `low` itself is refused too.
+    """
+    for name in names:
+        value = getattr(record, name)
+        if value is not None:
+            require_range(f"{section}.{name}", value, low, high, open_low)
 
 
 def require_file(path: str | Path, subject: object = None) -> None:

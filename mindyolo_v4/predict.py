@@ -39,6 +39,9 @@ def predict_images(
     images: Sequence[str | Path | np.ndarray],
     conf_thres: float = 0.25,
     iou_thres: float = 0.45,
+    tta: bool = False,
+    tile: int | None = None,
+    overlap: float | None = None,
 ) -> list[dict[str, Any]]:
     """Detect objects in image files or RGB arrays, or classify them, with MindSpore.
 
@@ -47,6 +50,7 @@ def predict_images(
     Args:
         images: files, or arrays as `rgb_pixels` takes them; one alone is taken as a list of one. Of
             several threads that call this, one works at a time.
+        tta, tile, overlap: as of `Predictor`.
 
     Returns:
         One `{file, width, height, detections: [{class_id, class_name, score, box_xyxy_px}]}` per
@@ -59,7 +63,9 @@ def predict_images(
     """
     if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
-    predictor = Predictor(weight, "mindspore", conf_thres, iou_thres)
+    predictor = Predictor(
+        weight, "mindspore", conf_thres, iou_thres, tta=tta, tile=tile, overlap=overlap
+    )
     known = (
         item if isinstance(item, str | Path) else rgb_pixels(item, f"images[{number}]")
         for number, item in enumerate(images)
@@ -184,6 +190,9 @@ class _Run:
         if stopped is not None:
             logger.warning("stopped by %s after %d frames", stopped, frames)
             raise stopped
+        if video.stalled_s:
+            text = "%s gave no frame for %.0f s, and was left"
+            logger.warning(text, video.source.address, video.stalled_s)
         missing = video.stated_frames - video.read_frames
         if missing > 0:
             text = "%s ends after %d of the %d frames that it states"

@@ -94,6 +94,7 @@ def test_run_folder_holds_what_is_promised(run: Path) -> None:
         "results.png",
         "labels.png",
         "train_batch_3.jpg",
+        "val_3.jpg",
         "report.html",
         "last.ckpt",
         "best.ckpt",
@@ -106,7 +107,11 @@ def test_run_folder_holds_what_is_promised(run: Path) -> None:
     assert list(steps[0]) == ["step", "epoch", "loss", "acc1", "lr", "images_per_s"]
     assert [int(row["step"]) for row in steps] == list(range(1, 109))  # 12 x (72 // 8)
     metrics = rows(run / "metrics.csv")
-    assert list(metrics[0])[:6] == ["epoch", "step", "train_seconds", "acc1", "acc5", "images"]
+    names = ["epoch", "step", "train_seconds", "acc1", "acc5", "images", "val_loss"]
+    assert list(metrics[0])[:7] == names
+    # Smoothing by 0.1 over 6 classes: no loss is below the entropy of 0.9 and five times 0.02.
+    assert min(float(row["val_loss"]) for row in metrics) > 0.486
+    assert float(metrics[-1]["val_loss"]) < float(metrics[0]["val_loss"])
     best = json.loads((run / "metrics.json").read_text())
     assert best["acc1"] == max(float(row["acc1"]) for row in metrics)
     assert best["images"] == 30

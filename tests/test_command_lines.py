@@ -60,7 +60,7 @@ def command_main(name: str) -> Any:
 def schema_defaults() -> dict[str, Any]:
     """Return the default of each flat name's key."""
     defaults = {}
-    for name, (dotted, _) in FLAT_NAMES.items():
+    for name, (dotted, _, _) in FLAT_NAMES.items():
         value: Any = record_to_tree(Config())
         for part in dotted.split("."):
             value = value.get(part) if isinstance(value, dict) else None

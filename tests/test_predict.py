@@ -4,6 +4,8 @@ import io
 import json
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from mindspore import nn
 
 from mindyolo_v4.commands import predict as predict_command
-from mindyolo_v4.deploy import mindspore_backend
+from mindyolo_v4.deploy import mindspore_backend, sources
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.forward import inference
@@ -22,8 +24,9 @@ from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.signals import StopSignals
 from mindyolo_v4.tools import check_data
 from tests.inputs.commands import checkpoint, picture
+from tests.support.bright_boxes import BrightBoxes
 from tests.support.exported import export
-from tests.support.videos import write_video
+from tests.support.videos import served_stream, write_video
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -60,6 +63,21 @@ def test_one_image_alone_is_a_list_of_one(weight, tmp_path, compiled_once):
 def test_a_wrong_image_is_named_by_its_number(weight):
     with pytest.raises(UserError, match=r"images\[1\]: is no image"):
         predict_images(weight, [RGB, np.zeros((5, 5, 2))])
+
+
+def test_predict_images_sees_tiles_and_mirrored_views(weight, monkeypatch):
+    def bright_boxes(config, _):
+        return BrightBoxes(config.model.anchor_set, classes=2)
+
+    monkeypatch.setattr(mindspore_backend, "inference", bright_boxes)
+    image = np.full((64, 640, 3), 60, np.uint8)
+    for left in range(10, 600, 60):  # ten rectangles, too small in the whole image
+        image[20:24, left : left + 4] = 250
+    counts = [
+        len(predict_images(weight, image, **options)[0]["detections"])
+        for options in ({}, {"tile": 64}, {"tile": 64, "overlap": 0.5, "tta": True})
+    ]
+    assert counts[0] < 10 and counts[1:] == [10, 10]
 
 
 @pytest.mark.slow
@@ -108,11 +126,27 @@ def test_a_video_gives_a_video_and_lines(exported: Path, tmp_path: Path) -> None
     assert "5 frames, 15 detections" in log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@contextmanager
+def written_video(folder: Path) -> Iterator[str]:
+    yield str(write_video(folder / "stream.avi", frames=30, fps=10))
+
+
+@pytest.mark.parametrize(
+    ("number", "source"),
+    [
+        (signal.SIGINT, written_video),
+        (signal.SIGTERM, written_video),
+        (signal.SIGINT, lambda _: served_stream(frames=5, stalls=True)),
+    ],
+    ids=["SIGINT", "SIGTERM", "stalled stream"],
+)
 def test_a_signal_leaves_both_files_of_a_video_whole(
-    exported: Path, tmp_path: Path, number: signal.Signals
+    exported: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    source: Callable[[Path], AbstractContextManager[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    video = write_video(tmp_path / "v.avi", frames=30, fps=10)
     signals = StopSignals()
     calls = []
 
@@ -123,16 +157,29 @@ def test_a_signal_leaves_both_files_of_a_video_whole(
         return original(self, images, size)
 
     original = Predictor.detect
-    words = "--weight", exported, "--source", video, "--save_dir", tmp_path / "out"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Predictor, "detect", predict_slowly)
+    monkeypatch.setattr(Predictor, "detect", predict_slowly)
+    monkeypatch.setattr(sources, "_PATIENCE_MS", 1000)
+    with source(tmp_path) as address:
+        words = "--weight", exported, "--source", address, "--save_dir", tmp_path / "out"
         main = partial(predict_command.main, signals=signals)
         assert run_command(main, [str(word) for word in words]) == 128 + number
-    rows = (tmp_path / "out/v.jsonl").read_text().splitlines()
-    capture = cv2.VideoCapture(str(tmp_path / "out/v.mp4"))
+    rows = (tmp_path / "out/stream.jsonl").read_text().splitlines()
+    capture = cv2.VideoCapture(str(tmp_path / "out/stream.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == len(rows) == 5
     assert f"stopped by {number.name} after 5 frames" in (tmp_path / "out/predict.log").read_text()
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_stream_that_stalls_is_left(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_PATIENCE_MS", 700)
+    out = tmp_path / "out"
+    with served_stream(frames=3, stalls=True) as address:
+        assert run("--weight", exported, "--source", address, "--save_dir", out) == 0
+    log = (out / "predict.log").read_text()
+    assert "3 frames" in log and f"{address} gave no frame for 1 s, and was left" in log
+    assert len((out / "stream.jsonl").read_text().splitlines()) == 3
 
 
 def test_pseudo_labels_are_a_data_set(

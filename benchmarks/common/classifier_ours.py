@@ -3,14 +3,14 @@
 benchmarks.classifier_step starts it and reads the JSON object that it prints.
 """
 
-import argparse
 import json
 import sys
 
 import mindspore as ms
 import numpy as np
 
-from benchmarks.common.clock import time_calls
+from benchmarks.common.measure import make_parser
+from benchmarks.common.ours import time_steps
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig
@@ -27,12 +27,11 @@ from mindyolo_v4.runtime.device import peak_memory_gb
 
 def main() -> int:
     """Time the step and print the result as JSON."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.common.classifier_ours", description=__doc__
+    parser = make_parser(
+        "benchmarks.common.classifier_ours", __doc__, img_size=224, batch=8, steps=8
     )
     parser.add_argument("--cpu_fused", choices=("auto", "on", "off"), default="auto")
-    for name in ("img_size", "batch", "classes", "steps"):
-        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--classes", type=int, default=1000)
     options = parser.parse_args()
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
@@ -51,21 +50,11 @@ def main() -> int:
     labels = ms.Tensor(rng.integers(0, options.classes, (options.batch, 1)), ms.int32)
     shares = ms.Tensor(np.ones((options.batch, 1)), ms.float32)
 
-    batch = (images, labels, shares)
-    losses: list[float] = []
-
-    def call() -> None:
-        if not losses:
-            step.compile(1e-3, batch)
-        losses.append(float(step(1e-3, [batch])[0].asnumpy()[0]))
-
-    timed = time_calls(call, options.steps)
     result = {
-        **timed,
+        **time_steps(step, (images, labels, shares), options.steps),
         "parameters": parameter_count(network),
         "version": ms.__version__,
         "peak_gb": peak_memory_gb(),
-        "compile_s": timed["first_s"] - timed["step_s"],
         "cpu_fused": choose_fused(model.cpu_fused)[1],
     }
     print(json.dumps(result))

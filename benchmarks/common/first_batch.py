@@ -8,7 +8,6 @@ is its unique set (USS: pages that it shares with no other) and its share of all
 processes have counts 1/n), MB, after each batch; the largest process counts.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -17,6 +16,7 @@ import psutil
 
 from benchmarks.common.made_batch import recipe
 from benchmarks.common.made_coco import ANNOTATIONS, CLASSES
+from benchmarks.common.measure import make_parser
 from mindyolo_v4 import detect
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.distributed.collectives import Ranks
@@ -27,13 +27,8 @@ WORKERS = 2
 
 def main() -> int:
     """Measure as the command line says and print the result."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.common.first_batch", description=__doc__.splitlines()[0]
-    )
+    parser = make_parser("benchmarks.common.first_batch", __doc__, img_size=608, batch=8, steps=60)
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--img_size", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True)
     options = parser.parse_args()
     overrides = {
         "data.root": options.data_dir,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,15 +71,12 @@ class Job:
         if port is not None:
             around["MASTER_PORT"] = str(port)
         words = ["--config", str(recipe), "--save_dir", str(run), *options]
-        script = [
-            str(REPOSITORY / "scripts" / "run_distribute_train.sh"),
-            str(workers),
-            str(self.logs),
-        ]
-        command = [*script, *words] if workers > 1 else [sys.executable, "train.py", *words]
+        launcher = [sys.executable, "train.py"]
+        if workers > 1:
+            launcher = ["scripts/run_distribute_train.sh", str(workers), str(self.logs)]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            command,
+            [*launcher, *words],
             cwd=REPOSITORY,
             env=around,
             stdout=subprocess.PIPE,
@@ -99,45 +97,36 @@ class Job:
         """Return all processes of the job: its process group, and what names its folder."""
         found = []
         for process in psutil.process_iter():
-            try:
-                if (
-                    os.getpgid(process.pid) == self.process.pid
-                    or str(self.run) in process.cmdline()
-                ):
+            with suppress(psutil.Error, ProcessLookupError):
+                is_of_group = os.getpgid(process.pid) == self.process.pid
+                if is_of_group or str(self.run) in process.cmdline():
                     found.append(process)
-            except (psutil.Error, ProcessLookupError):
-                continue
         return found
 
     def worker(self, rank: int) -> psutil.Process:
         """Return the process of a rank."""
-        return next(iter(self._in_role("MS_WORKER", str(rank))))
+        return self._in_role("MS_WORKER", str(rank))
 
     def scheduler(self) -> psutil.Process:
         """Return the process that brings the others together."""
-        return next(iter(self._in_role("MS_SCHED", None)))
+        return self._in_role("MS_SCHED")
 
-    def _in_role(self, role: str, node: str | None) -> Iterator[psutil.Process]:
-        launcher = psutil.Process(self.process.pid)
-        for process in launcher.children():
-            try:
+    def _in_role(self, role: str, node: str | None = None) -> psutil.Process:
+        for process in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):
                 environment = process.environ()
-            except psutil.Error:
-                continue
-            if environment.get("MS_ROLE") != role:
-                continue
-            if node in (None, environment.get("MS_NODE_ID")):
-                yield process
+                is_wanted = node in (None, environment.get("MS_NODE_ID"))
+                if environment.get("MS_ROLE") == role and is_wanted:
+                    return process
+        raise SystemExit(f"the job has no {role} {node or ''}")
 
     def kill(
         self, processes: Sequence[psutil.Process], number: signal.Signals = signal.SIGKILL
     ) -> None:
         """Send a signal; who is gone already does not matter."""
         for process in processes:
-            try:
+            with suppress(psutil.Error):
                 process.send_signal(number)
-            except psutil.Error:
-                continue
 
     def until(self, condition: Callable[[], bool]) -> bool:
         """Wait until a condition holds; False when the job ended first."""

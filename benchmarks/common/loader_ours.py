@@ -15,6 +15,7 @@ import cv2
 import psutil
 
 from benchmarks.common.made_batch import make_assigner, recipe
+from benchmarks.common.measure import make_parser
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import channels_first
 from mindyolo_v4.data.loader.samples import TrainSamples
@@ -26,17 +27,12 @@ MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without m
 
 def main() -> int:
     """Measure as the command line says and print the result."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.common.loader_ours", description=__doc__.splitlines()[0]
-    )
+    parser = make_parser("benchmarks.common.loader_ours", __doc__, img_size=608, batch=16, steps=3)
     parser.add_argument("mode", choices=("plain", "workers"))
     parser.add_argument("--data_dir", required=True)
     parser.add_argument(
         "--strengths", type=json.loads, required=True, help="JSON object, see benchmarks.loader"
     )
-    parser.add_argument("--img_size", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True)
     options = parser.parse_args()
     config = configured(options)
     samples = TrainSamples(read_split(config.data, "train"), config.data, SEED, MANY_EPOCHS)
@@ -60,12 +56,10 @@ def configured(options: argparse.Namespace) -> Config:
         "data.augment.mosaic_prob": 1.0,
         "data.augment.mixup_prob": strengths["mixup"],
         "data.augment.flip_prob": strengths["flip"],
-        **{
-            f"data.augment.{name}": strengths[name]
-            for name in ("translate", "scale", "hue", "saturation", "value")
-        },
         "data.augment.pixel_transforms": {},
     }
+    for name in ("translate", "scale", "hue", "saturation", "value"):
+        overrides[f"data.augment.{name}"] = strengths[name]
     return recipe(options.img_size, *((name, str(value)) for name, value in overrides.items()))
 
 

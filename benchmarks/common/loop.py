@@ -7,7 +7,6 @@ time between two requests; both are measured around `TrainStream.batches`, which
 and nowhere else. `memory` and `data_wait` start it and read the JSON object that it prints.
 """
 
-import argparse
 import contextlib
 import json
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.common.made_batch import RECIPE
+from benchmarks.common.measure import make_parser
 from mindyolo_v4 import detect
 from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.data.loader.stream import TrainStream
@@ -64,9 +64,7 @@ def resident_gb() -> float:
 
 def main() -> int:
     """Train as the command line says and print what was seen."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.common.loop", description=__doc__.splitlines()[0]
-    )
+    parser = make_parser("benchmarks.common.loop", __doc__)
     parser.add_argument("data", choices=("scenes", "bccd"))
     parser.add_argument(
         "--folder", type=Path, required=True, help="for generated pictures and the run's files"

@@ -32,14 +32,10 @@ def made_boxes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def make_assigner(config: Config) -> Assigner:
     """Return the assigner that a training by this configuration uses."""
+    anchors = config.model.anchor_set
     data = config.data
-    return Assigner(
-        config.model.anchor_set,
-        data.img_size,
-        CLASSES,
-        data.max_truths,
-        config.loss.anchor_threshold,
-    )
+    threshold = config.loss.anchor_threshold
+    return Assigner(anchors, data.img_size, CLASSES, data.max_truths, threshold)
 
 
 def write_batch(path: Path, config: Config, batch: int) -> Path:

@@ -13,7 +13,7 @@ from mindyolo_v4.checkpoint import file as checkpoint
 from mindyolo_v4.checkpoint.card import Card, Preprocessing
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
-from mindyolo_v4.models.topology import layers_of
+from mindyolo_v4.models.topology import parameter_shapes
 
 
 def write_checkpoint(path: Path, model: ModelConfig, classes: int, img_size: int) -> None:
@@ -25,8 +25,7 @@ def write_checkpoint(path: Path, model: ModelConfig, classes: int, img_size: int
     gain = 3.0 if model.activations[1] == "mish" else 4.0
     tensors = {
         name: Tensor(random_values(rng, name, shape, gain))
-        for layer in layers_of(model, classes)
-        for name, shape in layer.shapes().items()
+        for name, shape in parameter_shapes(model, classes).items()
     }
     is_detector = model.task == "detect"
     card = Card(

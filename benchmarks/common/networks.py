@@ -1,7 +1,8 @@
 """The network in MindSpore and in PyTorch on one made batch."""
 
 import argparse
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +49,21 @@ class Networks:
         path = write_batch(folder / f"{img_size}x{batch}.npz", recipe(img_size, *overrides), batch)
         return cls(path, options.steps, options.width, options.depth)
 
+    @classmethod
+    def of_sizes(cls, options: argparse.Namespace) -> Iterator[tuple[int, "Networks"]]:
+        """Yield each input size of the options and the runs on a batch of it."""
+        with tempfile.TemporaryDirectory() as folder:
+            for size in options.img_size:
+                yield size, cls.on_batch(Path(folder), size, options.batch, options)
+
     def ours(self, mode: str, **settings: object) -> dict:
         """Run `benchmarks.common.ours`; `settings` are further options."""
-        return measure.run_module("common.ours", mode, **self._common(), **settings)
+        return measure.run_module("common.ours", mode, **vars(self), **settings)
 
     def torch(self, python: Path, mode: str, *flags: object) -> dict:
         """Run `benchmarks.peers.torch_yolov4` with the peer's interpreter and further words."""
         command = [python, "-m", "benchmarks.peers.torch_yolov4", mode]
-        options = measure.option_words(self._common())
+        options = measure.option_words(vars(self))
         return measure.run_json([*command, *options, *flags])
 
     @classmethod
@@ -73,11 +81,3 @@ class Networks:
             f"the loss by {result['loss_error']:.1e}; {result['ignored']} predictions ignored",
             flush=True,
         )
-
-    def _common(self) -> dict[str, object]:
-        return {
-            "batch_file": self.batch_file,
-            "steps": self.steps,
-            "width": self.width,
-            "depth": self.depth,
-        }

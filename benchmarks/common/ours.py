@@ -9,7 +9,6 @@ The other commands start it and read the JSON object that it prints. Modes:
   write   raw maps and loss on random weights, with these, for the PyTorch script to compare
 """
 
-import argparse
 import json
 import sys
 import time
@@ -21,6 +20,7 @@ from mindspore import Tensor, nn
 
 from benchmarks.common.clock import time_calls
 from benchmarks.common.made_batch import CLASSES, made_boxes, make_assigner, recipe
+from benchmarks.common.measure import make_parser
 from benchmarks.common.random_values import random_values
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.optimizer import build_optimizer
@@ -37,12 +37,9 @@ ASSIGNED_IMAGES = 200
 
 def main() -> int:
     """Measure as the command line says and print the result."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.common.ours", description=__doc__.splitlines()[0]
-    )
+    parser = make_parser("benchmarks.common.ours", __doc__, steps=8)
     parser.add_argument("mode", choices=("train", "infer", "loss", "write"))
     parser.add_argument("--batch_file", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--cpu_fused", default="auto")
     parser.add_argument("--architecture", default="yolov4")
     parser.add_argument("--width", default="1.0")
@@ -71,9 +68,12 @@ def main() -> int:
 
 
 def train(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:
-    """Time the first call and `steps` further ones of a training step."""
-    step = training_step(config)
-    tensors = (Tensor(batch["images"]), *tables(batch))
+    """Time a training step on a new network."""
+    return time_steps(training_step(config), (Tensor(batch["images"]), *tables(batch)), steps)
+
+
+def time_steps(step: TrainStep, tensors: tuple[Tensor, ...], steps: int) -> dict:
+    """Time the first call and `steps` further ones of a training step on one batch."""
     losses: list[float] = []
     core_s: list[float] = []
 
@@ -113,11 +113,8 @@ def loss_alone(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict
     rng = np.random.default_rng(1)
     maps = []
     for level in levels:
-        shape = (
-            len(batch["images"]),
-            len(level.anchor_ids) * (5 + CLASSES),
-            *[size // level.stride] * 2,
-        )
+        channels = len(level.anchor_ids) * (5 + CLASSES)
+        shape = (len(batch["images"]), channels, *[size // level.stride] * 2)
         maps.append(Tensor(rng.normal(-2, 1, shape).astype(np.float32)))
     differentiated = ms.value_and_grad(LossOfMaps(detection_loss(config)), (0, 1, 2), None)
     graph = ms.jit(differentiated)

@@ -6,7 +6,6 @@ python -m benchmarks.common.profiled_step --batch_file FILE
 step without profiler.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -21,6 +20,7 @@ from mindspore.profiler import ProfilerActivity, profile
 
 from benchmarks.common.clock import time_calls
 from benchmarks.common.made_batch import CLASSES, recipe
+from benchmarks.common.measure import make_parser
 from benchmarks.common.ours import tables, training_step
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import giga_flops
@@ -31,11 +31,8 @@ PROFILED_STEPS = 3
 
 def main() -> int:
     """Profile as the command line says and print the result."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.common.profiled_step", description=__doc__.splitlines()[0]
-    )
+    parser = make_parser("benchmarks.common.profiled_step", __doc__, steps=6)
     parser.add_argument("--batch_file", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6)
     for name, default in (("cpu_fused", "auto"), ("width", "1.0"), ("depth", "1.0")):
         parser.add_argument(f"--{name}", default=default)
     options = parser.parse_args()

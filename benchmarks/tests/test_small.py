@@ -13,7 +13,7 @@ from mindyolo_v4.data.readers.split import read_split
 
 MEASURING = (
     *("ours", "classifier_ours", "loader_ours", "first_batch", "loop"),
-    *("made_checkpoint", "profiled_step"),
+    *("made_checkpoint", "profiled_step", "backend_differences", "deploy_ours"),
 )
 
 

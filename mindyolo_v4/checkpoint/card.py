@@ -1,7 +1,7 @@
 """The card of a checkpoint: what its network is, and how its input is prepared."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,8 +61,8 @@ def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card
     )
     model = config.model
     tree = record_to_tree(config)
-    card = Card(model.task, model, class_names, data.img_size, preprocessing, source, tree)
-    return replace(card, img_height=data.img_height)
+    described = (model.task, model, class_names, data.img_size, preprocessing, source, tree)
+    return Card(*described, img_height=data.img_height)
 
 
 def parse_card(path: str | Path, text: str) -> Tree:
@@ -81,17 +81,12 @@ def build_card(path: str | Path, tree: Tree) -> Card:
     known = {name: value for name, value in tree.items() if name in Card.__dataclass_fields__}
     try:
         card: Card = build_record(Card, known, "card.")
-        check_card(card)
+        task = card.model.task
+        require(card.task == task, "card.task", "not of its model", card.task, task)
+        sides = {"img_size": card.img_size, "img_height": card.img_height}
+        given = record_to_tree(card.preprocessing) | sides
+        del given["color"]
+        build_record(DataConfig, given, "card.")  # the ranges of a recipe hold here too
     except UserError as error:
         raise UserError(path, f"its card is damaged: {error}") from error
     return card
-
-
-def check_card(card: Card) -> None:
-    """Raise UserError where a card's values contradict one another or cannot be used."""
-    task = card.model.task
-    require(card.task == task, "card.task", "not of its model", card.task, task)
-    sides = {"img_size": card.img_size, "img_height": card.img_height}
-    given = record_to_tree(card.preprocessing) | sides
-    del given["color"]
-    build_record(DataConfig, given, "card.")  # the ranges of a recipe hold here too

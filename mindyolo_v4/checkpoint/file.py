@@ -15,7 +15,7 @@ from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
 from mindyolo_v4.checkpoint.formats import Identity, identify
 from mindyolo_v4.checkpoint.index import CARD, Entry, MindSporeFile
 from mindyolo_v4.checkpoint.parameters import named_parameters
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, first_names
 from mindyolo_v4.models.topology import parameter_shapes
 from mindyolo_v4.runtime.files import whole_file
 
@@ -52,7 +52,7 @@ class LoadReport:
             ("in the file only, not used", self.unexpected),
         ):
             if names:
-                lines.append(f"{label}: {_some(names, count)}")
+                lines.append(f"{label}: {first_names(names, count)}")
         return lines
 
 
@@ -127,13 +127,10 @@ class Checkpoint:
         held = {name: (entry.shape, entry.is_float) for name, entry in self.index.items()}
         check_network(self.path, self.card, held, whole)
 
-    def load_weights(
-        self, network: nn.Cell, prefix: str = "", use_ema: bool = True, partial: bool = False
-    ) -> LoadReport:
-        """Give the network's parameters (those that start with `prefix`) their values in the file.
+    def load_weights(self, network: nn.Cell, partial: bool = False) -> LoadReport:
+        """Give the network's parameters their values in the file, averaged where it has them.
 
         Args:
-            use_ema: take the averaged weights where the file has them.
             partial: leave a parameter as it is which the file does not have, or has in another
                 shape. Otherwise that is an error.
 
@@ -142,14 +139,13 @@ class Checkpoint:
                 parameters.
         """
         self.verify()
-        parameters = named_parameters(network)
-        wanted = {name: value for name, value in parameters.items() if name.startswith(prefix)}
+        wanted = named_parameters(network)
         targets: dict[str, Parameter] = {}
         loaded = []
         missing = []
         misshapen = []
         for name, parameter in wanted.items():
-            source = EMA + name if use_ema and EMA + name in self.index else name
+            source = EMA + name if EMA + name in self.index else name
             entry = self.index.get(source)
             if entry is None:
                 missing.append(name)
@@ -163,7 +159,7 @@ class Checkpoint:
         unexpected = [
             name
             for name, entry in self.index.items()
-            if name.startswith(prefix) and not name.startswith(BESIDE_THE_MODEL)
+            if not name.startswith(BESIDE_THE_MODEL)
             if name not in wanted and entry.dtype != "str"
         ]
         names = (tuple(group) for group in (loaded, missing, unexpected, misshapen))
@@ -182,7 +178,7 @@ class Checkpoint:
         ]
         if unfit:
             problem = "does not continue this training: other or missing tensors"
-            raise UserError(self.path, problem, _some(unfit))
+            raise UserError(self.path, problem, first_names(unfit, 4))
         self._assign(tensors)
 
     def _require_fit(self, report: LoadReport, targets: Iterable[Parameter], partial: bool) -> None:
@@ -264,8 +260,3 @@ def _foreign_file(what: Identity) -> UserError:
     if what.convert_command is None:
         return UserError(path, "is no checkpoint of this package", what.description)
     return UserError(path, f"is {what.description}; convert it: {what.convert_command}")
-
-
-def _some(names: tuple[str, ...] | list[str], count: int = 4) -> str:
-    rest = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + rest

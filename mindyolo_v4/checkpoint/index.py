@@ -21,7 +21,6 @@ CARD = "card"  # the text entry that makes a MindSpore checkpoint one of ours
 
 _CRC_MARK = b"crc_num"  # before the crc32 of all that precedes it
 _CRC_LENGTH = len(_CRC_MARK) + 10
-_CHUNK = 1 << 24  # bytes per call of crc32
 _MOST_ENTRIES = 100_000
 _BFLOAT16 = "BFloat16"
 _TEXT = "str"
@@ -138,9 +137,7 @@ class MindSporeFile:
         end = _payload_end(self.content)
         if end == len(self.content):
             return True
-        checksum = 0
-        for start in range(0, end, _CHUNK):
-            checksum = zlib.crc32(self.content[start : min(start + _CHUNK, end)], checksum)
+        checksum = zlib.crc32(memoryview(self.content)[:end])
         return checksum == int.from_bytes(self.content[end + len(_CRC_MARK) :], "big")
 
 

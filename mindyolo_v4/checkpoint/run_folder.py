@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.config.recipe import RUN_CONFIG
 from mindyolo_v4.errors import UserError
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-CONFIG = "config.yaml"  # beside them, written before the first step
 EPOCH = re.compile(r"epoch_(\d{4,})\.ckpt$")
 STEP = re.compile(r"step_(\d{8,})\.ckpt$")
 
@@ -50,7 +50,7 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
     folder = Path(folder)
     last = [folder / LAST] if (folder / LAST).exists() else []
     paths = [*last, *numbered(folder, EPOCH), *numbered(folder, STEP)]
-    if not paths and (folder / CONFIG).exists():
+    if not paths and (folder / RUN_CONFIG).exists():
         logger.warning("%s has no checkpoint yet: starting from the beginning", folder)
         return None
     checkpoints: dict[Checkpoint, int] = {}  # with the step of each

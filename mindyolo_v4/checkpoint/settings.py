@@ -10,7 +10,7 @@ from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.errors import UserError, printable
+from mindyolo_v4.errors import UserError, first_names, printable
 
 _UNUSED_IN_INFERENCE = (
     *("bn_momentum", "objectness_prior", "class_prior"),
@@ -160,8 +160,7 @@ def describe_other_classes(checkpoint: Described, class_names: tuple[str, ...]) 
     own = checkpoint.card.class_names
     if own in ((), class_names):
         return []
-    rest = f" and {len(own) - 4} more" if len(own) > 4 else ""
-    classes = printable(f"{', '.join(own[:4])}{rest}", 200)
+    classes = printable(first_names(own, 4))
     return [f"{checkpoint.path}: trained on other classes: {classes}"]
 
 

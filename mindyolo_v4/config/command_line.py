@@ -13,54 +13,49 @@ from typing import NoReturn
 from mindyolo_v4.config.peers import find_counterpart
 from mindyolo_v4.errors import UserError
 
-FLAT_NAMES = {  # flat name -> (dotted key, help)
-    "device_target": ("device_target", "auto, CPU, Ascend or GPU; auto: what the machine has"),
-    "is_parallel": ("is_parallel", "auto, True or False; auto: on under msrun"),
-    "ms_mode": ("ms_mode", "graph or pynative"),
-    "jit_level": ("jit_level", "auto, O0, O1 or O2; auto: what the device and MindSpore need"),
-    "ms_amp_level": ("ms_amp_level", "auto, O0, O2, O3 or ms_auto: mixed precision"),
-    "ms_amp_dtype": ("ms_amp_dtype", "float16 or bfloat16: type of mixed precision"),
-    "seed": ("seed", "seed of everything random"),
-    "weight": ("weight", "checkpoint to start from, to test or to predict with"),
-    "save_dir": ("save_dir", "folder for what the command writes"),
-    "data": ("data.file", "data.yaml or obj.data, in place of the recipe's data set"),
-    "data_dir": ("data.root", "folder of the data set"),
-    "data_path": ("data.root", "the same as --data_dir"),
-    "img_size": ("data.img_size", "network input side, pixels, a multiple of 32"),
-    "epochs": ("train.epochs", "epochs of training"),
-    "per_batch_size": ("train.per_batch_size", "images per device and step"),
-    "batch_size": ("train.per_batch_size", "the same as --per_batch_size"),
-    "conf_thres": ("evaluate.conf_thres", "lowest score of a detection"),
-    "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses"),
-    "max_det": ("evaluate.max_det", "most detections per image"),
-    "split": ("evaluate.split", "train, val or test"),
-    "single_cls": ("data.single_cls", "use all classes as one"),
-    "tta": ("evaluate.tta", "test-time augmentation: other sizes, mirrored"),
-    "tile": ("evaluate.tile", "side of the tiles that a larger image is cut into, pixels"),
-    "overlap": ("evaluate.tile_overlap", "share of a tile that the next one repeats, 0 to 0.9"),
-    "compile_cache": ("compile_cache", argparse.SUPPRESS),  # removed; see config/recipe.py
-}
-_DEFAULTS = {  # of the keys, for --help: the schema itself would load NumPy
-    "device_target": "auto",
-    "is_parallel": "auto",
-    "ms_mode": "graph",
-    "jit_level": "auto",
-    "ms_amp_level": "auto",
-    "ms_amp_dtype": "float16",
-    "seed": "2",
-    "save_dir": "a new folder in runs",
-    "img_size": "608",
-    "epochs": "300",
-    "per_batch_size": "16",
-    "batch_size": "16",
-    "conf_thres": "0.001",
-    "iou_thres": "0.6",
-    "max_det": "300",
-    "split": "val",
-    "single_cls": "False",
-    "tta": "False",
-    "tile": "no tiles",
-    "overlap": "0.2",
+# Flat name -> dotted key, help, default for --help: the schema itself would load NumPy.
+FLAT_NAMES = {
+    "device_target": (
+        "device_target",
+        "auto, CPU, Ascend or GPU; auto: what the machine has",
+        "auto",
+    ),
+    "is_parallel": ("is_parallel", "auto, True or False; auto: on under msrun", "auto"),
+    "ms_mode": ("ms_mode", "graph or pynative", "graph"),
+    "jit_level": (
+        "jit_level",
+        "auto, O0, O1 or O2; auto: what the device and MindSpore need",
+        "auto",
+    ),
+    "ms_amp_level": ("ms_amp_level", "auto, O0, O2, O3 or ms_auto: mixed precision", "auto"),
+    "ms_amp_dtype": ("ms_amp_dtype", "float16 or bfloat16: type of mixed precision", "float16"),
+    "seed": ("seed", "seed of everything random", "2"),
+    "weight": ("weight", "checkpoint to start from, to test or to predict with", ""),
+    "save_dir": ("save_dir", "folder for what the command writes", "a new folder in runs"),
+    "data": ("data.file", "data.yaml or obj.data, in place of the recipe's data set", ""),
+    "data_dir": ("data.root", "folder of the data set", ""),
+    "data_path": ("data.root", "the same as --data_dir", ""),
+    "img_size": ("data.img_size", "network input side, pixels, a multiple of 32", "608"),
+    "epochs": ("train.epochs", "epochs of training", "300"),
+    "per_batch_size": ("train.per_batch_size", "images per device and step", "16"),
+    "batch_size": ("train.per_batch_size", "the same as --per_batch_size", "16"),
+    "conf_thres": ("evaluate.conf_thres", "lowest score of a detection", "0.001"),
+    "iou_thres": ("evaluate.iou_thres", "IoU above which NMS suppresses", "0.6"),
+    "max_det": ("evaluate.max_det", "most detections per image", "300"),
+    "split": ("evaluate.split", "train, val or test", "val"),
+    "single_cls": ("data.single_cls", "use all classes as one", "False"),
+    "tta": ("evaluate.tta", "test-time augmentation: other sizes, mirrored", "False"),
+    "tile": (
+        "evaluate.tile",
+        "side of the tiles that a larger image is cut into, pixels",
+        "no tiles",
+    ),
+    "overlap": (
+        "evaluate.tile_overlap",
+        "share of a tile that the next one repeats, 0 to 0.9",
+        "0.2",
+    ),
+    "compile_cache": ("compile_cache", argparse.SUPPRESS, ""),  # removed; see config/recipe.py
 }
 _SWITCHES = ("single_cls", "tta")  # without a value they mean True
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
@@ -141,14 +136,14 @@ def build_parser(
     parser.add_argument("--config", help="YAML recipe")
     text = "print the whole configuration as YAML, and do nothing else"
     parser.add_argument("--print_config", action="store_true", help=text)
-    known_defaults = {**_DEFAULTS, **(defaults or {})}
     for name in flat_names:
         nargs, const = ("?", "True") if name in _SWITCHES else (None, None)
-        text = FLAT_NAMES[name][1]
+        _, text, default = FLAT_NAMES[name]
+        default = (defaults or {}).get(name, default)
         if name in hidden:
             text = argparse.SUPPRESS
-        elif name in known_defaults:
-            text = f"{text} (default: {known_defaults[name]})"
+        elif default:
+            text = f"{text} (default: {default})"
         parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs, const=const)
     return parser
 
@@ -168,7 +163,7 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
     plain, overrides = _take_overrides([_normalise(token) for token in argv], known)
     values = vars(parser.parse_args(plain))
     config = values.pop("config")
-    for name, (dotted, _) in FLAT_NAMES.items():
+    for name, (dotted, _, _) in FLAT_NAMES.items():
         text = values.pop(name, None)
         if text is not None:
             overrides.append((dotted, text))

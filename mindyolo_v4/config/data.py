@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import UserError, require, require_range
+from mindyolo_v4.errors import UserError, require, require_range, require_ranges
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class AugmentConfig:
         section = "data.augment"
         joins = ("mosaic_prob", "mixup_prob", "cutmix_prob", "copy_paste_prob", "erase_prob")
         require_ranges(self, section, (*joins, "flip_prob", "flip_vertical_prob"), 0.0, 1.0)
-        require_ranges(self, section, ("translate", "min_visible"), 0.0, 1.0)
+        require_ranges(self, section, ("translate", "min_visible", "hue"), 0.0, 1.0)
         require_ranges(self, section, ("scale",), 0.0, 0.99)
         require_ranges(self, section, ("jitter",), 0.0, 0.49)
         require_ranges(self, section, ("perspective",), 0.0, 0.001)
@@ -60,7 +59,6 @@ class AugmentConfig:
         require_ranges(self, section, ("shear",), 0.0, 80.0)
         require_ranges(self, section, ("partner_window",), 4, 2**20)
         require_ranges(self, section, ("mixup_beta",), 0.0, 1e6, open_low=True)
-        require_ranges(self, section, ("hue",), 0.0, 1.0)
         require_ranges(self, section, ("saturation", "value"), 0.0, 100.0)
         require_ranges(self, section, ("mosaic_off_epochs",), 0)
         low = 1.0 if self.hsv == "darknet" else 0.0
@@ -164,9 +162,8 @@ class DataConfig:
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data", ("crop_fraction",), 0.0, 1.0, open_low=True)
+        require_ranges(self, "data", ("crop_fraction", "fraction"), 0.0, 1.0, open_low=True)
         require_ranges(self, "data", ("class_balance",), 0.0, 1.0)
-        require_ranges(self, "data", ("fraction",), 0.0, 1.0, open_low=True)
         require(self.classes != (), "data.classes", "names no class", expected="null for all")
         require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
         for name in ("img_size", "img_height"):

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import require, require_range
+from mindyolo_v4.errors import require, require_range, require_ranges
 
 
 @dataclass(frozen=True)

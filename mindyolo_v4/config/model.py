@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindyolo_v4.anchors import LAYOUTS, AnchorLevel, AnchorSet, Masks, Sizes
-from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import UserError, require
+from mindyolo_v4.errors import UserError, require, require_ranges
 
 _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4": ("mish", "leaky"),
@@ -16,7 +15,6 @@ _ACTIVATIONS = {  # architecture -> (backbone, neck and head)
     "yolov4-tiny-3l": ("leaky", "leaky"),
     "cspdarknet53": ("mish", "mish"),
 }
-_FACTORS = {"yolov4x-mish": 1.25}  # architecture -> channels beside those of YOLOv4's table
 Architecture = Literal[
     "yolov4",
     "yolov4-silu",
@@ -151,7 +149,7 @@ class ModelConfig:
     @property
     def channel_factor(self) -> float:
         """Return the multiple of YOLOv4's channels in all layers but the first: `width` has it."""
-        return _FACTORS.get(self.architecture, 1.0) * self.width
+        return (1.25 if self.architecture == "yolov4x-mish" else 1.0) * self.width
 
     @property
     def decode(self) -> Literal["exp", "square"]:

@@ -21,6 +21,7 @@ from mindyolo_v4.config.text_files import PlainText, is_null, parse_yaml, read_t
 from mindyolo_v4.config.values import convert, plain
 from mindyolo_v4.errors import UserError
 
+RUN_CONFIG = "config.yaml"  # in a run folder: the whole configuration of its training
 BASE_KEY = "__BASE__"
 # Key that older recipes and run folders hold -> why it is gone; the value `off` is accepted.
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}

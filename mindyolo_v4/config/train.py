@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mindyolo_v4.config.ranges import require_ranges
-from mindyolo_v4.errors import require
+from mindyolo_v4.errors import require, require_ranges
 
 MOST_EPOCHS = 1_000_000
 MOST_SIZES = 16  # of random_sizes: a graph is compiled for each
@@ -117,7 +116,7 @@ class TrainConfig:
     # First steps whose images are drawn as train_batch_N.jpg, and pictures val_N.jpg of each
     # validation. 0: neither these nor labels.png.
     pictures: int = 3
-    # Compute the loss of the validation split too, for metrics.csv and results.png. Detectors only.
+    # Compute the loss of the validation split too, for metrics.csv and results.png.
     val_loss: bool = True
     # Several devices: end the job after so long without progress on any of them.
     hang_seconds: float = 60.0

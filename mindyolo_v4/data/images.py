@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
+from mindyolo_v4.data.readers.jpeg_header import has_all_scans
 
 logger = logging.getLogger(__name__)
 
 JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
-_PROGRESSIVE = b"\xff\xc2"
-_PADDINGS = (bytes(range(1, 65)), bytes(range(254, 190, -1)))
+_MORE_DATA = (bytes(range(1, 65)), bytes(range(254, 190, -1)))
+# the eight restart markers with data after each, from the first on and from the fifth on
+_MORE_RESTARTS = tuple(
+    b"".join(bytes([0xFF, 0xD0 + (first + step) % 8]) + _MORE_DATA[1] for step in range(8))
+    for first in (0, 4)
+)
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -75,7 +80,8 @@ def decode_image(
     A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size (`factor`; sides are rounded up), which
     leaves out most of the work; it is then an average of the full image. Other formats ignore the
     factor. Decoding from memory refuses a truncated JPEG, where cv2.imread fills the missing part
-    with grey; a JPEG that lacks nothing but its end marker is read.
+    with grey. A JPEG that lacks nothing but its end marker is read; one that lacks data is not,
+    even if it is progressive and ends between two scans, where a coarse picture could be shown.
     """
     is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
     flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -99,18 +105,22 @@ def decode_image(
 
 
 def _decode_unterminated(encoded: NDArray[np.uint8], flag: int) -> Image | None:
-    """Decode a JPEG without its end marker; return None where it lacks pixels, too.
+    """Decode a JPEG without its end marker; return None where it lacks data, too.
 
     Complete data give the same pixels whatever follows them. Where some data are missing, the
-    decoder takes what follows for them, or fails because that is too little.
+    decoder takes what follows for them: other data, or the next restart. A progressive image that
+    ends between two scans is complete in this sense, but not in its scans.
     """
+    if not has_all_scans(encoded.data):
+        return None
     data = encoded.tobytes().rstrip(_JPEG_END[:1])
-    # a progressive image is decoded only after its end was seen
-    end = _JPEG_END if _PROGRESSIVE in data else b""
-    first, second = (
-        cv2.imdecode(np.frombuffer(data + padding + end, np.uint8), flag) for padding in _PADDINGS
-    )
-    return first if first is not None and np.array_equal(first, second) else None
+    image = None
+    for more in (*_MORE_DATA, *_MORE_RESTARTS):
+        decoded = cv2.imdecode(np.frombuffer(data + more + _JPEG_END, np.uint8), flag)
+        if decoded is None or (image is not None and not np.array_equal(decoded, image)):
+            return None
+        image = decoded
+    return image
 
 
 def _to_eight_bits(image: NDArray[Any], stated_bits: int | None, path: Path | str) -> Image:

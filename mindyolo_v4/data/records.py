@@ -116,6 +116,11 @@ class Records(Sequence[ImageRecord]):
     def _rows(self, index: int) -> slice:
         return slice(self._bounds[index], self._bounds[index + 1])
 
+    def image_ids(self) -> list[int | str]:
+        """Return the id of every image."""
+        ids: list[int | str] = self._image_ids.tolist()
+        return ids
+
     def path(self, index: int) -> Path:
         """Return the file of image `index`."""
         return Path(self._paths[index])

@@ -124,17 +124,12 @@ class ImageViews:
         regions = self._regions(image)
         region = regions[region_number - int(self._starts[image])]
         variant = self.variants[variant_number]
+        input_wh = (variant.input_width, variant.input_height)
         return View(
             image,
             len(regions) * len(self.variants),
             region,
-            resize_geometry(
-                self._data.resize,
-                region.width,
-                region.height,
-                variant.input_width,
-                variant.input_height,
-            ),
+            resize_geometry(self._data.resize, region.width, region.height, *input_wh),
             variant.is_mirrored,
             self._inner_edges(image, region),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -133,10 +133,10 @@ def export_graph(job: Job) -> str:
 
 def _write_int8(job: Job, model: "onnx.ModelProto", expected: compare.Arrays) -> str:
     """Write a quantised model; its AP stands beside that of the float32 model."""
-    config = job.config
+    config = replace(job.config, data=located(job.config.data))
     scored = read_split(config.data, config.evaluate.split)
     require_same_classes(job.checkpoint, scored.class_names, scored.source)
-    measured = scored if located(config.data).train is None else read_split(config.data, "train")
+    measured = scored if config.data.train is None else read_split(config.data, "train")
     records = int8.evenly(measured.records, job.options.calibration)
     images = [int8.input_of(record, config.data) for record in records]
     write, quantise, run = _ENGINES[job.format]

@@ -1,17 +1,18 @@
 """Images of a split with ground truth and predictions, as files of a run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.images import Image, ImageReadError, grey_image, read_image
+from mindyolo_v4.data.class_images import ClassImages
+from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.evaluation.detections import Detections
-from mindyolo_v4.evaluation.sheets import sheet, truth_beside_prediction
+from mindyolo_v4.evaluation.sheets import class_beside_prediction, sheet, truth_beside_prediction
 
 IMAGES_PER_PICTURE = 4
 
@@ -35,6 +36,33 @@ def draw_validation(
         record = dataset.records[index]
         image = read_or_grey(record, data)
         pairs.append(truth_beside_prediction(image, record, found, dataset.class_names))
+    _write_pairs(pairs, folder)
+
+
+def draw_class_validation(
+    dataset: ClassImages, outputs: NDArray[np.float32], data: DataConfig, folder: Path
+) -> None:
+    """Write val_1.jpg, val_2.jpg, ...: four images each, class beside prediction.
+
+    Args:
+        outputs: (N, 1 + C) number and logits of the images that are drawn.
+    """
+    pairs = []
+    for row in outputs[outputs[:, 0].argsort()]:
+        index = int(row[0])
+        path = dataset.path(index)
+        try:
+            encoded = dataset.encoded(index)
+            image = decode_image(encoded, path, max_megapixels=data.max_megapixels)
+        except ImageReadError:
+            image = grey_image(data.img_size, data.pad_value)
+        class_id = int(dataset.class_ids[index])
+        names = dataset.class_names
+        pairs.append(class_beside_prediction(image, path.name, class_id, row[1:], names))
+    _write_pairs(pairs, folder)
+
+
+def _write_pairs(pairs: Sequence[Image], folder: Path) -> None:
     for first in range(0, len(pairs), IMAGES_PER_PICTURE):
         path = folder / f"val_{first // IMAGES_PER_PICTURE + 1}.jpg"
         write_jpeg(path, sheet(pairs[first : first + IMAGES_PER_PICTURE], 1))

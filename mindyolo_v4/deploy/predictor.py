@@ -38,6 +38,9 @@ class Predictor:
         backend: mindspore, onnxruntime, openvino, opencv, or auto: the fastest that is installed.
         img_size: side of the network's input, pixels; default: that of `weight`.
         settings: further keys of the configuration, for instance {"evaluate.max_det": 20}.
+        tta: test-time augmentation: an image is seen in other sizes, and mirrored.
+        tile: side of the tiles that a larger image is cut into, a multiple of 32 pixels.
+        overlap: share of a tile that the next one repeats, 0 to 0.9; default: 0.2.
 
     Raises:
         UserError: the weight or a setting is not usable, or the back-end is not installed.
@@ -51,10 +54,22 @@ class Predictor:
         iou_thres: float = 0.45,
         img_size: int | None = None,
         settings: Mapping[str, object] | None = None,
+        tta: bool = False,
+        tile: int | None = None,
+        overlap: float | None = None,
     ):
         environment.prepare()
-        given = {"evaluate.conf_thres": conf_thres, "evaluate.iou_thres": iou_thres}
-        given |= {} if img_size is None else {"data.img_size": img_size}
+        is_used = overlap is None or tile is not None
+        require(is_used, "overlap", "has no meaning without tile", overlap)
+        named = {
+            "evaluate.conf_thres": conf_thres,
+            "evaluate.iou_thres": iou_thres,
+            "data.img_size": img_size,
+            "evaluate.tta": tta or None,
+            "evaluate.tile": tile,
+            "evaluate.tile_overlap": overlap,
+        }
+        given = {name: value for name, value in named.items() if value is not None}
         given |= dict(settings or {})
         weights = open_weights(weight)
         overrides = read_tree(None, [(name, str(value)) for name, value in given.items()])

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
+from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.recipe import Tree, dump_config
+from mindyolo_v4.config.recipe import dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
-from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
@@ -35,7 +34,7 @@ from mindyolo_v4.runtime.alone import Alone
 from mindyolo_v4.runtime.files import remove_unfinished
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
-from mindyolo_v4.runtime.run_record import command_line
+from mindyolo_v4.runtime.run_record import begin_record, command_line, end_of_test, end_record
 from mindyolo_v4.runtime.scores import Scores, log_scores, write_scores
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -71,8 +70,7 @@ class TimedBackend:
 def test_backend(
     name: str,
     weights: "Checkpoint | ExportedFile",
-    recipe: Tree,
-    overrides: Tree,
+    config: Config,
     signals: StopSignals | None = None,
     exist_ok: bool = False,
     allow_unreadable: bool = False,
@@ -84,7 +82,6 @@ def test_backend(
     Raises:
         UserError: images could not be read, which `allow_unreadable` allows; all is written.
     """
-    config = config_for_checkpoint(weights, recipe, overrides)
     is_detector = weights.card.task == "detect"
     read = read_split if is_detector else read_classes
     dataset = read(config.data, config.evaluate.split)
@@ -98,7 +95,9 @@ def test_backend(
     logger.info("%s: %d images of %s", weights.path, len(dataset), dataset.source)
     for line in dataset.warning_lines():
         logger.warning("%s", line)
+    begin_record(folder, config.seed, {"target": "CPU", "back_end": backend.name}, exist_ok)
 
+    started_s = time.monotonic()
     stop = signals or StopSignals()
     try:
         with stop.deferred(runtime.ranks, partial(remove_unfinished, folder)):
@@ -107,6 +106,7 @@ def test_backend(
         logger.warning("stopped by %s before all images were scored: no results", error)
         raise
     write_scores(folder, scores)
+    end_record(folder, end_of_test(len(dataset), started_s))
     title = f"Test of {weights.path} by {backend.name}"
     write_report(folder, title, command_line(), dump_config(config))
     wrong = log_scores(folder, scores, len(dataset))
@@ -148,7 +148,7 @@ class BackendScorer:
                 since_s = time.perf_counter()
                 counted_s += since_s - started_s
                 bar.update(len(batch))
-        scores = tally.scores(located(self._config.data))
+        scores = tally.scores(self._config.data)
         for line in unreadable[:_NAMED_IMAGES]:
             logger.warning("%s", line)
         network_ms = self._backend.spent_s * 1000 / count

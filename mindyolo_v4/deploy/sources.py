@@ -66,6 +66,7 @@ class Video:
         if not source.is_live:
             self.stated_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.read_frames = 0
+        self.stalled_s = 0.0  # how long a stream gave nothing, which is why it was left
 
     @property
     def frames_to_use(self) -> int | None:
@@ -75,8 +76,9 @@ class Video:
     def frames(self) -> Iterator[Frame]:
         """Yield every `stride`-th frame; the video is closed after the last one."""
         started_s = time.monotonic()
+        level = cv2.setLogLevel(0)  # OpenCV reports a stream that gives nothing
         try:
-            while self._capture.grab():
+            while self._grab():
                 number = self.read_frames
                 self.read_frames += 1
                 if number % self.source.stride:
@@ -90,6 +92,16 @@ class Video:
                 yield Frame(number, round(time_s, 3), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         finally:
             self._capture.release()
+            cv2.setLogLevel(level)
+
+    def _grab(self) -> bool:
+        """Take the next frame; return False after the last one."""
+        asked_s = time.monotonic()
+        is_there = self._capture.grab()
+        waited_s = time.monotonic() - asked_s
+        if self.source.is_live and not is_there and waited_s * 1000 >= _PATIENCE_MS:
+            self.stalled_s = waited_s
+        return is_there
 
 
 class ImageFiles(NamedTuple):

@@ -35,15 +35,8 @@ class Heartbeat:
         self._hang_s = hang_s
         self._pause_s = pause_s
         self._last_s = time.monotonic()
-        command = [
-            sys.executable,
-            "-I",
-            guard.__file__,
-            str(os.getpid()),
-            str(os.getppid()),
-            str(hang_s),
-        ]
-        self._guard = subprocess.Popen(command, stdin=subprocess.PIPE)
+        words = [guard.__file__, str(os.getpid()), str(os.getppid()), str(hang_s)]
+        self._guard = subprocess.Popen([sys.executable, "-I", *words], stdin=subprocess.PIPE)
         assert self._guard.stdin is not None
         os.set_blocking(self._guard.stdin.fileno(), False)
 

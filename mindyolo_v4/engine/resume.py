@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.run_folder import CONFIG
-from mindyolo_v4.config.recipe import build_record, load_config
+from mindyolo_v4.config.recipe import RUN_CONFIG, build_record, load_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.plan import make_plan
@@ -26,7 +25,7 @@ def with_recorded_anchors(config: Config, resume: str | None, default_name: str)
     if resume != "auto":
         model = Checkpoint.open(resume).card.model
     else:
-        path = require_run_folder(config.save_dir, default_name) / CONFIG
+        path = require_run_folder(config.save_dir, default_name) / RUN_CONFIG
         # without the file there is no run yet
         model = load_config(path).model if path.is_file() else config.model
     return replace(config, model=replace(config.model, anchors_wh_px=model.anchors_wh_px))
@@ -89,6 +88,7 @@ def follow_epochs(checkpoint: Checkpoint, state: TrainingState, config: Config) 
     before = state.epochs or held
     if not train.fit_schedule:
         state.epochs = 0
+        state.fitted_minutes = 0.0
     epochs = state.epochs or train.epochs
     if epochs == before:
         return []
@@ -103,6 +103,37 @@ def follow_epochs(checkpoint: Checkpoint, state: TrainingState, config: Config) 
     return [
         f"train.epochs {before} -> {epochs}: the schedule spans {epochs} epochs from here on; the "
         f"learning rate goes on at {rates[1]:g} instead of {rates[0]:g}"
+    ]
+
+
+def follow_limit(checkpoint: Checkpoint, state: TrainingState, train: TrainConfig) -> list[str]:
+    """Fit a fitted schedule again where train.max_minutes is another one; return what to log.
+
+    Until the end of an epoch, which gives the time of the others, the schedule is as before. Where
+    that one is over, it gets one epoch more.
+
+    Raises:
+        UserError: the training has taken so long already.
+    """
+    if not train.fit_schedule or not state.epochs:
+        return []
+    if not state.fitted_minutes:  # a checkpoint of before this field
+        held = checkpoint.card.config.get("train", {})
+        state.fitted_minutes = held.get("max_minutes", train.max_minutes)
+    fitted = state.fitted_minutes
+    steps_left = train.epochs * state.steps_per_epoch - state.step
+    if train.max_minutes == fitted or steps_left <= 0:
+        return []
+    minutes = state.train_seconds / 60
+    if train.max_minutes <= minutes:
+        problem = f"{checkpoint.path} has been trained for {minutes:.1f} minutes"
+        raise UserError("train.max_minutes", problem, train.max_minutes, f"more, or {fitted:g}")
+
+    if state.step >= state.epochs * state.steps_per_epoch:
+        state.epochs = state.epoch + 1
+    return [
+        f"train.max_minutes {fitted:g} -> {train.max_minutes:g}: the schedule of {state.epochs} "
+        "epochs is fitted again at the end of an epoch"
     ]
 
 

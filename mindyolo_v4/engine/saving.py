@@ -6,14 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindspore import Parameter
+from mindspore import Parameter, nn
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
-from mindyolo_v4.checkpoint.file import save
+from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, save
+from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
 from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.engine.ema import Ema
+from mindyolo_v4.engine.optimizer import optimizer_state
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.runtime.device import Runtime
+
+
+def training_tensors(
+    network: nn.Cell, optimizer: nn.Optimizer, train_step: TrainStep, ema: Ema | None
+) -> dict[str, Parameter]:
+    """Return everything that a step changes, by its name in a checkpoint."""
+    groups = {
+        "": named_parameters(network),
+        OPTIMIZER: optimizer_state(network, optimizer),
+        SCALER: train_step.scaler_state(),
+        LAYERS: run_state(network),
+    }
+    if ema is not None:
+        groups[EMA] = ema.by_name() | {"updates": ema.updates}
+    return {
+        prefix + name: value for prefix, group in groups.items() for name, value in group.items()
+    }
 
 
 @dataclass

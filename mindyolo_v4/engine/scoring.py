@@ -19,7 +19,7 @@ class Scorer:
     """Runs every image of a split through a network once per call, shared between the devices.
 
     Args:
-        loss: of an image, where the validations of a training compute it.
+        loss: of images, where the validations of a training compute it.
     """
 
     def __init__(

@@ -10,22 +10,21 @@ import numpy as np
 from mindspore import Parameter
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
-from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint
-from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import changed_settings, require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.compilation import compile_steps
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.micro_batches import MicroBatch, StepBatches, parts_by_size
-from mindyolo_v4.engine.optimizer import build_optimizer, optimizer_state
+from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.parts import Check, TrainingParts
 from mindyolo_v4.engine.plan import fitted_epochs, make_plan
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records
-from mindyolo_v4.engine.resume import continued_state, follow_epochs, saved_state
+from mindyolo_v4.engine.resume import continued_state, follow_epochs, follow_limit, saved_state
 from mindyolo_v4.engine.sat import SelfAdversary, inference_mode
-from mindyolo_v4.engine.saving import Saver
+from mindyolo_v4.engine.saving import Saver, training_tensors
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.engine.step_profiler import StepProfiler
@@ -92,6 +91,7 @@ class Session:
         saved = saved_state(checkpoint, self.parts.best_metric)
         state, lines = continued_state(checkpoint, saved, self.state, self.settings)
         lines += follow_epochs(checkpoint, state, self.config)
+        lines += follow_limit(checkpoint, state, self.settings)
         checkpoint.load_training_state(self.tensors())
         self.state = state
         if state.epochs:
@@ -224,20 +224,7 @@ class Session:
 
     def tensors(self) -> dict[str, Parameter]:
         """Return everything that a step changes, by its name in a checkpoint."""
-        network = self.parts.network
-        groups = {
-            "": named_parameters(network),
-            OPTIMIZER: optimizer_state(network, self.optimizer),
-            SCALER: self.train_step.scaler_state(),
-            LAYERS: run_state(network),
-        }
-        if self.ema is not None:
-            groups[EMA] = self.ema.by_name() | {"updates": self.ema.updates}
-        return {
-            prefix + name: value
-            for prefix, group in groups.items()
-            for name, value in group.items()
-        }
+        return training_tensors(self.parts.network, self.optimizer, self.train_step, self.ema)
 
     def _validate_and_save(self, check: Check, epoch_ended_s: float | None = None) -> None:
         state = self.state
@@ -263,7 +250,8 @@ class Session:
     @property
     def _awaits_fit(self) -> bool:
         """Whether `train.fit_schedule` still has to set the number of epochs."""
-        return self.settings.fit_schedule and self.state.epochs == 0
+        is_fitted = self.state.fitted_minutes == self.settings.max_minutes
+        return self.settings.fit_schedule and not is_fitted
 
     def _fit_schedule(self, epoch_ended_s: float) -> None:
         """Set the number of epochs by the time that this one and its validation have taken."""
@@ -275,6 +263,7 @@ class Session:
         epochs = fitted_epochs(self.settings, self.state, epoch_s, validation_s)
         # All devices follow rank 0, whose clock differs from theirs.
         self.state.epochs = int(self.runtime.ranks.gather_rows(np.float32([[epochs]]))[0, 0])
+        self.state.fitted_minutes = self.settings.max_minutes
         self._follow(self.state.epochs)
         self.progress.set_end(self.last_step, self.plan.epochs)
         text = f"an epoch takes {epoch_s:.1f} s and a validation {validation_s:.1f} s"

@@ -23,6 +23,7 @@ class TrainingState:
     # Of those with a defined metric, how many in a row have not been better than `best`.
     validations_since_best: int = 0
     epochs: int = 0  # that train.fit_schedule has set; 0: those of the configuration
+    fitted_minutes: float = 0.0  # the train.max_minutes that `epochs` was fitted to
 
     @property
     def epoch(self) -> int:

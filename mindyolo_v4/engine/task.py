@@ -16,7 +16,7 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.runtime.scores import Scores
 
-ImageLoss = Callable[..., NDArray[np.float32]]  # output and targets of an image -> its loss
+ImageLoss = Callable[..., NDArray[np.float32]]  # outputs and targets of images -> their loss
 
 NAMED_IMAGES = 10  # unreadable images that the log names
 
@@ -84,7 +84,7 @@ class Task:
     # configuration, split, images per batch -> its images
     eval_stream: Callable[[Config, Split, int, Ranks], EvalBatches]
     score: Callable[..., Scores]  # configuration, split, ScoringPass, for a test -> scores
-    # configuration, number of classes -> the loss of an image in a validation, if there is one
+    # configuration, number of classes -> the loss of images in a validation, if there is one
     validation_loss: Callable[[Config, int], ImageLoss | None]
     draw_labels: Callable[[Split, Path], None]  # training split, picture to write
     # columns of a micro-batch, class names, picture to write

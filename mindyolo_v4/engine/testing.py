@@ -1,12 +1,14 @@
 """Scoring a checkpoint of any task on a split: from a checkpoint to a folder of results."""
 
 import logging
+import time
 from functools import partial
 
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.network import load_network
-from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_classes
-from mindyolo_v4.config.recipe import Tree, dump_config
+from mindyolo_v4.checkpoint.settings import require_same_classes
+from mindyolo_v4.config.recipe import dump_config
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.task import Task, log_warnings
 from mindyolo_v4.errors import StoppedError, UserError
@@ -15,7 +17,7 @@ from mindyolo_v4.runtime.files import remove_unfinished
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.runtime.run_folder import make_run_folder
-from mindyolo_v4.runtime.run_record import command_line
+from mindyolo_v4.runtime.run_record import begin_record, command_line, end_of_test, end_record
 from mindyolo_v4.runtime.scores import log_scores, write_scores
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -25,8 +27,7 @@ logger = logging.getLogger(__name__)
 def test(
     task: Task,
     checkpoint: Checkpoint,
-    recipe: Tree,
-    overrides: Tree,
+    config: Config,
     runtime: Runtime,
     signals: StopSignals | None = None,
     exist_ok: bool = False,
@@ -37,7 +38,6 @@ def test(
     Raises:
         UserError: images could not be read, which `allow_unreadable` allows; all is written.
     """
-    config = config_for_checkpoint(checkpoint, recipe, overrides)
     dataset = task.read(config.data, config.evaluate.split)
     require_same_classes(checkpoint, dataset.class_names, dataset.source)
     network = load_network(checkpoint, task.name)
@@ -47,7 +47,10 @@ def test(
     setup_logger(folder, "test.log", runtime.ranks)
     logger.info("%s: %d images of %s", checkpoint.path, len(dataset), dataset.source)
     log_warnings(dataset)
+    if runtime.ranks.rank == 0:
+        begin_record(folder, config.seed, runtime.facts(), exist_ok)
 
+    started_s = time.monotonic()
     stop = signals or StopSignals()
     score = Scorer(task, config, network, dataset, runtime)
     try:
@@ -58,6 +61,7 @@ def test(
         raise
     if runtime.ranks.rank == 0:
         write_scores(folder, scores)
+        end_record(folder, end_of_test(len(dataset), started_s))
         title = f"Test of {checkpoint.path}"
         task.write_report(folder, title, command_line(), dump_config(config))
     wrong = log_scores(folder, scores, len(dataset))

@@ -13,7 +13,7 @@ from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import describe_other_classes, take_over_variants
-from mindyolo_v4.config.recipe import Tree, dump_config, record_to_tree
+from mindyolo_v4.config.recipe import RUN_CONFIG, Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
 from mindyolo_v4.engine.callbacks import Callback
@@ -89,7 +89,7 @@ def train(
         _log(session.resume(newest) if newest else ())
         if runtime.ranks.rank == 0:
             begin_record(folder, config.seed, runtime.facts(), resume == "auto")
-            write_text(folder / checkpoints.CONFIG, dump_config(config))
+            write_text(folder / RUN_CONFIG, dump_config(config))
         pictures.begin(folder, train_set)
         with failed_allocation_as_user_error(config):
             fit(session, folder, signals)

@@ -60,7 +60,6 @@ def plot_confusion(
     Args:
         threshold: of the confidence, for the title.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = [*(_short(name) for name in class_names), "background"]
@@ -81,7 +80,7 @@ def plot_confusion(
             ink = "white" if shares[row, column] > 0.5 else "black"
             text = str(confusion[row, column])
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def plot_tide(errors: Sequence[TideError], png: Path) -> None:
@@ -99,7 +98,6 @@ def plot_tide(errors: Sequence[TideError], png: Path) -> None:
 @contextmanager
 def _axes(png: Path, title: str, x_label: str, y_label: str) -> Iterator["Axes"]:
     """Yield axes from 0 to 1, and write them at the end."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -109,7 +107,7 @@ def _axes(png: Path, title: str, x_label: str, y_label: str) -> Iterator["Axes"]
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     yield axes
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def _draw_curves(

@@ -55,17 +55,10 @@ def tide_table(analysis: Analysis) -> str:
 def worst_images_table(analysis: Analysis, dataset: Dataset) -> str:
     """Return the worst images, the worst first."""
     header = ("picture", "image", "F1", "hits", "wrong", "missed")
-    rows: list[list[Cell]] = [
-        [
-            f"worst_{rank:02d}.jpg",
-            str(dataset.records[one.record_id].path),
-            one.f1,
-            one.hits,
-            one.wrong,
-            one.missed,
-        ]
-        for rank, one in enumerate(analysis.worst, 1)
-    ]
+    rows: list[list[Cell]] = []
+    for rank, one in enumerate(analysis.worst, 1):
+        path = str(dataset.records[one.record_id].path)
+        rows.append([f"worst_{rank:02d}.jpg", path, one.f1, one.hits, one.wrong, one.missed])
     return _csv(header, rows)
 
 

@@ -38,8 +38,8 @@ class CocoEvaluator:
 
     def __init__(self, dataset: Dataset):
         """Start without detections. Raises ValueError where two records share an image id."""
-        ids = [record.image_id for record in dataset.records]
-        if len(set(ids)) != len(ids):
+        self._image_ids = dataset.records.image_ids()
+        if len(set(self._image_ids)) != len(self._image_ids):
             raise ValueError(f"{dataset.source}: image ids are not unique")
         self.dataset = dataset
         self._results: dict[int, list[dict[str, Any]]] = {}  # by record index
@@ -48,7 +48,7 @@ class CocoEvaluator:
         """Set the detections of `dataset.records[record_index]`, boxes in original pixels."""
         boxes = _written_boxes(detections.boxes_xyxy_px)
         scores = np.round(detections.scores.astype(np.float64), _SCORE_DECIMALS).tolist()
-        image_id = self.dataset.records[record_index].image_id
+        image_id = self._image_ids[record_index]
         category_ids = [self.dataset.category_ids[k] for k in detections.class_ids.tolist()]
         self._results[record_index] = [
             {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
@@ -187,9 +187,8 @@ class CocoEvaluator:
             precision: (IoU thresholds, recalls, categories in ascending id, areas, limits).
         """
         dataset = self.dataset
-        counts = np.zeros(len(dataset.class_names), np.int64)
-        for record in dataset.records:
-            counts += np.bincount(record.class_ids[~record.ignore], minlength=len(counts))
+        _, class_ids = dataset.records.objects()
+        counts = np.bincount(class_ids, minlength=len(dataset.class_names))
         rows = []
         for class_id, category in enumerate(self.category_order()):
             name = dataset.class_names[class_id]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mindyolo_v4.errors import printable
 from mindyolo_v4.evaluation.report import read_columns, smooth
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _WIDEST_CELL = 60  # characters; the middle of a longer value is left out
 def comparison_table(title: str, names: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """Return a table as aligned text: a row per key, a column per run."""
     table = [[title, *names], *([key, *values] for key, values in rows.items())]
-    cells = [[_shortened(cell) for cell in row] for row in table]
+    cells = [[printable(cell, _WIDEST_CELL) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -35,7 +36,6 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
         runs: name in the legend -> run folder.
         curves: column of metrics.csv -> title of its panel; two of them.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -59,7 +59,7 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
         loss_axes.set_yscale("log")
     handles, labels = rate_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=1)
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def _draw(
@@ -71,11 +71,4 @@ def _draw(
     finite = np.isfinite(y)
     values = smooth(y[finite]) if y_name == "loss" else y[finite]
     marker = "o" if x_name == "epoch" else ""
-    axes.plot(x[finite], values, marker=marker, markersize=3, label=_shortened(name))
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= _WIDEST_CELL:
-        return text
-    half = (_WIDEST_CELL - 3) // 2
-    return f"{text[:half]}...{text[-half:]}"
+    axes.plot(x[finite], values, marker=marker, markersize=3, label=printable(name, _WIDEST_CELL))

@@ -39,12 +39,8 @@ class Matches:
     def above(self, threshold: float) -> "Matches":
         """Return the detections of a score above the threshold."""
         index = np.flatnonzero(self.detections.scores > threshold)
-        return Matches(
-            self.result_ids[index],
-            self.record_ids[index],
-            self.detections.take(index),
-            self.hits[index],
-        )
+        ids = (self.result_ids[index], self.record_ids[index])
+        return Matches(*ids, self.detections.take(index), self.hits[index])
 
     def of_record(self, record_id: int) -> Detections:
         """Return the detections of an image."""

@@ -2,20 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.boxes import FloatArray, area_xyxy
+from mindyolo_v4.boxes import ResizeGeometry, area_xyxy
+from mindyolo_v4.data.views import View
 
 DETECTION_COLUMNS = 7  # of a detection as a row: image, class, score, box
-
-
-class Geometry(Protocol):
-    """Where in an image the network's input lies: `ResizeGeometry`, or a view of the image."""
-
-    def to_original(self, boxes_xyxy_px: FloatArray) -> FloatArray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +32,7 @@ class Detections:
         """Return the detections that an index array or a mask selects."""
         return Detections(self.boxes_xyxy_px[index], self.scores[index], self.class_ids[index])
 
-    def to_original(self, geometry: Geometry) -> "Detections":
+    def to_original(self, geometry: ResizeGeometry | View) -> "Detections":
         """Move the boxes from input to original pixels, without those outside the image."""
         boxes = geometry.to_original(self.boxes_xyxy_px)
         return Detections(boxes, self.scores, self.class_ids).take(area_xyxy(boxes) > 0)

@@ -21,7 +21,6 @@ def plot_labels(dataset: Dataset, png: Path) -> None:
 
     Centres and sizes are fractions of the image. Boxes that are not trained are left out.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     counts, per_image, boxes = _trained_boxes(dataset)
@@ -32,17 +31,16 @@ def plot_labels(dataset: Dataset, png: Path) -> None:
     _plot_density(centre_axes, (boxes[:, :2] + boxes[:, 2:]) / 2, ("x", "y"), "centres of boxes")
     centre_axes.invert_yaxis()  # as in the image, y points down
     _plot_density(size_axes, boxes[:, 2:] - boxes[:, :2], ("width", "height"), "sizes of boxes")
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def plot_class_counts(counts: NDArray[np.integer], class_names: Sequence[str], png: Path) -> None:
     """Draw the images per class (C,) of a classification set into `png`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     _plot_counts(figure.subplots(), counts, class_names, "images per class")
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def _trained_boxes(

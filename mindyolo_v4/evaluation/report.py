@@ -37,7 +37,6 @@ def plot_results(
             the validations is drawn beside that of the steps.
         top: the best value that a curve can reach.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -54,7 +53,7 @@ def plot_results(
         loss_axes.set_yscale("log")
     metric_axes.set_ylim(0, top)
     metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png, format="png")
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:

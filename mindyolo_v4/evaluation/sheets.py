@@ -13,12 +13,15 @@ from mindyolo_v4.data.records import ImageRecord
 from mindyolo_v4.errors import printable
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.evaluation.draw import draw_detections
+from mindyolo_v4.evaluation.top_k import best_classes, probabilities
 
 SHOWN_SCORE = 0.25  # lowest score of a detection that is drawn
 MOST_CELLS = 16  # images of a batch in one picture
 
 _CELL_PX = 480  # longest side of an image of a batch
 _PAIR_PX = 640  # longest side of an image beside its prediction
+_CLASS_PX = 320  # the same of a classifier's image
+_SHOWN_CLASSES = 3  # the best of a prediction
 _GAP_PX = 4
 _CAPTION_PX = 22  # height of the strip above an image
 _PAPER = 255  # grey level between the images
@@ -79,6 +82,20 @@ def truth_beside_prediction(
     left = _captioned(truth, f"{name}: {len(record.class_ids)} in the ground truth")
     right = _captioned(prediction, f"{len(shown)} predicted with a score >= {least_score:g}")
     return sheet([left, right], 2)
+
+
+def class_beside_prediction(
+    image: Image, name: str, class_id: int, logits: FloatArray, class_names: Sequence[str]
+) -> Image:
+    """Return an image twice: with its class, and with the best classes of its logits (C,)."""
+    height, width = image.shape[:2]
+    best = best_classes(logits, _SHOWN_CLASSES)
+    boxes = np.tile([0.0, 0.0, width, height], (len(best), 1))
+    truth = _draw_scaled(image, boxes[:1], np.array([class_id]), None, class_names, _CLASS_PX)
+    shares = probabilities(logits)[best]
+    prediction = _draw_scaled(image, boxes, best, shares, class_names, _CLASS_PX)
+    left = _captioned(truth, f"{printable(name, 20)}: ground truth")
+    return sheet([left, _captioned(prediction, "predicted, with probability")], 2)
 
 
 def sheet(images: Sequence[Image], columns: int) -> Image:

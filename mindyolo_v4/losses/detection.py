@@ -31,12 +31,7 @@ from mindyolo_v4.losses.decode import (
     split_anchors,
     strided_channel,
 )
-from mindyolo_v4.losses.ignore import (
-    best_iou,
-    best_iou_broadcast,
-    overlaps_target,
-    overlaps_target_broadcast,
-)
+from mindyolo_v4.losses.ignore import broadcast_greatest, overlaps_target, tiled_greatest
 from mindyolo_v4.losses.matched import GatheredRows, GatheredValues, gather_class, select_class
 
 _OBJECT_CHANNEL = 4
@@ -91,15 +86,13 @@ class DetectionLoss(nn.Cell):
             self.class_score = gather_class
             self.cut = slice_channel
             self.box_logits = box_logits
-            self.overlaps_target = overlaps_target
-            self.best_iou = best_iou
+            self.greatest_score = tiled_greatest
         else:
             self.matched = GatheredRows(self.constants, num_classes)
             self.class_score = select_class
             self.cut = strided_channel
             self.box_logits = box_logits_transposed
-            self.overlaps_target = overlaps_target_broadcast
-            self.best_iou = best_iou_broadcast
+            self.greatest_score = broadcast_greatest
 
         # Primitives, here and in the other files: ops.split, ops.concat, ops.amax and indices are
         # Python that is compiled and differentiated with the graph, and take as long to compile as
@@ -189,10 +182,11 @@ class DetectionLoss(nn.Cell):
         boxes = decode_planes(self.box_logits(fixed), self.constants, self.square_sizes)
         overlap = 1.0
         if self.objectness_smooth:
-            overlap = self.best_iou(boxes, targets_xyxy_px)
+            overlap = self.greatest_score(boxes, targets_xyxy_px, None)  # the best IoU
             ignored = overlap > self.ignore_threshold
         else:
-            ignored = self.overlaps_target(boxes, targets_xyxy_px, self.ignore_threshold)
+            threshold = self.ignore_threshold
+            ignored = overlaps_target(boxes, targets_xyxy_px, threshold, self.greatest_score)
 
         # darknet's further condition: the best class exceeds a threshold.
         if self.ignore_class_logit is not None:

@@ -3,10 +3,15 @@
 With `loss.objectness_smooth` it is trained towards its best IoU instead.
 """
 
+from collections.abc import Callable
+
 import mindspore as ms
 from mindspore import Tensor, ops
 
 from mindyolo_v4.losses.decode import Planes
+
+# boxes, targets, share -> the greatest score of each prediction
+Greatest = Callable[[Planes, Tensor, float | None], Tensor]
 
 # Elements of one intermediate array: B x chunk x N float32 of about 6 MB.
 _CHUNK_ELEMENTS = 1_500_000
@@ -24,35 +29,31 @@ _split_in_four = ops.Split(1, 4)
 _greatest = ops.ReduceMax(keep_dims=True)
 
 
-def overlaps_target(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) -> Tensor:
+def overlaps_target(
+    boxes: Planes, targets_xyxy_px: Tensor, threshold: float, greatest_score: Greatest
+) -> Tensor:
     """Return whether each prediction's best IoU with a target exceeds `threshold`: (B, 1, N).
 
-    This is the form for the CPU.
-
     I / (a_p + a_t - I) > h is I - k a_t > k a_p with k = h / (1 + h), so that only the greatest
-    I - k a_t is kept and nothing is divided. All operands are tiled to B x chunk x N first, and the
-    maximum runs over chunks before it is reduced, because MindSpore's CPU kernels broadcast and
-    reduce slowly and keep index tables as large as a broadcast output. Chunks depend on one another
-    so that their memory is reused.
+    I - k a_t is kept and nothing is divided.
 
     Args:
         boxes: centre x, centre y, width, height, each (B, 1, N), pixels.
         targets_xyxy_px: (B, 4, T); boxes without width are padding.
+        greatest_score: the form for the device, `tiled_greatest` or `broadcast_greatest`.
     """
     share = threshold / (1 + threshold)
-    return _greatest_score(boxes, targets_xyxy_px, share) > share * (boxes[2] * boxes[3])
+    return greatest_score(boxes, targets_xyxy_px, share) > share * (boxes[2] * boxes[3])
 
 
-def best_iou(boxes: Planes, targets_xyxy_px: Tensor) -> Tensor:
-    """Return each prediction's best IoU with a target, <= 0 without overlap: (B, 1, N). CPU form.
+def tiled_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
+    """Return the greatest I - share x target area of each prediction: (B, 1, N).
 
-    It takes the arguments of `overlaps_target`.
+    Without a share, it is the best IoU, which is not positive without overlap. This is the form for
+    the CPU: all operands are tiled to B x chunk x N first, and the maximum runs over chunks before
+    it is reduced, because MindSpore's CPU kernels broadcast and reduce slowly and keep index tables
+    as large as a broadcast output. Chunks depend on one another so that their memory is reused.
     """
-    return _greatest_score(boxes, targets_xyxy_px, None)
-
-
-def _greatest_score(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
-    """Return the greatest score of each prediction (B, 1, N): see `_scores`."""
     x, y, w, h = boxes
     batch, _, predictions = x.shape
 
@@ -101,23 +102,12 @@ def _scores(sides: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tens
     return intersection - ops.tile(cost, tiling)
 
 
-def overlaps_target_broadcast(boxes: Planes, targets_xyxy_px: Tensor, threshold: float) -> Tensor:
-    """Return what `overlaps_target` does, in the form for other devices.
+def broadcast_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
+    """Return what `tiled_greatest` does, in the form for other devices.
 
     On Ascend, broadcasting costs nothing and each operator its launch: operands are not tiled, and
     the chunks of targets are few and large.
     """
-    share = threshold / (1 + threshold)
-    return _greatest_broadcast(boxes, targets_xyxy_px, share) > share * (boxes[2] * boxes[3])
-
-
-def best_iou_broadcast(boxes: Planes, targets_xyxy_px: Tensor) -> Tensor:
-    """Return what `best_iou` does, in the form for other devices."""
-    return _greatest_broadcast(boxes, targets_xyxy_px, None)
-
-
-def _greatest_broadcast(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
-    """Return what `_greatest_score` does, in the form for other devices."""
     x, y, w, h = boxes
     batch, _, predictions = x.shape
     low_x = x - 0.5 * w

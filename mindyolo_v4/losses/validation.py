@@ -1,5 +1,7 @@
 """The detector loss of a validation, by which overfitting shows before AP falls."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
@@ -70,8 +72,8 @@ class ValidationLoss:
         return np.array([float(value.asnumpy()) for value in (total, *parts)], np.float32)
 
 
-def mean_losses(rows: NDArray[np.float32]) -> dict[str, float | None]:
-    """Return the mean of each part over images (N, 4); None where it is not finite."""
+def mean_losses(rows: NDArray[np.float32], names: Sequence[str]) -> dict[str, float | None]:
+    """Return the mean of each part over images (N, P) by its name; None where it is not finite."""
     means = rows.mean(axis=0, dtype=np.float64)
-    named = zip(ValidationLoss.part_names, means.tolist(), strict=True)
+    named = zip(names, means.tolist(), strict=True)
     return {name: value if np.isfinite(value) else None for name, value in named}

@@ -35,9 +35,8 @@ class ConvStyle:
 
 def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
     """Return the style of a part of the network; `model.activations` names its activation."""
+    fused, _ = choose_norm(model)
     synchronised = model.sync_bn and joined_ranks().size > 1
-    is_stock = synchronised or model.norm != "bn"
-    fused = None if is_stock else choose_fused(model.cpu_fused)[0]
     return ConvStyle(
         activation.removesuffix("001"),
         model.bn_eps,
@@ -68,13 +67,14 @@ def choose_fused(setting: str) -> tuple[Path | None, str]:
     return library, f"fused operators from {library}"
 
 
-def describe_norm(model: ModelConfig) -> str:
-    """Return which operators normalise while training, in a few words."""
-    if model.sync_bn and joined_ranks().size > 1:
-        return f"stock operators, statistics of all {joined_ranks().size} devices (model.sync_bn)"
+def choose_norm(model: ModelConfig) -> tuple[Path | None, str]:
+    """Return what normalises while training, as `choose_fused` does."""
+    devices = joined_ranks().size
+    if model.sync_bn and devices > 1:
+        return None, f"stock operators, statistics of all {devices} devices (model.sync_bn)"
     if model.norm != "bn":
-        return f"stock operators, statistics of model.norm: {model.norm}"
-    return choose_fused(model.cpu_fused)[1]
+        return None, f"stock operators, statistics of model.norm: {model.norm}"
+    return choose_fused(model.cpu_fused)
 
 
 def scale_channels(channels: int, width: float) -> int:

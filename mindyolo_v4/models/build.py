@@ -6,7 +6,7 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.initialisation import initialise
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny, YoloV4Tiny3L
+from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
 
 _NETWORKS = {
     "yolov4": YoloV4,
@@ -14,7 +14,7 @@ _NETWORKS = {
     "yolov4-csp": YoloV4,
     "yolov4x-mish": YoloV4,
     "yolov4-tiny": YoloV4Tiny,
-    "yolov4-tiny-3l": YoloV4Tiny3L,
+    "yolov4-tiny-3l": YoloV4Tiny,
     "cspdarknet53": CSPDarknet53Classifier,
 }
 

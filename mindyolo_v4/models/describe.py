@@ -6,7 +6,7 @@ from mindspore import nn
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.cpu_ops.pooling import POOL_SIZES
-from mindyolo_v4.models.blocks import Residual, describe_norm
+from mindyolo_v4.models.blocks import Residual, choose_norm
 from mindyolo_v4.models.panet import SpatialPyramid
 from mindyolo_v4.models.yolov4_tiny import TinyBlock
 
@@ -29,7 +29,7 @@ def describe_network(config: Config, network: nn.Cell) -> list[str]:
     size = config.data.img_size
     count = f"{parameter_count(network):,} parameters"
     return [
-        f"batch normalisation with activation while training: {describe_norm(model)}",
+        f"batch normalisation with activation while training: {choose_norm(model)[1]}",
         f"{model.architecture}: {count}, {giga_flops(network, size):.3f} GFLOPs at {size} px",
     ]
 

@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import nn
 
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.models.blocks import choose_fused
+from mindyolo_v4.models.blocks import choose_norm
 from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
 
 BASE_GB = 0.81
@@ -36,8 +36,8 @@ def describe_cost(config: Config, network: nn.Cell, images: int) -> str:
         images: of an epoch, on this device.
     """
     train = config.train
-    is_fused = config.model.norm == "bn" and choose_fused(config.model.cpu_fused)[0] is not None
-    if not is_fused or train.recompute:
+    library, _ = choose_norm(config.model)
+    if library is None or train.recompute:
         return ""
     memory_gb = estimate_memory_gb(config, network)
     image_s = estimate_seconds(config, network)

@@ -3,6 +3,15 @@
 from mindspore import Tensor, nn, ops
 
 
+def normalised(
+    x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> Tensor:
+    """Return gamma (x - mean) / sqrt(variance + eps) + beta of float32 x (B, C, H, W)."""
+    scale = gamma * ops.rsqrt(variance + eps)
+    shift = beta - mean * scale
+    return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+
 class NormByStatistics(nn.BatchNorm2d):
     """Batch normalisation whose subclasses compute the statistics of a training step.
 
@@ -15,12 +24,6 @@ class NormByStatistics(nn.BatchNorm2d):
     def __init__(self, channels: int, eps: float, momentum: float):
         super().__init__(channels, eps=eps, momentum=momentum)
         self.new_weight = 1.0 - momentum
-
-    def normalise(self, wide: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """Return gamma (x - mean) / sqrt(variance + eps) + beta of float32 x (B, C, H, W)."""
-        scale = self.gamma * ops.rsqrt(variance + self.eps)
-        shift = self.beta - mean * scale
-        return wide * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
 
     def track(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics; like the stock operator's, the variance is unbiased."""
@@ -65,9 +68,7 @@ class NormaliseByPooled(nn.Cell):
     def construct(
         self, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, weight: Tensor
     ) -> Tensor:
-        scale = gamma * ops.rsqrt(variance + self.eps)
-        shift = beta - mean * scale
-        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+        return normalised(x, gamma, beta, mean, variance, self.eps)
 
     def bprop(self, x, gamma, beta, mean, variance, weight, out, dout):
         """Return the derivatives by x, gamma and beta; statistics and weight are no inputs."""

@@ -4,7 +4,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.distributed.collectives import MeanOverRanks, joined_ranks
-from mindyolo_v4.models.norm_base import NormByStatistics
+from mindyolo_v4.models.norm_base import NormByStatistics, normalised
 
 
 def batch_norm(channels: int, eps: float, momentum: float, synchronised: bool) -> nn.BatchNorm2d:
@@ -48,4 +48,5 @@ class ReducedNorm(NormByStatistics):
         self.track(
             ops.stop_gradient(mean), ops.stop_gradient(variance) * (count / max(count - 1, 1))
         )
-        return self.normalise(wide, mean, variance).astype(x.dtype)
+        y = normalised(wide, self.gamma, self.beta, mean, variance, self.eps)
+        return y.astype(x.dtype)

@@ -3,6 +3,8 @@
 yolov4-tiny-3l (darknet's yolov4-tiny-3l.cfg) is the same network with a third map, of stride 8.
 """
 
+from collections.abc import Sequence
+
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.config.model import ModelConfig
@@ -65,7 +67,7 @@ class TinyBackbone(nn.Cell):
 class TinyNeck(nn.Cell):
     """Add the features of stride 32 to the map of stride 16."""
 
-    def __init__(self, in_channels: tuple[int, int], model: ModelConfig, style: ConvStyle):
+    def __init__(self, in_channels: Sequence[int], model: ModelConfig, style: ConvStyle):
         super().__init__()
         c128, c256 = (scale_channels(count, model.width) for count in (128, 256))
         self.reduce = ConvNormAct(in_channels[1], c256, 1, style)
@@ -79,45 +81,10 @@ class TinyNeck(nn.Cell):
 
 
 class TinyHead(nn.Cell):
-    """Predict one raw map per level: (B, C', H, W) -> (B, A(5 + C), H, W)."""
+    """Predict one raw map per level: (B, C', H, W) -> (B, A(5 + C), H, W).
 
-    def __init__(
-        self, in_channels: tuple[int, int], num_classes: int, model: ModelConfig, style: ConvStyle
-    ):
-        super().__init__()
-        c256, c512 = (scale_channels(count, model.width) for count in (256, 512))
-        anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
-        self.expand4 = ConvNormAct(in_channels[0], c256, 3, style)
-        self.predict4 = Prediction(c256, anchors4, num_classes)
-        self.expand5 = ConvNormAct(in_channels[1], c512, 3, style)
-        self.predict5 = Prediction(c512, anchors5, num_classes)
-
-    def construct(self, map16: Tensor, map32: Tensor) -> tuple[Tensor, Tensor]:
-        return self.predict4(self.expand4(map16)), self.predict5(self.expand5(map32))
-
-
-class YoloV4Tiny(nn.Cell):
-    """Turn images (B, 3, H, W) into raw maps (B, A(5 + C), H/s, W/s), s = 16, 32.
-
-    Sides are multiples of 32.
+    In yolov4-tiny-3l, what predicts at stride 16 also goes to stride 8.
     """
-
-    def __init__(self, model: ModelConfig, num_classes: int):
-        super().__init__()
-        backbone_activation, activation = model.activations
-        style = conv_style(model, activation)
-        self.backbone = TinyBackbone(model, conv_style(model, backbone_activation))
-        self.neck = TinyNeck(self.backbone.out_channels[1:], model, style)
-        self.head = TinyHead(self.neck.out_channels, num_classes, model, style)
-
-    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        _, map16, map32 = self.backbone(images)
-        map16, map32 = self.neck(map16, map32)
-        return self.head(map16, map32)
-
-
-class Tiny3LHead(nn.Cell):
-    """Predict one raw map per level; what predicts at stride 16 also goes to stride 8."""
 
     def __init__(
         self,
@@ -130,32 +97,32 @@ class Tiny3LHead(nn.Cell):
         c64, c128, c256, c512 = (
             scale_channels(count, model.width) for count in (64, 128, 256, 512)
         )
-        anchors3, anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
-        self.lateral3 = ConvNormAct(c256, c64, 1, style)
-        self.upsample = upsampling()
-        self.expand3 = ConvNormAct(c64 + in_channels[0], c128, 3, style)
-        self.predict3 = Prediction(c128, anchors3, num_classes)
+        *anchors3, anchors4, anchors5 = (len(level.anchor_ids) for level in model.anchor_set.levels)
+        self.has_map8 = model.architecture == "yolov4-tiny-3l"
+        if self.has_map8:
+            self.lateral3 = ConvNormAct(c256, c64, 1, style)
+            self.upsample = upsampling()
+            self.expand3 = ConvNormAct(c64 + in_channels[0], c128, 3, style)
+            self.predict3 = Prediction(c128, anchors3[0], num_classes)
         self.expand4 = ConvNormAct(in_channels[1], c256, 3, style)
         self.predict4 = Prediction(c256, anchors4, num_classes)
         self.expand5 = ConvNormAct(in_channels[2], c512, 3, style)
         self.predict5 = Prediction(c512, anchors5, num_classes)
 
-    def construct(
-        self, map8: Tensor, map16: Tensor, map32: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(self, map8: Tensor, map16: Tensor, map32: Tensor) -> tuple[Tensor, ...]:
         map16 = self.expand4(map16)
+        raw16 = self.predict4(map16)
+        raw32 = self.predict5(self.expand5(map32))
+        if not self.has_map8:
+            return raw16, raw32
         map8 = ops.concat((self.upsample(self.lateral3(map16)), map8), axis=1)
-        return (
-            self.predict3(self.expand3(map8)),
-            self.predict4(map16),
-            self.predict5(self.expand5(map32)),
-        )
+        return self.predict3(self.expand3(map8)), raw16, raw32
 
 
-class YoloV4Tiny3L(nn.Cell):
-    """Turn images (B, 3, H, W) into raw maps (B, A(5 + C), H/s, W/s), s = 8, 16, 32.
+class YoloV4Tiny(nn.Cell):
+    """Turn images (B, 3, H, W) into raw maps (B, A(5 + C), H/s, W/s), s = 16, 32.
 
-    Sides are multiples of 32.
+    yolov4-tiny-3l has s = 8, 16, 32. Sides are multiples of 32.
     """
 
     def __init__(self, model: ModelConfig, num_classes: int):
@@ -163,11 +130,11 @@ class YoloV4Tiny3L(nn.Cell):
         backbone_activation, activation = model.activations
         style = conv_style(model, activation)
         self.backbone = TinyBackbone(model, conv_style(model, backbone_activation))
-        in_channels = self.backbone.out_channels
-        self.neck = TinyNeck(in_channels[1:], model, style)
-        self.head = Tiny3LHead((in_channels[0], *self.neck.out_channels), num_classes, model, style)
+        channels8, *channels = self.backbone.out_channels
+        self.neck = TinyNeck(channels, model, style)
+        self.head = TinyHead((channels8, *self.neck.out_channels), num_classes, model, style)
 
-    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(self, images: Tensor) -> tuple[Tensor, ...]:
         map8, map16, map32 = self.backbone(images)
         map16, map32 = self.neck(map16, map32)
         return self.head(map8, map16, map32)

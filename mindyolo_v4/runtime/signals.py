@@ -19,6 +19,7 @@ from mindyolo_v4.errors import StoppedError
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_INTERVAL_S = 1.0  # devices agree about so often,
 AGREE_BOUNDARIES = 100  # and after so many boundaries at the latest
+_BLOCKED = (*STOP_SIGNALS, signal.SIGCHLD)
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,14 @@ class StopSignals:
         SIGTERM, whenever a graph runs. So both signals are blocked in this thread and in those that
         it starts. A forked process receives them again, except for Ctrl-C, which reaches the whole
         group: the parent ends its processes itself.
+
+        SIGCHLD goes to a thread of its own. MindData's handler of it allocates memory; a thread
+        that it interrupts while it holds a lock of the allocator would wait for itself forever.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         os.register_at_fork(after_in_child=_unblock)
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
+        threading.Thread(target=_receive_sigchld, name="SIGCHLD", daemon=True).start()
         return self
 
     @contextmanager
@@ -134,6 +139,12 @@ class StopSignals:
             self.note(signal.Signals(info.si_signo), info.si_pid == os.getpid())
 
 
+def _receive_sigchld() -> None:
+    """Let handlers of SIGCHLD run in this thread, which holds no lock: it only waits."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    threading.Event().wait()
+
+
 def _unblock() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)

@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     config = config_for_checkpoint(weights, recipe, read_tree(None, words.overrides))
     if words.print_config:
         return print_config(config)
+    metric = "AP" if weights.card.task == "detect" else "acc1"
     dataset = None
     if words.config is not None:
         read = read_split if weights.card.task == "detect" else read_classes
@@ -82,14 +83,13 @@ def main(argv: Sequence[str]) -> int:
         reference = reference or outputs
         score = None
         if dataset is not None:
-            metrics = BackendScorer(backend, config, dataset)(lambda: None).metrics
-            score = metrics["AP" if weights.card.task == "detect" else "acc1"]
+            score = BackendScorer(backend, config, dataset)(lambda: None).metrics[metric]
         difference = largest_difference(outputs, reference)
         rows.append(Row(name, call_ms, _size_mb(backend.path), score, difference))
     height, width = images.shape[2:]
     threads = environment.cores_of_process(1)
     print(f"{weights.path}: {batch} x {width} x {height} pixels, {threads} threads")
-    print(table(rows, batch, "AP" if weights.card.task == "detect" else "acc1"))
+    print(table(rows, batch, metric))
     return 0
 
 

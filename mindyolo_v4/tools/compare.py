@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.config.command_line import Parser, command_for
+from mindyolo_v4.config.recipe import RUN_CONFIG
 from mindyolo_v4.config.text_files import parse_yaml, read_text
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.evaluation.comparison import comparison_table, plot_comparison
@@ -21,7 +22,6 @@ from mindyolo_v4.runtime.files import read_json, whole_file
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.run_record import RUN_FILE
 
-CONFIG = "config.yaml"
 PICTURE = "compare.png"
 _ALWAYS_DIFFERENT = ("save_dir", "started", "end", "earlier")
 _ABSENT = "-"
@@ -67,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
 
 def read_run(folder: Path) -> Run:
     """Read the files of a run folder. Raises UserError where it is none, or a file is damaged."""
-    path = folder / CONFIG
-    require(path.is_file(), folder, f"is no run folder of a training: it has no {CONFIG}")
+    path = folder / RUN_CONFIG
+    require(path.is_file(), folder, f"is no run folder of a training: it has no {RUN_CONFIG}")
     config = parse_yaml(read_text(path), path)
     require(isinstance(config, dict), path, "not a mapping of keys to values", config)
     record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}

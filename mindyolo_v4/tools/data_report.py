@@ -41,7 +41,7 @@ def describe_datasets(datasets: Datasets, data: DataConfig) -> list[str]:
     lines: list[str] = []
     detectors = {name: one for name, one in datasets.items() if isinstance(one, Dataset)}
     if detectors:
-        lines += ["", *_split_table(detectors)]
+        lines += ["", *_split_table(detectors, data)]
     else:
         lines += ["", *(f"{name:<6} {one.summary()}" for name, one in datasets.items())]
     if datasets:
@@ -82,16 +82,16 @@ def _counts(dataset: Dataset | ClassImages, data: DataConfig) -> dict[str, Any]:
     return {**counts, "box_sizes_px": sizes}
 
 
-def _split_table(datasets: Mapping[str, Dataset]) -> list[str]:
+def _split_table(datasets: Mapping[str, Dataset], data: DataConfig) -> list[str]:
     numbers = f"{'images':>8}{'negatives':>11}{'boxes':>9}{'ignored':>9}{'unlabelled':>12}"
     lines = [f"{'split':<6}{numbers}{'most per image':>16}  source"]
     for split, dataset in datasets.items():
-        trained = dataset.records.objects_per_image().tolist()
-        ignored = sum(int(record.ignore.sum()) for record in dataset.records)
-        unlabelled = sum(not record.label_path for record in dataset.records)
-        negatives = sum(len(record.class_ids) == 0 for record in dataset.records) - unlabelled
-        numbers = f"{len(trained):>8}{negatives:>11}{sum(trained):>9}{ignored:>9}{unlabelled:>12}"
-        most = max(trained, default=0)
+        counts = _counts(dataset, data)
+        unlabelled = counts["images_without_annotation"]
+        negatives = counts["images_without_boxes"] - unlabelled
+        numbers = f"{counts['images']:>8}{negatives:>11}{counts['boxes']:>9}"
+        numbers += f"{counts['ignored_boxes']:>9}{unlabelled:>12}"
+        most = counts["most_boxes_per_image"]
         lines.append(f"{split:<6}{numbers}{most:>16}  {printable(dataset.source)}")
     return lines
 

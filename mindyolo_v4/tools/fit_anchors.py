@@ -71,7 +71,6 @@ def main(argv: Sequence[str]) -> int:
 
 def draw_anchors(png: Path, sizes_wh_px: Sizes, anchors: dict[str, Sizes]) -> None:
     """Draw box sizes (N, 2) and the anchors of each name as points, with logarithmic axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
@@ -87,7 +86,7 @@ def draw_anchors(png: Path, sizes_wh_px: Sizes, anchors: dict[str, Sizes]) -> No
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.legend()
-    FigureCanvasAgg(figure).print_png(str(png))
+    figure.savefig(png)
 
 
 def _masks(model: ModelConfig, clusters: int, sizes: Sizes) -> Masks:

@@ -43,7 +43,11 @@ def training_session(
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     alter = altering(task, config, network, runtime)
     forward = task.forward(config, network, classes).set_train(True)
-    parts = TrainingParts(forward, network, _no_batches, steps_per_epoch, None, {}, alter)
+
+    def no_batches(start: int, stop: int) -> Iterator[MicroBatch]:
+        return iter(())  # is never asked
+
+    parts = TrainingParts(forward, network, no_batches, steps_per_epoch, None, {}, alter)
     # The random batches have the side data.img_size, and nothing validates.
     config = replace(config, train=replace(config.train, random_sizes=None, patience=None))
     return Session(parts, config, runtime)
@@ -77,8 +81,3 @@ def _random_boxes(rng: np.random.Generator, classes: int) -> tuple[np.ndarray, n
     centres = rng.uniform(sizes / 2, 1 - sizes / 2)
     boxes = np.concatenate([centres, sizes], axis=1)
     return boxes, rng.integers(0, classes, BOXES_PER_IMAGE)
-
-
-def _no_batches(start: int, stop: int) -> Iterator[MicroBatch]:
-    """Stand for a stream that is never asked."""
-    return iter(())

@@ -15,7 +15,6 @@ from mindyolo_v4.data.readers.class_names import read_names
 from mindyolo_v4.errors import UserError, require_file
 from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
-ARCHITECTURES = get_args(Architecture)
 _OF_DARKNET = ("partial", "cfg")
 _NOT_LISTED = {  # command -> options that it only refuses; the others: those of darknet
     "darknet": (),
@@ -98,33 +97,33 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     """Read the options of all conversion commands. Raises UserError for an impossible file."""
     program = command_for(f"convert {module}")
     parser = Parser(prog=program, description=description, allow_abbrev=False)
-    source_help = "file to read; a checkpoint of ours goes to the foreign format"
-    parser.add_argument("source", metavar="SRC", help=source_help)
-    parser.add_argument("target", metavar="DST", help="file to write")
-    arch_help = "architecture, where the file does not tell"
-    parser.add_argument("--arch", choices=ARCHITECTURES, help=arch_help)
-    names_help = "class names, one per line (default: COCO's for 80 classes, else numbers)"
-    parser.add_argument("--names", metavar="FILE", help=names_help)
-    partial_help = "the file holds the sections below N alone (default: its name says it)"
-    parser.add_argument("--partial", type=int, metavar="N", help=partial_help)
-    cfg_help = "the cfg of SRC (default: the one of its name beside it)"
-    parser.add_argument("--cfg", type=Path, metavar="FILE", help=cfg_help)
-    slope_help = "leaky ReLU for negative inputs, where it was trained with another than 0.1"
-    parser.add_argument("--leaky_slope", type=float, metavar="X", help=slope_help)
-    resize_help = "how images were fitted to the input, where the format's own is wrong"
-    parser.add_argument("--resize", choices=("letterbox", "stretch"), help=resize_help)
+    add = parser.add_argument
+    text = "file to read; a checkpoint of ours goes to the foreign format"
+    add("source", metavar="SRC", type=Path, help=text)
+    add("target", metavar="DST", type=Path, help="file to write")
+    architectures = get_args(Architecture)
+    add("--arch", choices=architectures, help="architecture, where the file does not tell")
+    text = "class names, one per line (default: COCO's for 80 classes, else numbers)"
+    add("--names", metavar="FILE", help=text)
+    text = "the file holds the sections below N alone (default: its name says it)"
+    add("--partial", type=int, metavar="N", help=text)
+    text = "the cfg of SRC (default: the one of its name beside it)"
+    add("--cfg", type=Path, metavar="FILE", help=text)
+    text = "leaky ReLU for negative inputs, where it was trained with another than 0.1"
+    add("--leaky_slope", type=float, metavar="X", help=text)
+    text = "how images were fitted to the input, where the format's own is wrong"
+    add("--resize", choices=("letterbox", "stretch"), help=text)
     for action in parser._actions:
         if action.dest in _NOT_LISTED.get(module, _OF_DARKNET):
             action.help = SUPPRESS
     options = parser.parse_args(list(argv))
-    source = Path(options.source)
-    target = Path(options.target)
-    what = recognise(source)
+    target = options.target
+    what = recognise(options.source)
     if target.is_dir():
         raise UserError(target, "cannot be written", "a folder")
     if not target.parent.is_dir():
         raise UserError(target, "cannot be written", "no such folder")
-    if target.exists() and target.samefile(source):
+    if target.exists() and target.samefile(options.source):
         raise UserError(target, "is the file to read")
     names = None
     if options.names is not None:

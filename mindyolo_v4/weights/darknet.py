@@ -35,7 +35,6 @@ INPUT = {  # of the released cfg files
     "yolov4-csp": (Preprocessing("letterbox"), 512),
     "yolov4x-mish": (Preprocessing("letterbox"), 640),
 }
-_MOST_CLASSES = {"cspdarknet53": 22000}  # 1000 of a detector
 
 
 def to_ours(request: Request) -> Converted:
@@ -155,7 +154,7 @@ def classes_of(architecture: str, floats: int) -> int | None:
     """Return the number of classes with which the released network has so many values."""
     one, two = (floats_of(released(architecture, count).layers) for count in (1, 2))
     more, rest = divmod(floats - one, two - one)
-    most = _MOST_CLASSES.get(architecture, 1000)
+    most = 22000 if architecture == "cspdarknet53" else 1000
     return 1 + more if rest == 0 and 0 <= more < most else None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, first_names
 from mindyolo_v4.models.blocks import scale_blocks, scale_channels
 from mindyolo_v4.models.cspdarknet53 import STAGES, Stage
 from mindyolo_v4.models.sections import Kind, Layer
@@ -49,14 +49,19 @@ def import_tensors(
                 missing.append(theirs)
                 continue
             value = given[theirs]
-            expected = _foreign_shape(shapes[name], slot)
+            rows, *rest = shapes[name]
+            expected = (rows if slot.rows == "all" else 2 * rows, *rest)
             if value.shape != expected:
                 misshapen.append(f"{theirs} {value.shape}, expected {expected}")
                 continue
             ours[name] = np.ascontiguousarray(_from_foreign(value, slot), np.float32)
     unexpected = sorted(set(given) - used)
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    problems = [f"{kind} {len(names)}: {_some(names)}" for kind, names in kinds.items() if names]
+    problems = [
+        f"{kind} {len(names)}: {first_names(names, _NAMES_SHOWN)}"
+        for kind, names in kinds.items()
+        if names
+    ]
     if problems:
         problem = "its tensors do not cover the network exactly"
         raise UserError(path, f"{problem}; {'; '.join(problems)}")
@@ -130,7 +135,8 @@ def infer_model(source: Tensors, scheme: Scheme, path: Path) -> tuple[ModelConfi
     is_tiny = architecture == "yolov4-tiny"
     last = weight("backbone.final" if is_tiny else "backbone.stage5.down", "norm")
     if last is None:
-        raise UserError(path, f"has no backbone of {scheme.description}", _some(sorted(shapes)))
+        got = first_names(sorted(shapes), _NAMES_SHOWN)
+        raise UserError(path, f"has no backbone of {scheme.description}", got)
     width = width_of(last[0], 512 if is_tiny else 1024)
     depth = 1.0 if is_tiny else _depth(weight, path)
     model = ModelConfig(architecture, width, depth, **scheme.variants)  # type: ignore[arg-type]
@@ -189,10 +195,6 @@ def _slot(scheme: Scheme, layer: Layer, path: Path) -> Slot:
     return replace(slot, kernel=None) if slot.kernel == layer.kernel else slot
 
 
-def _foreign_shape(shape: tuple[int, ...], slot: Slot) -> tuple[int, ...]:
-    return shape if slot.rows == "all" else (2 * shape[0], *shape[1:])
-
-
 def _from_foreign(value: NDArray, slot: Slot) -> NDArray:
     if slot.rows != "all":
         half = value.shape[0] // 2
@@ -215,8 +217,3 @@ def swap_halves(weight: NDArray) -> NDArray:
     """Exchange the halves of a weight's input channels (O, I, k, k)."""
     first, second = np.split(weight, 2, axis=1)
     return np.concatenate([second, first], axis=1)
-
-
-def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + rest

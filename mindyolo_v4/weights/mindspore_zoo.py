@@ -17,7 +17,7 @@ _FIRST_STAGE = (
     *("main_out", "bypass", "transition"),
 )
 _LATER_STAGES = ("down", "main_in", "main_out", "bypass", "transition")
-BACKBONE = {
+_BACKBONE = {
     "backbone.stem": "backbone.conv0",
     **{f"backbone.stage1.{part}": f"backbone.conv{1 + i}" for i, part in enumerate(_FIRST_STAGE)},
     **{
@@ -47,15 +47,14 @@ _OPTIMIZER = (
 
 
 def _block(stage: int, block: int, conv: int) -> str:
-    numbered = BACKBONE.get(f"backbone.stage{stage}.blocks.{block}.conv{conv}")
-    return numbered or f"backbone.layer{stage}.{block}.conv{conv}"
+    return f"backbone.layer{stage}.{block}.conv{conv}"
 
 
 CLASSIFIER = Scheme(
     name="mindspore_zoo",
     description="the MindSpore model zoo's cspdarknet53",
     suffixes=Suffixes(".0.weight", ".1", MINDSPORE_NORM, ".weight", ".bias"),
-    slot=lookup(plain(BACKBONE | {"fc": "head.fc"}), _block),
+    slot=lookup(plain(_BACKBONE | {"fc": "head.fc"}), _block),
     bn_eps=1e-5,
     preprocessing=Preprocessing("stretch_crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256),
     img_size=224,
@@ -67,7 +66,7 @@ CLASSIFIER = Scheme(
 DETECTOR = replace(
     CLASSIFIER,
     description="the MindSpore model zoo's YOLOv4",
-    slot=lookup(plain(BACKBONE | _NECK, _SWAPPED), _block),
+    slot=lookup(plain(_BACKBONE | _NECK, _SWAPPED), _block),
     preprocessing=Preprocessing("stretch", 114, "rgb", *IMAGENET),
     img_size=608,
     architectures=("yolov4",),

@@ -36,14 +36,12 @@ class Suffixes:
     norm_parts: tuple[str, str, str, str]  # MINDSPORE_NORM or TORCH_NORM
     biased_weight: str = ""  # of a convolution without batch normalisation
     bias: str = ""
-    dense_weight: str = ".weight"
-    dense_bias: str = ".bias"
 
     def names(self, layer: Layer, slot: Slot) -> dict[str, str]:
         """Return the format's names of a layer's parameters by ours, in their order."""
         gamma, beta, mean, variance = (self.norm + part for part in self.norm_parts)
         suffixes = {
-            "dense": (self.dense_bias, self.dense_weight),
+            "dense": (".bias", ".weight"),
             "biased": (self.bias, self.biased_weight),
             "norm": (beta, gamma, mean, variance, self.norm_weight),
         }[layer.kind]
@@ -90,15 +88,17 @@ def lookup(
     """Return `Scheme.slot`.
 
     Args:
-        slots: of all layers but the residual blocks, by our layer.
-        block: prefix of a residual block's convolution, by stage, block and convolution (1 or 2).
+        slots: by our layer.
+        block: prefix of a residual block's convolution that is not in `slots`, by stage, block and
+            convolution (1 or 2).
     """
 
     def slot(name: str) -> Slot | None:
-        if match := _BLOCK.fullmatch(name):
-            prefix = block(*(int(number) for number in match.groups()))
-            return Slot(prefix) if prefix else None
-        return slots.get(name)
+        match = _BLOCK.fullmatch(name)
+        if match is None or name in slots:
+            return slots.get(name)
+        prefix = block(*(int(number) for number in match.groups()))
+        return Slot(prefix) if prefix else None
 
     return slot
 

@@ -11,9 +11,8 @@ from mindyolo_v4.weights.schemes import IMAGENET, TORCH_NORM, Scheme, Slot, Suff
 _COUNTERS = r"\.num_batches_tracked$|^n_averaged$"
 _CROP = Preprocessing("crop", 114, "rgb", *IMAGENET, crop_fraction=224 / 256)
 
-# Section in darknet's cfg, and number among its convolutions, of every layer of YOLOv4.
+# Section in darknet's cfg of every layer of YOLOv4.
 _SECTIONS = {layer.name: layer.idx for layer in layers_of(ModelConfig(), 80)}
-_NUMBERS = {name: number for number, name in enumerate(_SECTIONS, start=1)}
 
 # Tianxiaomo: the first stage counts its residual block too, the others have theirs in a list.
 _TX_FIRST = (
@@ -37,9 +36,7 @@ _TX_PREFIXES = {
 
 
 def _tx_block(stage: int, block: int, conv: int) -> str | None:
-    if stage == 1:
-        return f"down1.conv{4 + conv}" if block == 0 else None
-    return f"down{stage}.resblock.module_list.{block}.{conv - 1}"
+    return f"down{stage}.resblock.module_list.{block}.{conv - 1}" if stage > 1 else None
 
 
 TIANXIAOMO = Scheme(
@@ -56,18 +53,16 @@ TIANXIAOMO = Scheme(
 )
 
 
-def _cfg_slot(name: str) -> Slot | None:
-    """Return the slot in Tianxiaomo's other loader, which counts sections and convolutions."""
-    if name not in _SECTIONS:
-        return None
-    return Slot(f"models.{_SECTIONS[name]}", number=_NUMBERS[name])
-
-
+# Tianxiaomo's other loader counts sections and convolutions.
+_CFG_SLOTS = {
+    name: Slot(f"models.{idx}", number=number)
+    for number, (name, idx) in enumerate(_SECTIONS.items(), start=1)
+}
 TIANXIAOMO_CFG = replace(
     TIANXIAOMO,
     name="tianxiaomo_cfg",
     suffixes=Suffixes(".conv#.weight", ".bn#", TORCH_NORM, ".conv#.weight", ".conv#.bias"),
-    slot=_cfg_slot,
+    slot=_CFG_SLOTS.get,
     aliases=(),
 )
 WONGKINYIU = Scheme(

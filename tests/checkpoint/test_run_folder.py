@@ -40,7 +40,7 @@ def test_newest_valid_of_an_empty_folder(tmp_path):
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_again(tmp_path, caplog):
-    (tmp_path / run_folder.CONFIG).write_text("seed: 1\n")
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
     assert run_folder.newest_valid(tmp_path) is None
     assert "no checkpoint yet: starting from the beginning" in caplog.text
     (tmp_path / "last.ckpt").write_bytes(b"damaged")

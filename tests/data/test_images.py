@@ -1,6 +1,7 @@
 """Images are read whole or refused, and fitted into the network's square input."""
 
 import os
+import re
 import struct
 import zlib
 
@@ -68,8 +69,9 @@ def jpeg(rng, *parameters):
         (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
         (cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
         (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+        (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
     ],
-    ids=["baseline", "progressive", "restart markers", "own tables"],
+    ids=["baseline", "progressive", "restart markers", "own tables", "progressive with restarts"],
 )
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(rng, parameters, factor):
@@ -78,9 +80,13 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(rng, parameters, factor)
     for cut in (1, 2):
         image = decode_image(np.frombuffer(content[:-cut], np.uint8), "x.jpg", factor)
         np.testing.assert_array_equal(image, whole)
-    for cut in (3, 4, 8, 30, 300, len(content) // 2):
+    # cuts anywhere, before each restart marker, and between two scans
+    starts = [match.start() for match in re.finditer(rb"\xff[\xc4\xd0-\xd7\xda]", content)]
+    pixels = content.index(b"\xff\xda") + 14
+    stops = [stop for stop in starts if stop > pixels]
+    for stop in (*(len(content) - cut for cut in (3, 4, 8, 30, 300, len(content) // 2)), *stops):
         with pytest.raises(ImageReadError, match=r"x\.jpg: is cut short or damaged"):
-            decode_image(np.frombuffer(content[:-cut], np.uint8), "x.jpg")
+            decode_image(np.frombuffer(content[:stop], np.uint8), "x.jpg", factor)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])

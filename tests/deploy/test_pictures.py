@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
-from mindyolo_v4.deploy.pictures import draw_validation, shown_images
+from mindyolo_v4.deploy.pictures import draw_class_validation, draw_validation, shown_images
 from mindyolo_v4.evaluation.detections import Detections
 
 
@@ -55,3 +56,26 @@ def test_four_images_share_a_file_and_an_unreadable_one_is_grey(tmp_path: Path) 
     ]
     assert np.allclose(levels, [200, 200, 60, 60, 200, 200, 200, 200], atol=3)
     assert not (tmp_path / "val_3.jpg").exists()
+
+
+def test_a_classifier_has_pictures_too(tmp_path: Path) -> None:
+    """The devices bring the outputs in any order; image 5 of 6 is missing."""
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names[:5]):
+        cv2.imwrite(str(tmp_path / name), np.full((32, 64, 3), 40 * number, np.uint8))
+    class_ids = np.zeros(6, np.int32)
+    files = np.array(names, np.bytes_)
+    dataset = ClassImages(tmp_path, files, class_ids, ("cat", "dog"), "made up")
+    outputs = np.array([[5, 1, 0], [1, 0, 1], [4, 0, 2], [3, 1, 1], [2, 1, 2]], np.float32)
+    draw_class_validation(dataset, outputs, DataConfig(img_size=64, pad_value=90), tmp_path)
+
+    first = cv2.imread(str(tmp_path / "val_1.jpg"))
+    second = cv2.imread(str(tmp_path / "val_2.jpg"))
+    row = 22 + 160 + 4
+    assert first.shape == (4 * row - 4, 320 + 4 + 320, 3)
+    assert second.shape == (22 + 320, 320 + 4 + 320, 3)  # grey, in the size of the input
+    levels = [
+        first[number * row + 150, column].mean() for number in range(4) for column in (60, 500)
+    ]
+    assert np.allclose(levels, [40, 40, 80, 80, 120, 120, 160, 160], atol=3)
+    assert np.allclose(second[300, [60, 500]], 90, atol=3)

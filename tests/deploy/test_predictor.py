@@ -192,11 +192,13 @@ def test_a_file_that_is_no_image(bright, tmp_path: Path) -> None:
 
 def test_settings(weight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mindspore_backend, "inference", lambda *_: None)
+    views = {"tta": True, "tile": 96, "overlap": 0.5}
     predictor = PublicPredictor(
-        weight, "mindspore", 0.1, 0.2, img_size=96, settings={"evaluate.max_det": 3}
+        weight, "mindspore", 0.1, 0.2, img_size=96, settings={"evaluate.max_det": 3}, **views
     )
     evaluate = predictor.config.evaluate
     assert (evaluate.conf_thres, evaluate.iou_thres, evaluate.max_det) == (0.1, 0.2, 3)
+    assert (evaluate.tta, evaluate.tile, evaluate.tile_overlap) == (True, 96, 0.5)
     assert predictor.config.data.img_size == 96
     for settings, said in (
         ({"evaluate.max_det": 0}, "max_det: out of range"),
@@ -204,6 +206,8 @@ def test_settings(weight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(UserError, match=said):
             Predictor(weight, "mindspore", settings=settings)
+    with pytest.raises(UserError, match=r"overlap: has no meaning without tile .got 0.5"):
+        Predictor(weight, "mindspore", overlap=0.5)
 
 
 def test_threads_share_one_predictor(weight: Path) -> None:

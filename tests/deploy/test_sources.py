@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from mindyolo_v4.deploy import sources
 from mindyolo_v4.deploy.sources import ImageFiles, Video, VideoSource, find_source, list_images
 from mindyolo_v4.errors import UserError
 from tests.inputs.commands import picture
-from tests.support.videos import write_video
+from tests.support.videos import served_stream, write_video
 
 
 def test_image_files(tmp_path: Path) -> None:
@@ -79,6 +80,29 @@ def test_a_video_that_is_cut_short(tmp_path: Path) -> None:
     assert 3 < len(frames) == video.read_frames < 20
 
 
+def test_frames_of_a_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    with served_stream(frames=6) as address:
+        video = Video(find_source(address, stride=2))
+        frames = list(video.frames())
+    assert (video.stated_frames, video.frames_to_use, video.stalled_s) == (0, None, 0)
+    assert [frame.number for frame in frames] == [0, 2, 4]
+    means = [frame.image.mean(axis=(0, 1)) for frame in frames]
+    np.testing.assert_allclose([mean[0] for mean in means], [0, 60, 120], atol=12)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stream_that_stalls(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources, "_PATIENCE_MS", 500)
+    with served_stream(frames=4, stalls=True) as address:
+        video = Video(find_source(address))
+        assert len(list(video.frames())) == 4
+    assert 0.5 <= video.stalled_s < 5
+    assert capfd.readouterr().err == ""
+    assert cv2.getLogLevel() > 0
+
+
 def test_no_video(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "v.mp4"
     path.write_bytes(b"no video" * 100)
@@ -86,7 +110,8 @@ def test_no_video(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         Video(VideoSource(str(path), "v", False))
     with pytest.raises(UserError, match="no camera or stream answers there"):
         Video(VideoSource("63", "camera63", True))
-    with pytest.raises(UserError, match="no camera or stream answers there"):
-        Video(VideoSource("http://127.0.0.1:9/video", "stream", True))
+    for address in ("http://127.0.0.1:9/video", "rtsp://127.0.0.1:9/video"):
+        with pytest.raises(UserError, match="no camera or stream answers there"):
+            Video(VideoSource(address, "stream", True))
     assert capfd.readouterr().err == ""
     assert cv2.getLogLevel() > 0

@@ -22,7 +22,12 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.engine.plan import make_plan
-from mindyolo_v4.engine.resume import follow_epochs, saved_state, with_recorded_anchors
+from mindyolo_v4.engine.resume import (
+    follow_epochs,
+    follow_limit,
+    saved_state,
+    with_recorded_anchors,
+)
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.errors import UserError
@@ -166,7 +171,7 @@ def test_what_layers_remember_goes_on(tmp_path):
 
     # A network of plain layers takes the weights, and says nothing of the rest.
     plain = TinyNet()
-    report = Checkpoint.open(whole / "last.ckpt").load_weights(plain, use_ema=False)
+    report = Checkpoint.open(whole / "last.ckpt").load_weights(plain)
     assert (report.missing, report.unexpected) == ((), ())
 
 
@@ -320,6 +325,36 @@ def test_epochs_beside_a_fitted_schedule_are_refused_or_replace_it():
     (line,) = follow_epochs(checkpoint, state, config(epochs=40))
     assert line.startswith("train.epochs 5 -> 40: the schedule spans 40 epochs")
     assert state.epochs == 0
+
+
+def test_another_time_fits_a_schedule_again():
+    def fitted(epoch: int, **changes: float) -> TrainingState:
+        values = {"train_seconds": 600.0, "epochs": 5, "fitted_minutes": 60.0} | changes
+        return TrainingState(step=4 * epoch, steps_per_epoch=4, **values)
+
+    def lines(state: TrainingState, minutes: float = 90.0) -> list[str]:
+        settings = config(epochs=8, max_minutes=minutes, fit_schedule=True).train
+        return follow_limit(checkpoint, state, settings)
+
+    checkpoint = held(config(epochs=8, max_minutes=60.0, fit_schedule=True))
+    assert lines(fitted(2), 60.0) == []
+    (line,) = lines(fitted(2))
+    expected = "train.max_minutes 60 -> 90: the schedule of 5 epochs is fitted again"
+    assert line.startswith(expected)
+    complete = fitted(5)
+    assert len(lines(complete)) == 1
+    assert complete.epochs == 6  # one more, to measure it
+    assert lines(fitted(8, epochs=8)) == []  # train.epochs are done
+
+    # Former checkpoints hold the limit in their configuration only.
+    former = fitted(2, fitted_minutes=0.0)
+    assert lines(former, 60.0) == []
+    assert former.fitted_minutes == 60.0
+    assert len(lines(fitted(2, fitted_minutes=0.0))) == 1
+
+    match = r"train\.max_minutes: last\.ckpt has been trained for 10\.0 minutes \(got 9"
+    with pytest.raises(UserError, match=match):
+        lines(fitted(2), 9.0)
 
 
 # ---------------------------------------------------------------- fitted anchors

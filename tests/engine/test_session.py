@@ -61,6 +61,23 @@ def test_a_fitted_schedule_ends_where_the_time_does(tmp_path, monkeypatch, caplo
     assert again.state.step == 12
     assert tensor_bytes(tmp_path / "again/last.ckpt") == tensor_bytes(tmp_path / "whole/last.ckpt")
 
+    # Another limit fits the schedule again, at the end of the epoch that begins.
+    monkeypatch.setattr("mindyolo_v4.engine.session.fitted_epochs", lambda *_: 5)
+    longer = replace(settings, train=replace(settings.train, max_minutes=90.0))
+    for name, epochs_before in (("epoch_0002", 3), ("epoch_0003", 4)):
+        (tmp_path / name).mkdir()
+        checkpoint = Checkpoint.open(tmp_path / "whole" / f"{name}.ckpt")
+        more = fit(Task().parts(), longer, RUNTIME, tmp_path / name, checkpoint)
+        assert (more.state.step, more.state.epochs, more.state.fitted_minutes) == (20, 5, 90.0)
+        rates = [float(row["lr"]) for row in rows(tmp_path / name / "steps.csv")]
+        plans = [
+            Session(Task().parts(), config(epochs=epochs), RUNTIME).plan.rates
+            for epochs in (epochs_before, 5)
+        ]
+        first = checkpoint.step
+        wanted = [*plans[0][first : first + 4], *plans[1][first + 4 :]]
+        np.testing.assert_allclose(rates, wanted, rtol=1e-6)
+
 
 def test_a_checkpoint_holds_all_that_a_step_changes():
     settings = config(ema=EmaConfig(0.9, 4.0), loss_scale="dynamic")

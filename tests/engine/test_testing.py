@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine import testing
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.signals import StopSignals
@@ -27,8 +28,8 @@ def score(monkeypatch, tmp_path):
         card = Card(class_names=class_names)
         path = tmp_path / "best.ckpt"
         checkpoint = SimpleNamespace(path=path, card=card, require=lambda *_, **__: None)
-        overrides = {"save_dir": str(tmp_path / "test")}
-        return testing.test(FAKE_TASK, checkpoint, {}, overrides, RUNTIME, **options)
+        config = Config(save_dir=str(tmp_path / "test"))
+        return testing.test(FAKE_TASK, checkpoint, config, RUNTIME, **options)
 
     return run
 
@@ -39,16 +40,22 @@ def test_metrics_and_the_files_of_the_task_are_written(score, tmp_path, caplog):
     metrics = json.loads((tmp_path / "test/metrics.json").read_text())
     assert metrics == {"AP": 0.5, "images": 8, "unreadable": 0, "read_ms": 0.0, "network_ms": 0.0}
     assert json.loads((tmp_path / "test/predictions.json").read_text()) == []
+    record = json.loads((tmp_path / "test/run.json").read_text())
+    assert record["end"]["images"] == 8
+    assert record["end"]["test_seconds"] >= 0.0
+    assert (record["device"]["target"], record["earlier"]) == ("CPU", [])
     assert "best.ckpt: 8 images of fake set" in caplog.text
     assert "warning 0" in caplog.text
     assert caplog.messages[-1] == f"AP 0.5\nwritten to {tmp_path / 'test'}"
 
 
-def test_a_folder_with_files_needs_permission(score):
+def test_a_folder_with_files_needs_permission(score, tmp_path):
     score(FakeSplit.class_names)
     with pytest.raises(UserError, match=r"--save_dir: is not empty.*--exist_ok"):
         score(FakeSplit.class_names)
     assert score(FakeSplit.class_names, exist_ok=True) == 0
+    record = json.loads((tmp_path / "test/run.json").read_text())
+    assert [earlier["end"]["images"] for earlier in record["earlier"]] == [8]
 
 
 def test_images_that_could_not_be_read_are_counted_and_named(score, tmp_path, caplog, monkeypatch):
@@ -76,7 +83,8 @@ def test_a_signal_ends_it_without_results(score, tmp_path, caplog, monkeypatch):
     with pytest.raises(StoppedError):
         score(FakeSplit.class_names, signals=signals)
     assert caplog.messages[-1] == "stopped by SIGINT before all images were scored: no results"
-    assert list((tmp_path / "test").iterdir()) == []
+    assert [path.name for path in (tmp_path / "test").iterdir()] == ["run.json"]
+    assert json.loads((tmp_path / "test/run.json").read_text())["end"] is None
 
 
 @pytest.mark.parametrize(

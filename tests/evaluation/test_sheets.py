@@ -7,7 +7,12 @@ import numpy as np
 from mindyolo_v4.data.records import ImageRecord
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.evaluation.draw import class_color
-from mindyolo_v4.evaluation.sheets import batch_sheet, sheet, truth_beside_prediction
+from mindyolo_v4.evaluation.sheets import (
+    batch_sheet,
+    class_beside_prediction,
+    sheet,
+    truth_beside_prediction,
+)
 
 NAMES = ("cat", "dog")
 
@@ -65,3 +70,14 @@ def test_ground_truth_stands_beside_what_was_predicted_with_confidence() -> None
     assert has_color(right, 1) and not has_color(right, 0)
     nothing = truth_beside_prediction(image, record, unsure, NAMES, side_px=200)[22:, 204:]
     assert (nothing == 128).all()
+
+
+def test_a_class_stands_beside_the_best_of_the_prediction() -> None:
+    image = np.full((40, 80, 3), 128, np.uint8)
+    names = ("cat", "dog", "cow", "hen")
+    pair = class_beside_prediction(image, "a.jpg", 3, np.array([4.0, 3.0, 2.0, 1.0]), names)
+    assert pair.shape == (22 + 160, 320 + 4 + 320, 3)
+    left = pair[:, :320]
+    right = pair[:, 324:]
+    assert [has_color(left, class_id) for class_id in range(4)] == [False, False, False, True]
+    assert [has_color(right, class_id) for class_id in range(4)] == [True, True, True, False]

@@ -5,14 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindyolo_v4.config.recipe import build_config, dump_config
-from tests.inputs.commands import TRAINING, Writer, checkpoint, data_set, train, words
+from tests.inputs.commands import (
+    NAMES,
+    TRAINING,
+    Writer,
+    analysed,
+    checkpoint,
+    data_set,
+    train,
+    words,
+)
 from tests.support.inputs import Case
 
 FITTED = ("--train.fit_schedule", "True", "--train.max_minutes", "9")
 STARTED = {"run/config.yaml": ""}  # of a run that has written no checkpoint yet
 
 
-def resume(*options: str, **training: int) -> Writer:
+def resume(*options: str, **training: float) -> Writer:
     """Resume a run of two epochs of one step, whose recipe had 300 epochs."""
 
     def write(folder: Path) -> Sequence[object]:
@@ -77,6 +86,11 @@ LENGTH = [
         resume(*FITTED, "--epochs", "7", epochs=5),
         "train.epochs: train.fit_schedule has set the number: 5 of at most 300 (got 7",
     ),
+    (
+        "less time than a fitted schedule has taken",
+        resume(*FITTED, epochs=5, fitted_minutes=60.0, train_seconds=1200.0),
+        "train.max_minutes: {dir}/old/last.ckpt has been trained for 20.0 minutes (got 9",
+    ),
 ]
 RECORDS = [
     (
@@ -88,6 +102,11 @@ RECORDS = [
         "a run.json that is a list",
         train("--resume", files={**STARTED, "run/run.json": "[]"}),
         "{dir}/run/run.json: is damaged (got list, expected a JSON object)",
+    ),
+    (
+        "a test with --exist_ok beside a run.json that is cut short",
+        analysed(NAMES, {"out/run.json": '{"seed": 2'}, "--exist_ok"),
+        "{dir}/out/run.json: not readable as JSON",
     ),
 ]
 COMPARED = [

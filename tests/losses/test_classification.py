@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.config.loss import LossConfig
-from mindyolo_v4.losses.classification import ClassificationLoss
+from mindyolo_v4.losses.classification import ClassificationLoss, losses_of_images
 
 pytestmark = pytest.mark.usefixtures("any_mode")
 
@@ -47,6 +47,16 @@ def test_smoothing_as_darknet_has_it():
     total, accuracy, *_ = call([[2.0, 0.0, 0.0]], [[0]], [[1.0]], smoothing=0.1)
     assert total == pytest.approx(0.9 * 0.2395448 + 0.1 * 2.2395448, rel=1e-5)
     assert accuracy == 100.0
+
+
+def test_a_validation_has_the_loss_of_each_image():
+    """Smoothed as above; the second image has a logit that is not finite."""
+    logits = np.array([[2.0, 0.0, 0.0], [np.inf, 0.0, 0.0], [1.0, -2.0, 0.5]], np.float32)
+    class_ids = np.array([0, 1, 2])
+    losses = losses_of_images(logits, class_ids, LossConfig(label_smoothing=0.1))
+    assert losses[0] == pytest.approx(0.9 * 0.2395448 + 0.1 * 2.2395448, rel=1e-6)
+    assert np.isnan(losses[1])
+    assert losses[2] == pytest.approx(reference(logits[2:], [[2]], [[1.0]], 0.1), rel=1e-6)
 
 
 def test_a_thousand_classes_have_the_targets_of_the_cfg():

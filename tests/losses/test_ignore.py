@@ -5,14 +5,27 @@ from mindspore import Tensor
 
 from mindyolo_v4.boxes import cxcywh_to_xyxy, pairwise_iou
 from mindyolo_v4.losses import ignore
-from mindyolo_v4.losses.ignore import (
-    best_iou,
-    best_iou_broadcast,
-    overlaps_target,
-    overlaps_target_broadcast,
-)
+from mindyolo_v4.losses.ignore import broadcast_greatest, overlaps_target, tiled_greatest
 
-FORMS = [overlaps_target, overlaps_target_broadcast]
+FORMS = [tiled_greatest, broadcast_greatest]
+
+
+def overlaps(form):
+    """Return the ignore rule in a form."""
+
+    def rule(boxes, truths, threshold):
+        return overlaps_target(boxes, truths, threshold, form)
+
+    return rule
+
+
+def best_iou(form):
+    """Return the best IoU in a form."""
+
+    def best(boxes, truths):
+        return form(boxes, truths, None)
+
+    return best
 
 
 def scene(rng, images=2, predictions=400, truths=7, padding=3):
@@ -33,7 +46,8 @@ def test_equals_pairwise_iou(form, graph, rng, monkeypatch):
     monkeypatch.setattr(ignore, "_CHUNK_ELEMENTS", 4 * 800)
     monkeypatch.setattr(ignore, "_BROADCAST_ELEMENTS", 4 * 800)
     boxes, table, planes, truths = scene(rng)
-    found = (ms.jit(form) if graph else form)(planes, truths, 0.7).asnumpy()[:, 0]
+    rule = overlaps(form)
+    found = (ms.jit(rule) if graph else rule)(planes, truths, 0.7).asnumpy()[:, 0]
     for image in range(2):
         iou = pairwise_iou(cxcywh_to_xyxy(boxes[image]), table[image]).max(axis=1)
         clear = abs(iou - 0.7) > 1e-5
@@ -46,22 +60,23 @@ def test_padding_ignores_nothing(form):
     sizes = np.array([[[0.0, 1e-5, 300.0, 1e5]]], np.float32)
     planes = ms.mutable((Tensor(sizes * 0), Tensor(sizes * 0), Tensor(sizes), Tensor(sizes)))
     no_truths = Tensor(np.zeros((1, 4, 6), np.float32))
-    assert not ms.jit(form)(planes, no_truths, 0.0).asnumpy().any()
+    assert not ms.jit(overlaps(form))(planes, no_truths, 0.0).asnumpy().any()
 
 
-@pytest.mark.parametrize("form", [best_iou, best_iou_broadcast])
+@pytest.mark.parametrize("form", FORMS)
 def test_best_iou_equals_pairwise_iou(form, rng, monkeypatch):
     monkeypatch.setattr(ignore, "_CHUNK_ELEMENTS", 4 * 800)
     monkeypatch.setattr(ignore, "_BROADCAST_ELEMENTS", 4 * 800)
     boxes, table, planes, truths = scene(rng)
-    found = ms.jit(form)(planes, truths).asnumpy()[:, 0]
+    found = ms.jit(best_iou(form))(planes, truths).asnumpy()[:, 0]
     for image in range(2):
         iou = pairwise_iou(cxcywh_to_xyxy(boxes[image]), table[image]).max(axis=1)
         np.testing.assert_allclose(found[image], iou, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", [best_iou, best_iou_broadcast])
+@pytest.mark.parametrize("form", FORMS)
 def test_best_iou_with_padding_alone_is_0(form):
     sizes = np.array([[[0.0, 1e-5, 300.0]]], np.float32)
     planes = ms.mutable((Tensor(sizes * 0), Tensor(sizes * 0), Tensor(sizes), Tensor(sizes)))
-    assert not ms.jit(form)(planes, Tensor(np.zeros((1, 4, 6), np.float32))).asnumpy().any()
+    no_truths = Tensor(np.zeros((1, 4, 6), np.float32))
+    assert not ms.jit(best_iou(form))(planes, no_truths).asnumpy().any()

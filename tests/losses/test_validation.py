@@ -29,7 +29,7 @@ def test_the_mean_over_images_is_the_loss_of_the_split(loss_oracle: type) -> Non
         truth = np.array(boxes, np.float32).reshape(-1, 4)
         levels = [level[image] for level in maps]
         rows.append(loss(levels, truth, np.array(class_ids, np.int64)))
-    means = mean_losses(np.stack(rows))
+    means = mean_losses(np.stack(rows), ValidationLoss.part_names)
     assert len(loss.cell.compile_cache) == 1  # no graph of its own for an image
 
     oracle = loss_oracle(config.model.anchor_set, SIZE, CLASSES, loss_config, TRUTHS, maps)
@@ -42,4 +42,4 @@ def test_the_mean_over_images_is_the_loss_of_the_split(loss_oracle: type) -> Non
 def test_a_mean_that_is_not_finite_is_undefined() -> None:
     rows = np.array([[1, 2, 3, 4], [np.inf, 4, np.nan, 0]], np.float32)
     expected = {"val_loss": None, "val_loss_box": 3.0, "val_loss_obj": None, "val_loss_cls": 2.0}
-    assert mean_losses(rows) == expected
+    assert mean_losses(rows, ValidationLoss.part_names) == expected

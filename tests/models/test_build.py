@@ -6,14 +6,14 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
 from mindyolo_v4.models.yolov4 import YoloV4
-from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny, YoloV4Tiny3L
+from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
 
 
 @pytest.mark.parametrize(
     ("architecture", "cell"),
     [
         *(("yolov4", YoloV4), ("yolov4-silu", YoloV4), ("yolov4-csp", YoloV4)),
-        *(("yolov4x-mish", YoloV4), ("yolov4-tiny", YoloV4Tiny), ("yolov4-tiny-3l", YoloV4Tiny3L)),
+        *(("yolov4x-mish", YoloV4), ("yolov4-tiny", YoloV4Tiny), ("yolov4-tiny-3l", YoloV4Tiny)),
     ],
 )
 def test_detectors_are_built_and_initialised(architecture: str, cell: type) -> None:

@@ -43,7 +43,7 @@ def test_what_the_optimizer_keeps_besides_counts() -> None:
 def test_the_line_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 10 GFLOP/s, one image of yolov4-tiny at 416 px takes 4.5 x 6.91 + 1.21 x 6.34 GFLOP."""
     monkeypatch.setattr(estimate, "matrix_gflops", lambda: 10.0)
-    monkeypatch.setattr(estimate, "choose_fused", lambda setting: ("library", "fused"))
+    monkeypatch.setattr(estimate, "choose_norm", lambda model: ("library", "fused"))
     network = build_network(ModelConfig("yolov4-tiny"), 80)
     config = training("yolov4-tiny", 1.0, 416, 4)
     assert estimate.describe_cost(config, network, 100) == (
@@ -52,7 +52,7 @@ def test_the_line_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     recomputed = training("yolov4-tiny", 1.0, 416, 4, recompute=["backbone"])
     assert estimate.describe_cost(recomputed, network, 100) == ""
-    monkeypatch.setattr(estimate, "choose_fused", lambda setting: (None, "stock"))
+    monkeypatch.setattr(estimate, "choose_norm", lambda model: (None, "stock"))
     assert estimate.describe_cost(config, network, 100) == ""
 
 

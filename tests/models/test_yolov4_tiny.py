@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny, YoloV4Tiny3L
+from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
 from tests.models.golden import (
     TINY_3L_LAYERS,
     TINY_LAYERS,
@@ -60,14 +60,15 @@ def test_golden_inner_maps_in_pynative_mode(golden: YoloV4Tiny, pynative_mode: N
     maps[16], _ = backbone.block2(maps[9])
     maps[17] = backbone.pool(maps[16])
     maps[24], maps[23] = backbone.block3(maps[17])
-    maps[34], maps[27] = neck(*backbone(golden_image(64, 96))[1:])
-    maps[36], maps[29] = golden.head(maps[34], maps[27])
+    map8, map16, map32 = backbone(golden_image(64, 96))
+    maps[34], maps[27] = neck(map16, map32)
+    maps[36], maps[29] = golden.head(map8, maps[34], maps[27])
     assert maps.keys() == GOLDEN.keys()
     assert_golden(maps, GOLDEN)
 
 
 def test_golden_maps_of_three_levels(graph_mode: None) -> None:
-    network = YoloV4Tiny3L(ModelConfig(architecture="yolov4-tiny-3l"), num_classes=80)
+    network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny-3l"), num_classes=80)
     assert fill_golden(network, TINY_3L_LAYERS) == 6_334_045
     assert sum(parameter.size for parameter in network.trainable_params()) == 6_327_453
     maps = network.set_train(False)(golden_image(64, 96))
@@ -76,7 +77,7 @@ def test_golden_maps_of_three_levels(graph_mode: None) -> None:
 
 
 def test_golden_inner_maps_of_three_levels(pynative_mode: None) -> None:
-    network = YoloV4Tiny3L(ModelConfig(architecture="yolov4-tiny-3l"), num_classes=80)
+    network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny-3l"), num_classes=80)
     fill_golden(network, TINY_3L_LAYERS)
     network.set_train(False)
     map8, map16, map32 = network.backbone(golden_image(64, 96))

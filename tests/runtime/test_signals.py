@@ -118,6 +118,14 @@ if mode == "child":
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     sys.exit(0)
+if mode == "threads":
+    from pathlib import Path
+    from threading import Event, Thread
+    Thread(target=Event().wait, daemon=True).start()  # as a library starts one
+    for task in Path("/proc/self/task").iterdir():
+        status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+        print(int(status["SigBlk"], 16) >> (signal.SIGCHLD - 1) & 1, flush=True)
+    sys.exit(0)
 if mode == "early":
     print("ready", flush=True)
     time.sleep(60)
@@ -178,6 +186,16 @@ def test_a_process_whose_loader_has_died_ends():
     status, _, errors = ended("own")
     assert status == 1
     assert "a loader process has died" in errors
+
+
+def test_one_thread_takes_sigchld_and_does_nothing_else():
+    """MindData's handler of it allocates, and must not interrupt a thread that does so.
+
+    Of four threads, one takes it; the others block it: the main one, the one that waits for the
+    signals that stop a training, and one that was started later.
+    """
+    status, are_blocked, _ = ended("threads")
+    assert (status, sorted(are_blocked)) == (0, ["0", "1", "1", "1"])
 
 
 def test_a_loader_process_dies_of_sigterm_and_not_of_ctrl_c():

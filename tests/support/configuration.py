@@ -163,7 +163,7 @@ def page() -> str:
     """Return docs/configuration.md."""
     lines = [TITLE, "", *INTRODUCTION, "", "## Short names", "", *SHORT, ""]
     lines += ["| option | key | meaning |", "|---|---|---|"]
-    for name, (dotted, text) in FLAT_NAMES.items():
+    for name, (dotted, text, _) in FLAT_NAMES.items():
         if dotted != "compile_cache":
             lines.append(f"| `--{name}` | `{dotted}` | {_escaped(text)} |")
     for prefix, section in all_sections():

@@ -126,6 +126,34 @@ def test_coco_keeps_what_it_does_not_mend(tmp_path: Path) -> None:
     ]
 
 
+def test_coco_boxes_of_negative_sides_and_places(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "a")
+    boxes = [[20, 9, -9, 4], [20, 20, 9, -4], [-5, -3, 9, 9], [3, 2, -9, 4], [-9, 2, 5, 4]]
+    fixed = [[11, 9, 9, 4], [20, 16, 9, 4], [0, 0, 4, 6], [0, 2, 3, 4]]
+    entries = [
+        {"id": number, "image_id": 1, "category_id": 1, "bbox": box, "area": 1}
+        for number, box in enumerate(boxes, 1)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 32}],
+        "annotations": entries,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (root / "train.json").write_text(json.dumps(content))
+    before, after = fix_and_check(
+        root, ["--data.format", "coco", "--data.train", "train.json"], tmp_path / "fixed"
+    )
+    assert sorted(before) == [
+        *["box-outside", "box-over-border", "box-over-border"],
+        *["box-turned-round"] * 3,
+    ]
+    assert after == []
+    found = json.loads((root / "train.json").read_text())["annotations"]
+    assert [entry["bbox"] for entry in found] == fixed
+    assert [entry["area"] for entry in found] == [width * height for *_, width, height in fixed]
+
+
 def test_voc(tmp_path: Path) -> None:
     def item(left: int, right: int, name: str = "cat") -> str:
         box = f"<xmin>{left}</xmin><ymin>2</ymin><xmax>{right}</xmax><ymax>9</ymax>"

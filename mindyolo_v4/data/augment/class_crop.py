@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import ClassifyConfig
-from mindyolo_v4.data.augment.geometry import Matrix, draw_warped, scaling, translation
+from mindyolo_v4.data.augment.geometry import Matrix, draw_warped, rotation, scaling, translation
 from mindyolo_v4.data.augment.rectangles import Box, draw_cutmix
 from mindyolo_v4.data.augment.transforms import rand_scale
 from mindyolo_v4.data.images import Image, scale_image
@@ -38,11 +38,7 @@ def draw_darknet_crop(
     aspect = rand_scale(rng, settings.aspect)
     zoom = int(rng.integers(shortest, longest, endpoint=True)) / min(height, width * aspect)
 
-    angle = math.radians(rng.uniform(-degrees, degrees))
-    cosine = math.cos(angle)
-    sine = math.sin(angle)
-    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-
+    turn = rotation(-math.radians(rng.uniform(-degrees, degrees)))
     room_x = max(0.0, (width * zoom / aspect - size) / 2)
     room_y = max(0.0, (height * zoom - size) / 2)
     shift_x = rng.uniform(-room_x, room_x)

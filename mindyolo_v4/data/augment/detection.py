@@ -12,7 +12,6 @@ from mindyolo_v4.data.augment.geometry import (
     draw_affine,
     draw_pads,
     fit_sample,
-    grey,
     has_affine,
     mean_colour,
     resize_matrix,
@@ -125,14 +124,14 @@ def _mosaic(sources: Sequence[Sample], rng: np.random.Generator, data: DataConfi
         return sample
     size = data.img_size
     move = draw_affine(rng, data.augment, size, size)
-    return warp_sample(sample, move, size, grey(data.pad_value), data.augment)
+    return warp_sample(sample, move, size, (data.pad_value,) * 3, data.augment)
 
 
 def _single(sample: Sample, rng: np.random.Generator, data: DataConfig) -> Sample:
     """Crop by jitter where it is on, else fit by `data.resize`; then move, in one resampling."""
     augment = data.augment
     size = data.img_size
-    fill = grey(data.pad_value)
+    fill: tuple[int, ...] = (data.pad_value,) * 3
     width, height = sample.wh_px
     if augment.jitter > 0:
         fit = crop_matrix(draw_pads(rng, augment.jitter, width, height), width, height, size)

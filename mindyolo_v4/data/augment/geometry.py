@@ -37,6 +37,18 @@ def mirror(width: float) -> Matrix:
     return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
+def rotation(angle: float) -> Matrix:
+    """Return the matrix that turns by an angle in radians, counter-clockwise as the image shows."""
+    cosine = math.cos(angle)
+    sine = math.sin(angle)
+    return np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def shearing(slope_x: float, slope_y: float) -> Matrix:
+    """Return the matrix that adds slope_x y to x and slope_y x to y."""
+    return np.array([[1.0, slope_x, 0.0], [slope_y, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
 def resize_matrix(geometry: ResizeGeometry) -> Matrix:
     """Return the matrix from original to input pixels."""
     zoom_x = geometry.resized_width / geometry.width
@@ -63,16 +75,11 @@ def draw_affine(rng: np.random.Generator, augment: AugmentConfig, canvas: int, s
 
     angle = math.radians(rng.uniform(-1, 1) * augment.degrees)
     zoom = 1 + rng.uniform(-1, 1) * augment.scale
-    cosine = zoom * math.cos(angle)
-    sine = zoom * math.sin(angle)
-    rotation = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-
-    shear = np.eye(3)
-    shear[0, 1], shear[1, 0] = np.tan(np.radians(rng.uniform(-1, 1, 2) * augment.shear))
-
+    turn = scaling(zoom, zoom) @ rotation(angle)
+    shear = shearing(*np.tan(np.radians(rng.uniform(-1, 1, 2) * augment.shear)))
     shift = translation(*(0.5 + rng.uniform(-1, 1, 2) * augment.translate) * size)
     centre_to_origin = translation(-canvas / 2, -canvas / 2)
-    return shift @ shear @ rotation @ perspective @ centre_to_origin
+    return shift @ shear @ turn @ perspective @ centre_to_origin
 
 
 def warp_boxes(boxes_xyxy_px: NDArray[np.floating], matrix: Matrix) -> BoxArray:
@@ -157,7 +164,7 @@ def _block_side(zoom: float, side: int) -> int:
 
 
 def warp_sample(
-    sample: Sample, matrix: Matrix, size: int, fill: tuple[int, int, int], augment: AugmentConfig
+    sample: Sample, matrix: Matrix, size: int, fill: tuple[int, ...], augment: AugmentConfig
 ) -> Sample:
     """Move a sample by `matrix` onto an S x S canvas of colour `fill`; clip or drop its boxes."""
     canvas = np.full((size, size, 3), fill, np.uint8)
@@ -177,8 +184,11 @@ def fit_sample(sample: Sample, data: DataConfig) -> Sample:
 
 
 @dataclass(frozen=True)
-class Pads:
-    """What darknet's jitter takes off each side of an image, pixels; negative: adds."""
+class Sides:
+    """A number of pixels for each side of an image.
+
+    The pads of darknet's jitter are taken off; negative ones are added.
+    """
 
     left: int = 0
     top: int = 0
@@ -186,16 +196,16 @@ class Pads:
     bottom: int = 0
 
 
-def draw_pads(rng: np.random.Generator, jitter: float, width: int, height: int) -> Pads:
+def draw_pads(rng: np.random.Generator, jitter: float, width: int, height: int) -> Sides:
     """Draw darknet's jitter of an image: each side ~ U(-d, d) with d = floor(jitter x side)."""
     limit_x = int(jitter * width)
     limit_y = int(jitter * height)
     left, right = (int(side) for side in rng.integers(-limit_x, limit_x, 2, endpoint=True))
     top, bottom = (int(side) for side in rng.integers(-limit_y, limit_y, 2, endpoint=True))
-    return Pads(left, top, right, bottom)
+    return Sides(left, top, right, bottom)
 
 
-def crop_matrix(pads: Pads, width: int, height: int, size: int) -> Matrix:
+def crop_matrix(pads: Sides, width: int, height: int, size: int) -> Matrix:
     """Return the matrix that stretches the crop of a width x height image over S x S."""
     crop_width = width - pads.left - pads.right
     crop_height = height - pads.top - pads.bottom
@@ -206,8 +216,3 @@ def mean_colour(image: Image) -> tuple[int, int, int]:
     """Return the mean (R, G, B), with which darknet fills what lies outside the image."""
     red, green, blue, _ = cv2.mean(image)
     return round(red), round(green), round(blue)
-
-
-def grey(pad_value: int) -> tuple[int, int, int]:
-    """Return the fill colour of a grey level."""
-    return (pad_value, pad_value, pad_value)

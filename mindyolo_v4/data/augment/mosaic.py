@@ -5,7 +5,7 @@ Tiles are numbered 0 top-left, 1 top-right, 2 bottom-left, 3 bottom-right.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from mindyolo_v4.boxes import (
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.augment.geometry import (
     Matrix,
-    Pads,
+    Sides,
     crop_matrix,
     draw_affine,
     draw_pads,
@@ -108,16 +108,6 @@ class TileBounds(NamedTuple):
     bottom: int
 
 
-@dataclass(frozen=True)
-class Shifts:
-    """By how many output pixels a tile's view moves to leave out padded borders."""
-
-    left: int = 0
-    top: int = 0
-    right: int = 0
-    bottom: int = 0
-
-
 def darknet_mosaic(samples: Sequence[Sample], rng: np.random.Generator, data: DataConfig) -> Sample:
     """Cut an s x s canvas at a random point into four tiles, each a view of one image (darknet).
 
@@ -154,7 +144,7 @@ def darknet_mosaic(samples: Sequence[Sample], rng: np.random.Generator, data: Da
     return _join(canvas, parts)
 
 
-def move_pads(pads: Pads, tile: int, mirrored: bool) -> Pads:
+def move_pads(pads: Sides, tile: int, mirrored: bool) -> Sides:
     """Move the crop so that the corner that the tile shows holds image content.
 
     One pad of each axis becomes 0, the other takes both.
@@ -164,17 +154,20 @@ def move_pads(pads: Pads, tile: int, mirrored: bool) -> Pads:
     keep_left = (tile in (0, 2)) != mirrored
     left, right = (0, across) if keep_left else (across, 0)
     top, bottom = (0, down) if tile in (0, 1) else (down, 0)
-    return Pads(left, top, right, bottom)
+    return Sides(left, top, right, bottom)
 
 
 def view_shifts(
-    pads: Pads, mirrored: bool, source_wh: tuple[int, int], cut: tuple[int, int], size: int
-) -> Shifts:
-    """Return the pads in output pixels (by the image's size, as darknet does), within the tile."""
+    pads: Sides, mirrored: bool, source_wh: tuple[int, int], cut: tuple[int, int], size: int
+) -> Sides:
+    """Return by how many output pixels a tile's view moves to leave out padded borders.
+
+    The pads are scaled by the image's size, as darknet does, and stay within the tile.
+    """
     width, height = source_wh
     cut_x, cut_y = cut
     left, right = (pads.right, pads.left) if mirrored else (pads.left, pads.right)
-    return Shifts(
+    return Sides(
         left=min(cut_x, max(0, -left * size // width)),
         top=min(cut_y, max(0, -pads.top * size // height)),
         right=min(size - cut_x, max(0, -right * size // width)),
@@ -182,7 +175,7 @@ def view_shifts(
     )
 
 
-def tile_offset(tile: int, cut: tuple[int, int], shifts: Shifts, size: int) -> tuple[int, int]:
+def tile_offset(tile: int, cut: tuple[int, int], shifts: Sides, size: int) -> tuple[int, int]:
     """Return the move in x and y, pixels, of a tile's s x s image to its part of the canvas."""
     shift_x = -(size - cut[0] - shifts.right) if tile in (0, 2) else cut[0] - shifts.left
     shift_y = -(size - cut[1] - shifts.bottom) if tile in (0, 1) else cut[1] - shifts.top

@@ -19,7 +19,7 @@ from mindyolo_v4.data.augment.class_crop import (
     change_saturation,
     level_table,
 )
-from mindyolo_v4.data.augment.geometry import Matrix, draw_warped, translation
+from mindyolo_v4.data.augment.geometry import Matrix, draw_warped, rotation, shearing, translation
 from mindyolo_v4.data.images import Image, grey_image
 
 LARGEST_MAGNITUDE = 10.0
@@ -101,24 +101,17 @@ def sharpness(image: Image, strength: float) -> Image:
 
 def rotate(image: Image, strength: float) -> Image:
     """Turn by +- 30 m degrees about the centre."""
-    angle = math.radians(_DEGREES * strength)
-    cosine = math.cos(angle)
-    sine = math.sin(angle)
-    return _moved(image, np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]]))
+    return _moved(image, rotation(math.radians(_DEGREES * strength)))
 
 
 def shear_x(image: Image, strength: float) -> Image:
     """Shift each row by +- 0.3 m times its distance from the middle row."""
-    return _moved(
-        image, np.array([[1.0, _SHEAR * strength, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    )
+    return _moved(image, shearing(_SHEAR * strength, 0.0))
 
 
 def shear_y(image: Image, strength: float) -> Image:
     """Shift each column by +- 0.3 m times its distance from the middle column."""
-    return _moved(
-        image, np.array([[1.0, 0.0, 0.0], [_SHEAR * strength, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    )
+    return _moved(image, shearing(0.0, _SHEAR * strength))
 
 
 def translate_x(image: Image, strength: float) -> Image:

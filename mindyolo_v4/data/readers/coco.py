@@ -155,19 +155,22 @@ def _boxes(
     boxes = []
     for number, entry in enumerate(file.entries("annotations")):
         name = f"annotation {entry.get('id', f'[{number}]')}"
+        meant = None
         fault = _fault(entry, index_of, class_of)
         if fault:
             kind, problem, got, expected = fault
-            removal = Edit(str(file.source), "annotations", number, None)
             place = file.place("annotations", number, name)
-            faults.refuse(kind, place, problem, got, expected, removal)
-            continue
+            meant = _ordered_corners(entry["bbox"]) if kind == "box-turned-round" else None
+            edit = Edit(str(file.source), "annotations", number, meant)
+            faults.refuse(kind, place, problem, got, expected, edit)
+            if meant is None:
+                continue
         left, top, width, height = entry["bbox"]
         area = entry.get("area")
         crowd = entry.get("iscrowd", 0) == 1
         box = RawBox(
             image=index_of[entry["image_id"]],
-            box_xyxy=(left, top, left + width, top + height),
+            box_xyxy=meant or (left, top, left + width, top + height),
             class_id=class_of[entry["category_id"]],
             number=number,
             entry=name,
@@ -216,15 +219,21 @@ def _fault(
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         expected = "[left, top, width, height], four finite numbers"
         return "malformed-entry", "malformed bbox", repr(box), expected
-    if box[2] < 0 or box[3] < 0:
-        problem = "negative width or height"
-        return "box-turned-round", problem, repr(box), "[left, top, width, height]"
     if entry.get("iscrowd", 0) not in (0, 1):
         return "malformed-entry", "malformed iscrowd", repr(entry["iscrowd"]), "0 or 1"
     area = entry.get("area")
     if area is not None and not (_is_number(area) and area >= 0):
         return "malformed-entry", "malformed area", repr(area), "a finite number >= 0"
+    if box[2] < 0 or box[3] < 0:
+        problem = "negative width or height"
+        return "box-turned-round", problem, repr(box), "[left, top, width, height]"
     return None
+
+
+def _ordered_corners(bbox: list[float]) -> tuple[float, float, float, float]:
+    """Return the edges that a box with a negative side means."""
+    left, top, width, height = bbox
+    return left + min(width, 0), top + min(height, 0), left + max(width, 0), top + max(height, 0)
 
 
 def _is_number(value: Any) -> bool:

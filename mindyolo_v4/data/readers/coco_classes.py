@@ -5,7 +5,7 @@ from typing import Any
 
 from mindyolo_v4.data.readers.coco_file import CocoFile
 from mindyolo_v4.data.readers.faults import FaultError, Faults, Place
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, first_names
 
 
 def read_classes(
@@ -79,8 +79,7 @@ def _names_differ(source: Path, absent: list[str], unnamed: list[str]) -> UserEr
     parts = []
     for names, problem in ((absent, "not in the file"), (unnamed, "in the file only")):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{', '.join(names[:3])}{more} {problem}")
+            parts.append(f"{first_names(names, 3)} {problem}")
     problem = f"differs from the categories of {source}"
     return UserError("data.names", problem, "; ".join(parts))
 

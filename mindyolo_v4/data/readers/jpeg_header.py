@@ -1,10 +1,14 @@
-"""The size of a JPEG from its own segments, in a fraction of Pillow's time.
+"""The size and the scans of a JPEG from its own segments, in a fraction of Pillow's time.
 
 ITU-T T.81, annex B: after FF D8 come segments of a marker FF xx, a length that counts its own two
 bytes, and content. That of a frame header begins with precision (1 byte), height and width (2 bytes
-each) and the number of components (1 byte).
+each) and the number of components (1 byte), then 3 bytes for each component, its number first.
+That of a scan header begins with a number of components and 2 bytes for each; then come the first
+and the last of the 64 coefficients that the scan holds, and a byte whose lower half counts the bits
+that later scans add to them.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +18,8 @@ _START = b"\xff\xd8"
 _EXIF = 0xE1  # or XMP
 _SCAN = 0xDA  # after it come the pixels
 _READ_BYTES = 16384  # hold all segments of most files
+_AFTER_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # FF 00 is one byte, FF D0 a restart
+_COEFFICIENTS = 64
 
 
 def jpeg_size(data: memoryview) -> tuple[int, int] | None:
@@ -48,13 +54,32 @@ def plain_jpeg_size(path: Path) -> tuple[int, int] | None:
     return None
 
 
+def has_all_scans(data: memoryview) -> bool:
+    """Return whether the scans of a JPEG bring every bit of its coefficients.
+
+    A progressive image has several scans, of which each makes the picture finer.
+    """
+    missing: set[tuple[int, int]] = set()  # component and coefficient
+    for marker, start in _segments(data):
+        if _is_frame(marker):
+            components = data[start + 6 : start + 6 + 3 * data[start + 5] : 3]
+            missing = {(one, number) for one in components for number in range(_COEFFICIENTS)}
+        if marker == _SCAN:
+            stop = start + 1 + 2 * data[start]
+            parameters = data[stop : stop + 3]
+            if len(parameters) == 3 and parameters[2] & 15 == 0:
+                held = range(parameters[0], parameters[1] + 1)
+                missing -= {(one, number) for one in data[start + 1 : stop : 2] for number in held}
+    return not missing
+
+
 def _is_frame(marker: int) -> bool:
     # C4, C8 and CC: tables, reserved, conditioning of the arithmetic coder
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
-    """Yield the marker of each segment up to the first scan, and where its content begins."""
+    """Yield the marker of each segment, and where its content begins."""
     if bytes(data[:2]) != _START:
         return
     start = 2
@@ -64,6 +89,7 @@ def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
             start += 1
             continue
         yield marker, start + 4
-        if marker == _SCAN:
-            return
         start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        if marker == _SCAN:
+            found = _AFTER_PIXELS.search(data, start)
+            start = found.start() if found else len(data)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
@@ -20,17 +21,28 @@ def select(dataset: Dataset, data: DataConfig, split: str) -> Dataset:
     Raises:
         UserError: `data.classes` names a class that the data set does not have.
     """
+    is_part = split == "train" and data.fraction < 1
+    if data.classes is None and not data.single_cls and not is_part:
+        return dataset
+
+    names = dataset.class_names
+    category_ids = dataset.category_ids
+    kept = list(range(len(names)))
     if data.classes is not None:
-        dataset = _with_classes(dataset, class_numbers(data.classes, dataset.class_names))
+        kept = class_numbers(data.classes, names)
+    new_ids = np.full(len(names), -1, np.int64)
+    new_ids[kept] = 0 if data.single_cls else np.arange(len(kept))
     if data.single_cls:
-        records = Records(_one_class(record) for record in dataset.records)
-        dataset = replace(dataset, records=records, class_names=(ONE_CLASS,), category_ids=(1,))
-    if split == "train" and data.fraction < 1:
-        count = max(1, round(len(dataset) * data.fraction))
-        numbers = np.arange(count) * len(dataset) // count
-        records = Records(dataset.records[number] for number in numbers.tolist())
-        dataset = replace(dataset, records=records)
-    return dataset
+        names = (ONE_CLASS,)
+        category_ids = (1,)
+    else:
+        names = tuple(names[number] for number in kept)
+        category_ids = tuple(category_ids[number] for number in kept)
+
+    count = max(1, round(len(dataset) * data.fraction)) if is_part else len(dataset)
+    images = np.arange(count) * len(dataset) // count
+    records = Records(_with_ids(dataset.records[image], new_ids) for image in images.tolist())
+    return replace(dataset, records=records, class_names=names, category_ids=category_ids)
 
 
 def class_numbers(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[int]:
@@ -52,20 +64,7 @@ def class_numbers(classes: tuple[str, ...], class_names: tuple[str, ...]) -> lis
     return sorted(numbers)
 
 
-def _with_classes(dataset: Dataset, numbers: list[int]) -> Dataset:
-    new_ids = np.full(len(dataset.class_names), -1, np.int64)
-    new_ids[numbers] = np.arange(len(numbers))
-    records = []
-    for record in dataset.records:
-        kept = record.with_boxes(new_ids[record.class_ids] >= 0)
-        records.append(replace(kept, class_ids=new_ids[kept.class_ids]))
-    return replace(
-        dataset,
-        records=Records(records),
-        class_names=tuple(dataset.class_names[number] for number in numbers),
-        category_ids=tuple(dataset.category_ids[number] for number in numbers),
-    )
-
-
-def _one_class(record: ImageRecord) -> ImageRecord:
-    return replace(record, class_ids=np.zeros_like(record.class_ids))
+def _with_ids(record: ImageRecord, new_ids: NDArray[np.int64]) -> ImageRecord:
+    """Return a record with the new class of each box; boxes whose new class is -1 are left out."""
+    kept = record.with_boxes(new_ids[record.class_ids] >= 0)
+    return replace(kept, class_ids=new_ids[kept.class_ids])

@@ -155,7 +155,8 @@ def _hold_key_points(rows: list[list[float]]) -> bool:
     """Tell whether most rows are a box inside the image, then points inside that box.
 
     All rows of poses are equally long. Read as a box and points, a polygon hardly ever fits. A
-    point may be missing (0 0), and may have a visibility of 0, 1 or 2.
+    point may have a visibility of 0, 1 or 2, and may be missing: 0 0, below 0, or not visible. A
+    row of which all points are missing is a pose, too: no polygon repeats a corner like that.
     """
     length = len(rows[0])
     if any(len(values) != length for values in rows):
@@ -169,10 +170,12 @@ def _hold_key_points(rows: list[list[float]]) -> bool:
             continue
         points = table[:, 4:].reshape(len(rows), -1, numbers)
         is_inside = (np.abs(points[..., :2] - centre) <= half * (1 + 2 * _SLACK)).all(axis=2)
-        is_missing = (points[..., :2] == 0).all(axis=2)
+        is_missing = (points[..., :2] <= 0).all(axis=2) | (points[..., 2:] == 0).any(axis=2)
         fits = is_box.all(axis=(1, 2)) & (is_inside | is_missing).all(axis=1)
-        fits &= is_inside.any(axis=1) & np.isin(points[..., 2:], (0, 1, 2)).all(axis=(1, 2))
-        if fits.mean() > 0.5:
+        fits &= np.isin(points[..., 2:], (0, 1, 2)).all(axis=(1, 2))
+        # a single missing point could be the third corner of a polygon
+        tells = is_inside.any(axis=1) | (points.shape[1] > 1)
+        if tells.any() and fits[tells].mean() > 0.5:
             return True
     return False
 

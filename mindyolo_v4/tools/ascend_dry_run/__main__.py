@@ -11,10 +11,9 @@ from pathlib import Path
 
 from mindyolo_v4 import environment
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
-from mindyolo_v4.config.ranges import require_range
 from mindyolo_v4.config.recipe import build_config, find_recipe, print_config, read_tree
 from mindyolo_v4.cpu_ops.build import BuildError
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.ascend_dry_run.operators import table_of_kinds
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording

@@ -8,7 +8,7 @@ import pytest
 from mindyolo_v4.boxes import letterbox_geometry
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.augment.geometry import (
-    Pads,
+    Sides,
     crop_matrix,
     draw_affine,
     draw_pads,
@@ -106,7 +106,7 @@ def test_strengths_at_zero_are_no_move(rng):
 
 def test_jitter_crop_moves_a_box_as_darknet_does():
     # image 200 x 100; the crop takes 20 off the left and 10 off the top, adds 40 at the right
-    matrix = crop_matrix(Pads(left=20, right=-40, top=10), 200, 100, 99)
+    matrix = crop_matrix(Sides(left=20, right=-40, top=10), 200, 100, 99)
     # left' = (left - p_left) * S / sw
     np.testing.assert_allclose(warp_boxes(BOX, matrix), [[-4.5, 11, 4.5, 55]], atol=1e-4)
     mirrored = warp_boxes(BOX, mirror(99) @ matrix)
@@ -119,7 +119,7 @@ def test_pads_stay_within_the_jitter(rng):
     down = np.array([(pad.top, pad.bottom) for pad in pads])
     assert (across.min(), across.max()) == (-30, 30)
     assert (down.min(), down.max()) == (-15, 15)
-    assert draw_pads(rng, 0.0, 101, 50) == Pads()
+    assert draw_pads(rng, 0.0, 101, 50) == Sides()
 
 
 def test_letterbox_of_a_sample():

@@ -8,16 +8,14 @@ import pytest
 from mindyolo_v4.boxes import letterbox_geometry
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.augment.geometry import (
-    Pads,
+    Sides,
     crop_matrix,
-    grey,
     mirror,
     translation,
     warp_boxes,
     warp_sample,
 )
 from mindyolo_v4.data.augment.mosaic import (
-    Shifts,
     canvas_matrix,
     canvas_mosaic,
     darknet_mosaic,
@@ -37,7 +35,7 @@ SOURCES = [
     [(0.20, 0.20, 0.30, 0.20), (0.95, 0.95, 0.06, 0.06)],
 ]
 TILES = [(0, 0, 240, 360), (240, 0, 608, 360), (0, 360, 240, 608), (240, 360, 608, 608)]
-SHIFTED = Shifts(left=30, right=20, top=10, bottom=40)
+SHIFTED = Sides(left=30, right=20, top=10, bottom=40)
 EXPECTED = {  # (bound, shifted): the eight boxes c0 .. c7, None = dropped
     (False, False): [
         (0.194737, 0.442105, 0.2, 0.2),
@@ -87,7 +85,7 @@ EXPECTED = {  # (bound, shifted): the eight boxes c0 .. c7, None = dropped
 def test_label_vectors(bound, shifted):
     got = []
     for tile, boxes in enumerate(SOURCES):
-        offset = tile_offset(tile, CUT, SHIFTED if shifted else Shifts(), SIZE)
+        offset = tile_offset(tile, CUT, SHIFTED if shifted else Sides(), SIZE)
         placed, kept = place_tile_boxes(
             np.array(boxes, np.float32), offset, TILES[tile] if bound else None, SIZE
         )
@@ -101,22 +99,22 @@ def test_label_vectors(bound, shifted):
 
 # ---------------------------------------------------------------- darknet's pads and shifts
 def test_pads_move_to_the_hidden_side():
-    pads = Pads(left=-5, top=-3, right=7, bottom=-4)
-    assert move_pads(pads, 0, False) == Pads(left=0, top=0, right=2, bottom=-7)
-    assert move_pads(pads, 1, False) == Pads(left=2, top=0, right=0, bottom=-7)
-    assert move_pads(pads, 2, False) == Pads(left=0, top=-7, right=2, bottom=0)
-    assert move_pads(pads, 3, False) == Pads(left=2, top=-7, right=0, bottom=0)
-    assert move_pads(pads, 0, True) == Pads(left=2, top=0, right=0, bottom=-7)
-    assert move_pads(pads, 3, True) == Pads(left=0, top=-7, right=2, bottom=0)
+    pads = Sides(left=-5, top=-3, right=7, bottom=-4)
+    assert move_pads(pads, 0, False) == Sides(left=0, top=0, right=2, bottom=-7)
+    assert move_pads(pads, 1, False) == Sides(left=2, top=0, right=0, bottom=-7)
+    assert move_pads(pads, 2, False) == Sides(left=0, top=-7, right=2, bottom=0)
+    assert move_pads(pads, 3, False) == Sides(left=2, top=-7, right=0, bottom=0)
+    assert move_pads(pads, 0, True) == Sides(left=2, top=0, right=0, bottom=-7)
+    assert move_pads(pads, 3, True) == Sides(left=0, top=-7, right=2, bottom=0)
 
 
 def test_view_shifts_are_padding_in_output_pixels():
-    pads = Pads(left=-33, top=-10, right=20, bottom=-50)
-    assert view_shifts(pads, False, (200, 100), (240, 360), 608) == Shifts(
+    pads = Sides(left=-33, top=-10, right=20, bottom=-50)
+    assert view_shifts(pads, False, (200, 100), (240, 360), 608) == Sides(
         left=100, top=60, right=0, bottom=248
     )
     # 33 x 608 / 200 = 100.3; 10 x 608 / 100 = 60.8; crop on the right; 304 limited to 608 - 360
-    assert view_shifts(pads, True, (200, 100), (240, 360), 608) == Shifts(
+    assert view_shifts(pads, True, (200, 100), (240, 360), 608) == Sides(
         left=0, top=60, right=100, bottom=248
     )
 
@@ -335,9 +333,9 @@ def test_paint_of_a_single_jittered_and_mirrored_image(rng):
     for seed in range(20):
         sample = four_painted(seed)[0]
         height, width = sample.image.shape[:2]
-        pads = Pads(*(int(pad) for pad in rng.integers(-30, 30, 4)))
+        pads = Sides(*(int(pad) for pad in rng.integers(-30, 30, 4)))
         matrix = translation(0.4, -0.7) @ mirror(SIDE) @ crop_matrix(pads, width, height, SIDE)
-        check_paint(warp_sample(sample, matrix, SIDE, grey(0), AugmentConfig()))
+        check_paint(warp_sample(sample, matrix, SIDE, (0, 0, 0), AugmentConfig()))
 
 
 @pytest.mark.parametrize("make", [canvas_mosaic, darknet_mosaic])

@@ -1,5 +1,6 @@
 """Sizes in the segments of a JPEG, against Pillow, and the files that are left to it."""
 
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindyolo_v4.data.readers.jpeg_header import jpeg_size, plain_jpeg_size
+from mindyolo_v4.data.readers.jpeg_header import has_all_scans, jpeg_size, plain_jpeg_size
 
 NOISE = np.random.default_rng(0).integers(0, 256, (17, 23, 3), np.uint8)
 
@@ -52,3 +53,13 @@ def test_files_that_need_a_closer_look(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         plain_jpeg_size(tmp_path / "gone.jpg")
     assert jpeg_size(memoryview(b"\x89PNG" + content)) is None
+
+
+def test_the_last_scan_completes_a_progressive_image() -> None:
+    assert has_all_scans(memoryview(jpeg()))
+    content = jpeg(progressive=True)
+    scans = [match.start() for match in re.finditer(b"\xff\xda", content)]
+    assert len(scans) > 5
+    assert has_all_scans(memoryview(content[:-2]))
+    assert not any(has_all_scans(memoryview(content[: scan + 4])) for scan in scans)
+    assert not any(has_all_scans(memoryview(content[:scan])) for scan in scans)

@@ -218,6 +218,32 @@ def test_the_box_of_a_pose_is_its_first_four_numbers(
     assert any("key points" in warning for warning in dataset.warnings) != is_stated
 
 
+NONE_OF_TWO = "0 0.5 0.5 0.4 0.5 0 0 {0}0 0 {0}\n"
+ONE_OF_TWO = "0 0.5 0.5 0.4 0.5 0.4 0.4 {1}0 0 {0}\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_pose"),
+    [
+        (NONE_OF_TWO.format("", "") * 3 + ONE_OF_TWO.format("", ""), True),
+        (NONE_OF_TWO.format("0 ", "2 ") * 3 + ONE_OF_TWO.format("0 ", "2 "), True),
+        (NONE_OF_TWO.format("", ""), True),
+        ("0 0.5 0.5 0.4 0.5 -1 -1 -1 -1\n", True),
+        ("0 0.5 0.5 0.4 0.5 0.9 0.9 0 0.4 0.4 1\n", True),  # the first is not visible
+        ("0 0.5 0.5 0.4 0.5 0.9 0.9 1 0.4 0.4 1\n", False),  # the first lies outside of the box
+        ("0 0.5 0.5 0.4 0.5 0 0\n", False),  # a triangle
+        ("0 0.5 0.5 0.4 0.5 0.9 0.9 0.9 0.1\n", False),
+    ],
+)
+def test_poses_without_key_points_are_told_from_polygons(
+    tmp_path: Path, rows: str, is_pose: bool
+) -> None:
+    data = _tree(tmp_path, rows)
+    dataset = read_split(data, "train")
+    box = dataset.records[0].boxes_xyxy_px[0].tolist()
+    assert (box == pytest.approx([12, 5, 28, 15], abs=1e-5)) == is_pose
+
+
 def test_capitals_of_label_files(tmp_path: Path) -> None:
     data = _tree(tmp_path)
     images, labels = tmp_path / "images/train", tmp_path / "labels/train"
