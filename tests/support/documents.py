@@ -74,7 +74,7 @@ SHRINK_CHECK = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
     "--batch_size 2 --train.accumulate 1 --steps 2 --device_target CPU"
 )
-SHRINK_CHECK += ONE_BY_ONE
+SHRINK_CHECK += [*ONE_BY_ONE, *FROZEN, "--model.architecture", "yolov4-tiny"]
 SHRINK_INFERENCE = ["--device_target", "CPU"]
 SHRUNK_MODEL = ["--model.width", "0.1", "--model.depth", "0.1"]  # of a recipe, as it was trained
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
