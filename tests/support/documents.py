@@ -63,6 +63,7 @@ SIZE = 160  # pixels, of the drawn pictures
 ONE_BY_ONE = ["--ms_mode", "pynative"]  # takes less time than to compile a graph
 GRAPH = ["--ms_mode", "graph"]
 FROZEN = ["--train.freeze", "[backbone., neck.]"]
+ONE_STEP = ["--train.max_steps", "1"]
 SHRINK_TRAINING = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
     "--epochs 1 --batch_size 4 --train.max_steps 2 --train.accumulate 1 --device_target CPU "
@@ -218,7 +219,7 @@ def shrinking(line: str, program: tuple[str, ...]) -> list[str]:
         return [*shrink, *(WHOLE_TRAINING if line == TRAIN_MINE else GRAPH)]
     trains_detector = program == ("python", "train.py") and not is_of_classifier(line)
     decides = "--train.freeze" in line or "--resume" in line  # TRAIN_MINE goes on as it was
-    return [*shrink, *FROZEN] if trains_detector and not decides else shrink
+    return [*shrink, *FROZEN, *ONE_STEP] if trains_detector and not decides else shrink
 
 
 def is_for_ascend(line: str) -> bool:
