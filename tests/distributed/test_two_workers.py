@@ -42,7 +42,9 @@ data:
   augment: {{mosaic: canvas, mosaic_prob: 0.5, scale: 0.3, flip_prob: 0.5}}
 optimizer: {{lr: 2.0e-5}}
 schedule: {{warmup_epochs: 1}}
-train: {{epochs: 2, per_batch_size: {batch}, global_batch: 8, ema: {{decay: 0.9, ramp_steps: 2}}}}
+train:
+  {{epochs: 2, per_batch_size: {batch}, global_batch: 8, ema: {{decay: 0.9, ramp_steps: 2}},
+    val_loss: false, pictures: 0}}
 evaluate: {{per_batch_size: 2}}
 """
 LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value,
@@ -182,7 +184,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     write_imagenet(folder / "set", train=1, val=1, classes=3)
     scenes = draw_scenes(folder / "scenes", train=4, val=1)
-    train = {"epochs": 1, "per_batch_size": 1, "hang_seconds": 5.0}
+    train = {"epochs": 1, "per_batch_size": 1, "hang_seconds": 5.0, "pictures": 0}
+    train["freeze"] = ["backbone.", "neck."]
     write_tiny_recipe(folder / "tiny.yaml", scenes, train=train, data={"val": None})
     done = launch(msrun(folder / "logs", "python", "-m", "tests.distributed.two_ranks", folder))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

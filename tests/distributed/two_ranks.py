@@ -136,7 +136,7 @@ def main(folder: Path) -> None:
 
         # The workers can join once per process.
         device.start = lambda _: runtime
-        check_device.main(SMALL_TRIAL)
+        check_device.main([*SMALL_TRIAL, "--train.freeze", "[backbone., neck.]"])
 
 
 if __name__ == "__main__":
