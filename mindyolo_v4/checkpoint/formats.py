@@ -53,14 +53,12 @@ FAMILIES = (
     Family("wongkinyiu", "weights of WongKinYiu's PyTorch_YOLOv4", "module_list.0.Conv2d.weight"),
     Family("deepspark", "weights of DeepSpark's CSPDarknet53", "stage2.split0.layers.0.weight"),
     Family(
-        "bubbliiing",
-        "weights of bubbliiing's yolov4-pytorch",
-        "backbone.stages.0.split_conv0.conv.weight",
+        "bubbliiing", "weights of bubbliiing's yolov4-pytorch", "stages.0.split_conv0.conv.weight"
     ),
     Family(
         "bubbliiing_tiny",
         "weights of bubbliiing's yolov4-tiny-pytorch",
-        "backbone.resblock_body1.conv1.conv.weight",
+        "resblock_body1.conv1.conv.weight",
     ),
     Family("timm", "weights of timm's cspdarknet53", "stages.0.conv_exp.conv.weight"),
 )

@@ -8,7 +8,14 @@ from typing import Any, Protocol
 
 from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.card import Card
-from mindyolo_v4.config.recipe import Tree, build_config, merge_trees, record_to_tree, written_keys
+from mindyolo_v4.config.recipe import (
+    Tree,
+    build_config,
+    merge_trees,
+    record_to_tree,
+    require_tiles,
+    written_keys,
+)
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError, first_names, printable
 
@@ -48,7 +55,8 @@ def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) 
     command line wins over both. Where no recipe is given, the run's own configuration is used.
 
     Raises:
-        UserError: the checkpoint holds no whole network, or a written `model.*` key contradicts it.
+        UserError: the checkpoint holds no whole network, a written `model.*` key contradicts it, or
+            an override has no effect.
     """
     checkpoint.require(None, whole=True)
     card = checkpoint.card
@@ -64,7 +72,9 @@ def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) 
         fixed["names"] = list(card.class_names)
     tree = merge_trees(base, {"data": fixed, "model": record_to_tree(card.model)}, source)
     own = {name: value for name, value in overrides.items() if name != "model"}
-    return build_config(merge_trees(tree, own, "command line"))
+    config = build_config(merge_trees(tree, own, "command line"))
+    require_tiles(config, overrides)
+    return config
 
 
 def _selects_classes(base: Tree, overrides: Tree) -> bool:

@@ -20,13 +20,19 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     help_text = "continue from PATH, or from the run folder's newest checkpoint"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=help_text)
     words = parse(parser, argv)
-    from mindyolo_v4.config.recipe import build_config, print_config, read_tree  # loads NumPy
+    from mindyolo_v4.config.recipe import (  # loads NumPy
+        build_config,
+        print_config,
+        read_tree,
+        require_tiles,
+    )
     from mindyolo_v4.data.readers.data_file import located
     from mindyolo_v4.data.readers.imagenet import suggest_recipe
 
     recipe = Path(words.config or suggest_recipe(words.overrides))
     tree = read_tree(recipe, words.overrides)
     config = build_config(tree)  # a mistake is reported before MindSpore takes seconds to load
+    require_tiles(config, read_tree(None, words.overrides))
     config = replace(config, data=located(config.data))
     if words.print_config:
         return print_config(_with_variants(config, tree))

@@ -120,8 +120,8 @@ class DataConfig:
     # data.yaml of ultralytics or Roboflow, or obj.data of darknet. It replaces format, root, train,
     # val, test, names and num_classes, which then need no value.
     file: str | None = None
-    # Annotation format; imagenet: one folder per class.
-    format: Literal["coco", "yolo", "voc", "imagenet"] = "coco"
+    # Annotation format; mindrecord: what tools.convert_data packed; imagenet: one folder per class.
+    format: Literal["coco", "yolo", "voc", "mindrecord", "imagenet"] = "coco"
     root: str | None = None  # folder that the splits are relative to
     # A split: file, folder, list name, {annotations: FILE, images: DIR}; yolo: also a list of them.
     train: Any = None

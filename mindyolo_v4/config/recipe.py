@@ -133,6 +133,13 @@ def build_record(cls: type[Record], tree: Tree, prefix: str = "") -> Record:
     return cls(**values)
 
 
+def require_tiles(config: Config, overrides: Tree) -> None:
+    """Raise UserError where the command line sets the overlap of tiles, and there are no tiles."""
+    overlap = overrides.get("evaluate", {}).get("tile_overlap")
+    if overlap is not None and config.evaluate.tile is None:
+        raise UserError("--overlap", "has no effect without tiles", str(overlap), "--tile PIXELS")
+
+
 def record_to_tree(record: Any) -> Tree:
     """Return a configuration, a section or a card as plain mappings, lists and scalars."""
     tree: Tree = plain(dataclasses.asdict(record))

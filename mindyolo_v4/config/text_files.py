@@ -9,6 +9,7 @@ from mindyolo_v4.errors import UserError
 
 _MOST_VALUES = 200_000  # of a YAML file, counted with what its aliases repeat
 _DEEPEST = 100  # levels of lists and mappings; the parser's time grows with their square
+_MERGE = "<<"
 _NULLS = ("", "~", "null", "none")
 
 
@@ -21,7 +22,7 @@ class _TextLoader(yaml.SafeLoader):
 
     _depth = 0
     # of the merge keys
-    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
+    yaml_implicit_resolvers = {_MERGE[0]: yaml.SafeLoader.yaml_implicit_resolvers[_MERGE[0]]}  # noqa: RUF012
 
     def construct_scalar(self, node: yaml.Node) -> Any:
         text = super().construct_scalar(node)  # type: ignore[arg-type]
@@ -36,6 +37,17 @@ class _TextLoader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        known: set[str] = set()
+        for key in keys:
+            if key.value in known and key.value != _MERGE:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value} occurs twice, again in line {line}")
+            known.add(key.value)
+        return node
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
         if len(node.value) > _MOST_VALUES:
@@ -48,11 +60,7 @@ def is_null(value: Any) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, with or without byte order mark.
-
-    Raises:
-        UserError: the file cannot be opened, or is not UTF-8.
-    """
+    """Return a UTF-8 file's content without byte order mark. Raises UserError where it is none."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

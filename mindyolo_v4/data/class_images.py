@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.data.images import read_encoded
+from mindyolo_v4.data.images import Packed, read_encoded, read_packed
 from mindyolo_v4.data.records import WarningLines
 from mindyolo_v4.errors import printable
 
@@ -20,6 +20,7 @@ class Shards:
     shard_ids: NDArray[np.int32]  # (N,) index into `paths`
     offsets: NDArray[np.int64]  # (N,) bytes from the start of the file
     lengths: NDArray[np.int64]  # (N,) bytes
+    crc32: NDArray[np.uint32]  # (N,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,9 @@ class ClassImages(WarningLines):
 
     def encoded(self, index: int) -> NDArray[np.uint8]:
         """Return the bytes of image file `index`. Raises ImageReadError where they are missing."""
-        if self.shards is None:
+        shards = self.shards
+        if shards is None:
             return read_encoded(self.path(index))
-        path = self.shards.paths[self.shards.shard_ids[index]]
-        offset = int(self.shards.offsets[index])
-        return read_encoded(path, offset, int(self.shards.lengths[index]))
+        columns = (shards.offsets, shards.lengths, shards.crc32)
+        packed = Packed(*(int(column[index]) for column in columns))
+        return read_packed(shards.paths[shards.shard_ids[index]], packed, self.path(index))

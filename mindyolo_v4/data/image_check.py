@@ -1,9 +1,9 @@
 """Decode every image of a split, and find the pictures that two splits share."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mindyolo_v4.data.images import ImageReadError, read_image
+from mindyolo_v4.data.images import ImageReadError, decode_image
 from mindyolo_v4.data.readers.faults import Faults, Place
 from mindyolo_v4.environment import cores_of_process
 
@@ -22,6 +22,8 @@ _THUMBNAIL = 16  # pixels
 _BITS = 3
 _LEVELS = 6.0
 _BAND_BITS = 16  # of two hashes with at most 3 different bits, one of 4 bands is equal
+
+ReadBytes = Callable[[], NDArray[np.uint8]]  # returns the bytes of an image
 
 
 class Picture(NamedTuple):
@@ -34,15 +36,19 @@ class Picture(NamedTuple):
 
 
 def decode_all(
-    paths: Sequence[Path], max_megapixels: float, workers: int | None, faults: Faults, title: str
+    images: Mapping[Path, ReadBytes],
+    max_megapixels: float,
+    workers: int | None,
+    faults: Faults,
+    title: str,
 ) -> list[Picture]:
     """Decode images in threads; `faults` learns of those that cannot be decoded whole."""
     count = workers or min(cores_of_process(1), _MOST_THREADS)
     pictures = []
     with ThreadPoolExecutor(count) as pool:
-        decoded = pool.map(partial(_picture, max_megapixels=max_megapixels), paths)
-        bar = tqdm(decoded, total=len(paths), unit="image", desc=title, disable=None)
-        for path, picture in zip(paths, bar, strict=True):
+        decoded = pool.map(_picture, images, images.values(), repeat(max_megapixels))
+        bar = tqdm(decoded, total=len(images), unit="image", desc=title, disable=None)
+        for path, picture in zip(images, bar, strict=True):
             if isinstance(picture, Picture):
                 pictures.append(picture)
             else:
@@ -50,9 +56,9 @@ def decode_all(
     return pictures
 
 
-def _picture(path: Path, max_megapixels: float) -> Picture | ImageReadError:
+def _picture(path: Path, read: ReadBytes, max_megapixels: float) -> Picture | ImageReadError:
     try:
-        pixels = read_image(path, max_megapixels)
+        pixels = decode_image(read(), path, max_megapixels=max_megapixels)
     except ImageReadError as error:
         return error
     digest = hashlib.blake2b(pixels.data, digest_size=16)

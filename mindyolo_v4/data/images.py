@@ -3,9 +3,10 @@
 import logging
 import multiprocessing
 import os
+import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
-from mindyolo_v4.data.readers.jpeg_header import has_all_scans
+from mindyolo_v4.data.readers.jpeg_header import has_all_scans, has_end
 
 logger = logging.getLogger(__name__)
 
 JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
+_MANY_ZEROS = 64  # bytes; hardly any picture ends with so many
 _MORE_DATA = (bytes(range(1, 65)), bytes(range(254, 190, -1)))
 # the eight restart markers with data after each, from the first on and from the fifth on
 _MORE_RESTARTS = tuple(
@@ -36,6 +38,14 @@ REDUCTIONS = tuple(_FLAGS)  # by which a JPEG can be decoded smaller, ascending
 _USUAL_BITS = (8, 10, 12, 14, 16)  # of a camera's pixels
 
 Image = NDArray[Any]  # uint8 (H, W, 3) RGB; Any because OpenCV does not declare what it returns
+
+
+class Packed(NamedTuple):
+    """Where the bytes of an image lie in a MindRecord file, and what they are."""
+
+    offset: int  # bytes from the start of the file
+    length: int  # bytes
+    crc32: int
 
 
 class ImageReadError(OSError):
@@ -69,6 +79,17 @@ def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray
     return encoded
 
 
+def read_packed(file: Path, packed: Packed, path: Path) -> NDArray[np.uint8]:
+    """Return the bytes of an image in a MindRecord file; `path` is for the message alone.
+
+    Raises ImageReadError where they are not those that were packed.
+    """
+    encoded = read_encoded(file, packed.offset, packed.length)
+    if zlib.crc32(encoded.data) != packed.crc32:
+        raise ImageReadError(path, f"is not in {file} as it was packed")
+    return encoded
+
+
 def decode_image(
     encoded: NDArray[np.uint8],
     path: Path | str,
@@ -90,7 +111,7 @@ def decode_image(
         if size is not None:
             require_size(*size, max_megapixels)
         image = cv2.imdecode(encoded, flag) if encoded.size else None
-        if image is None and is_jpeg:
+        if is_jpeg and (image is None or not has_end(encoded.data)):
             image = _decode_unterminated(encoded, flag)
     except cv2.error as error:
         raise ImageReadError(path, f"cannot be decoded: {error.err}") from None
@@ -114,6 +135,10 @@ def _decode_unterminated(encoded: NDArray[np.uint8], flag: int) -> Image | None:
     if not has_all_scans(encoded.data):
         return None
     data = encoded.tobytes().rstrip(_JPEG_END[:1])
+    # an interrupted download may have its whole length, filled with zeros
+    without_zeros = data.rstrip(b"\0")
+    if len(data) - len(without_zeros) >= _MANY_ZEROS:
+        data = without_zeros
     image = None
     for more in (*_MORE_DATA, *_MORE_RESTARTS):
         decoded = cv2.imdecode(np.frombuffer(data + more + _JPEG_END, np.uint8), flag)

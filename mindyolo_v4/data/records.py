@@ -8,7 +8,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.data.images import read_encoded
+from mindyolo_v4.data.images import Image, Packed, decode_image, read_encoded, read_packed
 from mindyolo_v4.errors import printable
 
 _LONGEST_WARNING = 900  # characters
@@ -18,7 +18,7 @@ _LONGEST_WARNING = 900  # characters
 class ImageRecord:
     """One image file and its ground truth, in pixels of the decoded image (EXIF applied)."""
 
-    path: Path  # absolute
+    path: Path  # absolute; in a MindRecord file: that of the file, then the name of the image
     width: int  # pixels
     height: int  # pixels
     boxes_xyxy_px: NDArray[np.float32]  # (N, 4) clipped to the image, both sides > 0
@@ -29,6 +29,17 @@ class ImageRecord:
     areas_px: NDArray[np.float64]  # (N,) COCO "area" where the file has it, else that of the box
     image_id: int | str  # the file's own (COCO), or the number in the split, from 1 (YOLO, VOC)
     label_path: str  # file that holds the annotations; "" where the image has none
+    packed: Packed | None = None  # where the image lies in its MindRecord file; None: it is a file
+
+    def encoded(self) -> NDArray[np.uint8]:
+        """Return the bytes of the image. Raises ImageReadError where they are missing."""
+        if self.packed is None:
+            return read_encoded(self.path)
+        return read_packed(self.path.parent, self.packed, self.path)
+
+    def read(self, max_megapixels: float) -> Image:
+        """Return the pixels, as `decode_image` does. Raises ImageReadError."""
+        return decode_image(self.encoded(), self.path, max_megapixels=max_megapixels)
 
     def with_boxes(self, index: NDArray[np.bool_]) -> "ImageRecord":
         """Return the record with the chosen ones of its boxes (N,)."""
@@ -81,6 +92,8 @@ class Records(Sequence[ImageRecord]):
         self._ignore = np.concatenate([np.zeros(0, bool), *(one.ignore for one in records)])
         self._crowd = np.concatenate([np.zeros(0, bool), *(one.crowd for one in records)])
         self._areas_px = np.concatenate([np.zeros(0), *(one.areas_px for one in records)])
+        packed = [record.packed for record in records if record.packed is not None]
+        self._packed = np.array(packed, np.int64)  # (N, 3), or (0,) where the images are files
 
     def __len__(self) -> int:
         return len(self.sizes_wh_px)
@@ -111,6 +124,7 @@ class Records(Sequence[ImageRecord]):
             areas_px=self._areas_px[rows],
             image_id=self._image_ids.item(index),
             label_path=self._label_paths[index],
+            packed=Packed(*self._packed[index].tolist()) if len(self._packed) else None,
         )
 
     def _rows(self, index: int) -> slice:
@@ -122,12 +136,12 @@ class Records(Sequence[ImageRecord]):
         return ids
 
     def path(self, index: int) -> Path:
-        """Return the file of image `index`."""
+        """Return the `path` of image `index`."""
         return Path(self._paths[index])
 
     def encoded(self, index: int) -> NDArray[np.uint8]:
-        """Return the bytes of image file `index`. Raises ImageReadError where they are missing."""
-        return read_encoded(self.path(index))
+        """Return the bytes of image `index`. Raises ImageReadError where they are missing."""
+        return self[index].encoded()
 
     def are_jpeg(self) -> NDArray[np.bool_]:
         """Return which files (N,) are JPEGs by their name."""

@@ -1,5 +1,7 @@
 """Data sets written as COCO JSON, YOLO txt and Pascal VOC, so that reading returns equal records.
 
+`tools/packing.py` writes MindRecord files.
+
 Coordinates are written with all their digits: reading them back gives the same float32 numbers.
 """
 
@@ -35,7 +37,7 @@ class SplitContent:
 
     images: Sequence[NamedImage]
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]  # ascending
+    category_ids: tuple[int, ...]  # in COCO ascending
 
 
 Contents = dict[str, SplitContent]  # by split
@@ -47,7 +49,7 @@ def image_folder(form: str, split: str) -> Path:
 
 
 def split_place(form: str, split: str) -> str:
-    """Return how a recipe names a split of a data set in the format "coco" or "voc"."""
+    """Return how a recipe names a split of a data set in any format but "yolo"."""
     return f"annotations/instances_{split}.json" if form == "coco" else split
 
 
@@ -80,22 +82,19 @@ def _write_coco(folder: Path, contents: Contents) -> None:
 def _coco_file(content: SplitContent) -> dict[str, Any]:
     pairs = zip(content.category_ids, content.class_names, strict=True)
     categories = [{"id": number, "name": name} for number, name in pairs]
-    image_ids: list[int | str] = [image.record.image_id for image in content.images]
-    if len(set(image_ids)) < len(image_ids):  # images of several splits
-        image_ids = list(range(1, len(image_ids) + 1))
 
     images = []
     annotations: list[dict[str, Any]] = []
-    for image_id, image in zip(image_ids, content.images, strict=True):
+    for image in content.images:
         record = image.record
         size = {"width": record.width, "height": record.height}
-        images.append({"id": image_id, "file_name": image.name, **size})
+        images.append({"id": record.image_id, "file_name": image.name, **size})
         for row in range(len(record.class_ids)):
             left, top, right, bottom = record.boxes_xyxy_px[row].astype(np.float64).tolist()
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": image_id,
+                    "image_id": record.image_id,
                     "category_id": content.category_ids[record.class_ids[row]],
                     "bbox": [left, top, right - left, bottom - top],
                     "area": float(record.areas_px[row]),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
+from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.onnx_file import Run, save_openvino, to_openvino
@@ -51,7 +51,7 @@ def _input(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
 def input_of(record: ImageRecord, data: DataConfig) -> NDArray[np.uint8]:
     """Return an image of a data set as network input (1, 3, H, W)."""
     try:
-        image = read_image(record.path, data.max_megapixels)
+        image = record.read(data.max_megapixels)
     except ImageReadError as error:
         raise UserError(record.path, "cannot be read, and int8 needs every image") from error
     return channels_first(fit_image(image, data))[None]

@@ -17,7 +17,7 @@ from mindyolo_v4.data.images import Image
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.sources import Frame
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.files import whole_file, write_text
+from mindyolo_v4.runtime.files import short_name, whole_file, write_text
 
 _QUALITY = 95  # of JPEG
 
@@ -140,10 +140,10 @@ class VideoOutput:
 
 
 def output_names(files: Sequence[str]) -> Iterator[str]:
-    """Yield the stem of each file; one that came before gets _2, _3, ..."""
+    """Yield the stem of each file, cut if it is very long; one that came before gets _2, _3, ..."""
     taken: set[str] = set()
     for file in files:
-        stem = Path(file).stem
+        stem = short_name(Path(file).stem)
         count = 1
         name = stem
         while name in taken:
@@ -171,7 +171,7 @@ def label_rows(prediction: Prediction) -> str:
 
 def file_name(class_name: str) -> str:
     """Return a class name as the name of a folder: other characters become an underscore."""
-    return re.sub(r"[^\w .+-]", "_", class_name).strip(" .") or "class"
+    return short_name(re.sub(r"[^\w .+-]", "_", class_name)).strip(" .") or "class"
 
 
 def write_jpeg(path: Path, image: Image) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
+from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image
 from mindyolo_v4.data.records import Dataset, ImageRecord
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.evaluation.detections import Detections
@@ -71,6 +71,6 @@ def _write_pairs(pairs: Sequence[Image], folder: Path) -> None:
 def read_or_grey(record: ImageRecord, data: DataConfig) -> Image:
     """Return the image of a record, or a grey one in its size if it cannot be read."""
     try:
-        return read_image(record.path, data.max_megapixels)
+        return record.read(data.max_megapixels)
     except ImageReadError:
         return grey_image(record.width, data.pad_value, record.height)

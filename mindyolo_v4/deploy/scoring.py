@@ -17,7 +17,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image, read_image
+from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
@@ -164,13 +164,11 @@ class BackendScorer:
         """Yield the number and the image of each; a grey one for one that cannot be read."""
         data = self._config.data
         dataset = self._dataset
-        for number in range(len(dataset)):
+        files = dataset.records if isinstance(dataset, Dataset) else dataset
+        for number in range(len(files)):
             try:
-                if isinstance(dataset, Dataset):
-                    image = read_image(dataset.records[number].path, data.max_megapixels)
-                else:
-                    path = dataset.path(number)
-                    image = decode_image(dataset.encoded(number), path, 1, data.max_megapixels)
+                path = files.path(number)
+                image = decode_image(files.encoded(number), path, 1, data.max_megapixels)
             except ImageReadError as error:
                 unreadable.append(str(error))
                 width = height = data.img_size

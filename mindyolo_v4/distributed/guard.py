@@ -274,14 +274,13 @@ def is_running(process: int) -> bool:
 
 def children_of(process: int) -> list[int]:
     """Return the processes that a process has started."""
-    nobody: list[psutil.Process] = []
-    return [child.pid for child in ask(process, psutil.Process.children, nobody)]
+    children = ask(process, psutil.Process.children, list[psutil.Process]())
+    return [child.pid for child in children]
 
 
 def is_scheduler(process: int) -> bool:
     """Tell whether a process is an msrun's scheduler."""
-    nothing: dict[str, str] = {}
-    return ask(process, psutil.Process.environ, nothing).get("MS_ROLE") == "MS_SCHED"
+    return ask(process, psutil.Process.environ, dict[str, str]()).get("MS_ROLE") == "MS_SCHED"
 
 
 def is_waiting_msrun(words: list[str]) -> bool:

@@ -157,7 +157,7 @@ def suspicious_labels(
         candidates: the `label_errors` of hotcoco's diagnostics.
     """
     dataset = evaluator.dataset
-    records = {record.image_id: index for index, record in enumerate(dataset.records)}
+    records = {number: index for index, number in enumerate(dataset.records.image_ids())}
     label_ids = np.concatenate([record.class_ids for record in dataset.records])
     predictions = evaluator.predictions()
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.evaluation.analysis import TideError
 from mindyolo_v4.evaluation.confidence import THRESHOLDS, ConfidenceCurves, best_threshold
+from mindyolo_v4.evaluation.fonts import drawable_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 _MOST_NAMED = 20  # classes that have a colour and a name
 _MOST_NUMBERED = 30  # classes of a confusion matrix whose cells hold numbers
 _RECALLS = np.linspace(0, 1, 101)
-_LONGEST_NAME = 24  # letters
 
 
 def plot_precision_recall(
@@ -29,11 +29,13 @@ def plot_precision_recall(
         precision: (C, 101), NaN where a class has no ground truth; one class has some.
     """
     defined = ~np.isnan(precision[:, 0])
-    labels = [f"{name} {ap50:.3f}" for name, ap50 in _named(class_names, precision.mean(axis=1))]
+    names, families = drawable_names(tuple(class_names), "class")
+    values = precision.mean(axis=1)
+    labels = [f"{name} {ap50:.3f}" for name, ap50 in zip(names, values, strict=True)]
     mean = precision[defined].mean(axis=0)
     with _axes(png, "Precision over recall, IoU 0.5", "recall", "precision") as axes:
         _draw_curves(axes, _RECALLS, precision, labels)
-        _draw_mean(axes, _RECALLS, mean, f"mean {mean.mean():.3f}")
+        _draw_mean(axes, _RECALLS, mean, f"mean {mean.mean():.3f}", families)
 
 
 def plot_f1(curves: ConfidenceCurves, class_names: Sequence[str], png: Path) -> None:
@@ -41,14 +43,16 @@ def plot_f1(curves: ConfidenceCurves, class_names: Sequence[str], png: Path) -> 
     f1 = curves.f1
     mean = curves.mean_f1
     labels = []
-    for name, own in _named(class_names, f1):
+    names, families = drawable_names(tuple(class_names), "class")
+    for name, own in zip(names, f1, strict=True):
         defined = not np.isnan(own[0])
         best = f"{own.max():.3f} at {best_threshold(own):.3f}" if defined else ""
         labels.append(f"{name} {best}")
     threshold = best_threshold(mean)
     with _axes(png, "F1 over confidence, IoU 0.5", "confidence threshold", "F1") as axes:
         _draw_curves(axes, THRESHOLDS, f1, labels)
-        _draw_mean(axes, THRESHOLDS, mean, f"mean {mean.max():.3f} at {threshold:.3f}")
+        label = f"mean {mean.max():.3f} at {threshold:.3f}"
+        _draw_mean(axes, THRESHOLDS, mean, label, families)
         axes.axvline(threshold, color="black", linewidth=0.8, linestyle=":")
 
 
@@ -62,7 +66,8 @@ def plot_confusion(
     """
     from matplotlib.figure import Figure
 
-    names = [*(_short(name) for name in class_names), "background"]
+    own_names, families = drawable_names(tuple(class_names), "class")
+    names = (*own_names, "background")
     side = min(4 + 0.45 * len(names), 24)
     size = min(10.0, 720 / len(names))
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -73,8 +78,9 @@ def plot_confusion(
     axes.set_xlabel("prediction")
     axes.set_ylabel("ground truth")
     ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
-    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    style: dict[str, Any] = {"fontsize": size, "family": families, "parse_math": False}
+    axes.set_xticks(ticks, names, rotation=90, **style)
+    axes.set_yticks(ticks, names, **style)
     if len(class_names) <= _MOST_NUMBERED:
         for row, column in np.argwhere(confusion > 0).tolist():
             ink = "white" if shares[row, column] > 0.5 else "black"
@@ -125,25 +131,18 @@ def _draw_curves(
             axes.plot(x, curve, color="grey", alpha=0.4, linewidth=0.6)
 
 
-def _draw_mean(axes: "Axes", x: NDArray[np.float64], mean: NDArray[np.float64], label: str) -> None:
-    """Draw the mean of all classes, and the legend."""
+def _draw_mean(
+    axes: "Axes",
+    x: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    label: str,
+    families: tuple[str, ...],
+) -> None:
+    """Draw the mean of all classes, and the legend in these families of fonts."""
     axes.plot(x, mean, color="black", linewidth=2.5, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+    style = {"family": families, "size": "small"}
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), prop=style)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a class name may hold a dollar sign
-
-
-def _named(
-    class_names: Sequence[str], values: NDArray[np.float64]
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield the short name of each class and its row of the values."""
-    for name, value in zip(class_names, values, strict=True):
-        yield _short(name), value
-
-
-def _short(name: str) -> str:
-    """Return a name that fits beside a picture, without a first "_", which hides it in a legend."""
-    cut = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
-    return cut.lstrip("_") or "-"

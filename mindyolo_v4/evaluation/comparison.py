@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mindyolo_v4.errors import printable
+from mindyolo_v4.evaluation.fonts import drawable_names
 from mindyolo_v4.evaluation.report import read_columns, smooth
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
 
     figure = Figure(figsize=(12, 8), layout="constrained")
     loss_axes, rate_axes, *metric_axes = figure.subplots(2, 2).flat
-    for name, folder in runs.items():
+    short = tuple(printable(name, _WIDEST_CELL) for name in runs)
+    names, families = drawable_names(short, "run", _WIDEST_CELL)
+    for name, folder in zip(names, runs.values(), strict=True):
         steps = read_columns(folder / "steps.csv")
         metrics = read_columns(folder / "metrics.csv")
         _draw(loss_axes, name, steps, "step", "loss")
@@ -58,7 +61,10 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
     if all((np.asarray(line.get_ydata()) > 0).all() for line in loss_axes.lines):
         loss_axes.set_yscale("log")
     handles, labels = rate_axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=1)
+    place = "outside lower center"
+    legend = figure.legend(handles, labels, loc=place, ncols=1, prop={"family": families})
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a folder's name may hold a dollar sign
     figure.savefig(png, format="png")
 
 
@@ -71,4 +77,4 @@ def _draw(
     finite = np.isfinite(y)
     values = smooth(y[finite]) if y_name == "loss" else y[finite]
     marker = "o" if x_name == "epoch" else ""
-    axes.plot(x[finite], values, marker=marker, markersize=3, label=printable(name, _WIDEST_CELL))
+    axes.plot(x[finite], values, marker=marker, markersize=3, label=name)

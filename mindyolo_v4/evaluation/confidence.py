@@ -60,7 +60,7 @@ def matches_of(
         predictions: the result of `CocoEvaluator.predictions`.
         status: number of a prediction, from 1 -> "tp" or "fp"; one that is missing is ignored.
     """
-    records = {record.image_id: index for index, record in enumerate(dataset.records)}
+    records = {number: index for index, number in enumerate(dataset.records.image_ids())}
     classes = {category_id: index for index, category_id in enumerate(dataset.category_ids)}
     numbers = sorted(status)
     counted = [predictions[number - 1] for number in numbers]

@@ -17,6 +17,7 @@ _GOLDEN_RATIO = 0.6180339887498949
 # (saturation, value) alternate from class to class, so that similar hues differ in strength.
 _STRENGTHS = ((0.9, 1.0), (0.55, 1.0), (0.95, 0.65), (0.4, 0.8))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LONGEST_NAME = 40  # letters of a class
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
@@ -86,7 +87,8 @@ def _visible_corners(box: FloatArray, shape: tuple[int, ...]) -> Rectangle:
 
 
 def _printable(name: str) -> str:
-    """Return the name with "?" for what OpenCV's font lacks; empty if nothing else is left."""
+    """Return the name, cut, with "?" for what OpenCV's font lacks; empty if no more is left."""
+    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
     text = "".join(letter if " " <= letter <= "~" else "?" for letter in name)
     return text if text.strip("? ") else ""
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.evaluation.fonts import drawable_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,8 +62,9 @@ def _plot_counts(
     axes.set_title(f"{title}: {counts.sum()} in {len(counts)} classes")
     axes.bar(np.arange(len(counts)), counts, color="C0")
     if len(counts) <= _NAMED_CLASSES:
-        names = [name if name.isascii() else f"class {k}" for k, name in enumerate(class_names)]
-        axes.set_xticks(np.arange(len(counts)), names, rotation=60, ha="right", parse_math=False)
+        names, families = drawable_names(tuple(class_names), "class")
+        style: dict[str, Any] = {"family": families, "parse_math": False}
+        axes.set_xticks(np.arange(len(counts)), names, rotation=60, ha="right", **style)
     else:
         axes.set_xlabel("number of the class")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mindyolo_v4.errors import FULL_DISK, UserError
 
+_LONGEST_NAME = 200  # bytes; systems take 255, and something is added to it
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -28,7 +29,7 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
             was.
     """
     # Some writers want the suffix.
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    unfinished = path.with_name(f".{short_name(path.stem)}.unfinished{path.suffix}")
     try:
         if size:
             _require_room(unfinished, size)
@@ -44,6 +45,13 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def short_name(name: str) -> str:
+    """Return a name, cut if it is so long that the system would refuse a file of a longer one."""
+    encoded = os.fsencode(name)
+    is_long = len(encoded) > _LONGEST_NAME
+    return encoded[:_LONGEST_NAME].decode("utf-8", "ignore") if is_long else name
 
 
 def write_text(path: Path, text: str) -> None:

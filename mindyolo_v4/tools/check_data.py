@@ -8,13 +8,15 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.image_check import Picture, decode_all, note_shared
+from mindyolo_v4.data.image_check import Picture, ReadBytes, decode_all, note_shared
+from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Place
 from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_of
@@ -64,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         None if arguments.options[name] is None else Path(str(arguments.options[name]))
         for name in ("json", "fix")
     )
-    _require_outputs(json_file, fix)
+    _require_outputs(json_file, fix, data)
     is_one = "evaluate.split" in dict(arguments.overrides)
     splits = [config.evaluate.split] if is_one else _configured_splits(data)
 
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     return int(any(not fault.is_info for fault in faults))
 
 
-def _require_outputs(json_file: Path | None, fix: Path | None) -> None:
+def _require_outputs(json_file: Path | None, fix: Path | None, data: DataConfig) -> None:
     """Refuse before the long work what cannot be written after it."""
     if json_file is not None:
         is_file = json_file.parent.is_dir() and not json_file.is_dir()
@@ -94,6 +96,9 @@ def _require_outputs(json_file: Path | None, fix: Path | None) -> None:
     if fix is not None:
         is_new = not fix.exists() or (fix.is_dir() and not any(fix.iterdir()))
         require(is_new, "--fix", "is no new or empty folder", str(fix), "a folder to be made")
+        has_files = data.format != "mindrecord"
+        expected = "the data set that was packed"
+        require(has_files, "--fix", "corrects no packed annotations", data.format, expected)
 
 
 def _configured_splits(data: DataConfig) -> list[str]:
@@ -112,6 +117,7 @@ def check_split(data: DataConfig, split: str, is_quick: bool = False) -> Checked
     """
     checked = CheckedSplit(Faults(collects=True))
     faults = checked.faults
+    images: dict[Path, ReadBytes]  # each once
     try:
         if data.format == "imagenet":
             classes = read_imagenet(data, split, faults)
@@ -120,20 +126,21 @@ def check_split(data: DataConfig, split: str, is_quick: bool = False) -> Checked
             headers = read_headers(
                 paths, [Place(str(path)) for path in paths], data.max_megapixels, faults
             )
-            paths = [
-                path for path, header in zip(paths, headers, strict=True) if header is not None
-            ]
+            images = {
+                path: partial(read_encoded, path)
+                for path, header in zip(paths, headers, strict=True)
+                if header is not None
+            }
         else:
             dataset = read_split(data, split, faults=faults)
             checked.dataset = dataset
-            paths = [record.path for record in dataset.records]
+            images = {record.path: record.encoded for record in dataset.records}
     except FaultError as error:
         faults.found.append(error.fault)
         return checked
     if not is_quick:
-        unique = list(dict.fromkeys(paths))
         limit = data.max_megapixels
-        checked.pictures = decode_all(unique, limit, data.num_workers, faults, split)
+        checked.pictures = decode_all(images, limit, data.num_workers, faults, split)
     return checked
 
 
@@ -169,7 +176,7 @@ def _compare(first_name: str, first: CheckedSplit, second: CheckedSplit, faults:
 def _note_unused(checked: dict[str, CheckedSplit], bad: set[str], faults: Faults) -> None:
     """Report the images beside those of the splits that no split uses."""
     detectors = [one.dataset for one in checked.values() if isinstance(one.dataset, Dataset)]
-    used = {record.path for dataset in detectors for record in dataset.records}
+    used = {one.path for dataset in detectors for one in dataset.records if one.packed is None}
     for folder in sorted({path.parent for path in used}):
         paths = [folder / name for name in sorted(files_of(folder, IMAGE_SUFFIXES))]
         unused = [path for path in paths if path not in used and str(path) not in bad]

@@ -5,7 +5,6 @@ python -m mindyolo_v4.tools.convert_data --config configs/yolov4/bccd.yaml --to 
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
+from mindyolo_v4.data.images import ImageReadError
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.split import read_split
@@ -38,7 +38,7 @@ from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
 
 SPLITS = ("train", "val", "test")
-FORMATS = ("coco", "yolo", "voc")
+FORMATS = ("coco", "yolo", "voc", "mindrecord")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,8 +56,12 @@ def main(argv: Sequence[str]) -> int:
     if arguments.print_config:
         return print_config(config)
     form, output = _target(arguments)
-
     data = located(config.data)
+    link = bool(arguments.options["link"])
+    is_packed = "mindrecord" in (form, data.format)
+    problem = "images in MindRecord files are no files of their own"
+    require(not (link and is_packed), "--link", problem, expected="copies, without --link")
+
     datasets = _read_all(data)
     shares = arguments.options["shares"]
     if shares is not None:
@@ -67,8 +71,7 @@ def main(argv: Sequence[str]) -> int:
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as unfinished:
         folder = Path(unfinished) / "set"
         folder.mkdir()
-        _place_images(contents, form, folder, bool(arguments.options["link"]))
-        write_annotations(form, folder, contents)
+        _write(contents, form, folder, link)
         _compare(contents, form, folder)
         folder.replace(output)
 
@@ -159,9 +162,10 @@ def plan(datasets: dict[str, Dataset], form: str) -> tuple[Contents, list[str]]:
             name = _free_name(record.path, image_folder(form, split), taken)
             images[record.path] = NamedImage(_fit(record, form, counts), name)
         ids = dataset.category_ids
-        if list(ids) != sorted(ids):
+        if form == "coco" and list(ids) != sorted(ids):
             ids = tuple(range(1, len(ids) + 1))
-        contents[split] = SplitContent(list(images.values()), dataset.class_names, ids)
+        named = _with_own_ids(list(images.values()))
+        contents[split] = SplitContent(named, dataset.class_names, ids)
     return contents, [f"{count} {_LOSSES[kind]}" for kind, count in counts.items() if count]
 
 
@@ -173,6 +177,16 @@ _LOSSES = {
     "difficult": "difficult boxes become crowd boxes",
     "areas": "areas are now those of the boxes: only COCO files state areas",
 }
+
+
+def _with_own_ids(images: list[NamedImage]) -> list[NamedImage]:
+    """Return the images with other ids where those of several splits repeat one another."""
+    if len({image.record.image_id for image in images}) == len(images):
+        return images
+    return [
+        replace(image, record=replace(image.record, image_id=number))
+        for number, image in enumerate(images, 1)
+    ]
 
 
 def _free_name(path: Path, folder: Path, taken: dict[tuple[Path, str], Path]) -> str:
@@ -187,6 +201,8 @@ def _free_name(path: Path, folder: Path, taken: dict[tuple[Path, str], Path]) ->
 
 def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:
     """Return a record as the format can hold it; count what is lost."""
+    if form == "mindrecord":
+        return record
     if form == "coco":
         counts["difficult"] += int((record.ignore & ~record.crowd).sum())
         return replace(record, crowd=record.ignore)
@@ -220,6 +236,17 @@ def _repeats(record: ImageRecord, among: NDArray[np.bool_]) -> NDArray[np.bool_]
     return repeats
 
 
+def _write(contents: Contents, form: str, folder: Path, link: bool) -> None:
+    if form == "mindrecord":
+        from mindyolo_v4.tools.packing import pack_detector  # the one format that needs MindSpore
+
+        for split, content in contents.items():
+            pack_detector(folder, split, content)
+        return
+    _place_images(contents, form, folder, link)
+    write_annotations(form, folder, contents)
+
+
 def _place_images(contents: Contents, form: str, folder: Path, link: bool) -> None:
     images = [(split, image) for split, content in contents.items() for image in content.images]
     for split, image in tqdm(images, unit="image", desc="images", disable=None):
@@ -230,16 +257,23 @@ def _place_images(contents: Contents, form: str, folder: Path, link: bool) -> No
         if link:
             target.symlink_to(os.path.realpath(image.record.path))
         else:
-            shutil.copyfile(image.record.path, target)
+            target.write_bytes(_encoded(image.record))
+
+
+def _encoded(record: ImageRecord) -> bytes:
+    try:
+        return record.encoded().tobytes()
+    except ImageReadError as error:
+        raise UserError(error.path, error.problem) from None
 
 
 def _compare(contents: Contents, form: str, folder: Path) -> None:
     """Read every split back. Raises UserError where a record is not the one that was written."""
-    data = DataConfig(format="coco", root=str(folder))
     if form == "yolo":
         data = located(DataConfig(file=str(folder / DATA_YAML)))
-    elif form == "voc":
-        data = DataConfig(format="voc", root=str(folder), names=CLASSES)
+    else:
+        names = CLASSES if form == "voc" else None
+        data = DataConfig(format=form, root=str(folder), names=names)
     for split, content in contents.items():
         if form != "yolo":
             place = split_place(form, split)

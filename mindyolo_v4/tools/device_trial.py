@@ -36,11 +36,7 @@ class DeviceTrial:
         self._skipped = 0
 
     def device(self) -> list[str]:
-        """Compare a matrix product of the device, exact in float16, with NumPy's.
-
-        Raises:
-            UserError: it is another one.
-        """
+        """Check a matrix product that is exact in float16. Raises UserError where it is wrong."""
         runtime = self.runtime
         left = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % 3
         right = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % 5 - 2
@@ -57,11 +53,7 @@ class DeviceTrial:
         ]
 
     def exchange(self) -> list[str]:
-        """Compare a sum over the devices and a gathering of rows with what they must give.
-
-        Raises:
-            UserError: one is wrong.
-        """
+        """Check a sum and gathered rows of all devices. Raises UserError where one is wrong."""
         ranks = self.runtime.ranks
         if ranks.size == 1:
             return ["exchange: not checked, one process; start with msrun to check it"]
@@ -76,11 +68,7 @@ class DeviceTrial:
         return [f"exchange: sums and rows of {ranks.size} devices are right"]
 
     def data(self) -> list[str]:
-        """Read the training split, if there is one, and time the loader.
-
-        Raises:
-            UserError: as a training does.
-        """
+        """Read the training split, if any, and time the loader. Raises UserError as `read`."""
         config = self.config
         if config.data.train is None:
             return ["data: not checked, no data.train; name a recipe with --config to check it"]
@@ -101,11 +89,7 @@ class DeviceTrial:
         return lines
 
     def train(self, steps: int) -> dict[str, float]:
-        """Train on one random batch per device; return the figures by name.
-
-        Raises:
-            UserError: no step was finite.
-        """
+        """Return the figures of steps on a random batch. Raises UserError where none was finite."""
         config = self.config
         runtime = self.runtime
         heartbeat = runtime.heartbeat

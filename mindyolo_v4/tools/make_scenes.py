@@ -7,13 +7,13 @@ Backgrounds, distractors, overlaps and noise keep colour and contrast from givin
 
 import json
 import multiprocessing
-import shutil
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -199,21 +199,18 @@ def write_scenes(output: Path, scenes: SceneSet) -> bool:
         _require_same(output, scenes)
         return False
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        with full_disk_as_user_error(output, "nothing was written"):
-            _write_split(unfinished, "train", scenes.train, (scenes.seed, 0), scenes.img_size)
-            _write_split(unfinished, "val", scenes.val, (scenes.seed, 1), scenes.img_size)
-            names = "\n".join(CLASS_NAMES) + "\n"
-            (unfinished / "classes.txt").write_text(names, encoding="utf-8")
-            card = json.dumps(asdict(scenes), indent=2) + "\n"
-            (unfinished / _CARD).write_text(card, encoding="utf-8")
-        if output.is_dir():
-            output.rmdir()
-        unfinished.rename(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with (
+        full_disk_as_user_error(output, "nothing was written"),
+        TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as unfinished,
+    ):
+        folder = Path(unfinished) / "set"
+        _write_split(folder, "train", scenes.train, (scenes.seed, 0), scenes.img_size)
+        _write_split(folder, "val", scenes.val, (scenes.seed, 1), scenes.img_size)
+        names = "\n".join(CLASS_NAMES) + "\n"
+        (folder / "classes.txt").write_text(names, encoding="utf-8")
+        card = json.dumps(asdict(scenes), indent=2) + "\n"
+        (folder / _CARD).write_text(card, encoding="utf-8")
+        folder.replace(output)
     return True
 
 

@@ -103,11 +103,7 @@ def assumption(network: CfgNetwork, why: str) -> str:
 
 
 def to_theirs(request: Request, own: Own) -> Sequence[Path]:
-    """Write a .weights file and its .cfg.
-
-    Raises:
-        UserError: darknet cannot compute what the checkpoint's network does; names the key.
-    """
+    """Write a .weights file and its .cfg. Raises UserError where darknet has no such network."""
     check_complete(own)
     card = own.card
     model = own.card.model
@@ -161,11 +157,7 @@ def classes_of(architecture: str, floats: int) -> int | None:
 def _fitting_network(
     request: Request, file: WeightsFile, section: int | None, cfg: CfgNetwork | None, where: str
 ) -> tuple[CfgNetwork, tuple[Layer, ...]]:
-    """Return the network that fills a file, of its cfg or a released one, and the file's layers.
-
-    Raises:
-        UserError: there is none; names the lengths that would fit.
-    """
+    """Return the network that fills a file, of its cfg or a released one, and the file's layers."""
     asked = request.architecture
     if cfg is not None and asked not in (None, cfg.model.architecture):
         problem = "its cfg describes another architecture"

@@ -17,7 +17,7 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError, printable
 from mindyolo_v4.models.sections import Layer
 from mindyolo_v4.models.topology import floats_of
-from mindyolo_v4.weights import mindspore_zoo, mindyolo
+from mindyolo_v4.weights import mindspore_zoo, mindyolo, torch_schemes
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
 from mindyolo_v4.weights.darknet import INPUT, assumption, classes_of, find_cfg, released
 from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
@@ -29,7 +29,7 @@ from mindyolo_v4.weights.files import (
     sha256_of,
 )
 from mindyolo_v4.weights.mapping import bare_tensors, infer_model, missing_tensors
-from mindyolo_v4.weights.pytorch import SCHEMES, read_torch
+from mindyolo_v4.weights.pytorch import read_torch
 from mindyolo_v4.weights.schemes import Scheme
 
 _RUNNING = ("moving_mean", "moving_variance", "running_mean", "running_var", "num_batches_tracked")
@@ -195,7 +195,9 @@ def _named(path: Path, tensors: dict[str, NDArray], what: Identity) -> dict[str,
 def _scheme_of(family: str, tensors: Mapping[str, NDArray]) -> Scheme:
     if family == "mindyolo":
         return mindyolo.scheme_of(tensors)
-    return mindspore_zoo.scheme_of(tensors) if family == "mindspore_zoo" else SCHEMES[family]
+    if family == "mindspore_zoo":
+        return mindspore_zoo.scheme_of(tensors)
+    return torch_schemes.scheme_of(family, tensors)
 
 
 def _count(tensors: Mapping[str, NDArray]) -> int:

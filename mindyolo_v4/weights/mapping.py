@@ -144,6 +144,8 @@ def infer_model(source: Tensors, scheme: Scheme, path: Path) -> tuple[ModelConfi
     if model.architecture == "cspdarknet53":
         dense = weight("fc", "dense")
         return model, dense[0] if dense else 0
+    if is_tiny and weight("neck.reduce", "norm") is None:
+        return model, 0
     top, predict = weight("neck.reduce4", "norm"), weight("head.predict5", "biased")
     if not (top or is_tiny) or predict is None or predict[0] % 3 or predict[0] < 18:
         problem = f"has no detector's head of {scheme.description}"

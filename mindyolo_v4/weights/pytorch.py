@@ -14,7 +14,7 @@ from mindyolo_v4.weights.command import Request, convert
 from mindyolo_v4.weights.files import Converted, Own, output_file, read_safetensors
 from mindyolo_v4.weights.scheme_files import export_checked, from_scheme
 from mindyolo_v4.weights.torch_file import plain_names, read_tensors
-from mindyolo_v4.weights.torch_schemes import SCHEMES, TIANXIAOMO
+from mindyolo_v4.weights.torch_schemes import SCHEMES, TIANXIAOMO, scheme_of
 
 _COUNTER = "num_batches_tracked"
 
@@ -30,7 +30,7 @@ def to_ours(request: Request) -> Converted:
     if what.family is None or what.family.name not in SCHEMES:
         known = "one of " + ", ".join(scheme.description for scheme in SCHEMES.values())
         raise UserError(path, "no PyTorch weights that are known here", what.description, known)
-    scheme = SCHEMES[what.family.name]
+    scheme = scheme_of(what.family.name, tensors)
     converted = from_scheme(request, tensors, scheme)
     counters = {
         scheme.usual(name).removesuffix(_COUNTER): int(value)

@@ -1,5 +1,6 @@
 """Names of PyTorch projects: Tianxiaomo, WongKinYiu, bubbliiing; DeepSpark, timm (classifiers)."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mindyolo_v4.checkpoint.card import Preprocessing
@@ -180,6 +181,14 @@ def _bubbliiing_block(stage: int, block: int, conv: int) -> str:
     return f"backbone.stages.{stage - 1}.blocks_conv.{block}.block.{conv - 1}"
 
 
+# A backbone that was saved alone has no prefix. "conv1.0.conv" is a part of the neck.
+_ALONE = tuple(
+    (name, f"backbone.{name}")
+    for name in (
+        *("stages.", "resblock_body1.", "resblock_body2.", "resblock_body3."),
+        *(f"conv{number}.{part}." for number in (1, 2, 3) for part in ("conv", "bn")),
+    )
+)
 _TINY_PARTS = {"entry": "conv1", "part1": "conv2", "part2": "conv3", "merge": "conv4"}
 _TINY_PREFIXES = {
     **{"backbone.stem0": "backbone.conv1", "backbone.stem1": "backbone.conv2"},
@@ -200,7 +209,7 @@ BUBBLIIING = replace(
     suffixes=Suffixes(".conv.weight", ".bn", TORCH_NORM, ".weight", ".bias"),
     slot=lookup(plain(_bubbliiing_prefixes()), _bubbliiing_block),
     img_size=416,
-    aliases=(),
+    aliases=_ALONE,
     variants={"scale_x_y": (1.0, 1.0, 1.0)},
     assumed=(
         "the file does not tell anchors, masks, input size and resize: taken are those of "
@@ -222,3 +231,14 @@ SCHEMES = {
         *(DEEPSPARK, TIMM),
     )
 }
+
+
+def scheme_of(family: str, tensors: Iterable[str]) -> Scheme:
+    """Return the scheme of a file's names: of a detector, or of bubbliiing's backbone alone."""
+    scheme = SCHEMES[family]
+    if family not in (BUBBLIIING.name, BUBBLIIING_TINY.name):
+        return scheme
+    if any(name.startswith("yolo_head") for name in tensors):
+        return scheme
+    alone = ("cspdarknet53",) if family == BUBBLIIING.name else scheme.architectures
+    return replace(scheme, architectures=alone, variants={}, assumed="")

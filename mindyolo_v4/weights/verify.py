@@ -120,11 +120,7 @@ def make_image(width: int, height: int, path: str | None) -> NDArray[np.float32]
 
 
 def read_darknet(cfg: Path, weights: Path, card: Card) -> CfgNetwork:
-    """Return what a cfg says.
-
-    Raises:
-        UserError: the files are no darknet files of a network with the card's parameters.
-    """
+    """Return what a cfg says. Raises UserError where the files are not of the card's network."""
     if not weights.is_file():
         raise UserError(weights, "no such file")
     described = read_cfg(cfg)

@@ -1,11 +1,13 @@
 """Every image is decoded, and equal pictures are found whatever their file."""
 
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mindyolo_v4.data.image_check import decode_all, note_shared
+from mindyolo_v4.data.image_check import ReadBytes, decode_all, note_shared
+from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.faults import Faults
 
 
@@ -16,12 +18,16 @@ def write(path: Path, seed: int, shift: int = 0, *parameters: int) -> Path:
     return path
 
 
+def readers(paths: list[Path]) -> dict[Path, ReadBytes]:
+    return {path: partial(read_encoded, path) for path in paths}
+
+
 def test_what_cannot_be_decoded_is_named_and_the_rest_kept_in_order(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{number}.jpg", number) for number in range(4)]
     paths[1].write_bytes(paths[1].read_bytes()[:1500])
     paths[2].unlink()
     faults = Faults(collects=True)
-    pictures = decode_all(paths, 256.0, 2, faults, "train")
+    pictures = decode_all(readers(paths), 256.0, 2, faults, "train")
     assert [picture.path for picture in pictures] == [paths[0], paths[3]]
     assert [(fault.kind, fault.file) for fault in faults.found] == [
         ("damaged-image", str(paths[1])),
@@ -42,7 +48,7 @@ def test_equal_and_similar_pictures(tmp_path: Path) -> None:
         write(tmp_path / "val/other.png", 99),
     ]
     faults = Faults(collects=True)
-    pictures = [decode_all(paths, 256.0, 1, faults, "x") for paths in (first, second)]
+    pictures = [decode_all(readers(paths), 256.0, 1, faults, "x") for paths in (first, second)]
     note_shared(pictures[0], pictures[1], "train", faults)
     found = {(Path(fault.file).name, fault.kind, fault.message) for fault in faults.found}
     near = "looks nearly like a picture of train: "

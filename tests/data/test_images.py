@@ -85,8 +85,13 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(rng, parameters, factor)
     pixels = content.index(b"\xff\xda") + 14
     stops = [stop for stop in starts if stop > pixels]
     for stop in (*(len(content) - cut for cut in (3, 4, 8, 30, 300, len(content) // 2)), *stops):
-        with pytest.raises(ImageReadError, match=r"x\.jpg: is cut short or damaged"):
-            decode_image(np.frombuffer(content[:stop], np.uint8), "x.jpg", factor)
+        for filled in (0, 64, len(content) - stop + 64):
+            data = content[:stop] + bytes(filled)
+            with pytest.raises(ImageReadError, match=r"x\.jpg: is cut short or damaged"):
+                decode_image(np.frombuffer(data, np.uint8), "x.jpg", factor)
+    for more in (bytes(1), bytes(100), b"PK\x03\x04 a ZIP archive after the picture", content):
+        image = decode_image(np.frombuffer(content + more, np.uint8), "x.jpg", factor)
+        np.testing.assert_array_equal(image, whole)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])

@@ -1,6 +1,7 @@
 """What predict.py writes of a prediction: labels, crops, names, video."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -72,6 +73,19 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_results_of_equal_stems_are_numbered() -> None:
     files = ["x/a.jpg", "y/a.png", "a_2.jpg", "a.bmp"]
     assert list(output_names(files)) == ["a", "a_2", "a_2_2", "a_3"]
+
+
+def test_very_long_names_leave_room_for_what_is_added(tmp_path: Path) -> None:
+    files = ["s" * 251 + ".png", "s" * 251 + ".jpg", "é" * 125 + ".png"]
+    names = list(output_names(files))
+    assert names == ["s" * 200, "s" * 200 + "_2", "é" * 100]
+    outputs = Outputs(tmp_path, save_txt=True, save_crop=True)
+    long = replace(FOUND, class_names=("c" * 300,) * len(FOUND.class_names))
+    for name in names:
+        outputs.write(long, name)
+    assert len(list(tmp_path.rglob("*.txt"))) == len(names)
+    crops = [path.parent.name for path in tmp_path.rglob("crops/*/*.jpg")]
+    assert crops == ["c" * 200] * len(names) * len(FOUND.class_names)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ def test_every_panel_has_a_curve_per_run(tmp_path: Path) -> None:
     assert [len(part) for part in colours(tmp_path / "two.png")] == [2, 2, 2, 2]
 
 
+def test_names_of_runs_are_no_formulas(tmp_path: Path) -> None:
+    runs = {"$x^$": write_run(tmp_path / "a", 1.0), "_猫": write_run(tmp_path / "b", 0.5)}
+    plot_comparison(runs, CURVES, tmp_path / "two.png")
+    assert [len(part) for part in colours(tmp_path / "two.png")] == [2, 2, 2, 2]
+
+
 def test_a_run_without_files_has_no_curve(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     runs = {"a": write_run(tmp_path / "a", 1.0), "b": tmp_path / "b"}

@@ -96,3 +96,14 @@ def test_labels_without_a_free_place_are_left_out():
     drawn = draw_detections(image, boxes, np.arange(20), np.linspace(0.9, 0.1, 20), names)
     labelled = [k for k in range(20) if (drawn == class_color(k)).all(axis=2).sum() > 100]
     assert labelled == [0, 1]  # two lines of text have room
+
+
+def test_a_long_name_leaves_the_score_legible():
+    image = np.zeros((400, 600, 3), np.uint8)
+    box = np.array([[10.0, 100, 590, 390]])
+    heights = []
+    for name in ("x" * 40, "x" * 250):
+        drawn = draw_detections(image, box, np.array([0]), np.array([0.9]), [name])
+        plate = (drawn[:99] == class_color(0)).all(axis=2)
+        heights.append(np.flatnonzero(plate.any(axis=1)).size)
+    assert heights[1] >= heights[0] > 10

@@ -64,6 +64,12 @@ def coco_text(content: str | bytes) -> Write:
     return write
 
 
+def accent(folder: Path) -> Sequence[object]:
+    command = coco(file_name="e\u0301.png")(folder)
+    (folder / "images/a.png").rename(folder / "images/\u00e9.png")
+    return command
+
+
 def category(number: int, name: str, parent: str = "") -> dict[str, object]:
     return {"id": number, "name": name, "supercategory": parent}
 
@@ -74,6 +80,7 @@ COCO_CASES = [
     Case(COCO, "a box as fractions of the image", coco(bbox=[0.25, 0.25, 0.5, 0.5]), 1,
          "{dir}/train.json:1: annotation 1: all boxes are fractions of the image"),
     Case(COCO, "file names with backslashes", coco(file_name="images\\a.png"), 0, "no faults"),
+    Case(COCO, "a file name with an accent as macOS writes it", accent, 0, "no faults"),
     Case(COCO, "file names that begin with data/", coco(file_name="data/a.png"), 0, "no faults"),
     Case(COCO, "width and height as 64.0 and 48.0", coco(width=64.0, height=48.0), 0, ""),
     Case(COCO, "image ids that are text", coco(id="one", image_id="one"), 0, "no faults"),
@@ -152,6 +159,7 @@ def unlabelled(folder: Path) -> Sequence[object]:
 
 POINTS = "0 0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.4 2 0.5 0.6 1\n"  # three key points after a box
 PAIRS = "0 0.5 0.5 0.5 0.5 0.4 0.4 0.6 0.4 0.5 0.6 0.5 0.5\n"
+WITHOUT_POINTS = "0 {} 0.5 0.4 0.4 0 0 0 0 0 0 0 0\n"
 POSES = "names: [cat]\nkpt_shape: [3, 3]\n"
 YOLO = "YOLO labels"
 LIST = "Image lists"
@@ -162,6 +170,9 @@ YOLO_CASES = [
          yolo(POINTS, files={"data.yaml": POSES}, names=None), 0, "no faults"),
     Case(YOLO, "key points, without kpt_shape", yolo(PAIRS), 0, "class cx cy w h and key points"),
     Case(YOLO, "key points with visibility, without kpt_shape", yolo(POINTS), 0, "key points"),
+    Case(YOLO, "key points of one of three objects, without kpt_shape",
+         yolo(PAIRS + WITHOUT_POINTS.format(0.4) + WITHOUT_POINTS.format(0.6)), 0,
+         "class cx cy w h and key points"),
     Case(YOLO, "a row that kpt_shape does not fit",
          yolo("0 0.5 0.5 0.5 0.5 0.4 0.4\n", files={"data.yaml": POSES}), 1,
          "a.txt:1: wrong number of fields"),
@@ -173,6 +184,8 @@ YOLO_CASES = [
     Case(YOLO, "a class of 1e300", yolo("1e300 0.5 0.5 0.5 0.5\n"), 1, "class out of range"),
     Case(YOLO, "a label file a.TXT", yolo(label="labels/train/a.TXT"), 0, "no faults"),
     Case(YOLO, "a.txt for A.png", yolo(image="images/train/A.png"), 0, "no faults"),
+    Case(YOLO, "an accent as macOS writes it in a label file's name",
+         yolo(image="images/train/\u00e9.png", label="labels/train/e\u0301.txt"), 0, "no faults"),
     Case(YOLO, "no label file at all", yolo(label=""), 1, "none of its images has a label file"),
     Case(YOLO, "many images without label file", unlabelled, 0, "b.png: has no label file"),
     Case(YOLO, "a byte 0 in a row", yolo("0 0.5 0.5 0.5 0.5 \0\n"), 1, "a.txt:1: not numbers"),
@@ -185,6 +198,9 @@ YOLO_CASES = [
          "t.txt:2: image is listed twice, first at {dir}/t.txt:1; 1 repeated lines are kept"),
     Case(LIST, "backslashes",
          yolo(split="t.txt", files={"t.txt": "images\\train\\a.png\r\n"}), 0, "no faults"),
+    Case(LIST, "an accent as macOS writes it",
+         yolo(image="images/train/\u00e9.png", label="labels/train/\u00e9.txt", split="t.txt",
+              files={"t.txt": "images/train/e\u0301.png\n"}), 0, "no faults"),
     Case(LIST, "paths that begin with data/",
          yolo(split="t.txt", files={"t.txt": "data/images/train/a.png\n"}), 0, "no faults"),
     Case(LIST, "paths of another machine up to data/",

@@ -381,6 +381,12 @@ OPTIONS = [
         "evaluate.tile: not a multiple of 32 (got 100)",
     ),
     ("--tile 0", plain("predict.py", "--tile", "0"), "evaluate.tile: out of range (got 0"),
+    (
+        "`--overlap` without `--tile`",
+        test("--overlap", "0.3"),
+        "--overlap: has no effect without tiles (got 0.3, expected --tile PIXELS)",
+    ),
+    ("the same in train.py", train("--overlap", "0.3"), "--overlap: has no effect without tiles"),
     ("--overlap 1", plain("test.py", "--overlap", "1"), "evaluate.tile_overlap: out of range"),
     ("--overlap -0.1", plain("test.py", "--overlap", "-0.1"), "evaluate.tile_overlap: out of"),
     (
@@ -489,6 +495,7 @@ ANALYSED = [
     ),
     ("class names with `$` and `_`", analysed(("$x^$", "_a")), "best confidence threshold"),
     ("class names in Chinese", analysed(("\u732b", "\u72d7")), "best confidence threshold"),
+    ("class names of 250 letters", analysed(("a" * 250, "b" * 250)), "best confidence threshold"),
     (
         "results of an earlier test, with `--exist_ok`",
         analysed(NAMES, {"out/worst_01.jpg": "old", "out/per_class.csv": ""}, "--exist_ok"),

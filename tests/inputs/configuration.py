@@ -103,6 +103,8 @@ NAME_CASES = [
     Case(NAMES, "lists in the list", names("names: [[a], [b]]\n"), 2, "not a list of class names"),
     Case(NAMES, "aliases that expand to 10^9 names", names(aliases("[x, x]") + "\nnames: *a9\n"), 2,
          "{dir}/data.yaml: its aliases expand to more than 200000 values"),
+    Case(NAMES, "the number of a name twice", names("names:\n  0: a\n  0: b\n"), 2,
+         "{dir}/data.yaml: not readable as YAML: the key 0 occurs twice, again in line 3"),
     Case(NAMES, "data.yaml without names", names("nc: 3\n"), 2, "has no list of class names"),
     Case(NAMES, "no names at all", lambda folder: check(folder), 2, "data.names: missing"),
 ]  # fmt: skip
@@ -124,6 +126,8 @@ RECIPE_CASES = [
          "{dir}/recipe.yaml: not readable as YAML: nested too deeply"),
     Case(RECIPE, "a bracket that is not closed", recipe("seed: [1\n"), 2, "{dir}/recipe.yaml: not"),
     Case(RECIPE, "bytes that are no text", recipe(b"\xff\xfe\0"), 2, "recipe.yaml: not UTF-8 text"),
+    Case(RECIPE, "a section twice", recipe("data: {}\nseed: 1\ndata: {names: [cat]}\n"), 2,
+         "{dir}/recipe.yaml: not readable as YAML: the key data occurs twice, again in line 3"),
     Case(RECIPE, "a control character", recipe("seed: \x01\n"), 2, "{dir}/recipe.yaml: not read"),
     Case(RECIPE, "a list", recipe("- seed\n"), 2, "not a mapping of keys to values"),
     Case(RECIPE, "a section that is a number", recipe("data: 3\n"), 2, "data: is a section"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.inputs.annotations import ROW, Write, picture, text
 from tests.support.inputs import Case
+from tests.support.packed import write_packed
 
 YAML = "train: images\nnames: [cat]\n"
 OBJ = "classes = 1\ntrain = train.txt\nnames = obj.names\n"
@@ -32,9 +33,33 @@ def converted(*more: object) -> Write:
     return described(YAML, *more, command="convert_data")
 
 
+def packed(
+    *more: object, command: str = "check_data", at: int | None = None, **changed: object
+) -> Write:
+    """Write a packed split of one image, with a byte of it or an array of its index changed."""
+
+    def write(folder: Path) -> Sequence[object]:
+        picture(folder / "a.png")
+        shard = write_packed(folder / "p", {"a.png": (folder / "a.png").read_bytes()}, **changed)
+        if at is not None:
+            content = bytearray(shard.read_bytes())
+            content[at] ^= 1
+            shard.write_bytes(content)
+        place = ["--data.format", "mindrecord", "--data_dir", folder / "p"]
+        words = [str(word).replace("DIR", str(folder)) for word in more]
+        return [command, *place, "--data.train", "train", "--data.img_size", 64, *words]
+
+    return write
+
+
+def unpacked(*more: object, at: int | None = None) -> Write:
+    return packed("--output", "DIR/new", *more, command="convert_data", at=at)
+
+
 FILE = "data.yaml and obj.data"
 PART = "Parts of a data set"
 CONVERT = "Conversion of data sets"
+PACKED = "Packed data sets"
 SMALL = ("--data.img_size", "64")
 CASES = [
     Case(FILE, "data.yaml with a list of names", described(YAML, *SMALL), 0, "cat"),
@@ -107,4 +132,33 @@ CASES = [
          "--shares: leaves no image for val"),
     Case(CONVERT, "one image to COCO", converted("--to", "coco", "--output", "DIR/new"), 0,
          "train: 1 images, 1 boxes, equal when read back"),
+    Case(CONVERT, "MindRecord files with --link",
+         converted("--to", "mindrecord", "--link", "--output", "DIR/new"), 2,
+         "--link: images in MindRecord files are no files of their own"),
+    Case(PACKED, "one image", packed(), 0, "no faults"),
+    Case(PACKED, "a split that was not packed", packed("--data.train", "val"), 2,
+         "data.train: not found: there is no {dir}/p/val.index.npz (got val"),
+    Case(PACKED, "a list of splits", packed("--data.train", "[train, val]"), 2,
+         "data.train: not a split of data.format mindrecord"),
+    Case(PACKED, "a bit of an image that changed", packed(at=99), 1,
+         "a.png: is not in {dir}/p/train-00000-of-00001.mindrecord as it was packed"),
+    Case(PACKED, "a MindRecord file of another size", packed(sizes=[7]), 1,
+         "{dir}/p/train-00000-of-00001.mindrecord: is missing or not the file that was packed"),
+    Case(PACKED, "a MindRecord file that is not there", packed(files=["a.mindrecord"]), 1,
+         "{dir}/p/a.mindrecord: is missing or not the file that was packed (expected"),
+    Case(PACKED, "the index of a later version", packed(version=2), 1,
+         "was written by another version of this package (got 2, expected 1)"),
+    Case(PACKED, "the index of a classifier", packed(box_xyxy_px=None), 1,
+         "{dir}/p/train.index.npz: is of another task, or no index of packed images"),
+    Case(PACKED, "names in another order", packed("--data.names", "[dog, cat]"), 2,
+         "data.names: in another order than in {dir}/p/train.index.npz"),
+    Case(PACKED, "three names for two classes", packed("--data.names", "[a, b, c]"), 2,
+         "data.names: not as many as the classes of {dir}/p/train.index.npz (got 3, expected 2)"),
+    Case(PACKED, "--fix", packed("--fix", "DIR/new"), 2,
+         "--fix: corrects no packed annotations (got mindrecord"),
+    Case(PACKED, "to VOC", unpacked("--to", "voc"), 0, "1 images, 1 boxes, equal when read back"),
+    Case(PACKED, "to COCO with --link", unpacked("--to", "coco", "--link"), 2,
+         "--link: images in MindRecord files are no files of their own"),
+    Case(PACKED, "to COCO, with a bit that changed", unpacked("--to", "coco", at=99), 2,
+         "a.png: is not in {dir}/p/train-00000-of-00001.mindrecord as it was packed"),
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Cases of tests/test_inputs.py: images."""
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -81,12 +82,25 @@ def with_profile(size: int) -> bytes:
     return file.getvalue()
 
 
+def progressive(scans: int | None = None) -> bytes:
+    """Return a progressive JPEG of so many scans, or of all, without its end marker."""
+    file = BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    starts = [match.start() for match in re.finditer(b"\xff\xda", content)]
+    return content[: -2 if scans is None else starts[scans]]
+
+
 JPEG = encoded("JPEG")
 PIXELS = JPEG.index(b"\xff\xda")
 KIND = "Image files"
 READ = [
     Case(KIND, "JPEG", image(JPEG), 0, "no faults"),
     Case(KIND, "JPEG without its end marker", image(JPEG[:-2]), 0, "no faults"),
+    Case(KIND, "JPEG with a video after its end", image(JPEG + b"\0\0\0\x18ftypmp42" + bytes(99)),
+         0, "no faults"),
+    Case(KIND, "progressive JPEG without its end marker", image(progressive()), 0, "no faults"),
     Case(KIND, "JPEG with a colour profile of 100 kB", image(with_profile(100_000)), 0,
          "no faults"),
     Case(KIND, "JPEG in CMYK", image(encoded("JPEG", "CMYK")), 0, "no faults"),
@@ -120,6 +134,10 @@ BAD = [
     Case(KIND, "text", image(b"no picture"), 1, "{dir}/images/a.jpg: not a readable image"),
     Case(KIND, "an empty file", image(b""), 1, "image has zero bytes"),
     Case(KIND, "the start of a JPEG", image(JPEG[:20]), 1, "{dir}/images/a.jpg"),
+    Case(KIND, "half of a JPEG, filled up with zeros", image(JPEG[:-20] + bytes(999)), 1,
+         "{dir}/images/a.jpg: is cut short or damaged"),
+    Case(KIND, "a progressive JPEG that ends between two scans", image(progressive(scans=6)), 1,
+         "{dir}/images/a.jpg: is cut short or damaged"),
     Case(KIND, "a JPEG that ends inside its tables", image(JPEG[: PIXELS - 9]), 1,
          "{dir}/images/a.jpg: "),
     Case(KIND, "a JPEG header of 0 x 64 pixels", image(jpeg_of(0, 64)), 1, "{dir}/images/a.jpg: "),

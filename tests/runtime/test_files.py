@@ -105,3 +105,10 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
     assert path.read_text() == "old"
+
+
+def test_the_longest_names_are_written(tmp_path):
+    path = tmp_path / ("é" * 125 + ".json")
+    write_text(path, "text")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "text"

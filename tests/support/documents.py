@@ -166,6 +166,9 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
     f" --data_path {TINY}",
     "datasets/cells": "mindyolo-v4 convert-data --config"
     " configs/yolov4/bccd.yaml --data_dir datasets/bccd --to yolo --output datasets/cells",
+    "datasets/bccd-packed": "mindyolo-v4 convert-data --config"
+    " configs/yolov4/bccd.yaml --data_dir datasets/bccd --to mindrecord"
+    " --output datasets/bccd-packed",
     "datasets/packed": "python -m mindyolo_v4.tools.to_mindrecord"
     f" --data_path {TINY} --split train --output datasets/packed",
 }

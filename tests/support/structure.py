@@ -120,7 +120,7 @@ WITHOUT_MINDSPORE = (
     *("!deploy.scoring", "serve", "!serve.serve", "tools", "!tools.to_mindrecord"),
     *("!tools.ascend_dry_run.graphs", "!tools.ascend_dry_run.compile_jobs"),
     *("!tools.benchmark_backends", "!tools.check_device", "!tools.device_trial"),
-    *("!tools.random_training",),
+    *("!tools.random_training", "!tools.packing", "!tools.convert_data"),
 )
 
 

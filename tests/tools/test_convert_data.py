@@ -55,19 +55,21 @@ def assert_equal(one: Dataset, other: Dataset) -> None:
 
 @pytest.fixture(scope="module")
 def forms(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataConfig]:
-    """coco128 in five forms, each converted from the one before; the first is the shared one."""
+    """coco128 in all forms, each converted from the one before; the first is the shared one."""
     folder = tmp_path_factory.mktemp("forms")
     source = [*COCO128, "--data_dir", str(data_root / "coco128")]
     yolo = convert(source, "yolo", folder / "yolo", "--link")
     coco = convert(options("yolo", folder / "yolo", "train"), "coco", folder / "coco", "--link")
     voc = convert(options("coco", folder / "coco", "train"), "voc", folder / "voc", "--link")
-    convert(options("voc", folder / "voc", "train"), "yolo", folder / "back", "--link")
+    packed = convert(options("voc", folder / "voc", "train"), "mindrecord", folder / "packed")
+    convert(options("mindrecord", folder / "packed", "train"), "yolo", folder / "back")
     return {
         "data.yaml": yolo,
         "obj.data": replace(yolo, file=str(folder / "yolo/obj.data")),
         "txt": DataConfig(format="yolo", root=str(folder / "yolo"), train="train.txt"),
         "coco": coco,
         "voc": voc,
+        "mindrecord": packed,
         "back": DataConfig(file=str(folder / "back/data.yaml")),
     }
 
@@ -146,6 +148,27 @@ def test_what_a_format_cannot_hold_is_counted(
     assert sum(int(one.ignore.sum()) for one in read_split(voc, "train").records) == 10
 
 
+def test_mindrecord_files_hold_all_of_a_coco_file(data_root: Path, tmp_path: Path) -> None:
+    source = [*COCO128, "--data_dir", str(data_root / "coco128")]
+    packed = convert(source, "mindrecord", tmp_path / "packed")
+    original = read_split(data_of(source), "train")
+    dataset = read_split(packed, "train")
+    assert_equal(dataset, original)
+    assert dataset.category_ids == original.category_ids
+    assert sum(int(record.crowd.sum()) for record in dataset.records) == 10
+    for left, right in zip(dataset.records, original.records, strict=True):
+        assert left.image_id == right.image_id
+        assert left.encoded().tobytes() == right.path.read_bytes()
+
+    # and there and back the same file as without the way through MindRecord
+    convert(options("mindrecord", tmp_path / "packed", "train"), "coco", tmp_path / "back")
+    convert(source, "coco", tmp_path / "coco", "--link")
+    name = "annotations/instances_train.json"
+    assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "coco" / name).read_bytes()
+    images = {path.name: path.read_bytes() for path in (tmp_path / "back/images/train").iterdir()}
+    assert images == {record.path.name: record.path.read_bytes() for record in original.records}
+
+
 def test_a_random_split_has_every_image_once(data_root: Path, tmp_path: Path) -> None:
     splits = ["--data.train", "train", "--data.val", "val", "--data.test", "test"]
     source = ["--data.format", "voc", "--data_dir", str(data_root / "bccd"), *splits]
@@ -158,6 +181,8 @@ def test_a_random_split_has_every_image_once(data_root: Path, tmp_path: Path) ->
         contents = [json.loads(file.read_text()) for file in files]
         assert [len(content["images"]) for content in contents] == [291, 37, 36]
         stems.append([{image["file_name"] for image in one["images"]} for one in contents])
+        ids = [[image["id"] for image in content["images"]] for content in contents]
+        assert all(len(set(one)) == len(one) for one in ids)  # those of the sources overlap
     assert len(set.union(*stems[0])) == 364
     assert stems[0] == stems[1] != stems[2]
 

@@ -13,7 +13,7 @@ from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.tools import to_mindrecord
+from mindyolo_v4.tools import packing, to_mindrecord
 from tests.support.class_folders import SYNSETS, write_image, write_imagenet
 
 
@@ -85,7 +85,7 @@ def test_a_second_command_writes_only_what_is_missing_or_damaged(root: Path, mon
         written.append(Path(path).name)
         return FileWriter(path, **options)
 
-    monkeypatch.setattr(to_mindrecord, "FileWriter", spying)
+    monkeypatch.setattr(packing, "FileWriter", spying)
     assert pack(root, "--shards", "3") == 0
     assert written == [second.name, third.name]
     packed = read_classes(data(root), "train")

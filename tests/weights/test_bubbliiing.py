@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindyolo_v4.checkpoint.index import MindSporeFile
 from tests.weights import torch_files
 from tests.weights.narrow import Tensors, build, card_of, run
 
@@ -218,3 +219,42 @@ def test_the_tensors_must_cover_the_network_exactly(
     name = {"attention": "feat1_att.fc", "missing": "conv_for_P5.bn", "shape": "yolo_headP4.1"}
     assert name[change] in capsys.readouterr().err
     assert not (tmp_path / "ours.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "architecture", "activation", "prefix"),
+    [
+        (tiny, "yolov4-tiny", "leaky", ""),
+        (tiny, "yolov4-tiny", "leaky", "backbone."),
+        (yolov4, "cspdarknet53", "mish", ""),
+    ],
+)
+def test_a_backbone_alone(
+    body, architecture, activation, prefix, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = Network()
+    body(network, np.zeros((3, 32, 32), np.float32), 4)
+    whole = torch_files.write_zip(tmp_path / "whole.pth", network.tensors)
+    alone = torch_files.write_zip(
+        tmp_path / "alone.pth",
+        {
+            prefix + name.removeprefix("backbone."): value
+            for name, value in network.tensors.items()
+            if name.startswith("backbone.")
+        },
+    )
+    tensors = []
+    for source in (whole, alone):
+        assert run("pytorch", source, source.with_suffix(".ckpt")) == 0
+        tensors.append(MindSporeFile.open(source.with_suffix(".ckpt")).tensors())
+    card = card_of(alone.with_suffix(".ckpt"))
+    assert (card.architecture, card.class_names) == (architecture, ())
+    assert (card.model.backbone_activation or activation) == activation
+    assert card.model.scale_x_y is None
+    held = {name: value for name, value in tensors[1].items() if name.startswith("backbone.")}
+    assert len(held) == sum(name.startswith("backbone.") for name in tensors[0])
+    for name, value in held.items():
+        np.testing.assert_array_equal(value, tensors[0][name])
+    assert [name for name in tensors[1] if "." in name and name not in held] == []
+    assert run("inspect", alone) == 0
+    assert architecture in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The data set's folder, and how the files in it are found."""
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import dropwhile
 from pathlib import Path
@@ -70,27 +71,33 @@ def files_of(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 class FileFinder:
-    """Files by folder and name, whatever the capitals; every folder is listed once."""
+    """Files by folder and name, whatever capitals and accents; every folder is listed once."""
 
     def __init__(self) -> None:
         self._names: dict[Path, dict[str, str]] = {}
 
     def find(self, path: Path) -> Path | None:
-        """Return the file of this path, else one whose name differs in capitals only, or None."""
+        """Return the file of this path, else one whose name differs in its spelling only."""
         names = self._names.get(path.parent)
         if names is None:
             names = self._names[path.parent] = _list_names(path.parent)
-        name = names.get(path.name) or names.get(path.name.lower())
+        name = names.get(path.name) or names.get(_plain_name(path.name))
         return None if name is None else path.parent / name
 
 
 def _list_names(folder: Path) -> dict[str, str]:
-    """Return the files of a folder, by their name and by their name in small letters."""
+    """Return the files of a folder, by their names and by their plain names."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file())
-    return {name.lower(): name for name in names} | {name: name for name in names}
+    return {_plain_name(name): name for name in names} | {name: name for name in names}
+
+
+def _plain_name(name: str) -> str:
+    """Return a name in small letters, an accent and its letter as one (macOS parts them)."""
+    small = name.lower()
+    return small if small.isascii() else unicodedata.normalize("NFC", small)
 
 
 def spellings(name: str) -> list[str]:
@@ -98,12 +105,16 @@ def spellings(name: str) -> list[str]:
 
     As it stands; with / for the backslashes of Windows; what follows a folder `data`, which darknet
     and labelling tools put before the paths of a set that is unpacked elsewhere; without ../ at its
-    start, which data.yaml of some exports has.
+    start, which data.yaml of some exports has; with accents as others and as macOS write them.
     """
     parts = name.replace("\\", "/").split("/")
     tails = ["/".join(parts[k + 1 :]) for k, part in enumerate(parts[:-1]) if part == "data"]
     inside = "/".join(dropwhile(lambda part: part in ("..", "."), parts)) or "."
-    return list(dict.fromkeys([name, "/".join(parts), *tails, inside]))
+    spelled = [name, "/".join(parts), *tails, inside]
+    if not name.isascii():
+        forms = ("NFC", "NFD")
+        spelled += [unicodedata.normalize(form, text) for form in forms for text in spelled]
+    return list(dict.fromkeys(spelled))
 
 
 def first_present(folders: Iterable[Path], names: Iterable[str]) -> Path | None:

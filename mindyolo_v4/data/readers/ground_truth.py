@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.box_checks import kept_boxes, refuse_fractions
 from mindyolo_v4.data.readers.faults import Edit, Faults, Place
-from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes
+from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes, warn_of_deep
 from mindyolo_v4.data.readers.raw import Labels, ListedImage, RawBox
 from mindyolo_v4.data.records import ImageRecord, Records
 
@@ -40,7 +40,7 @@ def build_records(
     _report_repeated_images(images, have_ids, faults)
     read = _headers(images, check_headers, max_megapixels, faults)
     images, headers, boxes = _with_headers(images, read, boxes, faults)
-    _warn_of_deep(images, headers, faults)
+    warn_of_deep([image.path for image in images], headers, faults)
     owners = np.array([box.image for box in boxes], np.int64)
     raw_xyxy = np.array([box.box_xyxy for box in boxes], np.float64).reshape(-1, 4)
     sizes = np.array([(header.width, header.height) for header in headers], np.float64)
@@ -115,15 +115,6 @@ def _with_headers(
         box._replace(image=new_index[box.image]) for box in boxes if box.image in new_index
     ]
     return [images[index] for index in kept], headers, own_boxes
-
-
-def _warn_of_deep(
-    images: Sequence[ListedImage], headers: Sequence[ImageHeader], faults: Faults
-) -> None:
-    deep = [image.path for image, header in zip(images, headers, strict=True) if header.is_deep]
-    if deep:
-        problem = "more than 8 bits per channel and are scaled by the range of their pixels"
-        faults.warnings.append(f"{len(deep)} images, such as {deep[0]}, have {problem}")
 
 
 def _turn_to_decoded(

@@ -264,6 +264,17 @@ def read_headers(
     return headers
 
 
+def warn_of_deep(
+    paths: Sequence[Path], headers: Sequence[ImageHeader | None], faults: Faults
+) -> None:
+    """Warn once of all images of more than 8 bits per channel."""
+    pairs = zip(paths, headers, strict=True)
+    deep = [path for path, header in pairs if header is not None and header.is_deep]
+    if deep:
+        problem = "more than 8 bits per channel and are scaled by the range of their pixels"
+        faults.warnings.append(f"{len(deep)} images, such as {deep[0]}, have {problem}")
+
+
 def _report(
     error: ImageHeaderError, path: Path, entry: Place, further: str, faults: Faults
 ) -> None:

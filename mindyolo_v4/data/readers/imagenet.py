@@ -22,9 +22,11 @@ from mindyolo_v4.data.readers.files import (
     is_data_folder,
     user_path,
 )
+from mindyolo_v4.data.readers.headers import read_headers, warn_of_deep
 from mindyolo_v4.errors import UserError, printable
 
 _MOST_CLASSES = 100_000
+_EIGHT_BITS = (".jpg", ".jpeg")  # suffixes of images that never have more
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -97,6 +99,8 @@ def read_imagenet(data: DataConfig, split: str, faults: Faults | None = None) ->
     if not images:
         expected = f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
         raise FaultError("no-images", Place(source), "holds no images", None, expected)
+    if not faults.collects:  # tools.check_data reads all headers
+        _warn_of_deep(folder, [name for name, _ in images], faults)
     encoded = np.array([os.fsencode(name) for name, _ in images], np.bytes_)
     ids = np.array([label for _, label in images], np.int32)
     return ClassImages(folder, encoded, ids, names, source, tuple(faults.warnings))
@@ -257,3 +261,10 @@ def _folder_images(
         files = sorted(f"{name}/{file}" for file in files_below(folder / name))
         images += [(file, labels[name]) for file in files]
     return images
+
+
+def _warn_of_deep(folder: Path, names: Iterable[str], faults: Faults) -> None:
+    """Warn of images of more than 8 bits per channel, by the headers of those that are no JPEG."""
+    paths = [folder / name for name in names if not name.lower().endswith(_EIGHT_BITS)]
+    places = [Place(str(path)) for path in paths]
+    warn_of_deep(paths, read_headers(paths, places, faults=Faults(collects=True)), faults)

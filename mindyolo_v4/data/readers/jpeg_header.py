@@ -17,9 +17,11 @@ _SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 _START = b"\xff\xd8"
 _EXIF = 0xE1  # or XMP
 _SCAN = 0xDA  # after it come the pixels
+_END = 0xD9
 _READ_BYTES = 16384  # hold all segments of most files
 _AFTER_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # FF 00 is one byte, FF D0 a restart
 _COEFFICIENTS = 64
+_LEAST_SEGMENT = 10  # bytes of a frame or scan header, and those of the pixels after them
 
 
 def jpeg_size(data: memoryview) -> tuple[int, int] | None:
@@ -54,6 +56,13 @@ def plain_jpeg_size(path: Path) -> tuple[int, int] | None:
     return None
 
 
+def has_end(data: memoryview) -> bool:
+    """Return whether a JPEG has its end marker, whatever follows it."""
+    # most files end with it; a marker in the last bytes is no segment
+    is_last = bytes([0xFF, _END]) in bytes(data[-_LEAST_SEGMENT:])
+    return is_last or any(marker == _END for marker, _ in _segments(data))
+
+
 def has_all_scans(data: memoryview) -> bool:
     """Return whether the scans of a JPEG bring every bit of its coefficients.
 
@@ -79,16 +88,18 @@ def _is_frame(marker: int) -> bool:
 
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
-    """Yield the marker of each segment, and where its content begins."""
+    """Yield the marker of each segment up to the end, and where its content begins."""
     if bytes(data[:2]) != _START:
         return
     start = 2
-    while start + 10 <= len(data) and data[start] == 0xFF:
+    while start + _LEAST_SEGMENT <= len(data) and data[start] == 0xFF:
         marker = data[start + 1]
         if marker == 0xFF:  # fills
             start += 1
             continue
         yield marker, start + 4
+        if marker == _END:
+            return
         start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if marker == _SCAN:
             found = _AFTER_PIXELS.search(data, start)

@@ -1,4 +1,4 @@
-"""One entry for the three annotation formats: a configured split becomes a checked Dataset."""
+"""One entry for the annotation formats: a configured split becomes a checked Dataset."""
 
 from dataclasses import replace
 
@@ -8,13 +8,14 @@ from mindyolo_v4.data.readers.coco import read_coco
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.faults import Faults, Place
 from mindyolo_v4.data.readers.files import data_root
+from mindyolo_v4.data.readers.mindrecord import read_mindrecord
 from mindyolo_v4.data.readers.selection import select
 from mindyolo_v4.data.readers.voc import read_voc
 from mindyolo_v4.data.readers.yolo import read_yolo
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
-_READERS = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc}
+_READERS = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc, "mindrecord": read_mindrecord}
 
 
 def read_split(

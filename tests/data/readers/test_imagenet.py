@@ -46,6 +46,20 @@ def test_classes_are_the_sorted_folders(root: Path) -> None:
     assert len(read_imagenet(data(root), "val")) == 6
 
 
+def test_images_of_more_than_8_bits_are_warned_of_once(root: Path) -> None:
+    for number, kind in enumerate((np.uint8, np.uint16, np.uint16)):
+        path = root / "train" / SYNSETS[1] / f"z{number}.png"
+        Image.fromarray(np.full((9, 9), 200, kind)).save(path)
+    (root / "train" / SYNSETS[1] / "z.png").write_bytes(b"no image")
+    dataset = read_imagenet(data(root), "train")
+    first = root / "train" / SYNSETS[1] / "z1.png"
+    assert dataset.warnings == (
+        f"2 images, such as {first}, have more than 8 bits per channel and are scaled by the range "
+        "of their pixels",
+    )
+    assert read_imagenet(data(root), "val").warnings == ()
+
+
 def test_names_are_given_in_the_order_of_the_classes(root: Path) -> None:
     (root / "names.txt").write_text("tench\ngoldfish\nshark\n")
     assert read_imagenet(data(root, names="names.txt"), "val").class_names == (
