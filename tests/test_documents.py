@@ -24,9 +24,7 @@ from mindyolo_v4.config.recipe import field_paths, load_config
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import check_data
 from tests.support.documents import (
-    COMPILED,
     DOCUMENTS,
-    FROZEN,
     MAKERS,
     PROGRAMS,
     README,
@@ -64,7 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_the_documents_hold_the_commands_that_others_rest_on() -> None:
-    assert {*COMPILED, *MAKERS.values()} <= set(ANYWHERE)
+    assert {TEST_MINE, *MAKERS.values()} <= set(ANYWHERE)
     assert {split_command(line)[0] for line in ANYWHERE} == set(PROGRAMS)
     assert sorted(line.split()[0] for line in ON_ASCEND) == ["msrun"] * 3 + ["python"] * 4
 
@@ -289,10 +287,9 @@ def test_python_of_the_page_about_runs(world: World, monkeypatch: pytest.MonkeyP
     vars(tracker).update(functions, start_run=contextlib.nullcontext)
     monkeypatch.setitem(sys.modules, "mlflow", tracker)
     (block,) = fenced_blocks(REPOSITORY / "docs/runs.md", "python")
-    words = [*SHRINK_TRAINING, *FROZEN]
     small = [
         (FLAT_NAMES.get(name[2:], (name[2:],))[0], value)
-        for name, value in zip(words[::2], words[1::2], strict=True)
+        for name, value in zip(SHRINK_TRAINING[::2], SHRINK_TRAINING[1::2], strict=True)
     ]
     given = '[("save_dir", "runs/mine-followed")]'
     assert given in block

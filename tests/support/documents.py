@@ -60,22 +60,15 @@ FINETUNING = REPOSITORY / "docs/finetuning.md"
 SIZE = 160  # pixels, of the drawn pictures
 
 # What makes a command small; nothing else is appended to it.
-ONE_BY_ONE = ["--ms_mode", "pynative"]  # takes less time than to compile a graph
-GRAPH = ["--ms_mode", "graph"]
-FROZEN = ["--train.freeze", "[backbone., neck.]"]
-ONE_STEP = ["--train.max_steps", "1"]
 SHRINK_TRAINING = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
     "--epochs 1 --batch_size 4 --train.max_steps 2 --train.accumulate 1 --device_target CPU "
     "--train.val_loss False --train.pictures 0"
 )
-SHRINK_TRAINING += ONE_BY_ONE
-SHRINK_TWO_WORKERS = [*SHRINK_TRAINING, *GRAPH, *FROZEN, "--model.architecture", "yolov4-tiny"]
 SHRINK_CHECK = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
     "--batch_size 2 --train.accumulate 1 --steps 2 --device_target CPU"
 )
-SHRINK_CHECK += [*ONE_BY_ONE, *FROZEN, "--model.architecture", "yolov4-tiny"]
 SHRINK_INFERENCE = ["--device_target", "CPU"]
 SHRUNK_MODEL = ["--model.width", "0.1", "--model.depth", "0.1"]  # of a recipe, as it was trained
 SHRINK_SCENES = ["--train", "4", "--val", "2", "--img_size", "128"]
@@ -115,13 +108,10 @@ def run_script(name: str) -> Callable[[Sequence[str]], int]:
 
 PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
     ("python", "train.py"): (train_command.main, SHRINK_TRAINING),
-    ("python", "test.py"): (test_command.main, [*SHRINK_INFERENCE, *ONE_BY_ONE]),
-    ("scripts/run_distribute_train.sh",): (
-        run_script("run_distribute_train.sh"),
-        SHRINK_TWO_WORKERS,
-    ),
+    ("python", "test.py"): (test_command.main, SHRINK_INFERENCE),
+    ("scripts/run_distribute_train.sh",): (run_script("run_distribute_train.sh"), SHRINK_TRAINING),
     ("scripts/run_distribute_eval.sh",): (run_script("run_distribute_eval.sh"), SHRINK_INFERENCE),
-    ("python", "predict.py"): (predict_command.main, [*SHRINK_INFERENCE, *ONE_BY_ONE]),
+    ("python", "predict.py"): (predict_command.main, SHRINK_INFERENCE),
     ("python", "export.py"): (export_command.main, []),
     ("python", "-m", "mindyolo_v4.serve"): (
         serve_until_healthy,
@@ -147,9 +137,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
 }
 TRAIN_MINE = "python train.py --config mine.yaml --save_dir runs/mine"
 TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
-PREDICT_MINE = "python predict.py --weight runs/mine/best.ckpt --source path/to/images"
-COMPILED = (TRAIN_MINE, TEST_MINE, PREDICT_MINE)  # in graph mode, as a user's commands run
-WHOLE_TRAINING = shlex.split("--ms_mode graph --train.val_loss True --train.pictures 3")
+WITH_PICTURES = shlex.split("--train.val_loss True --train.pictures 3")  # as trainings have them
 TINY = "datasets/tinyimagenet10"
 TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --save_dir runs/mine-two"
 MAKERS = {  # folder that documents use -> the documented command that makes it
@@ -216,13 +204,9 @@ def split_command(line: str) -> tuple[tuple[str, ...], list[str]]:
 
 
 def shrinking(line: str, program: tuple[str, ...]) -> list[str]:
-    """Return what makes a command small: TRAIN_MINE trains all layers in graph mode."""
+    """Return what makes a command small; one training keeps its pictures and validation loss."""
     shrink = PROGRAMS[program][1]
-    if line in COMPILED:
-        return [*shrink, *(WHOLE_TRAINING if line == TRAIN_MINE else GRAPH)]
-    trains_detector = program == ("python", "train.py") and not is_of_classifier(line)
-    decides = "--train.freeze" in line or "--resume" in line  # TRAIN_MINE goes on as it was
-    return [*shrink, *FROZEN, *ONE_STEP] if trains_detector and not decides else shrink
+    return [*shrink, *WITH_PICTURES] if line == TRAIN_MINE else shrink
 
 
 def is_for_ascend(line: str) -> bool:
