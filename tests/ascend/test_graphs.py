@@ -25,6 +25,7 @@ SMALL = (
 )
 EMA = ("train.ema.decay", "0.9998")
 ADAMW = ("optimizer.kind", "adamw")
+SILU = ("model.backbone_activation", "silu")
 
 
 def job(
@@ -35,8 +36,8 @@ def job(
 
 BOTH = ("step", "evaluation")
 ADDED = ("step", "apply")
-# Compilation takes as long as the part that is trained is deep. All of tiny is trained, and of the
-# other networks the parts that have every kind of operator.
+# Compilation takes as long as the part that is trained is deep. All of tiny and of the classifier
+# is trained, and the head of the other networks: every kind of operator is differentiated.
 NO_BACKBONE = ("train.freeze", "[backbone]")
 HEAD_ONLY = ("train.freeze", "[backbone, neck]")
 FEATURES = (
@@ -48,9 +49,8 @@ FEATURES = (
     ("loss.objectness_smooth", "True"),
 )
 ONE_DEVICE = (
-    job("yolov4", "yolov4/yolov4.yaml", NO_BACKBONE, EMA, graphs=BOTH),
-    job("silu", "yolov4/yolov4-silu.yaml", HEAD_ONLY),
-    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, EMA, graphs=BOTH),
+    job("yolov4", "yolov4/yolov4.yaml", HEAD_ONLY, EMA),
+    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, SILU, EMA, graphs=BOTH),
     job("accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, *FEATURES, graphs=ADDED),
     job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY, ("train.accumulate", "1")),
     job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),
@@ -65,9 +65,8 @@ EXCHANGES = {"mean.step": 10 + 2, "mean.statistics": 1, "sync.step": 16 + 2 + 4 
 # Without the slowest steps, whose kernels the others have.
 ONE_DEVICE_KERNELS = (
     job("yolov4", "yolov4/yolov4.yaml", graphs=("evaluation",)),
-    job("silu", "yolov4/yolov4-silu.yaml", graphs=("evaluation",)),
     job("csp", "yolov4/yolov4-csp.yaml", graphs=("evaluation",)),
-    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "silu", "csp")),
+    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "csp")),
 )
 JOBS = {  # by level and devices
     ("O2", 1): ONE_DEVICE,
