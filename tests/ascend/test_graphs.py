@@ -50,6 +50,7 @@ FEATURES = (
 )
 ONE_DEVICE = (
     job("yolov4", "yolov4/yolov4.yaml", HEAD_ONLY, EMA),
+    job("silu", "yolov4/yolov4-silu.yaml", HEAD_ONLY),
     job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, SILU, EMA, graphs=BOTH),
     job("accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, *FEATURES, graphs=ADDED),
     job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY, ("train.accumulate", "1")),
@@ -65,8 +66,9 @@ EXCHANGES = {"mean.step": 10 + 2, "mean.statistics": 1, "sync.step": 16 + 2 + 4 
 # Without the slowest steps, whose kernels the others have.
 ONE_DEVICE_KERNELS = (
     job("yolov4", "yolov4/yolov4.yaml", graphs=("evaluation",)),
+    job("silu", "yolov4/yolov4-silu.yaml", graphs=("evaluation",)),
     job("csp", "yolov4/yolov4-csp.yaml", graphs=("evaluation",)),
-    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "csp")),
+    *(other for other in ONE_DEVICE if other.name not in ("yolov4", "silu", "csp")),
 )
 JOBS = {  # by level and devices
     ("O2", 1): ONE_DEVICE,
