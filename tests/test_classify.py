@@ -1,8 +1,8 @@
 """Train, test, predict with the classifier and hand it over, from files to files, on coloured
 pictures.
 
-Testing and prediction of test_documents.py compile their graphs; here they run operator by
-operator, which takes less time for a few pictures.
+A training compiles its graph; the others, testing and prediction run operator by operator, which
+takes less time for a few pictures.
 """
 
 import contextlib
@@ -175,7 +175,8 @@ def without_recipe(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder = tmp_path_factory.mktemp("without_recipe")
     printed = io.StringIO()
     with working_in(folder), contextlib.redirect_stderr(printed):
-        assert command(train_command.main, "--data-path", root, *WITHOUT_RECIPE.split()) == 0
+        words = "--data-path", root, *WITHOUT_RECIPE.split(), *AT_ONCE
+        assert command(train_command.main, *words) == 0
     return folder / "runs/imagenet-1", printed.getvalue()
 
 
@@ -195,7 +196,7 @@ def test_resume_continues_bit_for_bit(
     dynamic loss scale.
     """
     whole, rest = without_recipe[0], tmp_path / "rest"
-    options = ["--data_path", root, *WITHOUT_RECIPE.split(), "--save_dir", rest]
+    options = ["--data_path", root, *WITHOUT_RECIPE.split(), *AT_ONCE, "--save_dir", rest]
     newest = whole / "step_00000002.ckpt"
     assert command(train_command.main, *options, "--resume", newest) == 0
     losses = [[row["loss"] for row in rows(folder / "steps.csv")] for folder in (whole, rest)]

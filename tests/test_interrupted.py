@@ -21,6 +21,8 @@ from tests.support.runs import rows, tensor_bytes
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# A step of the tiny network takes less time than the compilation of its graph.
+ONE_BY_ONE = ("--ms_mode", "pynative")
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,15 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes = draw_scenes(folder / "scenes", train=16, val=2)
     for name, epochs in (("short", 2), ("long", 2000)):
         train = {"epochs": epochs, "accumulate": 2, "loss_scale": "dynamic", "checkpoint_steps": 2}
+        train |= {"freeze": ["backbone.", "neck."], "pictures": 0}
         write_tiny_recipe(folder / f"{name}.yaml", scenes, train=train)
     return folder / "short.yaml"
 
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen:
     """Start a training as the leader of a process group, by which its loaders are found."""
-    return start_command("train.py", "--config", str(recipe), "--save_dir", str(folder), *options)
+    words = "--config", str(recipe), "--save_dir", str(folder), *ONE_BY_ONE, *options
+    return start_command("train.py", *words)
 
 
 def start_command(*words: str) -> subprocess.Popen:
@@ -142,11 +146,14 @@ def test_a_training_killed_twice_goes_on_bit_for_bit(
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status", "mode"), [(signal.SIGTERM, 143, "pynative"), (signal.SIGINT, 130, "graph")]
+)
 def test_a_signal_ends_the_training_with_a_checkpoint(
-    recipe: Path, tmp_path: Path, temporary: Path, number: signal.Signals, status: int
+    recipe: Path, tmp_path: Path, temporary: Path, number: signal.Signals, status: int, mode: str
 ) -> None:
-    process = start(recipe.with_name("long.yaml"), tmp_path / "run")
+    """Graphs of MindSpore set a handler of SIGINT of their own."""
+    process = start(recipe.with_name("long.yaml"), tmp_path / "run", "--ms_mode", mode)
     wait_for_rows(process, tmp_path / "run", 3)
     assert len(members(process.pid)) > 1
     if number == signal.SIGINT:
@@ -197,7 +204,8 @@ def test_a_signal_ends_predict_with_what_was_done(
         (picture.parent / f"copy{index}.jpg").hardlink_to(picture)
     out = tmp_path / "out"
     files = "--source", str(picture.parent), "--save_dir", str(out)
-    process = start_command("predict.py", "--weight", str(whole / "last.ckpt"), *files)
+    weight = "--weight", str(whole / "last.ckpt")
+    process = start_command("predict.py", *weight, *files, *ONE_BY_ONE)
     for _ in range(600):
         if len(list(out.glob("*.jpg"))) > 3:
             break
@@ -215,7 +223,8 @@ def test_a_signal_ends_predict_with_what_was_done(
 def test_ctrl_c_ends_test_with_a_line(recipe: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     files = "--weight", str(whole / "last.ckpt"), "--save_dir", str(out)
-    process = start_command("test.py", *files, "--split", "train", "--batch_size", "1")
+    options = "--split", "train", "--batch_size", "1", *ONE_BY_ONE
+    process = start_command("test.py", *files, *options)
     log = out / "test.log"
     while not (log.exists() and "images of" in log.read_text()) and process.poll() is None:
         time.sleep(0.02)

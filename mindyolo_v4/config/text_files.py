@@ -9,7 +9,6 @@ from mindyolo_v4.errors import UserError
 
 _MOST_VALUES = 200_000  # of a YAML file, counted with what its aliases repeat
 _DEEPEST = 100  # levels of lists and mappings; the parser's time grows with their square
-_MERGE = "<<"
 _NULLS = ("", "~", "null", "none")
 
 
@@ -22,7 +21,7 @@ class _TextLoader(yaml.SafeLoader):
 
     _depth = 0
     # of the merge keys
-    yaml_implicit_resolvers = {_MERGE[0]: yaml.SafeLoader.yaml_implicit_resolvers[_MERGE[0]]}  # noqa: RUF012
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
 
     def construct_scalar(self, node: yaml.Node) -> Any:
         text = super().construct_scalar(node)  # type: ignore[arg-type]
@@ -42,7 +41,7 @@ class _TextLoader(yaml.SafeLoader):
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         known: set[str] = set()
         for key in keys:
-            if key.value in known and key.value != _MERGE:
+            if key.value in known and key.value != "<<":
                 line = key.start_mark.line + 1
                 raise yaml.YAMLError(f"the key {key.value} occurs twice, again in line {line}")
             known.add(key.value)

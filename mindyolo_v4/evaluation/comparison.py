@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,8 +61,8 @@ def plot_comparison(runs: Mapping[str, Path], curves: Mapping[str, str], png: Pa
     if all((np.asarray(line.get_ydata()) > 0).all() for line in loss_axes.lines):
         loss_axes.set_yscale("log")
     handles, labels = rate_axes.get_legend_handles_labels()
-    place = "outside lower center"
-    legend = figure.legend(handles, labels, loc=place, ncols=1, prop={"family": families})
+    style: dict[str, Any] = {"loc": "outside lower center", "prop": {"family": families}}
+    legend = figure.legend(handles, labels, ncols=1, **style)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a folder's name may hold a dollar sign
     figure.savefig(png, format="png")

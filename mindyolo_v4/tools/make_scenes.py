@@ -43,6 +43,7 @@ MIN_SIDE_PX = 12
 MAX_SIDE_PX = 120
 MAX_IOU = 0.5
 MIN_VISIBLE = 0.6  # no object ends up with less of its pixels uncovered
+_CHUNK = 16  # pictures that a process draws at a time
 _DRAWN = 64  # coverage (0 to 255) from which a pixel counts as the object's
 _SUPERSAMPLING = 4
 _TRIES = 40  # positions tried for one object
@@ -219,10 +220,14 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int], si
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     write = partial(_write_scene, images, labels, seed, size)
+    if count <= _CHUNK:  # the start of a process takes longer
+        for index in range(count):
+            write(index)
+        return
     # A forked process could wait for a lock that a thread of its parent held.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(mp_context=spawn, initializer=_begin_process) as processes:
-        for _ in processes.map(write, range(count), chunksize=16):
+        for _ in processes.map(write, range(count), chunksize=_CHUNK):
             pass  # an error of a process is raised here
 
 

@@ -95,16 +95,12 @@ class Packing:
     def _write(self, number: int, images: range) -> Arrays:
         path = self.path(number)
         lengths = [len(self._bytes(image)) for image in images]
-        writer = FileWriter(str(path), shard_num=1, overwrite=True)
-        writer.set_page_size(self._page_bytes(images, lengths))
-        columns = {name: {"type": kind} for name, kind in self.content.columns.items()}
-        writer.add_schema(_SCHEMA | columns, "images as they are, with labels and names")
-        sums = []
-        for start in range(0, len(images), WRITE_AT_ONCE):
-            rows = [self._row(image) for image in images[start : start + WRITE_AT_ONCE]]
-            writer.write_raw_data(rows)
-            sums += [crc32(row["image"]) for row in rows]
-        writer.commit()
+        page_bytes = self._page_bytes(images, lengths)
+        try:
+            sums = self._write_rows(path, images, page_bytes)
+        except RuntimeError as error:  # of MindRecord: a full disk, for example
+            cause = str(error).partition("[ERROR]")[2].splitlines() or [str(error)]
+            raise UserError(path, f"cannot be written: {cause[0].strip()}") from None
         path.chmod(0o644)
         path.with_name(f"{path.name}.db").chmod(0o644)  # MindRecord's own index
         piece = {
@@ -122,6 +118,20 @@ class Packing:
         require(is_right, str(path), "does not hold what was written to it", count, expected)
         _save(self._piece_path(number), piece)
         return piece
+
+    def _write_rows(self, path: Path, images: range, page_bytes: int) -> list[int]:
+        """Write a MindRecord file; return the checksum of each image."""
+        writer = FileWriter(str(path), shard_num=1, overwrite=True)
+        writer.set_page_size(page_bytes)
+        columns = {name: {"type": kind} for name, kind in self.content.columns.items()}
+        writer.add_schema(_SCHEMA | columns, "images as they are, with labels and names")
+        sums = []
+        for start in range(0, len(images), WRITE_AT_ONCE):
+            rows = [self._row(image) for image in images[start : start + WRITE_AT_ONCE]]
+            writer.write_raw_data(rows)
+            sums += [crc32(row["image"]) for row in rows]
+        writer.commit()
+        return sums
 
     def _row(self, image: int) -> dict[str, Any]:
         name = _text(self.content.names[image])

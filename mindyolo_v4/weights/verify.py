@@ -1,6 +1,6 @@
 """Proves a conversion with another engine: python -m convert.verify CKPT --darknet CFG WEIGHTS
 
-OpenCV's DNN runs the darknet files, our network runs the checkpoint in graph mode. The raw outputs
+OpenCV's DNN runs the darknet files, our network runs the checkpoint. The raw outputs
 and the decoded boxes are compared, and what the cfg and the card say of the network.
 """
 
@@ -172,9 +172,9 @@ def output_sections(card: Card) -> list[int]:
 
 
 def run_ours(checkpoint: Checkpoint, image: NDArray[np.float32]) -> list[NDArray]:
-    """Return our raw outputs, computed in graph mode."""
+    """Return our raw outputs: for one image, the operators alone take less time than a graph."""
     ms.set_device("CPU")
-    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     card = checkpoint.card
     bn_eps = card.model.bn_eps - _EPS_OF_DARKNET + _EPS_OF_OPENCV
     # OpenCV knows one slope only; `differences` compares it.

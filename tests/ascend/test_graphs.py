@@ -25,6 +25,7 @@ SMALL = (
 )
 EMA = ("train.ema.decay", "0.9998")
 ADAMW = ("optimizer.kind", "adamw")
+SILU = ("model.backbone_activation", "silu")
 
 
 def job(
@@ -35,8 +36,8 @@ def job(
 
 BOTH = ("step", "evaluation")
 ADDED = ("step", "apply")
-# Compilation takes as long as the part that is trained is deep. All of tiny is trained, and of the
-# other networks the parts that have every kind of operator.
+# Compilation takes as long as the part that is trained is deep. All of tiny and of the classifier
+# is trained, and the head of the other networks: every kind of operator is differentiated.
 NO_BACKBONE = ("train.freeze", "[backbone]")
 HEAD_ONLY = ("train.freeze", "[backbone, neck]")
 FEATURES = (
@@ -48,9 +49,9 @@ FEATURES = (
     ("loss.objectness_smooth", "True"),
 )
 ONE_DEVICE = (
-    job("yolov4", "yolov4/yolov4.yaml", NO_BACKBONE, EMA, graphs=BOTH),
+    job("yolov4", "yolov4/yolov4.yaml", HEAD_ONLY, EMA),
     job("silu", "yolov4/yolov4-silu.yaml", HEAD_ONLY),
-    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, EMA, graphs=BOTH),
+    job("tiny-adamw", "yolov4/yolov4-tiny.yaml", ADAMW, SILU, EMA, graphs=BOTH),
     job("accumulate", "yolov4/yolov4-tiny.yaml", HEAD_ONLY, *FEATURES, graphs=ADDED),
     job("csp", "yolov4/yolov4-csp.yaml", HEAD_ONLY, ("train.accumulate", "1")),
     job("classifier", "cspdarknet53/imagenet.yaml", graphs=BOTH),

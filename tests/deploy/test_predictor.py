@@ -24,8 +24,9 @@ def weight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_predictor(weight: Path, **evaluate: str) -> Predictor:
-    """Return a predictor with these keys of `evaluate`."""
+    """Return a predictor with these keys of `evaluate`, without a graph to compile."""
     settings = {f"evaluate.{name}": text for name, text in evaluate.items()}
+    settings["ms_mode"] = "pynative"
     return Predictor(weight, "mindspore", settings=settings)
 
 

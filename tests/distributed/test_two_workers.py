@@ -23,6 +23,7 @@ from tests.distributed.launch import REPOSITORY, launch, msrun, processes_naming
 from tests.support.class_folders import write_imagenet
 from tests.support.recipes import draw_scenes, write_tiny_recipe
 from tests.support.runs import rows
+from tests.tools.test_check_device import figures
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,9 @@ data:
   augment: {{mosaic: canvas, mosaic_prob: 0.5, scale: 0.3, flip_prob: 0.5}}
 optimizer: {{lr: 2.0e-5}}
 schedule: {{warmup_epochs: 1}}
-train: {{epochs: 2, per_batch_size: {batch}, global_batch: 8, ema: {{decay: 0.9, ramp_steps: 2}}}}
+train:
+  {{epochs: 2, per_batch_size: {batch}, global_batch: 8, ema: {{decay: 0.9, ramp_steps: 2}},
+    val_loss: false, pictures: 0}}
 evaluate: {{per_batch_size: 2}}
 """
 LEFT_TO_ROUNDING = 5e-5  # of a tensor's largest value,
@@ -175,23 +178,27 @@ def test_scoring_a_checkpoint_equals_that_of_one_process(runs: Runs, tmp_path: P
     assert (tmp_path / "two" / "rank_1.log").exists()
 
 
-def test_a_slow_compilation_of_the_average_is_no_hang(tmp_path: Path) -> None:
-    scenes = draw_scenes(tmp_path / "scenes", train=4, val=1)
-    settings = {"epochs": 1, "per_batch_size": 1, "hang_seconds": 5.0}
-    recipe = write_tiny_recipe(tmp_path / "tiny.yaml", scenes, train=settings)
-    run, slow = tmp_path / "run", "tests.distributed.slow_average"
-    words = ["--config", recipe, "--data.val", "null", "--save_dir", run]
-    done = launch(msrun(tmp_path / "logs", "python", "-m", slow, 9, *words))
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of what two_ranks.py has computed and trained."""
+    folder = tmp_path_factory.mktemp("ranks")
+    write_imagenet(folder / "set", train=1, val=1, classes=3)
+    scenes = draw_scenes(folder / "scenes", train=4, val=1)
+    train = {"epochs": 1, "per_batch_size": 1, "hang_seconds": 5.0, "pictures": 0}
+    train["freeze"] = ["backbone.", "neck."]
+    write_tiny_recipe(folder / "tiny.yaml", scenes, train=train, data={"val": None})
+    done = launch(msrun(folder / "logs", "python", "-m", "tests.distributed.two_ranks", folder))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert "no progress" not in (run / "rank_0.log").read_text()
-    assert (run / "last.ckpt").exists()
+    return folder
 
 
-def test_norm_collectives_and_a_classifiers_score(tmp_path: Path) -> None:
-    write_imagenet(tmp_path / "set", train=1, val=1, classes=3)
-    done = launch(msrun(tmp_path / "logs", "python", "-m", "tests.distributed.two_ranks", tmp_path))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    zero, one = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+def test_a_slow_compilation_of_the_average_is_no_hang(ranks: Path) -> None:
+    assert "no progress" not in (ranks / "run/rank_0.log").read_text()
+    assert (ranks / "run/last.ckpt").exists()
+
+
+def test_norm_collectives_and_a_classifiers_score(ranks: Path) -> None:
+    zero, one = (np.load(ranks / f"{rank}.npz") for rank in (0, 1))
     ms.set_context(mode=ms.GRAPH_MODE)
     norm = nn.BatchNorm2d(two_ranks.SHAPE[1], eps=1e-5, momentum=0.9)
     whole = two_ranks.norm_results(norm, *two_ranks.batch())
@@ -212,6 +219,16 @@ def test_norm_collectives_and_a_classifiers_score(tmp_path: Path) -> None:
         assert bool(found["any"])
         assert found["images"].tolist() == 3
         assert found["acc1"].tolist() == pytest.approx(200 / 3)  # blue is never the largest
+
+
+def test_the_check_of_the_device_is_printed_by_rank_0(ranks: Path) -> None:
+    first, second = ((ranks / f"logs/worker_{rank}.log").read_text("utf-8") for rank in (0, 1))
+    assert "exchange: sums and rows of 2 devices are right" in first
+    assert "2 device(s) x 2 images x 1 accumulated" in first
+    shown = figures(first)
+    per_second = 2 * 2 * 1000 / shown["milliseconds per step"][0]
+    assert shown["images per second"][0] == pytest.approx(per_second, rel=0.01)
+    assert figures(second) == {}
 
 
 def test_ascends_norm_counts_as_a_batch_norm() -> None:

@@ -1,22 +1,31 @@
-"""What two workers of msrun compute for test_two_workers.py: python -m tests.distributed.two_ranks
-<folder>.
+"""What two workers of msrun do: python -m tests.distributed.two_ranks FOLDER
+
+They compute and exchange; they train, and the first average of the statistics takes long, as a
+compilation does; and they check the device.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from mindyolo_v4 import classify
+from mindyolo_v4 import classify, detect
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.recipe import build_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.scoring import Scorer
+from mindyolo_v4.engine.step import AverageStatistics
+from mindyolo_v4.engine.training import train
 from mindyolo_v4.models.sync_norm import ReducedNorm, batch_norm
+from mindyolo_v4.runtime import device
 from mindyolo_v4.runtime.device import Runtime, start
+from mindyolo_v4.tools import check_device
+from tests.tools.test_check_device import SMALL as SMALL_TRIAL
 
 SHAPE = (6, 5, 4, 3)  # the whole batch (B, C, H, W)
 
@@ -79,8 +88,8 @@ def classifier_metrics(root: Path, runtime: Runtime) -> dict[str, float]:
     return Scorer(classify.TASK, config, RedGreenBlue(), split, runtime)(lambda: None).metrics
 
 
-def main(folder: Path) -> None:
-    runtime = start(Config())
+def norm_and_collectives(runtime: Runtime) -> dict[str, np.ndarray]:
+    """Return what this rank finds for its share of the batch, and what the ranks exchange."""
     ranks = runtime.ranks
     rank = ranks.rank
     norm = batch_norm(SHAPE[1], 1e-5, 0.9, True)
@@ -98,11 +107,36 @@ def main(folder: Path) -> None:
     results["any"] = np.array(ranks.any(rank == 1))
     results["rows"] = ranks.gather_rows(rows)
     results["nothing"] = ranks.gather_rows(rows[:0])
-    metrics = classifier_metrics(folder / "set", runtime)
-    results |= {name: np.array(metrics[name]) for name in ("acc1", "images")}
-    np.savez(folder / f"{rank}.npz", **results)
-    ranks.wait()
-    runtime.heartbeat.done()
+    return results
+
+
+def delay_the_first_average(seconds: float) -> None:
+    delays = [seconds]
+    average = AverageStatistics.__call__
+
+    def slow_average(self: AverageStatistics) -> bool:
+        time.sleep(delays.pop() if delays else 0.0)
+        return average(self)
+
+    AverageStatistics.__call__ = slow_average
+
+
+def main(folder: Path) -> None:
+    tree = read_tree(folder / "tiny.yaml", [("save_dir", str(folder / "run"))])
+    config = build_config(tree)
+    with (runtime := start(config)).heartbeat:
+        results = norm_and_collectives(runtime)
+        metrics = classifier_metrics(folder / "set", runtime)
+        results |= {name: np.array(metrics[name]) for name in ("acc1", "images")}
+        np.savez(folder / f"{runtime.ranks.rank}.npz", **results)
+
+        runtime.heartbeat.expect("starting")
+        delay_the_first_average(config.train.hang_seconds + 4)
+        train(detect.TASK, config, tree, runtime, "tiny")
+
+        # The workers can join once per process.
+        device.start = lambda _: runtime
+        check_device.main([*SMALL_TRIAL, "--train.freeze", "[backbone., neck.]"])
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from mindyolo_v4.checkpoint.run_folder import newest_valid
-from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.checkpoint.file import Checkpoint
+from mindyolo_v4.checkpoint.run_folder import step_path
 from mindyolo_v4.engine.sat import AlteredImages, SelfAdversary, as_float32
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.rig import RATE, Rig
@@ -131,18 +131,10 @@ class SatTask(Task):
 
 @pytest.mark.slow
 def test_resume_is_exact_with_accumulation_and_loss_scale(graph_mode, tmp_path, caplog):
-    settings = config(
-        accumulate=2, loss_scale="dynamic", epochs=3, sat_prob=0.6, sat_lr=2.0, clip_norm=1.0
-    )
-    assert isinstance(settings.train, TrainConfig)
-    stopped = config(
-        **{
-            **{"accumulate": 2, "loss_scale": "dynamic", "epochs": 3, "sat_prob": 0.6},
-            **{"sat_lr": 2.0, "clip_norm": 1.0, "max_steps": 7},
-        }
-    )
+    altering = {"sat_prob": 0.6, "sat_lr": 2.0, "checkpoint_steps": 7}
+    settings = config(accumulate=2, loss_scale="dynamic", epochs=3, clip_norm=1.0, **altering)
     caplog.set_level("INFO", logger="mindyolo_v4")
-    for name in ("whole", "halves", "plain"):
+    for name in ("whole", "rest", "plain"):
         (tmp_path / name).mkdir()
     whole = fit(SatTask(steps_per_epoch=8).parts(), settings, RUNTIME, tmp_path / "whole")
     assert ": 3 graphs" in caplog.text  # of altering, adding and applying
@@ -150,10 +142,9 @@ def test_resume_is_exact_with_accumulation_and_loss_scale(graph_mode, tmp_path, 
     assert 0 < altered < 12
     assert f"images altered in {altered} of 12 steps" in caplog.text
 
-    fit(SatTask(steps_per_epoch=8).parts(), stopped, RUNTIME, tmp_path / "halves")
-    newest = newest_valid(tmp_path / "halves")
-    fit(SatTask(steps_per_epoch=8).parts(), settings, RUNTIME, tmp_path / "halves", newest)
-    held = [tensor_bytes(tmp_path / name / "last.ckpt") for name in ("whole", "halves")]
+    seventh = Checkpoint.open(step_path(tmp_path / "whole", 7))
+    fit(SatTask(steps_per_epoch=8).parts(), settings, RUNTIME, tmp_path / "rest", seventh)
+    held = [tensor_bytes(tmp_path / name / "last.ckpt") for name in ("whole", "rest")]
     assert held[0] == held[1]
 
     fit(Task(steps_per_epoch=8).parts(), settings, RUNTIME, tmp_path / "plain")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.parameters import named_parameters
-from mindyolo_v4.checkpoint.run_folder import newest_valid
+from mindyolo_v4.checkpoint.run_folder import step_path
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import EmaConfig
@@ -113,27 +114,24 @@ def sized_config(**train) -> Config:
 @pytest.mark.slow
 def test_graphs_are_counted_and_a_resume_is_exact(graph_mode, tmp_path, caplog, compilations):
     caplog.set_level("INFO", logger="mindyolo_v4")
-    for name in ("whole", "halves"):
-        (tmp_path / name).mkdir()
-    fit(SizedTask(steps_per_epoch=15).parts(), sized_config(), RUNTIME, tmp_path / "whole")
+    whole, rest = tmp_path / "whole", tmp_path / "rest"
+    for folder in (whole, rest):
+        folder.mkdir()
+    settings = sized_config(checkpoint_steps=23)
+    fit(SizedTask(steps_per_epoch=15).parts(), settings, RUNTIME, whole)
     lines = [line for line in caplog.messages if "compiled in" in line]
     # 96 px is 2.25 times the batch: 4 parts, which an applying graph follows.
     assert [line.split()[0] for line in lines] == ["32", "64", "96", "compiled"]
     assert lines[-1].endswith(": 4 graphs")
     assert compilations.count(True) == 4  # no step has compiled any more
 
-    stopped = sized_config(max_steps=23, checkpoint_steps=23)
-    fit(SizedTask(steps_per_epoch=15).parts(), stopped, RUNTIME, tmp_path / "halves")
-    newest = newest_valid(tmp_path / "halves")
     second = SizedTask(steps_per_epoch=15)
-    fit(second.parts(), sized_config(), RUNTIME, tmp_path / "halves", newest)
+    fit(second.parts(), settings, RUNTIME, rest, Checkpoint.open(step_path(whole, 23)))
     assert second.asked == list(range(23, 45))
-    held = [tensor_bytes(tmp_path / name / "last.ckpt") for name in ("whole", "halves")]
-    assert held[0] == held[1]
-    losses = [
-        [row["loss"] for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "halves")
-    ]
-    assert losses[0] == losses[1]
+    assert tensor_bytes(whole / "last.ckpt") == tensor_bytes(rest / "last.ckpt")
+    losses = [[row["loss"] for row in rows(folder / "steps.csv")] for folder in (whole, rest)]
+    assert losses[0][23:] == losses[1]
+    assert len(losses[1]) == 22
     assert {SizedTask.sizes.of_batch(number) for number in range(45)} == set(SIZES)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tests.inputs.annotations import BOX, HEIGHT, ROW, WIDTH, check, coco, text, voc, yolo
+from tests.inputs.images import JPEG, image, progressive
 from tests.support.inputs import Case
 
 Write = Callable[[Path], Sequence[object]]
@@ -102,6 +103,10 @@ CASES = [
     Case(KIND, "half of a JPEG, with a right header", with_image(cut, "a.jpg"), 1,
          "damaged-image  {dir}/images/train/a.jpg: is cut short or damaged"),
     Case(KIND, "the same, with --quick", with_image(cut, "a.jpg", "--quick"), 0, "no faults"),
+    Case(KIND, "the start of a JPEG, filled up with zeros", image(JPEG[:-20] + bytes(999)), 1,
+         "damaged-image  {dir}/images/a.jpg: is cut short or damaged"),
+    Case(KIND, "a progressive JPEG that ends between two scans", image(progressive(scans=6)), 1,
+         "damaged-image  {dir}/images/a.jpg: is cut short or damaged"),
     Case(KIND, "a greyscale image", with_image(pillow("L")), 0, "info-grey-image"),
     Case(KIND, "a JPEG in CMYK", with_image(pillow("CMYK"), "a.jpg"), 0, "info-cmyk-image"),
     Case(KIND, "a PNG called .jpg", with_image(pillow("RGB", format="PNG"), "a.jpg"), 0,

@@ -1,8 +1,10 @@
 """Cases of tests/test_inputs.py: commands."""
 
+import functools
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tests.support.inputs import Case
 
 Writer = Callable[[Path], Sequence[object]]
 NAMES = ("cat", "dog")
+ONE_BY_ONE = ("--ms_mode", "pynative")  # takes less time than to compile a graph
 TRAINING = {"step": 2, "steps_per_epoch": 1, "world_size": 1}
 DEAD = 2**22 + 1  # Linux gives no process a larger number than 2^22
 
@@ -38,6 +41,13 @@ def data_set(folder: Path, row: str = "0 0.5 0.5 0.4 0.6\n", images: int = 2) ->
 
 def checkpoint(path: Path, training: Any = None, names: Sequence[str] = NAMES) -> Path:
     """Write a narrow yolov4-tiny, with what a training writes besides if that is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(checkpoint_content(json.dumps(training), tuple(names)))
+    return path
+
+
+@functools.cache
+def checkpoint_content(training: str, names: tuple[str, ...]) -> bytes:
     from mindyolo_v4.checkpoint.card import make_card
     from mindyolo_v4.checkpoint.file import save
     from mindyolo_v4.checkpoint.parameters import named_parameters
@@ -46,11 +56,12 @@ def checkpoint(path: Path, training: Any = None, names: Sequence[str] = NAMES) -
 
     model = {"architecture": "yolov4-tiny", "width": 0.0625}
     config = build_config({"model": model, "data": {"img_size": 64, "format": "yolo"}})
-    card = record_to_tree(make_card(config, tuple(names), "made for a test"))
-    more = {} if training is None else {"training": training}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, named_parameters(build_network(config.model, len(names))), card | more)
-    return path
+    card = record_to_tree(make_card(config, names, "made for a test"))
+    more = {} if training == "null" else {"training": json.loads(training)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.ckpt"
+        save(path, named_parameters(build_network(config.model, len(names))), card | more)
+        return path.read_bytes()
 
 
 def predict(name: str, content: bytes | None = None, source: str | None = None) -> Writer:
@@ -97,7 +108,7 @@ def some_unreadable(folder: Path) -> Sequence[object]:
     picture(folder / "pictures/a.png")
     (folder / "pictures/b.png").write_bytes(b"no picture")
     options = "--source", folder / "pictures", "--save_dir", folder / "out"
-    return "predict.py", "--weight", folder / "net.ckpt", *options
+    return "predict.py", "--weight", folder / "net.ckpt", *options, *ONE_BY_ONE
 
 
 def words(folder: Path, save_dir: str, *options: object) -> Sequence[object]:
@@ -161,9 +172,9 @@ def test(
         weight = checkpoint(folder / "net.ckpt", names=names)
         data = "--data_dir", folder / "set", "--data.format", "yolo", "--data.val", "images/val"
         rest = "--save_dir", folder / "out", "--data.names", "classes.txt", "--batch_size", "2"
-        workers = "--data.num_workers", "1"
+        quick = "--data.num_workers", "1", *ONE_BY_ONE
         filled = (text.format(dir=folder) for text in options)
-        return "test.py", "--weight", weight, *data, *rest, *workers, *filled
+        return "test.py", "--weight", weight, *data, *rest, *quick, *filled
 
     return write
 

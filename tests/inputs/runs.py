@@ -88,7 +88,7 @@ LENGTH = [
     ),
     (
         "less time than a fitted schedule has taken",
-        resume(*FITTED, epochs=5, fitted_minutes=60.0, train_seconds=1200.0),
+        resume(*FITTED, "--epochs", "300", epochs=5, fitted_minutes=60.0, train_seconds=1200.0),
         "train.max_minutes: {dir}/old/last.ckpt has been trained for 20.0 minutes (got 9",
     ),
 ]

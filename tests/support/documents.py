@@ -62,7 +62,8 @@ SIZE = 160  # pixels, of the drawn pictures
 # What makes a command small; nothing else is appended to it.
 SHRINK_TRAINING = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
-    "--epochs 1 --batch_size 4 --train.max_steps 2 --train.accumulate 1 --device_target CPU"
+    "--epochs 1 --batch_size 4 --train.max_steps 2 --train.accumulate 1 --device_target CPU "
+    "--train.val_loss False --train.pictures 0"
 )
 SHRINK_CHECK = shlex.split(
     "--model.width 0.1 --model.depth 0.1 --img_size 64 --data.max_truths 20 --data.num_workers 1 "
@@ -136,6 +137,7 @@ PROGRAMS = {  # how a command begins -> its main function, and what shrinks it
 }
 TRAIN_MINE = "python train.py --config mine.yaml --save_dir runs/mine"
 TEST_MINE = "python test.py --weight runs/mine/best.ckpt"
+WITH_PICTURES = shlex.split("--train.val_loss True --train.pictures 3")  # as trainings have them
 TINY = "datasets/tinyimagenet10"
 TRAIN_TWO = "scripts/run_distribute_train.sh 2 logs/two --config mine.yaml --save_dir runs/mine-two"
 MAKERS = {  # folder that documents use -> the documented command that makes it
@@ -201,6 +203,12 @@ def split_command(line: str) -> tuple[tuple[str, ...], list[str]]:
     raise UnknownCommandError(f"{line}: give PROGRAMS a way to run it small")
 
 
+def shrinking(line: str, program: tuple[str, ...]) -> list[str]:
+    """Return what makes a command small; one training keeps its pictures and validation loss."""
+    shrink = PROGRAMS[program][1]
+    return [*shrink, *WITH_PICTURES] if line == TRAIN_MINE else shrink
+
+
 def is_for_ascend(line: str) -> bool:
     return re.search(r"--device_target[ =]Ascend", line) is not None
 
@@ -220,10 +228,10 @@ class World:
             for folder, maker in MAKERS.items():
                 if line != maker and folder in line:
                     assert self.run(maker) == 0, maker
-            main, shrink = PROGRAMS[program]
+            words = [*arguments, *shrinking(line, program)]
             before = self._run_folders()
             with working_in(self.root):
-                self.statuses[line] = run_command(main, [*arguments, *shrink])
+                self.statuses[line] = run_command(PROGRAMS[program][0], words)
             made = self._run_folders() - before
             if "--save_dir" in arguments:
                 made = {self.root / arguments[arguments.index("--save_dir") + 1]}

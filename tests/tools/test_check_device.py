@@ -1,4 +1,4 @@
-"""The command of the first day: what it prints on a CPU, alone and with two workers."""
+"""The command of the first day: what it prints on a CPU; test_two_workers.py has two of them."""
 
 import re
 from dataclasses import replace
@@ -19,12 +19,12 @@ from mindyolo_v4.tools import device_trial
 from mindyolo_v4.tools.check_device import PUBLISHED, installed_version, main, table
 from mindyolo_v4.tools.device_trial import DeviceTrial
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
-from tests.distributed.launch import launch, msrun
 
 SMALL = [
     *("--device_target", "CPU", "--model.architecture", "yolov4-tiny", "--model.width", "0.0625"),
     *("--img_size", "64", "--data.max_truths", "20", "--batch_size", "2", "--steps", "3"),
 ]
+ONE_BY_ONE = ("--ms_mode", "pynative")  # takes less time than to compile a graph
 CPU = Runtime("CPU", "graph", "default", "O0")
 
 
@@ -89,8 +89,7 @@ def test_without_data(capsys: pytest.CaptureFixture[str], graph_mode: None) -> N
     assert shown["seconds of compilation"][0] > 0
 
 
-@pytest.mark.slow
-def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], graph_mode: None) -> None:
+def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scenes(tmp_path / "scenes", SceneSet(train=8, val=2, img_size=128, seed=0))
     section = ["--data.format", "yolo", "--data.train", "images/train", "--data.num_workers", "1"]
     words = [
@@ -101,7 +100,7 @@ def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], graph_mod
         "--data.names",
         "classes.txt",
     ]
-    assert run_command(main, [*words, "--train.accumulate", "2"]) == 0
+    assert run_command(main, [*words, "--train.accumulate", "2", *ONE_BY_ONE]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^data: .*8 images", printed, re.M)
     assert re.search(
@@ -113,29 +112,13 @@ def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], graph_mod
     assert shown["images per second"][0] == pytest.approx(per_second, rel=0.01)
 
 
-def test_a_classifier(capsys: pytest.CaptureFixture[str], graph_mode: None) -> None:
+def test_a_classifier(capsys: pytest.CaptureFixture[str]) -> None:
     network = ["--model.architecture", "cspdarknet53", "--model.depth", "0.1"]
     data = ["--data.format", "imagenet", "--data.num_classes", "5", "--data.resize", "stretch"]
-    assert run_command(main, [*SMALL, *network, *data]) == 0
+    assert run_command(main, [*SMALL, *network, *data, *ONE_BY_ONE]) == 0
     printed = capsys.readouterr().out
     assert "cspdarknet53, 64 px" in printed
     assert "0 of 6 were not finite" in printed
-
-
-@pytest.mark.slow
-def test_two_workers(tmp_path: Path) -> None:
-    program = ["python", "-m", "mindyolo_v4.tools.check_device", *SMALL]
-    done = launch(msrun(tmp_path / "logs", *program))
-    assert done.returncode == 0, done.stdout + done.stderr
-    first, second = (
-        (tmp_path / "logs" / f"worker_{rank}.log").read_text("utf-8") for rank in range(2)
-    )
-    assert "exchange: sums and rows of 2 devices are right" in first
-    assert "2 device(s) x 2 images x 1 accumulated" in first
-    shown = figures(first)
-    per_second = 2 * 2 * 1000 / shown["milliseconds per step"][0]
-    assert shown["images per second"][0] == pytest.approx(per_second, rel=0.01)
-    assert figures(second) == {}
 
 
 def test_a_wrong_product_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Packing a detector's split: MindSpore's own reader finds the same, also in a moved folder."""
 
 import json
+import resource
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -85,12 +86,20 @@ def test_images_larger_than_a_page_of_mindrecord(tmp_path: Path) -> None:
     assert read_split(data, "train").records.encoded(0).nbytes == 2**25
 
 
-def test_images_that_no_page_holds_are_refused(
+def test_what_cannot_be_read_or_written_is_said_in_one_line(
     content: SplitContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "_PAGE_BYTES", (256, 512))
     with pytest.raises(UserError, match=r"一\.png: has more bytes than a MindRecord file takes"):
         pack_detector(tmp_path / "packed", "val", content)
+    monkeypatch.undo()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"00001\.mindrecord: cannot be written: \S"):
+            pack_detector(tmp_path / "packed", "val", content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     content.images[2].record.path.unlink()
     with pytest.raises(UserError, match=r"c\.jpg: is missing"):
         pack_detector(tmp_path / "packed", "val", content)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.models.topology import parameter_shapes
-from mindyolo_v4.predict import predict_images
 from mindyolo_v4.weights.darknet_cfg import write_cfg
 from tests.weights.narrow import DETECTOR, TINY, random_tensors, run
 
@@ -73,7 +73,9 @@ def test_boxes_are_those_of_opencv(name: str, tmp_path: Path) -> None:
     blob = cv2.dnn.blobFromImage(canvas, 1 / 255)
     expected = opencv_boxes(tmp_path, blob, (inner[0] / 150, inner[1] / 90, left, top, 150, 90))
 
-    (prediction,) = predict_images(tmp_path / "net.ckpt", [image], 0.001, 0.9999)
+    settings = {"ms_mode": "pynative"}
+    predictor = Predictor(tmp_path / "net.ckpt", "mindspore", 0.001, 0.9999, settings=settings)
+    prediction = predictor(image).to_dict()
     assert len(expected) == 5
     for class_id, score, corners in expected:
         nearest = min(

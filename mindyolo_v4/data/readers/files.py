@@ -108,8 +108,8 @@ def spellings(name: str) -> list[str]:
     inside = "/".join(dropwhile(lambda part: part in ("..", "."), parts)) or "."
     spelled = [name, "/".join(parts), *tails, inside]
     if not name.isascii():
-        forms = ("NFC", "NFD")
-        spelled += [unicodedata.normalize(form, text) for form in forms for text in spelled]
+        composed = [unicodedata.normalize("NFC", text) for text in spelled]
+        spelled += [*composed, *(unicodedata.normalize("NFD", text) for text in composed)]
     return list(dict.fromkeys(spelled))
 
 

@@ -44,8 +44,8 @@ class Recording:
         nodes = list(zip(parts[::2], parts[1::2], strict=True))  # kind, all that follows it
         if count := sum(kind == "PyExecute" for kind, _ in nodes):
             lines.append(f"{count} nodes run in Python")
-        for kind, count in Counter(kind for kind, text in nodes if _ON_CPU in text).items():
-            lines.append(f"{count} {kind} run on the CPU")
+        on_cpu = Counter(kind for kind, text in nodes if _ON_CPU in text)
+        lines += [f"{count} {kind} run on the CPU" for kind, count in on_cpu.items()]
         return [f"{self.name}: {line}" for line in lines]
 
 
