@@ -159,11 +159,7 @@ def _parse() -> argparse.Namespace:
 
 
 def train(name: str, seed: int, folder: Path, data_dir: str) -> None:
-    """Train one switch with one seed, or what is missing of it.
-
-    Raises:
-        SystemExit: the training failed.
-    """
+    """Train one switch with one seed, or what is missing of it. Raises SystemExit if it fails."""
     if last_epoch(folder) == EPOCHS:
         return
     resume = (folder / "last.ckpt").is_file()
@@ -174,11 +170,7 @@ def train(name: str, seed: int, folder: Path, data_dir: str) -> None:
 
 
 def train_timed(name: str, folder: Path, data_dir: str) -> None:
-    """Train one switch for a few steps, unless it was done before.
-
-    Raises:
-        SystemExit: the training failed.
-    """
+    """Train one switch for a few steps, unless it was done. Raises SystemExit if it fails."""
     steps = UNTIMED_STEPS + TIMED_STEPS
     table = folder / "steps.csv"
     if table.is_file() and len(_rows(table)) == steps:

@@ -181,6 +181,9 @@ def test_int8_is_refused_where_it_loses_too_much(
     assert sorted(plain) == ["map16", "map32"]
     scales = [row for row in model.graph.initializer if row.name.endswith("weight_scale")]
     assert {len(row.dims) for row in scales} == {1}  # one scale per output channel
+    weights = [row for row in model.graph.initializer if row.name.endswith("weight_quantized")]
+    largest = {int(np.abs(onnx.numpy_helper.to_array(row).astype(int)).max()) for row in weights}
+    assert largest == {64}  # 7 bits: a sum of two products fits into 16 bits
 
 
 def test_int8_of_openvino(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

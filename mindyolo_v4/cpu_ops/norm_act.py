@@ -19,8 +19,7 @@ _SOURCE = Path(__file__).with_name("norm_act.cc")
 def fused_library() -> Path:
     """Return the library of the fused operators; compile it and that of the updates on first use.
 
-    Raises:
-        BuildError: the device is not CPU, the mode is not graph, or there is no library.
+    Raises BuildError where the device is not CPU, the mode is not graph, or there is no library.
     """
     if not on_cpu():
         raise BuildError(f"it is for CPU, not {ms.get_context('device_target')}")

@@ -61,8 +61,7 @@ def with_fitted_anchors(model: ModelConfig, sizes_wh_px: Sizes, seed: int) -> Mo
     An anchor that no level uses, as the first one of yolov4-tiny, becomes 1 x 1 pixel, so that no
     box is matched to it.
 
-    Raises:
-        UserError: there are fewer different sizes than anchors.
+    Raises UserError where there are fewer different sizes than anchors.
     """
     used = list(model.used_anchors)
     distinct = len(np.unique(sizes_wh_px, axis=0))

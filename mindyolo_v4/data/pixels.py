@@ -51,8 +51,7 @@ def rgb_pixels(array: object, name: str) -> NDArray[np.uint8]:
 def camera_pixels(image: object, name: str) -> Image:
     """Return the pixels of an array of uint8 or uint16 as `rgb_pixels` does, or of a PIL image.
 
-    Raises:
-        UserError: it is something else, or an array of floating point, whose range is not certain.
+    Raises UserError for anything else; the range of floating point is not certain.
     """
     if isinstance(image, PilImage.Image):
         return _pil_pixels(image, name)

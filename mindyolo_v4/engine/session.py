@@ -232,7 +232,7 @@ class Session:
         is_due = state.ends_epoch and (fits or state.epoch % self.settings.val_interval == 0)
         if self.parts.evaluate and (is_due or self.is_over or state.validation_due):
             self._validate(check)
-        if fits and not self.is_over:
+        if fits and (not self.is_over or self.stopped_by == "epochs"):  # more epochs may fit now
             self._fit_schedule(epoch_ended_s)
         self.saver.save()
 

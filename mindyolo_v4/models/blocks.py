@@ -53,8 +53,7 @@ def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
 def choose_fused(setting: str) -> tuple[Path | None, str]:
     """Return the library of the fused operators (None: stock ones), and the choice in words.
 
-    Raises:
-        UserError: `setting` is "on" and they are not available here.
+    Raises UserError where `setting` is "on" and they are not available.
     """
     if setting == "off":
         return None, "stock operators (model.cpu_fused: off)"

@@ -9,6 +9,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.ops.operations.linalg_ops import Eigh
 
 from mindyolo_v4.tools.ascend_dry_run.recorder import record
 
@@ -47,6 +48,17 @@ class InPython(nn.Cell):
         return ops.relu(Tensor(np.sin(x.asnumpy())))
 
 
+class OnTheCpu(nn.Cell):
+    """Ask for eigenvalues: MindSpore has no kernel for them on Ascend and falls back to the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eigenvalues = Eigh(False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.eigenvalues(x.reshape((2, 2)))
+
+
 class ReturnsParameter(nn.Cell):
     """Choose between two parameters by a condition that only the device knows."""
 
@@ -69,6 +81,7 @@ CELLS = {
     "healthy": Healthy,
     "ai_cpu": OnTheAiCpu,
     "python": InPython,
+    "cpu": OnTheCpu,
     "parameter": ReturnsParameter,
 }
 

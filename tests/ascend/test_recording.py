@@ -15,6 +15,7 @@ REFUSED = "The GE backend does not support subgraph sink and heterogeneous scena
 FAULTS = {  # what is said of each at the jit levels; O0 has no rule for two of them
     "ai_cpu": {"O2": "1 CustSliceGrad run on the AI CPU"},
     "python": {"O2": REFUSED, "O0": "nodes run in Python"},
+    "cpu": {"O2": "got no whole graph", "O0": "1 Eigh run on the CPU"},
     "parameter": {"O2": REFUSED},
 }
 

@@ -149,6 +149,11 @@ VIDEOS: list[tuple[str, Writer, str]] = [
         predict("--source", "http://127.0.0.1:9/v"),
         "http://127.0.0.1:9/v: no camera or stream answers",
     ),
+    (
+        "an RTSP stream that does not answer",
+        predict("--source", "rtsp://127.0.0.1:9/v"),
+        "rtsp://127.0.0.1:9/v: no camera or stream answers",
+    ),
     ("a list of files that are absent", listed, "none of 2 images could be read"),
     ("a list without a path", empty_list, "{dir}/list.txt: names no image"),
 ]

@@ -32,11 +32,7 @@ def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
 
 
 def names_beside_labels(root: Path) -> tuple[str, ...]:
-    """Return the names of the one file in `root` that holds them.
-
-    Raises:
-        UserError: there is none, or several `*.names`.
-    """
+    """Return the names in the one file of `root` that has them. Raises UserError without one."""
     for name in _NAME_FILES:
         if (root / name).is_file():
             return read_names(root / name)

@@ -249,8 +249,7 @@ def find_image_folder(source: Path, root: Path, images: list[_Image], key: str) 
     file's own folder, `images` and the bases themselves; last any other folder there, if only one
     fits.
 
-    Raises:
-        UserError: no folder holds the images, or several do.
+    Raises UserError where no folder holds the images, or several do.
     """
     base = source.parent.parent if source.parent.name.lower() == "annotations" else source.parent
     bases = list(dict.fromkeys([base, base / "images", root, root / "images"]))

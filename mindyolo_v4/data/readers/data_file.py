@@ -36,9 +36,7 @@ def located(data: DataConfig) -> DataConfig:
     """Return the data set with the fields that `data.file` decides; unchanged if there is none.
 
     A path that leads nowhere stays as it is: reading that split then reports it.
-
-    Raises:
-        UserError: the file is missing, or does not describe a data set.
+    Raises UserError where the file is missing, or does not describe a data set.
     """
     if data.file is None:
         return data

@@ -14,11 +14,7 @@ _NO_DATA = "__MACOSX"  # what archives of macOS hold beside the data
 
 
 def data_root(data: DataConfig) -> Path:
-    """Return the absolute folder of the data set; links stay as the user names them.
-
-    Raises:
-        UserError: none is configured, or it does not exist.
-    """
+    """Return the data set's absolute folder, links kept. Raises UserError where there is none."""
     if data.root is None:
         expected = "the folder of the data set (--data_dir DIR, for ImageNet --data_path DIR)"
         raise UserError("data.root", "missing", expected=expected)
@@ -81,7 +77,7 @@ class FileFinder:
         names = self._names.get(path.parent)
         if names is None:
             names = self._names[path.parent] = _list_names(path.parent)
-        name = names.get(path.name) or names.get(_plain_name(path.name))
+        name = names.get(path.name) or names.get(plain_name(path.name))
         return None if name is None else path.parent / name
 
 
@@ -91,10 +87,10 @@ def _list_names(folder: Path) -> dict[str, str]:
         return {}
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file())
-    return {_plain_name(name): name for name in names} | {name: name for name in names}
+    return {plain_name(name): name for name in names} | {name: name for name in names}
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name in small letters, an accent and its letter as one (macOS parts them)."""
     small = name.lower()
     return small if small.isascii() else unicodedata.normalize("NFC", small)

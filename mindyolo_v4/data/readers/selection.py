@@ -48,8 +48,7 @@ def select(dataset: Dataset, data: DataConfig, split: str) -> Dataset:
 def class_numbers(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[int]:
     """Return the numbers, ascending, of classes that are given by name or by number.
 
-    Raises:
-        UserError: one of them is not there, or is given twice.
+    Raises UserError where one of them is not there, or is given twice.
     """
     number_of = {str(number): number for number in range(len(class_names))}
     number_of |= {name: number for number, name in enumerate(class_names)}

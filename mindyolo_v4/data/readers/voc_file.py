@@ -31,11 +31,7 @@ class VocAnnotation:
 
 
 def read_annotation(path: Path, faults: Faults) -> VocAnnotation:
-    """Read one XML file.
-
-    Raises:
-        FaultError: names the file and line of what is not XML, missing, not a number, or reversed.
-    """
+    """Read one XML file. Raises FaultError at what is not XML, missing, no number, or reversed."""
     tree = parse_xml(path)
     objects = []
     for number, element in enumerate(tree.findall("object")):

@@ -28,8 +28,7 @@ def parse_xml(path: Path) -> Element:
 
     Entities that a file declares are refused: they can read other files, and expand to gigabytes.
 
-    Raises:
-        FaultError: names the line that is not XML, or declares an entity.
+    Raises FaultError, which names the line that is not XML, or declares an entity.
     """
     try:
         size = path.stat().st_size

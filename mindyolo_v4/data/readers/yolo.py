@@ -17,6 +17,7 @@ from mindyolo_v4.data.readers.files import (
     files_below,
     files_of,
     first_present,
+    plain_name,
     spellings,
 )
 from mindyolo_v4.data.readers.ground_truth import build_records
@@ -112,12 +113,12 @@ def _note_labels_without_image(
             folders.setdefault(label.parent, set()).add(image.parent)
     for folder, image_folders in folders.items():
         stems = {
-            Path(name).stem.lower()
+            plain_name(Path(name).stem)
             for image_folder in image_folders
             for name in files_of(image_folder, IMAGE_SUFFIXES)
         }
         for name in sorted(files_of(folder, (".txt",))):
-            if Path(name).stem.lower() not in stems and name not in _NO_LABELS:
+            if plain_name(Path(name).stem) not in stems and name not in _NO_LABELS:
                 places = ", ".join(map(str, sorted(image_folders)))
                 problem = f"no image of this name in {places}"
                 faults.note("annotation-without-image", Place(str(folder / name)), problem)

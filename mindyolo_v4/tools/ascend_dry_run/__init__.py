@@ -15,9 +15,8 @@ MS_SIMULATION_LEVEL=1 sees an Ascend (910B), and MindSpore's code runs as on a d
 
     python -m mindyolo_v4.tools.ascend_dry_run --config FILE [--key value ...]
 
-With `--devices 8` the process takes itself for rank 0 of 8; exchanges are part of the graphs. At
-O2, such a graph is accepted or refused, but its conversion ends at the first exchange; at O0, every
-exchange gets its kernel.
+With `--devices 8` the process takes itself for rank 0 of 8. Exchanges are part of the graphs: they
+are converted at O2 and get their kernels at O0.
 
 What it cannot show, and only a device can: that CANN has a kernel for each operator, type and
 shape; numbers, speed and memory; the exchange between devices; what CANN fuses or inserts. An

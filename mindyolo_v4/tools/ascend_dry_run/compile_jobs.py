@@ -7,6 +7,7 @@ FOLDER gets the recordings.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mindyolo_v4.tools.ascend_dry_run.run import Job
 def main(jobs_file: str, folder: str) -> int:
     """Compile the jobs' graphs one after the other."""
     environment.prepare(restart=True)
-    from mindyolo_v4.runtime.device import start
+    from mindyolo_v4.runtime.device import choose_jit_level, start
     from mindyolo_v4.tools.ascend_dry_run.graphs import graph_compilers
     from mindyolo_v4.tools.ascend_dry_run.recorder import record
 
@@ -27,6 +28,10 @@ def main(jobs_file: str, folder: str) -> int:
     for job in jobs:
         overrides = [(key, value) for key, value in job.overrides]
         configs.append(build_config(read_tree(job.recipe, overrides)))
+    version = environment.mindspore_version()
+    if choose_jit_level(configs[0].jit_level, "Ascend", version, []) == "O2":
+        # Without a rank table, MindSpore's dry run makes no group for the exchanges of O2's graphs.
+        os.environ["RANK_TABLE_FILE"] = "none"
     with (runtime := start(configs[0])).heartbeat:
         for job, config in zip(jobs, configs, strict=True):
             compilers = graph_compilers(config, runtime)

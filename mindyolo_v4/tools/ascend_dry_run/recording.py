@@ -13,9 +13,9 @@ from mindyolo_v4.tools.ascend_dry_run.operators import (
     sum_by_kind,
 )
 
-# Nodes of a compiled graph that Python or the CPU runs.
-_PYTHON = re.compile(r"= (?:PrimFunc_)?PyExecute\(")
-_CPU = re.compile(r"= (?:PrimFunc_)?(\w+)\(.*primitive_target: \"CPU\"")
+# A node of a compiled graph. It can have several lines: MindSpore's reason for a fall-back does.
+_NODE = re.compile(r"^ *%\d+\([^)]*\) = (?:PrimFunc_)?(\w+)\(", re.MULTILINE)
+_ON_CPU = 'primitive_target: "CPU"'
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Recording:
     name: str
     jit_level: str
     error: str | None  # what MindSpore raised, but for the end of every dry run with O2
-    is_cut_short: bool  # accepted at O2, and converted up to the first exchange between devices
     seconds: float
     graphs: tuple[str, ...]  # complete ones that the graph engine got; none below O2
     operators: tuple[GeOperator, ...]  # of these graphs
@@ -36,14 +35,16 @@ class Recording:
         if self.error is not None:
             return [f"{self.name}: {self.error}"]
         lines = []
-        if self.jit_level == "O2" and not self.graphs and not self.is_cut_short:
+        if self.jit_level == "O2" and not self.graphs:
             lines.append("the graph engine got no whole graph")
         for kind in sum_by_kind(self.operators):
             if kind.kind.startswith(AI_CPU_PREFIX):
                 lines.append(f"{kind.count} {kind.kind} run on the AI CPU")
-        if count := len(_PYTHON.findall(self.ir)):
+        _, *parts = _NODE.split(self.ir)
+        nodes = list(zip(parts[::2], parts[1::2], strict=True))  # kind, all that follows it
+        if count := sum(kind == "PyExecute" for kind, _ in nodes):
             lines.append(f"{count} nodes run in Python")
-        for kind, count in Counter(_CPU.findall(self.ir)).items():
+        for kind, count in Counter(kind for kind, text in nodes if _ON_CPU in text).items():
             lines.append(f"{count} {kind} run on the CPU")
         return [f"{self.name}: {line}" for line in lines]
 
