@@ -136,6 +136,7 @@ def main(folder: Path) -> None:
 
         # The workers can join once per process.
         device.start = lambda _: runtime
+        runtime.heartbeat.expect("checking the device")
         check_device.main([*SMALL_TRIAL, "--train.freeze", "[backbone., neck.]"])
 
 
