@@ -236,6 +236,11 @@ NOT_READ = "of 2 images could not be read and were scored as plain grey"
 SOURCES = [
     ("a video (.avi)", predict("clip.avi", b"RIFF\x24\0\0\0AVI LIST"), "{dir}/clip.avi: "),
     ("a video (.mp4)", predict("clip.mp4", b"\0\0\0\x18ftypmp42"), "{dir}/clip.mp4: "),
+    (
+        "a video whose name is not UTF-8",
+        predict(os.fsdecode(b"\xff.avi"), b"RIFF\x24\0\0\0AVI LIST"),
+        "its name is not UTF-8, rename it",
+    ),
     ("a damaged picture", predict("a.jpg", b"no picture"), "{dir}/a.jpg: "),
     ("an empty file", predict("a.png", b""), "{dir}/a.png: "),
     ("the first bytes of a JPEG", predict("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF"), "{dir}/a.jpg: "),

@@ -1,5 +1,6 @@
 """Cases of tests/test_inputs.py: options of predict.py, exported files, videos."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -122,6 +123,11 @@ REFUSED: list[tuple[str, Writer, str]] = [
 ]
 EXPORTED: list[tuple[str, Writer, str]] = [
     ("a text as `.onnx`", with_file("a.onnx", b"no graph"), "is damaged, or no ONNX file"),
+    (
+        "an `.onnx` whose name is not UTF-8",
+        with_file(os.fsdecode(b"\xff.onnx"), b""),
+        "its name is not UTF-8, rename it",
+    ),
     ("an empty `.onnx`", with_file("a.onnx", b""), "is damaged, or no ONNX file"),
     ("a text as `.xml`", with_file("a.xml", b"<net/>"), "{dir}/a.bin: no such file"),
     ("an ONNX file of another project", other_project, "lacks the metadata mindyolo_v4.card"),
