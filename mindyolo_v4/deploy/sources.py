@@ -180,6 +180,9 @@ def _paths(lines: Sequence[str], source: str) -> list[str]:
     paths = [line.strip() for line in lines if line.strip()]
     if not paths:
         raise UserError(source, "names no image", expected="a path per line")
+    for path in paths:
+        if "\0" in path:
+            raise UserError(source, "a line holds a byte 0, which no path does", path)
     return paths
 
 

@@ -195,6 +195,14 @@ def analysed(
     return write
 
 
+def not_utf8(folder: Path) -> Sequence[object]:
+    command = analysed()(folder)
+    for name in ("images/val/0.png", "labels/val/0.txt"):
+        path = folder / "set" / name
+        path.rename(path.with_stem(os.fsdecode(b"\xff")))
+    return command
+
+
 def only_crowds() -> str:
     """Return a COCO file whose boxes are all crowds."""
     images = [
@@ -387,6 +395,11 @@ OPTIONS = [
     ),
     ("--tile 0", plain("predict.py", "--tile", "0"), "evaluate.tile: out of range (got 0"),
     (
+        "a folder of results with a byte 0 in its name",
+        plain("test.py", "--save_dir", "a\0b"),
+        "save_dir: holds a byte 0, which no path does (got a\\x00b)",
+    ),
+    (
         "`--overlap` without `--tile`",
         test("--overlap", "0.3"),
         "--overlap: has no effect without tiles (got 0.3, expected --tile PIXELS)",
@@ -500,6 +513,7 @@ ANALYSED = [
     ),
     ("class names with `$` and `_`", analysed(("$x^$", "_a")), "best confidence threshold"),
     ("class names in Chinese", analysed(("\u732b", "\u72d7")), "best confidence threshold"),
+    ("names of images that are not UTF-8", not_utf8, "best confidence threshold"),
     ("class names of 250 letters", analysed(("a" * 250, "b" * 250)), "best confidence threshold"),
     (
         "results of an earlier test, with `--exist_ok`",
