@@ -172,3 +172,17 @@ def require_file(path: str | Path, subject: object = None) -> None:
     elif path.exists():
         problem = "a pipe or a device, not a file"
     raise UserError(subject or path, problem, None if subject is None else str(path))
+
+
+def utf8_path(path: str | Path) -> str:
+    """Return a path for a library that takes UTF-8 only; OpenCV crashes at any other.
+
+    Raises:
+        UserError: a folder or file in it has another name.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(text, "its name is not UTF-8, rename it") from None
+    return text

@@ -25,13 +25,15 @@ from mindyolo_v4.deploy.overlap import WriteBehind, read_ahead
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.deploy.sources import ImageFiles, Video, VideoSource, find_source
-from mindyolo_v4.errors import StoppedError, UserError
+from mindyolo_v4.errors import StoppedError, UserError, printable
 from mindyolo_v4.runtime.files import remove_unfinished, write_json, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_LINE = 900  # characters of the log that hold names of others
 
 
 def predict_images(
@@ -214,15 +216,15 @@ class _Run:
 def _report(source: str, folder: Path, entries: list[dict[str, Any]], skipped: list[str]) -> int:
     """Log what was found and skipped. Raises UserError where nothing could be read."""
     for line in skipped:
-        logger.warning("skipped %s", line)
+        logger.warning("skipped %s", printable(line, _LONGEST_LINE))
     counts = [f"{len(entries)} images"]
     for entry in entries:
         if "top5" in entry:
             best = ", ".join(f"{top['class_name']} {top['score']:.3f}" for top in entry["top5"])
-            logger.info("%s: %s", entry["file"], best)
+            logger.info("%s: %s", printable(entry["file"]), printable(best, _LONGEST_LINE))
     if entries and "detections" in entries[0]:
         counts.append(f"{sum(len(entry['detections']) for entry in entries)} detections")
-    logger.info("%s, %d skipped: %s", ", ".join(counts), len(skipped), folder)
+    logger.info("%s, %d skipped: %s", ", ".join(counts), len(skipped), printable(str(folder)))
     if not entries:
         problem = f"none of {len(skipped)} images could be read; the first: {skipped[0]}"
         raise UserError(source, problem)

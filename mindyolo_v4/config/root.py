@@ -39,6 +39,8 @@ class Config:
 
     def __post_init__(self) -> None:
         require_range("seed", self.seed, 0, 2**32 - 1)
+        is_path = "\0" not in (self.save_dir or "")
+        require(is_path, "save_dir", "holds a byte 0, which no path does", self.save_dir)
         detects = self.model.task == "detect" and self.data.format != "imagenet"
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"

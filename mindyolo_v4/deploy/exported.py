@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
 from mindyolo_v4.checkpoint.index import FormatError, message_fields
-from mindyolo_v4.errors import UserError, require, require_file
+from mindyolo_v4.errors import UserError, require, require_file, utf8_path
 
 CARD_PROPERTY = "mindyolo_v4.card"
 SUFFIXES = (".onnx", ".xml")  # of ONNX, and of OpenVINO's format
@@ -27,6 +27,7 @@ class ExportedFile:
     def open(cls, path: Path) -> "ExportedFile":
         """Read the card. Raises UserError for a file that is damaged, or not of export.py."""
         require_file(path)
+        utf8_path(path)  # the back-ends take no other
         text = _onnx_card(path) if path.suffix.lower() == ".onnx" else _openvino_card(path)
         problem = f"lacks the metadata {CARD_PROPERTY}: no file of export.py"
         if text is None:

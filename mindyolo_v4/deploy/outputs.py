@@ -16,7 +16,7 @@ import numpy as np
 from mindyolo_v4.data.images import Image
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.sources import Frame
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, utf8_path
 from mindyolo_v4.runtime.files import short_name, whole_file, write_text
 
 _QUALITY = 95  # of JPEG
@@ -80,7 +80,7 @@ class VideoOutput:
     """
 
     def __init__(self, folder: Path, name: str, fps: float, draw: bool):
-        self.video = folder / f"{name}.mp4" if draw else None
+        self.video = Path(utf8_path(folder / f"{name}.mp4")) if draw else None
         self.lines = folder / f"{name}.jsonl"
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None

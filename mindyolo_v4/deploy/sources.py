@@ -15,7 +15,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.images import Image, ImageReadError, read_image
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, utf8_path
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
@@ -180,6 +180,9 @@ def _paths(lines: Sequence[str], source: str) -> list[str]:
     paths = [line.strip() for line in lines if line.strip()]
     if not paths:
         raise UserError(source, "names no image", expected="a path per line")
+    for path in paths:
+        if "\0" in path:
+            raise UserError(source, "a line holds a byte 0, which no path does", path)
     return paths
 
 
@@ -188,4 +191,4 @@ def _open_capture(source: VideoSource) -> cv2.VideoCapture:
         return cv2.VideoCapture(int(source.address))
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _PATIENCE_MS]
     timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, _PATIENCE_MS]
-    return cv2.VideoCapture(source.address, cv2.CAP_FFMPEG, timeouts)
+    return cv2.VideoCapture(utf8_path(source.address), cv2.CAP_FFMPEG, timeouts)

@@ -218,6 +218,9 @@ def hotcoco_evaluation(truth: dict[str, Any], predictions: list[dict[str, Any]])
     """Return hotcoco's `COCOeval` of contents as `CocoEvaluator.with_plain_ids` returns them."""
     import hotcoco
 
+    # it takes UTF-8 only, which the names of files need not be
+    images = [image | {"file_name": ""} for image in truth["images"]]
+    truth = truth | {"info": {}, "images": images}
     targets = hotcoco.COCO(truth)
     # Loading an empty list of results fails.
     results = targets.load_res(predictions) if predictions else hotcoco.COCO(_without_boxes(truth))

@@ -55,9 +55,9 @@ def short_name(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as `whole_file` does."""
+    """Write a text file as `whole_file` does; names in it that are not UTF-8 are escaped."""
     with whole_file(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:

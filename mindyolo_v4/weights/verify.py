@@ -20,7 +20,7 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.data.images import ImageReadError, read_image, scale_image
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, utf8_path
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.sections import DARKNET_SLOPE
 from mindyolo_v4.models.topology import parameter_shapes, sections_of
@@ -151,7 +151,7 @@ def run_opencv(
     raw = [f"conv_{idx}" for idx in output_sections(card)]
     boxes = [f"yolo_{idx + 1}" for idx in output_sections(card) if card.task == "detect"]
     try:
-        network = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
+        network = cv2.dnn.readNetFromDarknet(utf8_path(cfg), utf8_path(weights))
         network.setInput(image)
         network.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         network.enableFusion(False)

@@ -1,6 +1,7 @@
 """What predict.py writes of a prediction: labels, crops, names, video."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from mindyolo_v4.deploy.outputs import Outputs, VideoOutput, file_name, label_rows, output_names
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.sources import Frame
+from mindyolo_v4.errors import UserError
 
 IMAGE = np.full((50, 100, 3), 60, np.uint8)
 IMAGE[10:30, 20:60] = (250, 0, 0)
@@ -68,6 +70,16 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
         output.write(Frame(0, 0.0, IMAGE), FOUND)
         raise KeyError("a fault of the network")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_needs_a_name_that_opencv_takes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    with pytest.raises(UserError, match="its name is not UTF-8"):
+        VideoOutput(folder, "v", 10, draw=True)
+    with VideoOutput(folder, "v", 10, draw=False) as output:
+        output.write(Frame(0, 0.0, IMAGE), FOUND)
+    assert [path.name for path in folder.iterdir()] == ["v.jsonl"]
 
 
 def test_results_of_equal_stems_are_numbered() -> None:

@@ -195,6 +195,14 @@ def analysed(
     return write
 
 
+def not_utf8(folder: Path) -> Sequence[object]:
+    command = analysed()(folder)
+    for name in ("images/val/0.png", "labels/val/0.txt"):
+        path = folder / "set" / name
+        path.rename(path.with_stem(os.fsdecode(b"\xff")))
+    return command
+
+
 def only_crowds() -> str:
     """Return a COCO file whose boxes are all crowds."""
     images = [
@@ -236,6 +244,11 @@ NOT_READ = "of 2 images could not be read and were scored as plain grey"
 SOURCES = [
     ("a video (.avi)", predict("clip.avi", b"RIFF\x24\0\0\0AVI LIST"), "{dir}/clip.avi: "),
     ("a video (.mp4)", predict("clip.mp4", b"\0\0\0\x18ftypmp42"), "{dir}/clip.mp4: "),
+    (
+        "a video whose name is not UTF-8",
+        predict(os.fsdecode(b"\xff.avi"), b"RIFF\x24\0\0\0AVI LIST"),
+        "its name is not UTF-8, rename it",
+    ),
     ("a damaged picture", predict("a.jpg", b"no picture"), "{dir}/a.jpg: "),
     ("an empty file", predict("a.png", b""), "{dir}/a.png: "),
     ("the first bytes of a JPEG", predict("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF"), "{dir}/a.jpg: "),
@@ -382,6 +395,11 @@ OPTIONS = [
     ),
     ("--tile 0", plain("predict.py", "--tile", "0"), "evaluate.tile: out of range (got 0"),
     (
+        "a folder of results with a byte 0 in its name",
+        plain("test.py", "--save_dir", "a\0b"),
+        "save_dir: holds a byte 0, which no path does (got a\\x00b)",
+    ),
+    (
         "`--overlap` without `--tile`",
         test("--overlap", "0.3"),
         "--overlap: has no effect without tiles (got 0.3, expected --tile PIXELS)",
@@ -495,6 +513,7 @@ ANALYSED = [
     ),
     ("class names with `$` and `_`", analysed(("$x^$", "_a")), "best confidence threshold"),
     ("class names in Chinese", analysed(("\u732b", "\u72d7")), "best confidence threshold"),
+    ("names of images that are not UTF-8", not_utf8, "best confidence threshold"),
     ("class names of 250 letters", analysed(("a" * 250, "b" * 250)), "best confidence threshold"),
     (
         "results of an earlier test, with `--exist_ok`",

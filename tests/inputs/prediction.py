@@ -1,5 +1,6 @@
 """Cases of tests/test_inputs.py: options of predict.py, exported files, videos."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -74,6 +75,11 @@ def empty_list(folder: Path) -> Sequence[object]:
     return predict("--source", "{dir}/list.txt")(folder)
 
 
+def binary_list(folder: Path) -> Sequence[object]:
+    (folder / "list.txt").write_text("a\0b.png\n")
+    return predict("--source", "{dir}/list.txt")(folder)
+
+
 def video(cut: bool) -> Writer:
     def write(folder: Path) -> Sequence[object]:
         path = write_video(folder / "v.avi", frames=20, fps=10)
@@ -122,6 +128,11 @@ REFUSED: list[tuple[str, Writer, str]] = [
 ]
 EXPORTED: list[tuple[str, Writer, str]] = [
     ("a text as `.onnx`", with_file("a.onnx", b"no graph"), "is damaged, or no ONNX file"),
+    (
+        "an `.onnx` whose name is not UTF-8",
+        with_file(os.fsdecode(b"\xff.onnx"), b""),
+        "its name is not UTF-8, rename it",
+    ),
     ("an empty `.onnx`", with_file("a.onnx", b""), "is damaged, or no ONNX file"),
     ("a text as `.xml`", with_file("a.xml", b"<net/>"), "{dir}/a.bin: no such file"),
     ("an ONNX file of another project", other_project, "lacks the metadata mindyolo_v4.card"),
@@ -155,6 +166,11 @@ VIDEOS: list[tuple[str, Writer, str]] = [
         "rtsp://127.0.0.1:9/v: no camera or stream answers",
     ),
     ("a list of files that are absent", listed, "none of 2 images could be read"),
+    (
+        "a list with a byte 0 in it",
+        binary_list,
+        "{dir}/list.txt: a line holds a byte 0, which no path does (got a\\x00b.png)",
+    ),
     ("a list without a path", empty_list, "{dir}/list.txt: names no image"),
 ]
 CASES: list[Case] = [
