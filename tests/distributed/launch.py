@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.launch import REPOSITORY, free_port, variables
 
-LIMIT_S = 170  # of one launch
+LIMIT_S = 300  # of one launch
 
 
 def launch(
