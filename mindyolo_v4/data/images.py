@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
 from mindyolo_v4.data.readers.jpeg_header import has_all_scans, has_end
+from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,17 @@ def read_encoded(path: Path | str, offset: int = 0, length: int = -1) -> NDArray
     if length not in (-1, len(encoded)):
         raise ImageReadError(path)
     return encoded
+
+
+def required_bytes(encoded: Callable[[], NDArray[np.uint8]]) -> bytes:
+    """Return the bytes of an image that a command cannot do without.
+
+    Raises UserError where they are missing.
+    """
+    try:
+        return encoded().tobytes()
+    except ImageReadError as error:
+        raise UserError(error.path, error.problem) from None
 
 
 def read_packed(file: Path, packed: Packed, path: Path) -> NDArray[np.uint8]:

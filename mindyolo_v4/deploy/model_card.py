@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mindyolo_v4.checkpoint.card import Card, input_text
-from mindyolo_v4.errors import UserError, require_file
+from mindyolo_v4.errors import UserError, first_names, require_file
 
 MARK = "library_name: mindyolo_v4"  # a README with this line is ours, and is replaced
 _TASKS = {"detect": "object-detection", "classify": "image-classification"}
@@ -56,7 +56,7 @@ def model_card(card: Card, exported: Path, metrics: dict[str, float], licence: s
         f"| file | `{exported.name}` |",
         f"| sha256 | `{header['sha256']}` |",
         f"| input | {size} px, RGB, {card.preprocessing.resize} |",
-        f"| classes | {len(card.class_names)}: {_some(card.class_names)} |",
+        f"| classes | {len(card.class_names)}: {first_names(card.class_names, 10)} |",
         f"| source | {card.source} |",
     ]
     lines += [f"| {name} | {value:g} |" for name, value in metrics.items()]
@@ -93,8 +93,3 @@ def _dataset(card: Card) -> str:
     """Return the name of the data set: that of its folder."""
     root = card.config.get("data", {}).get("root")
     return Path(root).name if isinstance(root, str) and root else "unknown"
-
-
-def _some(names: tuple[str, ...], count: int = 10) -> str:
-    rest = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + rest

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import FloatArray
+from mindyolo_v4.evaluation.fonts import cut
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -88,8 +89,7 @@ def _visible_corners(box: FloatArray, shape: tuple[int, ...]) -> Rectangle:
 
 def _printable(name: str) -> str:
     """Return the name, cut, with "?" for what OpenCV's font lacks; empty if no more is left."""
-    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
-    text = "".join(letter if " " <= letter <= "~" else "?" for letter in name)
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in cut(name, _LONGEST_NAME))
     return text if text.strip("? ") else ""
 
 

@@ -1,7 +1,6 @@
 """Names of others in matplotlib's pictures: cut, and in fonts that have their characters."""
 
 import logging
-from collections.abc import Sequence
 from functools import lru_cache
 
 from mindyolo_v4.errors import printable
@@ -23,40 +22,43 @@ def drawable_names(
     """
     short = tuple(_short(printable(name), longest) for name in names)
     wanted = {letter for name in short for letter in name if not letter.isascii()}
-    families = [_USUAL_FAMILY]
-    if wanted:
-        families += _add_fonts(wanted)  # takes what it finds out of `wanted`
-    lacking = [number for number, name in enumerate(short) if not wanted.isdisjoint(name)]
+    families, missing = _fonts_with(wanted) if wanted else ([], wanted)
+    lacking = [number for number, name in enumerate(short) if not missing.isdisjoint(name)]
     if lacking:
-        letters = printable("".join(sorted(wanted)), 40)
+        letters = printable("".join(sorted(missing)), 40)
         example = f"{short[lacking[0]]} is {kind} {lacking[0]}"
         text = "pictures show %d names by number (%s): no installed font has %s"
         logger.warning(text, len(lacking), example, letters)
-    drawn = [name if wanted.isdisjoint(name) else f"{kind} {k}" for k, name in enumerate(short)]
-    return tuple(drawn), tuple(families)
+    drawn = [name if missing.isdisjoint(name) else f"{kind} {k}" for k, name in enumerate(short)]
+    return tuple(drawn), (_USUAL_FAMILY, *families)
+
+
+def cut(name: str, longest: int) -> str:
+    """Return a name of at most so many letters, the last of them dots where it was longer."""
+    return name if len(name) <= longest else f"{name[: longest - 3]}..."
 
 
 def _short(name: str, longest: int) -> str:
-    cut = name if len(name) <= longest else f"{name[: longest - 3]}..."
-    return cut.lstrip("_") or "-"
+    return cut(name, longest).lstrip("_") or "-"
 
 
-def _add_fonts(wanted: set[str]) -> Sequence[str]:
-    """Return the families of installed fonts that have letters of `wanted`, and remove these."""
+def _fonts_with(letters: set[str]) -> tuple[list[str], set[str]]:
+    """Return the families of installed fonts that have these letters, and the letters of none."""
     from matplotlib import font_manager
 
     families = []
+    missing = letters
     usual = font_manager.findfont(font_manager.FontProperties())
     for path in (usual, *sorted(font_manager.findSystemFonts())):
-        if not wanted:
+        if not missing:
             break
         try:
             font = font_manager.get_font(path)
         except (OSError, RuntimeError):  # damaged, or of bitmaps only
             continue
-        letters = {letter for letter in wanted if ord(letter) in font.get_charmap()}
-        wanted -= letters
-        if letters and path != usual:
+        has = {letter for letter in missing if ord(letter) in font.get_charmap()}
+        missing = missing - has
+        if has and path != usual:
             font_manager.fontManager.addfont(path)
             families.append(font.family_name)
-    return families
+    return families, missing

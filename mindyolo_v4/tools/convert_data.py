@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
-from mindyolo_v4.data.images import ImageReadError
+from mindyolo_v4.data.images import required_bytes
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.split import read_split
@@ -257,14 +257,7 @@ def _place_images(contents: Contents, form: str, folder: Path, link: bool) -> No
         if link:
             target.symlink_to(os.path.realpath(image.record.path))
         else:
-            target.write_bytes(_encoded(image.record))
-
-
-def _encoded(record: ImageRecord) -> bytes:
-    try:
-        return record.encoded().tobytes()
-    except ImageReadError as error:
-        raise UserError(error.path, error.problem) from None
+            target.write_bytes(required_bytes(image.record.encoded))
 
 
 def _compare(contents: Contents, form: str, folder: Path) -> None:

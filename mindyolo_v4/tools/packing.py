@@ -9,6 +9,7 @@ import mmap
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mindspore.mindrecord import FileReader, FileWriter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mindyolo_v4.data.images import ImageReadError, read_encoded
+from mindyolo_v4.data.images import read_encoded, required_bytes
 from mindyolo_v4.data.readers.mindrecord import (
     BOX_FIELDS,
     INDEX_VERSION,
@@ -138,10 +139,7 @@ class Packing:
         return {"image": self._bytes(image), "name": name, **self.content.values(image)}
 
     def _bytes(self, image: int) -> bytes:
-        try:
-            return self.content.encoded(image).tobytes()
-        except ImageReadError as error:
-            raise UserError(error.path, error.problem) from None
+        return required_bytes(partial(self.content.encoded, image))
 
     def _page_bytes(self, images: range, lengths: list[int]) -> int:
         """Return a page size that holds the largest image. Raises UserError where none does."""
