@@ -26,8 +26,8 @@ _CLASSES = 80
 def main() -> int:
     """Compare all of them; return 1 where one differs too much."""
     parser = make_parser("benchmarks.export_equality", __doc__, img_size=(608, 416))
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, help=" ".join(NETWORKS))
-    parser.add_argument("--formats", nargs="+", default=FORMATS, help=" ".join(FORMATS))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     options = parser.parse_args()
     is_good = True
     for name in options.networks:
