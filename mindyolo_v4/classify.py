@@ -26,7 +26,6 @@ from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import ImageLoss, Scores, Task
 from mindyolo_v4.evaluation.label_plot import plot_class_counts
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, plot_results
-from mindyolo_v4.evaluation.report_page import write_report
 from mindyolo_v4.evaluation.sheets import batch_sheet
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.losses.classification import ClassificationLoss, losses_of_images
@@ -157,5 +156,4 @@ TASK = Task(
     draw_labels=draw_labels,
     draw_batch=draw_batch,
     draw_curves=draw_curves,
-    write_report=write_report,
 )

@@ -54,7 +54,6 @@ from mindyolo_v4.evaluation.detections import (
 from mindyolo_v4.evaluation.label_plot import plot_labels
 from mindyolo_v4.evaluation.merge import ViewDetections, detect_in_view, merge_views
 from mindyolo_v4.evaluation.report import plot_results
-from mindyolo_v4.evaluation.report_page import write_report
 from mindyolo_v4.evaluation.sheets import batch_sheet
 from mindyolo_v4.losses.assign import Assigner, matched_boxes
 from mindyolo_v4.losses.detection import DetectionLoss
@@ -282,5 +281,4 @@ TASK = Task(
     draw_labels=plot_labels,
     draw_batch=draw_batch,
     draw_curves=draw_curves,
-    write_report=write_report,
 )

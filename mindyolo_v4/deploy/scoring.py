@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from tqdm import tqdm
 
 from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.recipe import dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image
@@ -26,16 +24,11 @@ from mindyolo_v4.deploy.opening import open_backend
 from mindyolo_v4.deploy.overlap import read_ahead
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.deploy.scores import detection_scores
-from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
-from mindyolo_v4.evaluation.report_page import write_report
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.runtime.alone import Alone
-from mindyolo_v4.runtime.files import remove_unfinished
-from mindyolo_v4.runtime.log import setup_logger
-from mindyolo_v4.runtime.run_folder import make_run_folder
-from mindyolo_v4.runtime.run_record import begin_record, command_line, end_of_test, end_record
-from mindyolo_v4.runtime.scores import Scores, log_scores, write_scores
+from mindyolo_v4.runtime.scores import Scores
+from mindyolo_v4.runtime.scoring_run import ScoringRun
 from mindyolo_v4.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -88,31 +81,10 @@ def test_backend(
     require_same_classes(weights, dataset.class_names, dataset.source)
     backend = open_backend(name, weights, config)
 
-    runtime = Alone()
-    folder = make_run_folder(config.save_dir, "test", runtime, "--exist_ok", exist_ok)
-    setup_logger(folder, "test.log", runtime.ranks)
-    logger.info("back-end %s: %s", backend.name, backend.path)
-    logger.info("%s: %d images of %s", weights.path, len(dataset), dataset.source)
-    for line in dataset.warning_lines():
-        logger.warning("%s", line)
-    begin_record(folder, config.seed, {"target": "CPU", "back_end": backend.name}, exist_ok)
-
-    started_s = time.monotonic()
-    stop = signals or StopSignals()
-    try:
-        with stop.deferred(runtime.ranks, partial(remove_unfinished, folder)):
-            scores = BackendScorer(backend, config, dataset)(stop.check)
-    except StoppedError as error:
-        logger.warning("stopped by %s before all images were scored: no results", error)
-        raise
-    write_scores(folder, scores)
-    end_record(folder, end_of_test(len(dataset), started_s))
-    title = f"Test of {weights.path} by {backend.name}"
-    write_report(folder, title, command_line(), dump_config(config))
-    wrong = log_scores(folder, scores, len(dataset))
-    if wrong and not allow_unreadable:
-        raise UserError(dataset.source, wrong, expected="--allow_unreadable if that is wanted")
-    return 0
+    device = {"target": "CPU", "back_end": backend.name}
+    switches = signals, exist_ok, allow_unreadable
+    run = ScoringRun(weights.path, dataset, config, Alone(), device, *switches)
+    return run(BackendScorer(backend, config, dataset))
 
 
 class BackendScorer:
@@ -130,6 +102,7 @@ class BackendScorer:
         Args:
             check: called between two batches; it may raise.
         """
+        logger.info("back-end %s: %s", self._backend.name, self._backend.path)
         self._backend.spent_s = 0.0
         count = len(self._dataset)
         size = min(self._config.evaluate.per_batch_size or 1, count)

@@ -9,6 +9,7 @@ from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.task import Split, Task
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.files import whole_file
+from mindyolo_v4.runtime.report_page import write_report
 from mindyolo_v4.runtime.run_record import command_line
 from mindyolo_v4.runtime.scores import Scores
 
@@ -54,4 +55,4 @@ class Pictures:
             self._task.draw_curves(self.folder, png)
         title = f"Training {self.folder.name}"
         settings = dump_config(self._config)
-        self._task.write_report(self.folder, title, command_line(), settings)
+        write_report(self.folder, title, command_line(), settings)

@@ -90,8 +90,6 @@ class Task:
     # columns of a micro-batch, class names, picture to write
     draw_batch: Callable[[Sequence[NDArray[Any]], Sequence[str], Path], None]
     draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
-    # run folder, title, command line, configuration as YAML -> the page that shows them all
-    write_report: Callable[[Path, str, str, str], Path]
 
 
 def log_warnings(split: Split | None) -> None:

@@ -22,6 +22,8 @@ class AnyRanks(Protocol):
 
     def text_of_rank_0(self, text: str) -> str: ...
 
+    def wait(self) -> None: ...
+
 
 class AnyRuntime(Protocol):
     """What a command of any back-end knows of its process."""
@@ -51,6 +53,9 @@ class OneProcess:
     def text_of_rank_0(self, text: str) -> str:
         """Return the text."""
         return text
+
+    def wait(self) -> None:
+        """Return at once."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 
 class _Ranks(Protocol):
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def sum(self, counts: list[int]) -> list[int]: ...
 

@@ -41,7 +41,7 @@ END = ["report.html", "results.png"]
 def test_the_first_steps_are_drawn(tmp_path: Path, count: int, expected: list[str]) -> None:
     assert draw_all(tmp_path, count) == expected
     report = (tmp_path / "report.html").read_text()
-    assert report.startswith(f"Training {tmp_path.name}\n")
+    assert f"<h1>Training {tmp_path.name}</h1>" in report
     assert "\nseed: 7\n" in report
 
 

@@ -10,6 +10,7 @@ from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine import testing
 from mindyolo_v4.errors import StoppedError, UserError
+from mindyolo_v4.runtime import scoring_run
 from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.fake_task import FAKE_TASK, FakeEvalStream, FakeSplit
 from tests.support.tiny import TinyNet
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("graph_mode")
 def score(monkeypatch, tmp_path):
     """Return a function that scores a checkpoint with these class names."""
     monkeypatch.setattr(testing, "load_network", lambda checkpoint, task: TinyNet())
-    monkeypatch.setattr(testing, "setup_logger", lambda *_: None)
+    monkeypatch.setattr(scoring_run, "setup_logger", lambda *_: None)
 
     def run(class_names, **options) -> int:
         card = Card(class_names=class_names)

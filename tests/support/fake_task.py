@@ -75,12 +75,6 @@ def draw_curves(folder: Path, png: Path) -> None:
     png.write_bytes(b"png")
 
 
-def write_report(folder: Path, title: str, command_line: str, config_yaml: str) -> Path:
-    path = folder / "report.html"
-    path.write_text("\n".join([title, command_line, config_yaml]))
-    return path
-
-
 FAKE_TASK = Task(
     name="detect",
     best_metric="AP",
@@ -100,5 +94,4 @@ FAKE_TASK = Task(
     draw_labels=lambda split, png: draw_curves(png.parent, png),
     draw_batch=lambda columns, names, path: draw_curves(path.parent, path),
     draw_curves=draw_curves,
-    write_report=write_report,
 )

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mindyolo_v4.evaluation.report_page import PICTURES, TABLES, write_report
+from mindyolo_v4.runtime.report_page import PICTURES, TABLES, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (

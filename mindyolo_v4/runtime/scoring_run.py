@@ -1,0 +1,94 @@
+"""What every test does around its scoring: run folder, log, metrics, report, exit status."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from mindyolo_v4.config.recipe import dump_config
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.errors import StoppedError, UserError
+from mindyolo_v4.runtime.alone import AnyRuntime
+from mindyolo_v4.runtime.files import remove_unfinished
+from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.report_page import write_report
+from mindyolo_v4.runtime.run_folder import make_run_folder
+from mindyolo_v4.runtime.run_record import begin_record, command_line, end_of_test, end_record
+from mindyolo_v4.runtime.scores import Scores, log_scores, write_scores
+from mindyolo_v4.runtime.signals import StopSignals
+
+logger = logging.getLogger(__name__)
+
+
+class ScoredSplit(Protocol):
+    """What is scored."""
+
+    @property
+    def source(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def warning_lines(self) -> Iterable[str]: ...
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """A test of one file of weights on one split.
+
+    Args:
+        device: what computes, for run.json.
+        exist_ok: take the run folder though it is not empty.
+        allow_unreadable: a score over images that could not be read is no error.
+    """
+
+    weights: Path
+    split: ScoredSplit
+    config: Config
+    runtime: AnyRuntime
+    device: Mapping[str, object]
+    signals: StopSignals | None = None
+    exist_ok: bool = False
+    allow_unreadable: bool = False
+
+    def __call__(self, score: Callable[[Callable[[], None]], Scores]) -> int:
+        """Score, and write metrics.json, the task's files and the report. Return the exit status.
+
+        Args:
+            score: takes what it calls between two batches, which raises to stop it.
+
+        Raises:
+            UserError: images could not be read; all is written.
+        """
+        config = self.config
+        ranks = self.runtime.ranks
+        folder = make_run_folder(config.save_dir, "test", self.runtime, "--exist_ok", self.exist_ok)
+        setup_logger(folder, "test.log", ranks)
+        logger.info("%s: %d images of %s", self.weights, len(self.split), self.split.source)
+        for line in self.split.warning_lines():
+            logger.warning("%s", line)
+        if ranks.rank == 0:
+            begin_record(folder, config.seed, self.device, self.exist_ok)
+
+        started_s = time.monotonic()
+        stop = self.signals or StopSignals()
+        try:
+            with stop.deferred(ranks, partial(remove_unfinished, folder)):
+                scores = score(stop.check)
+        except StoppedError as error:
+            logger.warning("stopped by %s before all images were scored: no results", error)
+            raise
+
+        if ranks.rank == 0:
+            write_scores(folder, scores)
+            end_record(folder, end_of_test(len(self.split), started_s))
+            write_report(folder, f"Test of {self.weights}", command_line(), dump_config(config))
+        wrong = log_scores(folder, scores, len(self.split))
+        ranks.wait()  # one that left early would fail the others
+        if wrong and not self.allow_unreadable:
+            self.runtime.heartbeat.done()
+            expected = "--allow_unreadable if that is wanted"
+            raise UserError(self.split.source, wrong, expected=expected)
+        return 0
