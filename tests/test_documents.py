@@ -2,7 +2,7 @@
 
 The commands run in a copy of the checkout's surroundings: `configs/`, drawn pictures where the
 documents say that data lies, and the run folders that earlier documented commands make. The
-README's first two blocks are `.ci/run`'s.
+README's first two blocks are `.ci/run`'s, and those of docs/finetuning.md test_finetuning.py's.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from tests.support.documents import (
     build_world,
     documented_commands,
     fenced_blocks,
+    finetuning_commands,
     is_for_ascend,
     is_of_classifier,
     own_data_recipes,
@@ -48,6 +49,7 @@ from tests.support.runs import rows, working_in
 COMMANDS = documented_commands()
 ON_ASCEND = [line for line in COMMANDS if is_for_ascend(line)]
 ANYWHERE = [line for line in COMMANDS if not is_for_ascend(line)]
+RUN_HERE = [line for line in ANYWHERE if line not in finetuning_commands()]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ LAUNCHED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", ANYWHERE)
+@pytest.mark.parametrize("line", RUN_HERE)
 def test_command_runs_as_documented(line: str, world: World) -> None:
     program, arguments = split_command(line)
     # the documented command reports the faults of BCCD

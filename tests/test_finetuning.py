@@ -15,6 +15,7 @@ from tests.support.documents import (
     REPOSITORY,
     World,
     fenced_blocks,
+    finetuning_commands,
 )
 from tests.weights.documented import DETECTOR, darknet_files
 
@@ -46,7 +47,7 @@ def test_the_five_commands_on_real_images(data_root: Path, tmp_path: Path) -> No
     (tmp_path / "cells.yaml").write_text(fenced_blocks(FINETUNING, "yaml")[0])
 
     world = World(tmp_path)
-    commands = fenced_blocks(FINETUNING, "sh")[0].splitlines()
+    commands = finetuning_commands()
     assert len(commands) == 5
     assert [world.run(line) for line in commands] == [0] * 5
 

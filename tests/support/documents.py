@@ -185,6 +185,11 @@ def documented_commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
+def finetuning_commands() -> list[str]:
+    """Return the commands that train on one's own images; test_finetuning.py runs them."""
+    return fenced_blocks(FINETUNING, "sh")[0].splitlines()
+
+
 def is_of_classifier(line: str) -> bool:
     """Return whether a command trains a classifier or reads a checkpoint of one."""
     return ("train.py" in line and "configs/cspdarknet53" in line) or (
