@@ -15,6 +15,7 @@ from mindyolo_v4.config.command_line import Arguments, build_parser, command_for
 from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
+from mindyolo_v4.deploy.exported import size_mb
 from mindyolo_v4.deploy.formats import (
     ExportOptions,
     Job,
@@ -106,10 +107,7 @@ def export(words: Arguments) -> int:
         "ckpt": export_checkpoint,
     }
     verdict = write[job.format](job)
-    size_mb = job.target.stat().st_size / 1e6
-    if job.format == "openvino":
-        size_mb += job.target.with_suffix(".bin").stat().st_size / 1e6
-    print(f"{checkpoint.path} -> {job.target}, {size_mb:.1f} MB: {verdict}")
+    print(f"{checkpoint.path} -> {job.target}, {size_mb(job.target):.1f} MB: {verdict}")
     if words.options["card"]:
         text = model_card(checkpoint.card, job.target, metrics, job.options.license)
         write_text(readme, text)

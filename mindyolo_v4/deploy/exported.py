@@ -39,6 +39,12 @@ class ExportedFile:
         require(task in (None, self.card.task), self.path, "of another task", self.card.task, task)
 
 
+def size_mb(path: Path) -> float:
+    """Return the size of a file in MB, with the weights that lie beside an .xml file."""
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
 def _onnx_card(path: Path) -> str | None:
     """Return the card of an ONNX file, whose message is read to its end."""
     with path.open("rb") as file:

@@ -7,8 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,11 @@ from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.data.images import channels_first, fit_image
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy.backends import BACKENDS, Backend, Maps
+from mindyolo_v4.deploy.exported import size_mb
 from mindyolo_v4.deploy.opening import open_backend, open_weights
 from mindyolo_v4.deploy.scoring import BackendScorer
 from mindyolo_v4.errors import UserError, require, require_range
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
     config = config_for_checkpoint(weights, recipe, read_tree(None, words.overrides))
     if words.print_config:
         return print_config(config)
+    config = replace(config, data=located(config.data))
     metric = "AP" if weights.card.task == "detect" else "acc1"
     dataset = None
     if words.config is not None:
@@ -85,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         if dataset is not None:
             score = BackendScorer(backend, config, dataset)(lambda: None).metrics[metric]
         difference = largest_difference(outputs, reference)
-        rows.append(Row(name, call_ms, _size_mb(backend.path), score, difference))
+        rows.append(Row(name, call_ms, size_mb(backend.path), score, difference))
     height, width = images.shape[2:]
     threads = environment.cores_of_process(1)
     print(f"{weights.path}: {batch} x {width} x {height} pixels, {threads} threads")
@@ -131,12 +133,6 @@ def _count(option: str, text: object) -> int:
     require(str(text).isdecimal(), option, "is no number", text, "1, 2, ...")
     require_range(option, int(str(text)), 1)
     return int(str(text))
-
-
-def _size_mb(path: Path) -> float:
-    """Return the size of a file in MB, with the weights that lie beside an .xml file."""
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return sum(file.stat().st_size for file in files) / 1e6
 
 
 if __name__ == "__main__":
