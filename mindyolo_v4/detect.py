@@ -105,7 +105,7 @@ def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, li
     if config.model.anchors_wh_px != "auto":
         return config, []
     sizes = box_sizes(dataset, config.data)
-    model = with_fitted_anchors(config.model, sizes, config.seed)
+    model, strides = with_fitted_anchors(config.model, sizes, config.seed)
     # Every device fits the same boxes by the same numbers; other processors may round differently.
     own = np.array(model.anchors_wh_px, np.float32)
     of_rank_0 = ranks.gather_rows(own)[: len(own)]
@@ -113,7 +113,8 @@ def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, li
     model = replace(model, anchors_wh_px=pairs)
     named = (("default", network_anchors(config.model)), ("fitted", network_anchors(model)))
     text = ", ".join(f"[{width:g}, {height:g}]" for width, height in pairs)
-    lines = [f"model.anchors_wh_px: [{text}], fitted to {len(sizes)} boxes of data.train"]
+    source = f"{len(sizes)} boxes of data.train at the levels of strides {strides}"
+    lines = [f"model.anchors_wh_px: [{text}], fitted to {source}"]
     return replace(config, model=model), [*lines, *describe_anchors(sizes, named)]
 
 

@@ -1,5 +1,11 @@
 """Anchors fitted to box sizes: k-means with an IoU distance, then genetic refinement.
 
+Each output level is fitted to the boxes that it can resolve: those whose side (the root of the
+area) is at least 3 strides, and below 3 strides of the next level; the finest level takes all
+smaller ones. The smallest anchors of YOLOv4 lie there too: 36 x 75 px is 3.2 strides of 16, and
+142 x 110 px 3.9 strides of 32. Anchors fitted to all boxes at once would put those of a set whose
+objects hardly differ in size on all levels, and many objects into one cell of the coarsest.
+
 k-means minimises d = 1 - shape IoU (Redmon and Farhadi 2017, YOLO9000, arXiv:1612.08242, section 2;
 started as k-means++, Arthur and Vassilvitskii 2007). Its means do not maximise the IoU, so random
 changes follow, of which only better ones are kept (as "auto-anchor" of ultralytics' YOLOv5, with
@@ -27,6 +33,7 @@ from mindyolo_v4.errors import require
 RECALL_IOU = 0.213  # yolov4.cfg's iou_thresh, the default of loss.anchor_threshold
 LEAST_RECALL = 0.95  # best possible recall below which a training warns
 GENERATIONS = 1000
+_LEAST_STRIDES = 3  # of a level's boxes, but of the finest level
 _STARTS = 8  # k-means ends in a local optimum: the best of this many random starts is kept
 _ROUNDS = 200
 _SAMPLE = 10_000  # boxes; more change no anchor by a pixel and only cost time
@@ -55,22 +62,41 @@ def box_sizes(dataset: Dataset, data: DataConfig) -> NDArray[np.float64]:
     return boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]
 
 
-def with_fitted_anchors(model: ModelConfig, sizes_wh_px: Sizes, seed: int) -> ModelConfig:
-    """Return the model with anchors fitted to box sizes (N, 2), in whole pixels, sorted by area.
+def with_fitted_anchors(
+    model: ModelConfig, sizes_wh_px: Sizes, seed: int
+) -> tuple[ModelConfig, list[int]]:
+    """Return the model with anchors fitted to box sizes (N, 2), and the strides that were fitted.
 
-    An anchor that no level uses, as the first one of yolov4-tiny, becomes 1 x 1 pixel, so that no
-    box is matched to it.
+    The anchors of a level are whole pixels, sorted by area. A level with fewer different sizes than
+    anchors keeps those of the architecture. An anchor of several levels belongs to the finest one.
+    One that no level uses, as the first one of yolov4-tiny, becomes 1 x 1 pixel, so that no box is
+    matched to it.
 
-    Raises UserError where there are fewer different sizes than anchors.
+    Raises UserError where no level can be fitted.
     """
-    used = list(model.used_anchors)
-    distinct = len(np.unique(sizes_wh_px, axis=0))
-    problem = f"there are only {distinct} different box sizes for {len(used)} anchors"
-    require(len(used) <= distinct, "model.anchors_wh_px", problem)
-    anchors = np.ones((max(used) + 1, 2))
-    anchors[used] = fit_anchors(sizes_wh_px, len(used), np.random.default_rng(seed))
+    levels = ModelConfig(model.architecture).anchor_set.levels
+    masks = model.anchor_masks or [level.anchor_ids for level in levels]
+    rng = np.random.default_rng(seed)
+    sides = np.sqrt(sizes_wh_px.prod(axis=1))
+    least_sides = [_LEAST_STRIDES * level.stride for level in levels[1:]]
+    level_of_box = np.searchsorted(least_sides, sides, side="right")
+
+    anchors = np.ones((max(model.used_anchors) + 1, 2))
+    placed: set[int] = set()
+    fitted = []
+    for index, (level, mask) in enumerate(zip(levels, masks, strict=True)):
+        numbers = sorted(set(mask) - placed)
+        placed.update(numbers)
+        own = sizes_wh_px[level_of_box == index]
+        if len(np.unique(own, axis=0)) < len(numbers):
+            anchors[numbers] = np.resize(level.anchors_wh_px, (len(numbers), 2))
+        elif numbers:
+            anchors[numbers] = fit_anchors(own, len(numbers), rng)
+            fitted.append(level.stride)
+    problem = "no level has as many different sizes of boxes as anchors"
+    require(len(fitted) > 0, "model.anchors_wh_px", problem, "auto", "null: those of the network")
     pairs = tuple((float(width), float(height)) for width, height in anchors)
-    return replace(model, anchors_wh_px=pairs)
+    return replace(model, anchors_wh_px=pairs), fitted
 
 
 def network_anchors(model: ModelConfig) -> Sizes:

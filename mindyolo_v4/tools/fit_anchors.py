@@ -51,11 +51,12 @@ def main(argv: Sequence[str]) -> int:
     if arguments.options["clusters"] is not None:
         clusters = int(str(arguments.options["clusters"]))
         model = replace(model, anchors_wh_px="auto", anchor_masks=_masks(model, clusters, sizes))
-    model = with_fitted_anchors(model, sizes, config.seed)
+    model, strides = with_fitted_anchors(model, sizes, config.seed)
     fitted = network_anchors(model)
 
     boxes = f"{len(sizes)} boxes of data.train, {config.data.resize} to {config.data.img_size} px"
     lines = [boxes, *describe_anchors(sizes, (("present", present), ("fitted", fitted)))]
+    lines.append(f"fitted at the levels of strides {strides}")
     recipe = _recipe(model)
     print("\n".join([*lines, recipe]))
     if config.save_dir is not None:

@@ -81,25 +81,53 @@ MODEL = ModelConfig(anchors_wh_px="auto")
 def test_anchors_fill_the_numbers_that_the_levels_use(rng: np.random.Generator) -> None:
     sizes = rng.uniform(5, 100, (200, 2))
     for model in (MODEL, ModelConfig(anchors_wh_px="auto", anchor_masks=((0,), (1, 2), (2, 4)))):
-        fitted = with_fitted_anchors(model, sizes, seed=1)
+        fitted, strides = with_fitted_anchors(model, sizes, seed=1)
+        assert strides[:2] == [8, 16]
         anchors = np.array(fitted.anchor_set.anchors_wh_px)
         assert len(anchors) == max(model.used_anchors) + 1
         used = anchors[list(model.used_anchors)]
         assert (np.diff(used.prod(axis=1)) >= 0).all() and (used == np.rint(used)).all()
-        assert anchor_quality(sizes, used) > anchor_quality(sizes, network_anchors(MODEL))
     assert anchors[3].tolist() == [1.0, 1.0]  # no level uses number 3
+
+
+def test_fitted_anchors_fit_better_than_those_of_the_network(rng: np.random.Generator) -> None:
+    sizes = np.exp(rng.normal(3.5, 0.7, (400, 2)))
+    fitted, _ = with_fitted_anchors(MODEL, sizes, seed=1)
+    of_network = anchor_quality(sizes, network_anchors(MODEL))
+    assert anchor_quality(sizes, network_anchors(fitted)) > of_network
 
 
 def test_the_unused_anchor_of_tiny_takes_no_box(rng: np.random.Generator) -> None:
     tiny = ModelConfig("yolov4-tiny", anchors_wh_px="auto")
     assert tiny.used_anchors == (1, 2, 3, 4, 5)
-    fitted = with_fitted_anchors(tiny, rng.uniform(5, 100, (200, 2)), seed=1)
+    fitted, _ = with_fitted_anchors(tiny, rng.uniform(5, 200, (200, 2)), seed=1)
     assert fitted.anchors_wh_px[0] == (1.0, 1.0)
     assert len(network_anchors(tiny)) == len(network_anchors(fitted)) == 5
 
 
+def test_a_level_takes_the_boxes_from_three_of_its_strides_on(rng: np.random.Generator) -> None:
+    """Boxes of about 30 and 60 px: 60 px is 3.75 strides of 16, and none has 3 strides of 32."""
+    sizes = np.concatenate([rng.uniform(27, 33, (90, 2)), rng.uniform(55, 65, (10, 2))])
+    model, strides = with_fitted_anchors(MODEL, sizes, seed=1)
+    assert strides == [8, 16]
+    fine, middle, coarse = np.array(model.anchors_wh_px).reshape(3, 3, 2)
+    assert ((fine >= 27) & (fine <= 33)).all()
+    assert ((middle >= 55) & (middle <= 65)).all()
+    assert coarse.tolist() == [[142, 110], [192, 243], [459, 401]]  # those of YOLOv4
+
+
+def test_a_shared_anchor_belongs_to_the_finer_level(rng: np.random.Generator) -> None:
+    """Numbers 1 to 3 of yolov4-tiny are of stride 16, which also lends 3 to stride 32."""
+    tiny = ModelConfig("yolov4-tiny", anchors_wh_px="auto")
+    sizes = np.concatenate([rng.uniform(20, 60, (50, 2)), rng.uniform(120, 180, (50, 2))])
+    model, strides = with_fitted_anchors(tiny, sizes, seed=1)
+    assert strides == [16, 32]
+    sides = np.sqrt(np.prod(model.anchors_wh_px, axis=1))
+    assert (sides[1:4] < 60).all() and (sides[4:] > 120).all()
+
+
 def test_too_few_sizes_are_refused() -> None:
-    message = r"model\.anchors_wh_px: there are only 2 different box sizes for 9 anchors"
+    message = r"model\.anchors_wh_px: no level has as many different sizes of boxes as anchors"
     with pytest.raises(UserError, match=message):
         with_fitted_anchors(MODEL, np.array([[3.0, 4], [5, 6], [3, 4]]), seed=1)
 

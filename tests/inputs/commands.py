@@ -490,7 +490,7 @@ TOOLS = [
     (
         "fit_anchors: fewer box sizes than the network has anchors",
         anchors(),
-        "model.anchors_wh_px: there are only 1 different box sizes for 9 anchors",
+        "model.anchors_wh_px: no level has as many different sizes of boxes as anchors",
     ),
     ("fit_anchors: no anchor", anchors("--clusters", "0"), "--clusters: out of range"),
     ("fit_anchors: no boxes", anchors(row=""), "holds no boxes to train on"),

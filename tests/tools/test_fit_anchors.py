@@ -37,7 +37,8 @@ def test_prints_and_writes_anchors_for_a_recipe(
     anchors = np.array(model.anchors_wh_px)
     assert anchors.shape == (6, 2) and (np.diff(anchors.prod(axis=1)) >= 0).all()
     assert model.anchor_masks == ((0, 1), (2, 3), (4, 5))
-    assert lines[3] in (folder / "anchors.yaml").read_text()
+    assert lines[3] == "fitted at the levels of strides [8, 16, 32]"
+    assert lines[4] in (folder / "anchors.yaml").read_text()
     assert cv2.imread(str(folder / "anchors.png")).shape[0] > 300
     with pytest.raises(UserError, match=r"--clusters: out of range .got 2, expected 3, the numb"):
         main(command(data_root, "--clusters", "2"))
