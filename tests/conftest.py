@@ -38,17 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
-def pytest_collection_finish() -> None:
-    """Hide what exists until now from the garbage collector."""
-    freeze_objects()
-
-
-def freeze_objects() -> None:
-    """Hide what exists until now from the garbage collector, which runs before each compilation."""
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_runtest_setup() -> None:
     """Give every test the device and the mode with which MindSpore starts.
 
@@ -63,9 +52,13 @@ def pytest_runtest_setup() -> None:
 
 @functools.cache
 def fix_device() -> None:
-    """Choose the CPU, once per process, when MindSpore has just been loaded."""
+    """Choose the CPU, once per process, and hide what is loaded from the garbage collector.
+
+    MindSpore calls the collector before each compilation.
+    """
     sys.modules["mindspore"].set_device("CPU")
-    freeze_objects()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
 The commands run in a copy of the checkout's surroundings: `configs/`, drawn pictures where the
 documents say that data lies, and the run folders that earlier documented commands make. The
-README's first two blocks are `.ci/run`'s, and those of docs/finetuning.md test_finetuning.py's.
+README's first two blocks are `.ci/run`'s, and the five of docs/finetuning.md
+test_finetuning.py's.
 """
 
 import contextlib
@@ -34,12 +35,12 @@ from tests.support.documents import (
     TRAIN_MINE,
     UnknownCommandError,
     World,
+    assert_written,
     build_world,
     documented_commands,
     fenced_blocks,
     finetuning_commands,
     is_for_ascend,
-    is_of_classifier,
     own_data_recipes,
     split_command,
 )
@@ -99,27 +100,6 @@ def test_a_command_that_cannot_be_run_small_is_refused(line: str) -> None:
         split_command(line)
 
 
-PROMISED = {  # program -> the files of its run folder
-    "train.py": (
-        "config.yaml",
-        "train.log",
-        "steps.csv",
-        "metrics.json",
-        "results.png",
-        "run.json",
-        "best.ckpt",
-        "last.ckpt",
-    ),
-    "test.py": ("metrics.json", "predictions.json", "ground_truth.json", "per_class.csv"),
-    "predict.py": ("predictions.json",),
-    "mindyolo_v4.tools.compare": ("compare.png",),
-}
-LAUNCHED = {
-    "scripts/run_distribute_train.sh": "train.py",
-    "scripts/run_distribute_eval.sh": "test.py",
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("line", RUN_HERE)
 def test_command_runs_as_documented(line: str, world: World) -> None:
@@ -127,27 +107,7 @@ def test_command_runs_as_documented(line: str, world: World) -> None:
     # the documented command reports the faults of BCCD
     has_faults = program[-1].endswith("check_data") and "datasets/bccd" in arguments
     assert world.run(line) in ((0, 1) if has_faults else (0,))
-    tool = LAUNCHED.get(program[0], program[-1])
-    promised = PROMISED.get(tool, ())
-    if is_of_classifier(line) and tool == "test.py":
-        promised = ("metrics.json",)
-    if "--print_config" in arguments:
-        promised = ()
-    if "video.mp4" in arguments:
-        promised = ("video.mp4", "video.jsonl")
-    for name in promised:
-        assert (world.written[line] / name).stat().st_size > 0, name
-    if tool.startswith("convert.") and len(arguments) > 1 and not arguments[1].startswith("-"):
-        assert (world.root / arguments[1]).stat().st_size > 0
-    if "--save_txt" in arguments:
-        assert len(list((world.written[line] / "labels").iterdir())) == 4
-    elif tool == "predict.py" and "predictions.json" in promised:
-        listed = json.loads((world.written[line] / "predictions.json").read_text())
-        drawn = list(world.written[line].glob("*.jpg"))
-        assert len(listed) > 0
-        assert len(drawn) == (0 if is_of_classifier(line) else len(listed))
-    if "--resume" in arguments:
-        assert "resumed from" in (world.written[line] / "train.log").read_text()
+    assert_written(line, world)
 
 
 @pytest.mark.parametrize("format_", ["voc", "yolo", "coco"])

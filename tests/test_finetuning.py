@@ -14,6 +14,7 @@ from tests.support.documents import (
     README,
     REPOSITORY,
     World,
+    assert_written,
     fenced_blocks,
     finetuning_commands,
 )
@@ -50,6 +51,8 @@ def test_the_five_commands_on_real_images(data_root: Path, tmp_path: Path) -> No
     commands = finetuning_commands()
     assert len(commands) == 5
     assert [world.run(line) for line in commands] == [0] * 5
+    for line in commands:
+        assert_written(line, world)
 
     log = (tmp_path / "runs/cells/train.log").read_text()
     taken, asked = map(int, re.search(r"took (\d+) of (\d+) parameters", log).groups())

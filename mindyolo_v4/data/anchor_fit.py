@@ -1,10 +1,11 @@
 """Anchors fitted to box sizes: k-means with an IoU distance, then genetic refinement.
 
-Each output level is fitted to the boxes that it can resolve: those whose side (the root of the
-area) is at least 3 strides, and below 3 strides of the next level; the finest level takes all
-smaller ones. The smallest anchors of YOLOv4 lie there too: 36 x 75 px is 3.2 strides of 16, and
-142 x 110 px 3.9 strides of 32. Anchors fitted to all boxes at once would put those of a set whose
-objects hardly differ in size on all levels, and many objects into one cell of the coarsest.
+Each output level is fitted to the boxes that it can resolve: those whose side (the square root of
+the area) is at least 3 of its strides, and below 3 strides of the next level; the finest level
+takes all smaller ones. The smallest anchors of YOLOv4's levels are of about this size: 36 x 75 px
+is 3.2 strides of 16, and 142 x 110 px is 3.9 strides of 32. Where objects hardly differ in size,
+one fit to all boxes would give all levels nearly the same anchors. Then the coarsest level would
+have to find several objects in one cell.
 
 k-means minimises d = 1 - shape IoU (Redmon and Farhadi 2017, YOLO9000, arXiv:1612.08242, section 2;
 started as k-means++, Arthur and Vassilvitskii 2007). Its means do not maximise the IoU, so random
@@ -33,7 +34,7 @@ from mindyolo_v4.errors import require
 RECALL_IOU = 0.213  # yolov4.cfg's iou_thresh, the default of loss.anchor_threshold
 LEAST_RECALL = 0.95  # best possible recall below which a training warns
 GENERATIONS = 1000
-_LEAST_STRIDES = 3  # of a level's boxes, but of the finest level
+_LEAST_STRIDES = 3  # of the side of a level's boxes; the finest level takes smaller ones too
 _STARTS = 8  # k-means ends in a local optimum: the best of this many random starts is kept
 _ROUNDS = 200
 _SAMPLE = 10_000  # boxes; more change no anchor by a pixel and only cost time
@@ -68,9 +69,9 @@ def with_fitted_anchors(
     """Return the model with anchors fitted to box sizes (N, 2), and the strides that were fitted.
 
     The anchors of a level are whole pixels, sorted by area. A level with fewer different sizes than
-    anchors keeps those of the architecture. An anchor of several levels belongs to the finest one.
-    One that no level uses, as the first one of yolov4-tiny, becomes 1 x 1 pixel, so that no box is
-    matched to it.
+    anchors keeps the anchors of the architecture. An anchor of several levels belongs to the finest
+    one. An anchor that no level uses, as the first one of yolov4-tiny, becomes 1 x 1 pixel, so that
+    no box is matched to it.
 
     Raises UserError where no level can be fitted.
     """

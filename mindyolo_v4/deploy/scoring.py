@@ -83,7 +83,8 @@ def test_backend(
 
     device = {"target": "CPU", "back_end": backend.name}
     switches = signals, exist_ok, allow_unreadable
-    run = ScoringRun(weights.path, dataset, config, Alone(), device, *switches)
+    title = f"Test of {weights.path} by {backend.name}"
+    run = ScoringRun(weights.path, title, dataset, config, Alone(), device, *switches)
     return run(BackendScorer(backend, config, dataset))
 
 

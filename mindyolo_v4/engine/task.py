@@ -15,6 +15,7 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.runtime.scores import Scores
+from mindyolo_v4.runtime.scoring_run import ScoredSplit
 
 ImageLoss = Callable[..., NDArray[np.float32]]  # outputs and targets of images -> their loss
 
@@ -23,17 +24,12 @@ NAMED_IMAGES = 10  # unreadable images that the log names
 logger = logging.getLogger(__name__)
 
 
-class Split(Protocol):
+class Split(ScoredSplit, Protocol):
     """One split of a data set, read and checked."""
 
     class_names: tuple[str, ...]
-    source: str
-
-    def __len__(self) -> int: ...
 
     def summary(self) -> str: ...
-
-    def warning_lines(self) -> list[str]: ...
 
 
 class Stream(Protocol):

@@ -33,5 +33,7 @@ def test(
     network = load_network(checkpoint, task.name)
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     switches = signals, exist_ok, allow_unreadable
-    run = ScoringRun(checkpoint.path, split, config, runtime, runtime.facts(), *switches)
+    path = checkpoint.path
+    title = f"Test of {path}"
+    run = ScoringRun(path, title, split, config, runtime, runtime.facts(), *switches)
     return run(partial(Scorer(task, config, network, split, runtime), for_test=True))

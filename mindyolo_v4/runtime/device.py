@@ -58,7 +58,7 @@ def start(config: Config) -> Runtime:
     Raises:
         UserError: the device is absent, or `is_parallel` contradicts how the process was started.
     """
-    _spare_the_imported()
+    _freeze_imports()
     notes: list[str] = []
     device = choose_device(config.device_target)  # before a worker waits for the others
     is_parallel = choose_parallel(config.is_parallel, os.environ)
@@ -97,10 +97,11 @@ def start(config: Config) -> Runtime:
 
 
 @cache
-def _spare_the_imported() -> None:
-    """Hide what this process has imported from the garbage collector, which then has little to do.
+def _freeze_imports() -> None:
+    """Hide what this process has imported from the garbage collector.
 
-    MindSpore collects garbage before each compilation: a short training took a tenth longer.
+    MindSpore calls the collector before each compilation; otherwise a short training takes a tenth
+    longer.
     """
     gc.freeze()
 

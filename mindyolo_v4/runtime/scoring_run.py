@@ -39,12 +39,14 @@ class ScoringRun:
     """A test of one file of weights on one split.
 
     Args:
-        device: what computes, for run.json.
+        title: of the report.
+        device: what the network runs on, for run.json.
         exist_ok: take the run folder though it is not empty.
         allow_unreadable: a score over images that could not be read is no error.
     """
 
     weights: Path
+    title: str
     split: ScoredSplit
     config: Config
     runtime: AnyRuntime
@@ -57,7 +59,7 @@ class ScoringRun:
         """Score, and write metrics.json, the task's files and the report. Return the exit status.
 
         Args:
-            score: takes what it calls between two batches, which raises to stop it.
+            score: scores the split. It calls its argument between two batches, which may raise.
 
         Raises:
             UserError: images could not be read; all is written.
@@ -84,7 +86,7 @@ class ScoringRun:
         if ranks.rank == 0:
             write_scores(folder, scores)
             end_record(folder, end_of_test(len(self.split), started_s))
-            write_report(folder, f"Test of {self.weights}", command_line(), dump_config(config))
+            write_report(folder, self.title, command_line(), dump_config(config))
         wrong = log_scores(folder, scores, len(self.split))
         ranks.wait()  # one that left early would fail the others
         if wrong and not self.allow_unreadable:

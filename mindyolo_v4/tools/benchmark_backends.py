@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.data.images import channels_first, fit_image
-from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy.backends import BACKENDS, Backend, Maps
@@ -63,7 +62,6 @@ def main(argv: Sequence[str]) -> int:
     config = config_for_checkpoint(weights, recipe, read_tree(None, words.overrides))
     if words.print_config:
         return print_config(config)
-    config = replace(config, data=located(config.data))
     metric = "AP" if weights.card.task == "detect" else "acc1"
     dataset = None
     if words.config is not None:

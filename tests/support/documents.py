@@ -248,6 +248,53 @@ class World:
         return set((self.root / "runs").glob("*"))
 
 
+PROMISED = {  # program -> the files of its run folder
+    "train.py": (
+        "config.yaml",
+        "train.log",
+        "steps.csv",
+        "metrics.json",
+        "results.png",
+        "run.json",
+        "best.ckpt",
+        "last.ckpt",
+    ),
+    "test.py": ("metrics.json", "predictions.json", "ground_truth.json", "per_class.csv"),
+    "predict.py": ("predictions.json",),
+    "mindyolo_v4.tools.compare": ("compare.png",),
+}
+LAUNCHED = {
+    "scripts/run_distribute_train.sh": "train.py",
+    "scripts/run_distribute_eval.sh": "test.py",
+}
+
+
+def assert_written(line: str, world: World) -> None:
+    """Assert that a command that has run wrote what it promises."""
+    program, arguments = split_command(line)
+    tool = LAUNCHED.get(program[0], program[-1])
+    promised = PROMISED.get(tool, ())
+    if is_of_classifier(line) and tool == "test.py":
+        promised = ("metrics.json",)
+    if "--print_config" in arguments:
+        promised = ()
+    if "video.mp4" in arguments:
+        promised = ("video.mp4", "video.jsonl")
+    for name in promised:
+        assert (world.written[line] / name).stat().st_size > 0, name
+    if tool.startswith("convert.") and len(arguments) > 1 and not arguments[1].startswith("-"):
+        assert (world.root / arguments[1]).stat().st_size > 0
+    if "--save_txt" in arguments:
+        assert len(list((world.written[line] / "labels").iterdir())) == 4
+    elif tool == "predict.py" and "predictions.json" in promised:
+        listed = json.loads((world.written[line] / "predictions.json").read_text())
+        drawn = list(world.written[line].glob("*.jpg"))
+        assert len(listed) > 0
+        assert len(drawn) == (0 if is_of_classifier(line) else len(listed))
+    if "--resume" in arguments:
+        assert "resumed from" in (world.written[line] / "train.log").read_text()
+
+
 def read_scene(scenes: Path, split: str) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
     """Yield image, boxes_xyxy_px (N, 4) and class ids (N,) of the drawn pictures of a split."""
     for image in sorted((scenes / "images" / split).iterdir()):
