@@ -126,7 +126,10 @@ def check_anchors(config: Config, dataset: Dataset, folder: Path) -> None:
     if recall < LEAST_RECALL:
         command = f"{command_for('fit-anchors')} --config {shlex.quote(str(folder / RUN_CONFIG))}"
         problem = f"below {LEAST_RECALL:g}, the anchors do not fit the boxes of data.train"
-        remedy = "start again with --model.anchors_wh_px auto, or with the anchors that this prints"
+        remedy = (
+            "start again with --model.anchors_wh_px auto (if that was set, with a larger "
+            "--img_size), or with the anchors that this prints"
+        )
         logger.warning("%s; %s: %s", problem, remedy, command)
 
 

@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mindyolo_v4.errors import StoppedError
+
+if TYPE_CHECKING:
+    from mindyolo_v4.runtime.alone import AnyRanks
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_INTERVAL_S = 1.0  # devices agree about so often,
@@ -24,13 +27,6 @@ _BLOCKED = (*STOP_SIGNALS, signal.SIGCHLD)
 logger = logging.getLogger(__name__)
 
 
-class _Ranks(Protocol):
-    @property
-    def size(self) -> int: ...
-
-    def sum(self, counts: list[int]) -> list[int]: ...
-
-
 class StopSignals:
     """The signals of one process. Without `listen`, in a notebook say, none arrives here."""
 
@@ -38,7 +34,7 @@ class StopSignals:
         self.received: signal.Signals | None = None
         self._deferring = False
         self._clean_up: Callable[[], None] | None = None
-        self._ranks: _Ranks | None = None
+        self._ranks: AnyRanks | None = None
         self._boundaries = 0
         self._agreed_at = 0  # boundary of the last agreement
         self._agree_at = 1  # boundary of the next one
@@ -63,7 +59,7 @@ class StopSignals:
 
     @contextmanager
     def deferred(
-        self, ranks: _Ranks, clean_up: Callable[[], None] | None = None
+        self, ranks: "AnyRanks", clean_up: Callable[[], None] | None = None
     ) -> Iterator["StopSignals"]:
         """Obey signals only where `check` is called while the block runs.
 
