@@ -107,6 +107,8 @@ class _BoundedRepr(reprlib.Repr):
 
 def _shown(value: Any) -> str:
     """Return a value as a message shows it."""
+    if isinstance(value, Path):
+        value = str(value)
     text = value if isinstance(value, str) else _BoundedRepr().repr(value)
     return printable(" ".join(text.splitlines()))
 

@@ -35,10 +35,11 @@ def test_of_long_text_both_ends_are_shown() -> None:
         ([1, 2], "[1, 2]"),
         ((64, 32, 3, 3), "(64, 32, 3, 3)"),
         ("text", "text"),
+        (Path("a/b.jpg"), "a/b.jpg"),
         (["\033"], "['\\x1b']"),
         (1 << 20_000, "an integer of 20001 bits"),
     ],
-    ids=("list", "shape", "text", "escape", "long integer"),
+    ids=("list", "shape", "text", "path", "escape", "long integer"),
 )
 def test_a_value_is_shown(value: object, shown: str) -> None:
     assert str(UserError("key", "wrong", value)) == f"key: wrong (got {shown})"

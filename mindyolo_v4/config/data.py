@@ -225,4 +225,4 @@ def check_names(names: Any, source: object, are_lines: bool = False) -> tuple[st
         require(bool(name), where, "empty class name")
         require(name not in known, where, "class name occurs twice", name)
         known.add(name)
-    return tuple(names)
+    return tuple(map(str, names))  # YAML's are of a class of their own

@@ -1,5 +1,6 @@
 """How a command ends: its exit status, and one line on stderr for any mistake of the user."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     """Run a command and return its exit status; an unexpected error keeps its traceback."""
     sys.stdout = sys.stdout or _open_closed(1)
     sys.stderr = sys.stderr or _open_closed(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     try:
         status = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()  # a full disk behind it is an error as well

@@ -28,6 +28,8 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
         OSError: there is no room, or the system refuses; it names `path`. The old file stays as it
             was.
     """
+    if path.exists() and not path.is_file():  # a device, which a file would replace
+        raise OSError(errno.EEXIST, "is there and is no file", str(path))
     # Some writers want the suffix.
     unfinished = path.with_name(f".{short_name(path.stem)}.unfinished{path.suffix}")
     try:

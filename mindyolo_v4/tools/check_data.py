@@ -91,7 +91,8 @@ def main(argv: Sequence[str]) -> int:
 def _require_outputs(json_file: Path | None, fix: Path | None, data: DataConfig) -> None:
     """Refuse before the long work what cannot be written after it."""
     if json_file is not None:
-        is_file = json_file.parent.is_dir() and not json_file.is_dir()
+        is_free = json_file.is_file() or not json_file.exists()  # neither folder nor device
+        is_file = json_file.parent.is_dir() and is_free
         require(is_file, "--json", "cannot be written", str(json_file), "a file in a folder")
     if fix is not None:
         is_new = not fix.exists() or (fix.is_dir() and not any(fix.iterdir()))

@@ -5,6 +5,7 @@ python -m mindyolo_v4.tools.convert_data --config configs/yolov4/bccd.yaml --to 
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,6 +40,7 @@ from mindyolo_v4.runtime.command import run_command
 
 SPLITS = ("train", "val", "test")
 FORMATS = ("coco", "yolo", "voc", "mindrecord")
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python holds the other bytes of a file name
 
 
 def main(argv: Sequence[str]) -> int:
@@ -190,13 +192,13 @@ def _with_own_ids(images: list[NamedImage]) -> list[NamedImage]:
 
 
 def _free_name(path: Path, folder: Path, taken: dict[tuple[Path, str], Path]) -> str:
-    """Return the name of an image in a folder where each stem is there once."""
+    """Return the name of an image in a folder where each stem is there once, in UTF-8."""
     number = 1
-    stem = path.stem
+    first = stem = _NOT_UTF8.sub("_", path.stem)
     while taken.setdefault((folder, stem.lower()), path) != path:
         number += 1
-        stem = f"{path.stem}_{number}"
-    return f"{stem}{path.suffix}"
+        stem = f"{first}_{number}"
+    return f"{stem}{_NOT_UTF8.sub('_', path.suffix)}"
 
 
 def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:

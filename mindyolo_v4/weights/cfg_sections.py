@@ -80,7 +80,8 @@ def parse_cfg(path: str | Path) -> list[CfgSection]:
             if not equals or not sections:
                 expected = "[section] or key=value"
                 raise UserError(where, "no line of a darknet cfg", ascii(text[:60]), expected)
-            sections[-1].options[key.strip()] = value.strip()
+            # Of a key that stands twice darknet takes the first (option_find).
+            sections[-1].options.setdefault(key.strip(), value.strip())
     if not sections or sections[0].kind not in ("net", "network"):
         first = sections[0].kind if sections else "nothing"
         raise UserError(path, "no darknet cfg", first[:60], "[net] first")

@@ -205,6 +205,8 @@ YOLO_CASES = [
          yolo(split="t.txt", files={"t.txt": "data/images/train/a.png\n"}), 0, "no faults"),
     Case(LIST, "paths of another machine up to data/",
          yolo(split="t.txt", files={"t.txt": "/home/me/data/images/train/a.png\n"}), 0, ""),
+    Case(LIST, "the root of all folders", yolo(split="t.txt", files={"t.txt": "/\n"}), 1,
+         "none of its images has a label file"),
     Case(LIST, "an image that is not there",
          yolo(split="t.txt", files={"t.txt": "images/train/b.png\n"}), 1,
          "t.txt:1: image is missing"),

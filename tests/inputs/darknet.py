@@ -171,6 +171,8 @@ CASES: list[Case] = [
          "[convolutional] activation is not our network's (got linear, expected logistic)"),
     Case(CFG, "`new_coords=1` without `scale_x_y=`",
          convert(model=CSP, edit={"scale_x_y=2\n": ""}), 0, "yolov4-csp, 2 classes"),
+    Case(CFG, "a key twice: darknet takes the first",
+         convert(edit={"classes=2": "classes=2\nclasses=3"}), 0, "yolov4-tiny, 2 classes"),
     Case(CFG, "a mask of four anchors", convert(edit={"mask=1,2,3": "mask=0,1,2,3"}), 2,
          "[convolutional] filters is not our network's (got 21, expected 28)"),
     Case(CFG, "a mask with an anchor that is not there", convert(edit={"mask=1,2,3": "mask=1,2,6"}),

@@ -111,3 +111,11 @@ def test_a_file_never_takes_the_number_of_a_closed_stream(tmp_path):
     done = subprocess.run(["bash", "-c", command], env=environment, check=False)
     assert done.returncode > 2
     assert path.read_bytes() == b""
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped():
+    code = "import sys; from mindyolo_v4.runtime.command import run_command as run\n"
+    code += "sys.exit(run(lambda argv: print('\\uac00') or 0))"
+    environment = {**os.environ, "PYTHONIOENCODING": "gbk"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\uac00\n", b"")

@@ -112,3 +112,11 @@ def test_the_longest_names_are_written(tmp_path):
     write_text(path, "text")
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert path.read_text() == "text"
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileExistsError, match="is no file"):
+        write_text(pipe, "text")
+    assert pipe.is_fifo()

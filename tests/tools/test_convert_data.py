@@ -1,6 +1,7 @@
 """One data set in every format: equal records, batches and AP; and there and back."""
 
 import json
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -201,6 +202,18 @@ def test_images_are_copied_and_names_differ(tmp_path: Path) -> None:
     assert not records[0].path.is_symlink()
     original = (tmp_path / "set/x/images/a.png").read_bytes()
     assert records[0].path.read_bytes() == original
+
+
+@pytest.mark.parametrize("form", ["yolo", "coco", "voc"])
+def test_names_that_are_not_utf8_become_so(form: str, tmp_path: Path) -> None:
+    from tests.data.readers.test_data_file import write_image
+
+    for name in (b"\xe9.png", b"_.png"):
+        write_image(tmp_path / "set/images" / os.fsdecode(name))
+    words = ["--data.format", "yolo", "--data_dir", str(tmp_path / "set"), "--data.names", "[c,d]"]
+    data = convert([*words, "--data.train", "images"], form, tmp_path / "new")
+    names = {record.path.name for record in read_split(data, "train").records}
+    assert names == {"_.png", "__2.png"}
 
 
 def test_nothing_is_left_of_a_conversion_that_fails(

@@ -88,7 +88,8 @@ def _is_recipe(content: Any) -> bool:
 def _read_settings(path: Path) -> _Described:
     lines = [line.partition("#")[0] for line in read_lines(path)]
     matches = [match for line in lines if (match := _SETTING.fullmatch(line))]
-    settings = {match[1]: match[2] for match in matches}
+    # Of a key that stands twice darknet takes the first (option_find).
+    settings = {match[1]: match[2] for match in reversed(matches)}
     if "names" not in settings or not {"train", "valid"} & set(settings):
         raise UserError(path, "describes no data set", None, _EXPECTED)
     # darknet takes paths from the folder that it is started in

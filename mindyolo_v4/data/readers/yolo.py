@@ -181,4 +181,4 @@ def label_candidates(image: Path, root: Path) -> list[Path]:
         candidates.append(head.joinpath(*parts[:last], "labels", *parts[last + 1 : -1], name))
     if inside:
         candidates.append(root.joinpath("labels", *parts[:-1], name))
-    return list(dict.fromkeys([*candidates, image.with_name(name)]))
+    return list(dict.fromkeys([*candidates, image.parent / name]))
