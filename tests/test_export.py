@@ -14,7 +14,10 @@ from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.commands import export
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.deploy import formats
+from mindyolo_v4.deploy.exported import ExportedFile
+from mindyolo_v4.deploy.opening import choose_backend
 from mindyolo_v4.models.topology import parameter_shapes
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.weights.files import as_tensor, read_own
@@ -174,6 +177,9 @@ def test_int8_is_refused_where_it_loses_too_much(
     model = onnx.load(tmp_path / "net-int8.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert {entry.key for entry in model.metadata_props} >= {"mindyolo_v4.card", "names"}
+    # `auto` runs it with the program that has judged it
+    opened = ExportedFile.open(tmp_path / "net-int8.onnx")
+    assert choose_backend("auto", opened, Config()) == "onnxruntime"
     nodes = model.graph.node
     quantised = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     convolutions = [node for node in nodes if node.op_type == "Conv"]

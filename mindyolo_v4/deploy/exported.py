@@ -34,6 +34,17 @@ class ExportedFile:
             raise UserError(path, problem)
         return cls(path, build_card(path, parse_card(path, text)))
 
+    @property
+    def is_int8_onnx(self) -> bool:
+        """Whether it is an ONNX file with quantised operators."""
+        if self.path.suffix.lower() != ".onnx":
+            return False
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return content.find(b"QuantizeLinear") >= 0
+
     def require(self, task: str | None, whole: bool = False) -> None:
         """Raise UserError where the network is another task's; an exported one is whole."""
         require(task in (None, self.card.task), self.path, "of another task", self.card.task, task)

@@ -43,7 +43,8 @@ def choose_backend(name: str | None, weights: "Checkpoint | ExportedFile", confi
     """Return the back-end for a name: that of `auto`, and of None, which is for commands.
 
     None means MindSpore for a checkpoint and `auto` for an exported file. `auto` is the fastest
-    that is installed; of a checkpoint, MindSpore where there is another device than the CPU.
+    that is installed; of a checkpoint, MindSpore where there is another device than the CPU. For an
+    int8 ONNX file it is ONNX Runtime, which has judged it: OpenVINO may lose more AP.
 
     Raises:
         UserError: the back-end does not read the file.
@@ -52,6 +53,8 @@ def choose_backend(name: str | None, weights: "Checkpoint | ExportedFile", confi
     if isinstance(weights, ExportedFile):
         suffix = weights.path.suffix.lower()
         readers = ["openvino"] if suffix == ".xml" else list(FOREIGN)
+        if weights.is_int8_onnx:
+            readers.sort(key=lambda reader: reader != "onnxruntime")
         if name in (None, "auto"):
             # of an .xml file, the absence of openvino is the message
             return next(filter(_is_usable, readers), readers[0])
