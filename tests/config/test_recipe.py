@@ -276,3 +276,10 @@ def test_each_base_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     assert load_config(tmp_path / "b19.yaml").seed == 5
     assert len(reads) == 21
+
+
+def test_a_key_with_dots_is_told_how_to_nest_it(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    path.write_text("train.ema.decay: 0.9\n")
+    with pytest.raises(UserError, match=r"key with dots .*expected train: {ema: {decay: ...}}"):
+        load_config(path)

@@ -80,7 +80,7 @@ def _names_differ(source: Path, absent: list[str], unnamed: list[str]) -> UserEr
     for names, problem in ((absent, "not in the file"), (unnamed, "in the file only")):
         if names:
             parts.append(f"{first_names(names, 3)} {problem}")
-    problem = f"differs from the categories of {source}"
+    problem = f"these names, or those of the weights, differ from the categories of {source}"
     return UserError("data.names", problem, "; ".join(parts))
 
 

@@ -141,7 +141,8 @@ def _list_images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
         removal = Edit(str(source), "line", number, None)
         path = first_present((root, source.parent), spellings(name))
         if path is None:
-            expected = f"a file in {root} or {source.parent}"
+            folders = dict.fromkeys((str(root), str(source.parent)))
+            expected = f"a file in {' or '.join(folders)}"
             problem = "image is missing"
             faults.refuse("missing-image", entry, problem, name, expected, removal)
             continue
