@@ -138,3 +138,13 @@ def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(ImageReadError, match="not a regular file"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("left", [11, 12])
+def test_a_png_that_ends_in_a_chunk_is_not_decoded(left, monkeypatch):
+    """OpenCV would reserve what the chunk says that it has: 2 GB."""
+    head = cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()[:33]
+    content = head + (b"\x80\x00\x20\x00IDAT" + bytes(9))[:left]
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ImageReadError, match="cut short"):
+        decode_image(np.frombuffer(content, np.uint8), "a.png")

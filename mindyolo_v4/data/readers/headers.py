@@ -167,7 +167,8 @@ def _png_size(data: memoryview) -> tuple[int, int]:
     start = 8
     while start + 12 <= len(data) and bytes(data[start + 4 : start + 8]) != b"IEND":
         start += 12 + int.from_bytes(data[start : start + 4], "big")
-    if not 33 <= start <= len(data) or bytes(data[12:16]) != b"IHDR":
+    ends_whole = start == len(data) or start + 12 <= len(data)  # else in the head of a chunk
+    if start < 33 or not ends_whole or bytes(data[12:16]) != b"IHDR":
         raise OSError("is cut short or damaged")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
