@@ -20,7 +20,7 @@ from mindyolo_v4.data.images import Image
 from mindyolo_v4.data.pixels import rgb_pixels
 from mindyolo_v4.deploy.opening import choose_backend, open_backend, open_weights, start_runtime
 from mindyolo_v4.deploy.options import PredictOptions
-from mindyolo_v4.deploy.outputs import Outputs, VideoOutput, output_names
+from mindyolo_v4.deploy.outputs import Outputs, VideoOutput, label_names, output_names
 from mindyolo_v4.deploy.overlap import WriteBehind, read_ahead
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.predictor import Predictor
@@ -103,10 +103,11 @@ def predict(
     class_ids = options.class_ids(predictor.card.class_names)
 
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", options.exist_ok)
+    outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
+    outputs.check(source)
     setup_logger(folder, "predict.log", runtime.ranks)
     if options.backend is not None or chosen != "mindspore":
         logger.info("back-end %s: %s", chosen, predictor.backend.path)
-    outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
     if options.save_txt:
         write_text(folder / "classes.txt", "\n".join(predictor.card.class_names) + "\n")
     run = _Run(predictor, class_ids, outputs, signals or StopSignals())
@@ -130,18 +131,14 @@ class _Run:
         """Predict image files and write predictions.json; return the exit status."""
         folder = self.outputs.folder
         names = list(output_names(source.files))
-        drawn = {(folder / f"{stem}.jpg").resolve() for stem in names}
-        if self.outputs.draw and drawn & {Path(file).resolve() for file in source.files}:
-            problem = "drawn images would replace those of --source"
-            raise UserError("--save_dir", problem, str(folder))
-
+        labels = label_names(source) if self.outputs.save_txt else names
         entries: list[dict[str, Any]] = []
         skipped: list[str] = []
         images = source.images(self.predictor.config.data.max_megapixels)
         bar = tqdm(total=len(names), unit="image", disable=None)
         try:
             with bar, WriteBehind() as writer, closing(read_ahead(images, self.stop.check)) as read:
-                for (file, image), stem in zip(read, names, strict=True):
+                for (file, image), stem, label in zip(read, names, labels, strict=True):
                     bar.update()
                     if isinstance(image, str):
                         skipped.append(image)
@@ -152,7 +149,7 @@ class _Run:
                         skipped.append(f"{file}: {error.err}")
                         continue
                     entries.append(prediction.to_dict())
-                    writer.put(self.outputs.write, prediction, stem)
+                    writer.put(self.outputs.write, prediction, stem, label)
         except StoppedError as error:
             count = len(source.files)
             logger.warning("stopped by %s after %d of %d images", error, len(entries), count)

@@ -200,9 +200,9 @@ def test_pseudo_labels_are_a_data_set(
     listed = json.loads((out / "predictions.json").read_text())
     names = {found["class_name"] for entry in listed for found in entry["detections"]}
     assert names == {"dog"}
-    boxes = sum(path.read_text().count("\n") for path in (out / "labels").iterdir())
-    (tmp_path / "set/labels/train").mkdir(parents=True)
-    (out / "labels").rename(tmp_path / "set/labels/train/deep")
+    boxes = sum(path.read_text().count("\n") for path in (out / "labels/deep").iterdir())
+    (tmp_path / "set/labels").mkdir()
+    (out / "labels").rename(tmp_path / "set/labels/train")
     (out / "classes.txt").rename(tmp_path / "set/classes.txt")
     data = "--data.format", "yolo", "--data.train", "images/train", "--data.val", "null"
     words = ("--data_dir", tmp_path / "set", *data, "--data.names", "classes.txt")

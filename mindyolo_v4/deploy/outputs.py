@@ -2,8 +2,9 @@
 
 import json
 import logging
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 
 from mindyolo_v4.data.images import Image
 from mindyolo_v4.deploy.prediction import Prediction
-from mindyolo_v4.deploy.sources import Frame
-from mindyolo_v4.errors import UserError, utf8_path
+from mindyolo_v4.deploy.sources import Frame, ImageFiles, VideoSource
+from mindyolo_v4.errors import UserError, require, utf8_path
 from mindyolo_v4.runtime.files import short_name, whole_file, write_text
 
 _QUALITY = 95  # of JPEG
@@ -33,15 +34,67 @@ class Outputs:
     save_txt: bool = False
     save_crop: bool = False
 
-    def write(self, prediction: Prediction, name: str) -> None:
-        """Write the files of one image, called `name` without a suffix; none of a classifier."""
+    def check(self, source: ImageFiles | VideoSource) -> None:
+        """Raise UserError where a file of the user would be replaced.
+
+        These are the images or the video of the source, and labels or a classes.txt that no
+        earlier prediction has written. Two images with one label file are refused too.
+        """
+        if isinstance(source, VideoSource):
+            files = [source.address]
+            drawn = [f"{source.name}.mp4"]
+        else:
+            files = source.files
+            drawn = [f"{name}.jpg" for name in output_names(files)]
+        sources = {Path(file).resolve(): file for file in files}
+        for name in drawn if self.draw else ():
+            replaced = sources.get((self.folder / name).resolve())
+            problem = f"what is drawn would replace {replaced} of --source"
+            require(replaced is None, "--save_dir", problem, str(self.folder))
+        if self.save_crop:
+            self._require_no_source_in("crops", sources)
+        if self.save_txt:
+            self._require_own_labels(sources)
+            if isinstance(source, ImageFiles):
+                label_names(source)
+
+    def _require_no_source_in(self, name: str, sources: Mapping[Path, str]) -> None:
+        folder = (self.folder / name).resolve()
+        for path, file in sources.items():
+            problem = f"crops could replace {file} of --source"
+            require(not path.is_relative_to(folder), "--save_dir", problem, str(self.folder))
+
+    def _require_own_labels(self, sources: Mapping[Path, str]) -> None:
+        """Raise UserError where --save_txt would replace labels or names of classes.
+
+        They are those of an earlier prediction where its other files lie beside them, and the
+        images do not.
+        """
+        records = [*self.folder.glob("predictions.json"), *self.folder.glob("*.jsonl")]
+        folder = self.folder.resolve()
+        if records and not any(path.is_relative_to(folder) for path in sources):
+            return
+        names = self.folder / "classes.txt"
+        for path in (names, next((self.folder / "labels").rglob("*.txt"), names)):
+            expected = "another --save_dir, or remove it"
+            problem = "--save_txt could replace it, and it may be ground truth"
+            require(not path.exists(), path, problem, expected=expected)
+
+    def write(self, prediction: Prediction, name: str, label: str | None = None) -> None:
+        """Write the files of one image; none of a classifier.
+
+        Args:
+            name: of the drawn image and of crops, without a suffix.
+            label: path of the label file below labels/, without a suffix; default: `name`.
+        """
         if prediction.boxes_xyxy_px is None:
             return
         if self.draw:
             self._draw(prediction, name)
         if self.save_txt:
-            (self.folder / "labels").mkdir(exist_ok=True)
-            write_text(self.folder / f"labels/{name}.txt", label_rows(prediction))
+            path = self.folder / f"labels/{label or name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, label_rows(prediction))
         if self.save_crop:
             self._write_crops(prediction, name)
 
@@ -151,6 +204,30 @@ def output_names(files: Sequence[str]) -> Iterator[str]:
             name = f"{stem}_{count}"
         taken.add(name)
         yield name
+
+
+def label_names(source: ImageFiles) -> list[str]:
+    """Return the path of each image below its root, without a suffix: that of its label file.
+
+    The root is the folder of the source, or else the last one that all images have in common.
+
+    Raises:
+        UserError: two images would have one label file, by the rule of YOLO's format.
+    """
+    folders = [Path(file).parent for file in source.files]
+    root = source.root
+    if root is None:
+        folders = [folder.resolve() for folder in folders]
+        root = Path(os.path.commonpath(folders))
+    images: dict[str, str] = {}
+    names = []
+    for file, folder in zip(source.files, folders, strict=True):
+        name = str(folder.relative_to(root) / Path(file).stem)
+        other = images.setdefault(name, file)
+        problem = f"{other} and {file} would have one label file"
+        require(other == file, "--save_txt", problem, f"labels/{name}.txt", "different stems")
+        names.append(name)
+    return names
 
 
 def label_rows(prediction: Prediction) -> str:

@@ -108,6 +108,7 @@ class ImageFiles(NamedTuple):
     """Image files in the order in which they are used."""
 
     files: list[str]
+    root: Path | None = None  # the folder that was named, where one was
 
     def images(self, max_megapixels: float) -> Iterator[tuple[str, Image | str]]:
         """Yield each file with its image, or with what is wrong with it."""
@@ -144,7 +145,8 @@ def find_source(
         return VideoSource(source, path.stem, False, stride)
     if path.is_file() and path.suffix.lower() == ".txt":
         return ImageFiles(_paths(read_lines(path), source))
-    return ImageFiles(list_images(source, max_megapixels, recursive))
+    files = list_images(source, max_megapixels, recursive)
+    return ImageFiles(files, path if path.is_dir() else None)
 
 
 def list_images(

@@ -9,10 +9,19 @@ import cv2
 import numpy as np
 import pytest
 
-from mindyolo_v4.deploy.outputs import Outputs, VideoOutput, file_name, label_rows, output_names
+from mindyolo_v4.data.readers.yolo import label_candidates
+from mindyolo_v4.deploy.outputs import (
+    Outputs,
+    VideoOutput,
+    file_name,
+    label_names,
+    label_rows,
+    output_names,
+)
 from mindyolo_v4.deploy.prediction import Prediction
-from mindyolo_v4.deploy.sources import Frame
+from mindyolo_v4.deploy.sources import Frame, ImageFiles, VideoSource, find_source
 from mindyolo_v4.errors import UserError
+from tests.inputs.commands import picture
 
 IMAGE = np.full((50, 100, 3), 60, np.uint8)
 IMAGE[10:30, 20:60] = (250, 0, 0)
@@ -80,6 +89,71 @@ def test_a_video_needs_a_name_that_opencv_takes(tmp_path: Path) -> None:
     with VideoOutput(folder, "v", 10, draw=False) as output:
         output.write(Frame(0, 0.0, IMAGE), FOUND)
     assert [path.name for path in folder.iterdir()] == ["v.jsonl"]
+
+
+def test_what_is_drawn_never_replaces_the_source(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    files = [str(tmp_path / "link/a.jpg"), str(tmp_path / "b.png")]
+    video = VideoSource(str(tmp_path / "v.mp4"), "v", False)
+    for source, replaced in ((ImageFiles(files), "a.jpg"), (video, "v.mp4")):
+        with pytest.raises(UserError, match=f"would replace .*{replaced} of --source"):
+            Outputs(tmp_path).check(source)
+        Outputs(tmp_path, draw=False).check(source)
+        Outputs(tmp_path / "out").check(source)
+    Outputs(tmp_path).check(ImageFiles(files[1:]))
+    Outputs(tmp_path).check(VideoSource(str(tmp_path / "v.avi"), "v", False))
+
+
+def test_crops_never_replace_the_source(tmp_path: Path) -> None:
+    source = ImageFiles([str(tmp_path / "crops/cat/a_1.jpg")])
+    with pytest.raises(UserError, match=r"crops could replace .*a_1.jpg of --source"):
+        Outputs(tmp_path, save_crop=True).check(source)
+
+
+@pytest.mark.parametrize("name", ["labels/train/a.txt", "classes.txt"])
+@pytest.mark.parametrize("record", ["predictions.json", "v.jsonl"])
+def test_labels_of_the_user_are_not_replaced(name: str, record: str, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "labels").mkdir(parents=True)
+    inside = ImageFiles([str(folder / "images/a.jpg")])
+    outside = ImageFiles(["a.jpg"])
+    outputs = Outputs(folder, save_txt=True)
+    outputs.check(inside)  # there are none yet
+
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("0 0.5 0.5 0.1 0.1\n")
+    for source in (inside, outside):
+        with pytest.raises(UserError, match=f"{name}: --save_txt could replace it"):
+            outputs.check(source)
+    Outputs(folder).check(inside)
+
+    (folder / record).write_text("")  # of an earlier prediction, perhaps without --save_txt
+    outputs.check(outside)
+    with pytest.raises(UserError, match="--save_txt could replace it"):
+        outputs.check(inside)
+
+
+def test_labels_lie_as_the_images_lie(tmp_path: Path) -> None:
+    images = [picture(tmp_path / f"images/{name}") for name in ("train/0.png", "val/0.png")]
+    source = find_source(str(tmp_path / "images"), recursive=True)
+    assert isinstance(source, ImageFiles)
+    assert label_names(source) == ["train/0", "val/0"]
+    for image, name in zip(images, label_names(source), strict=True):
+        assert label_candidates(image, tmp_path)[0] == tmp_path / f"labels/{name}.txt"
+    deep = find_source(str(tmp_path), recursive=True)
+    assert isinstance(deep, ImageFiles)
+    assert label_names(deep) == ["images/train/0", "images/val/0"]
+
+    listed = [str(image) for image in images]
+    assert label_names(ImageFiles(listed)) == ["train/0", "val/0"]
+    assert label_names(ImageFiles([listed[0], f"{tmp_path}/images/val/../train/1.png"])) == [
+        "0",
+        "1",
+    ]
+    one_folder = ImageFiles(["x/a.jpg", "x/b.jpg", "x/a.png"])
+    for reader in (label_names, Outputs(tmp_path / "out", save_txt=True).check):
+        with pytest.raises(UserError, match=r"x/a.jpg and x/a.png would have one label file"):
+            reader(one_folder)
 
 
 def test_results_of_equal_stems_are_numbered() -> None:

@@ -21,7 +21,9 @@ def test_image_files(tmp_path: Path) -> None:
     assert list_images(str(tmp_path / "**/*.png")) == [str(tmp_path / "d/e.png")]
     assert list_images(str(tmp_path / "a.jpg")) == [str(tmp_path / "a.jpg")]
     deep = find_source(str(tmp_path), recursive=True)
-    assert deep == ImageFiles([str(tmp_path / name) for name in ("a.jpg", "b.PNG", "d/e.png")])
+    assert deep == ImageFiles(
+        [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "d/e.png")], tmp_path
+    )
 
 
 def test_lists_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

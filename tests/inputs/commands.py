@@ -327,7 +327,11 @@ FOLDERS = [
     ),
 ]
 OPTIONS = [
-    ("results in the folder of the images", predict_in_place, "would replace those of --source"),
+    (
+        "results in the folder of the images",
+        predict_in_place,
+        "would replace {dir}/pictures/a.jpg of",
+    ),
     ("no checkpoint", plain("test.py"), "--weight: missing"),
     ("no source", plain("predict.py", "--weight", "net.ckpt"), "--source: missing"),
     (

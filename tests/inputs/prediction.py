@@ -91,6 +91,27 @@ def video(cut: bool) -> Writer:
     return write
 
 
+def video_in_place(folder: Path) -> Sequence[object]:
+    write_video(folder / "v.mp4", frames=2, fps=10)
+    return predict("--source", "{dir}/v.mp4", "--save_dir", "{dir}", "--exist_ok")(folder)
+
+
+def save_txt_into(*files: str) -> Writer:
+    """Predict {dir}/images with --save_txt, into {dir}, which has these files."""
+
+    def write(folder: Path) -> Sequence[object]:
+        for name in files:
+            if name.endswith(".txt"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text("0 0.5 0.5 0.1 0.1\n")
+            else:
+                picture(folder / name)
+        words = predict("--source", "{dir}/images", "--save_dir", "{dir}")(folder)
+        return *words, "--exist_ok", "--save_txt", "--no_draw"
+
+    return write
+
+
 def score(*options: str) -> Writer:
     def write(folder: Path) -> Sequence[object]:
         data_set(folder / "set", "0 0.5 0.5 0.4 0.6\n", 1)
@@ -123,6 +144,26 @@ REFUSED: list[tuple[str, Writer, str]] = [
     ),
     ("`--save_txt` with a classifier", classifier("--save_txt"), f"--save_txt: {NO_BOXES}"),
     ("`--save_crop` with a classifier", classifier("--save_crop"), f"--save_crop: {NO_BOXES}"),
+    (
+        "a video in the folder of the results",
+        video_in_place,
+        "--save_dir: what is drawn would replace {dir}/v.mp4 of --source (got {dir})",
+    ),
+    (
+        "`--save_txt` into a data set with labels",
+        save_txt_into("images/a.png", "labels/a.txt"),
+        "{dir}/labels/a.txt: --save_txt could replace it, and it may be ground truth",
+    ),
+    (
+        "`--save_txt` into a data set with classes",
+        save_txt_into("images/a.png", "classes.txt"),
+        "{dir}/classes.txt: --save_txt could replace it, and it may be ground truth",
+    ),
+    (
+        "`--save_txt` of two images with one label file",
+        save_txt_into("images/a.jpg", "images/a.png"),
+        "--save_txt: {dir}/images/a.jpg and {dir}/images/a.png would have one label file",
+    ),
     ("benchmark_backends: no call", benchmark("--calls", "0"), "--calls: out of range"),
     ("benchmark_backends: a word", benchmark("--batch", "few"), "--batch: is no number"),
 ]
