@@ -98,9 +98,10 @@ def predict(
     chosen = choose_backend(options.backend, weights, asked)
     runtime = start_runtime(chosen, asked)
     config = config_for_checkpoint(weights, recipe, overrides)
-    predictor = Predictor.of(open_backend(chosen, weights, config, runtime), config)
-    options.check_task(predictor.card.task)
-    class_ids = options.class_ids(predictor.card.class_names)
+    backend = open_backend(chosen, weights, config, runtime)
+    options.check_task(backend.card.task)
+    class_ids = options.class_ids(backend.card.class_names)
+    predictor = Predictor.of(backend, config, class_ids)
 
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", options.exist_ok)
     outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
@@ -110,7 +111,7 @@ def predict(
         logger.info("back-end %s: %s", chosen, predictor.backend.path)
     if options.save_txt:
         write_text(folder / "classes.txt", "\n".join(predictor.card.class_names) + "\n")
-    run = _Run(predictor, class_ids, outputs, signals or StopSignals())
+    run = _Run(predictor, outputs, signals or StopSignals())
     with run.stop.deferred(runtime.ranks, partial(remove_unfinished, folder)):
         if video is not None:
             return run.video(video)
@@ -123,7 +124,6 @@ class _Run:
     """One command: reading, the network and writing overlap."""
 
     predictor: Predictor
-    class_ids: frozenset[int] | None  # that are reported; None: all
     outputs: Outputs
     stop: StopSignals
 
@@ -207,7 +207,7 @@ class _Run:
 
     def _predict(self, file: str, image: Image) -> Prediction:
         (prediction,) = self.predictor.stream([(file, image)])
-        return prediction if self.class_ids is None else prediction.of_classes(self.class_ids)
+        return prediction
 
 
 def _report(source: str, folder: Path, entries: list[dict[str, Any]], skipped: list[str]) -> int:

@@ -54,15 +54,9 @@ class Prediction:
                 box = tuple(round(float(edge), 3) for edge in self.boxes_xyxy_px[number])
             yield Detection(int(self.class_ids[number]), name, float(self.scores[number]), box)
 
-    def of_classes(self, class_ids: frozenset[int]) -> "Prediction":
-        """Return the prediction without the objects of other classes."""
-        return self._only([n for n, one in enumerate(self.class_ids) if int(one) in class_ids])
-
     def of_scores(self, lowest: float) -> "Prediction":
         """Return the prediction without the objects of lower scores."""
-        return self._only([n for n, score in enumerate(self.scores) if score >= lowest])
-
-    def _only(self, kept: list[int]) -> "Prediction":
+        kept = [number for number, score in enumerate(self.scores) if score >= lowest]
         return Prediction(
             self.file,
             self.image,

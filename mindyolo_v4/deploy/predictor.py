@@ -77,16 +77,25 @@ class Predictor:
         self._take(open_backend(backend, weights, config), config)
 
     @classmethod
-    def of(cls, backend: Backend, config: Config) -> "Predictor":
-        """Return the predictor of a back-end with a whole configuration."""
+    def of(
+        cls, backend: Backend, config: Config, class_ids: frozenset[int] | None = None
+    ) -> "Predictor":
+        """Return the predictor of a back-end with a whole configuration.
+
+        Args:
+            class_ids: the classes that are reported; default: all.
+        """
         predictor = cls.__new__(cls)
-        predictor._take(backend, config)
+        predictor._take(backend, config, class_ids)
         return predictor
 
-    def _take(self, backend: Backend, config: Config) -> None:
+    def _take(
+        self, backend: Backend, config: Config, class_ids: frozenset[int] | None = None
+    ) -> None:
         self.backend = backend
         self.card = backend.card
         self.config = config
+        self._class_ids = class_ids
 
     def __call__(
         self, images: object, batch_size: int = 1, color: str = "rgb"
@@ -151,8 +160,11 @@ class Predictor:
         ]
 
     def _classes(self, file: str, image: Image, scores: NDArray[np.float64]) -> Prediction:
-        """Return the five best classes, best first."""
-        best = best_classes(scores, TOP)
+        """Return the five best classes of those that are reported, best first."""
+        best = best_classes(scores, len(scores))
+        if self._class_ids is not None:
+            best = best[np.isin(best, list(self._class_ids))]
+        best = best[:TOP]
         names = tuple(self.card.class_names[number] for number in best)
         return Prediction(file, image, None, scores[best], best, names)
 
@@ -204,8 +216,10 @@ class Predictor:
         inputs = [view.fit(images[view.image], pad) for view in views]
         raw_maps = self._outputs(inputs, size)
         anchors = self.config.model.anchor_set
+        settings = self.config.evaluate
+        chosen = self._class_ids
         return [
-            detect_in_view([level[slot] for level in raw_maps], anchors, self.config.evaluate, view)
+            detect_in_view([level[slot] for level in raw_maps], anchors, settings, view, chosen)
             for slot, view in enumerate(views)
         ]
 

@@ -9,7 +9,7 @@ the IoU would not suppress. Such a cut box is dropped where more than `iou_thres
 in a box of its class that is not cut and has at least half of its score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,11 +39,15 @@ def view_settings(settings: EvaluateConfig) -> EvaluateConfig:
 
 
 def detect_in_view(
-    raw_maps: Sequence[FloatArray], anchors: AnchorSet, settings: EvaluateConfig, view: View
+    raw_maps: Sequence[FloatArray],
+    anchors: AnchorSet,
+    settings: EvaluateConfig,
+    view: View,
+    chosen: Collection[int] | None = None,
 ) -> ViewDetections:
-    """Turn the raw maps of one view into detections in original pixels."""
+    """Turn the raw maps of one view into detections in original pixels, as `detect_objects`."""
     own = settings if view.count == 1 else view_settings(settings)
-    detections = detect_objects(raw_maps, anchors, own).to_original(view)
+    detections = detect_objects(raw_maps, anchors, own, chosen).to_original(view)
     return ViewDetections(detections, view.is_cut(detections.boxes_xyxy_px))
 
 

@@ -8,7 +8,7 @@ compared once, and sigma is computed for candidates only.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +33,10 @@ _DIOU_EXPONENT = 0.6  # darknet's greedynms: a constant there, not the cfg's bet
 
 
 def detect_objects(
-    raw_maps: Sequence[FloatArray], anchors: AnchorSet, settings: EvaluateConfig
+    raw_maps: Sequence[FloatArray],
+    anchors: AnchorSet,
+    settings: EvaluateConfig,
+    chosen: Collection[int] | None = None,
 ) -> Detections:
     """Turn one image's raw maps into detections in input pixels.
 
@@ -43,6 +46,7 @@ def detect_objects(
 
     Args:
         raw_maps: one map (A(5 + C), H, W) per level, smallest stride first.
+        chosen: classes whose candidates are kept; default: all.
 
     Raises:
         ValueError: the maps do not fit the anchors.
@@ -52,7 +56,7 @@ def detect_objects(
 
     # The best candidates of all levels.
     splits = [_split_channels(*pair) for pair in zip(raw_maps, anchors.levels, strict=True)]
-    per_level = [_level_candidates(split, settings) for split in splits]
+    per_level = [_level_candidates(split, settings, chosen) for split in splits]
     scores, class_ids, cells = (np.concatenate(arrays) for arrays in zip(*per_level, strict=True))
     level_ids = np.repeat(np.arange(len(splits)), [len(arrays[0]) for arrays in per_level])
     best = _highest(scores, settings.max_candidates)
@@ -210,7 +214,7 @@ def _report_nan() -> None:
 
 
 def _level_candidates(
-    split: FloatArray, settings: EvaluateConfig
+    split: FloatArray, settings: EvaluateConfig, chosen: Collection[int] | None
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Return scores, class ids and cells (of A x P) of the candidates in (A, 5 + C, P)."""
     threshold = settings.conf_thres
@@ -239,6 +243,8 @@ def _level_candidates(
     class_logits = split[anchor_ids, BOX_FIELDS + class_ids, positions].astype(np.float64)
     scores = objectness * sigmoid(class_logits)
     passed = scores > threshold
+    if chosen is not None:
+        passed &= np.isin(class_ids, list(chosen))
     cells = anchor_ids * split.shape[2] + positions
     return scores[passed], class_ids[passed], cells[passed]
 

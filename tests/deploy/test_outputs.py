@@ -39,7 +39,7 @@ def test_labels_are_shares_of_the_image() -> None:
     assert label_rows(FOUND) == (
         "1 0.400000 0.400000 0.400000 0.400000\n0 0.500000 0.500000 1.000000 1.000000\n"
     )
-    assert label_rows(FOUND.of_classes(frozenset())) == ""
+    assert label_rows(FOUND.of_scores(1.0)) == ""
 
 
 def test_the_files_of_an_image(tmp_path: Path) -> None:

@@ -52,13 +52,6 @@ def test_it_draws_a_copy() -> None:
     np.testing.assert_array_equal(IMAGE, before)
 
 
-def test_only_some_classes() -> None:
-    (dog,) = FOUND.of_classes(frozenset({2, 7}))
-    assert dog.class_name == "dog"
-    assert len(FOUND.of_classes(frozenset())) == 0
-    assert [one.class_name for one in CLASSES.of_classes(frozenset({0}))] == ["a"]
-
-
 def test_only_some_scores() -> None:
     lowest = float(sorted(FOUND.scores)[-1])
     (best,) = FOUND.of_scores(lowest)

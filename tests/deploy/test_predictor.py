@@ -10,12 +10,17 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4 import Predictor as PublicPredictor
+from mindyolo_v4.checkpoint.card import make_card
+from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.evaluate import EvaluateConfig
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError
 from mindyolo_v4.deploy import mindspore_backend
 from mindyolo_v4.deploy.predictor import TILES_PER_BATCH, Predictor
 from mindyolo_v4.errors import UserError
 from tests.inputs.commands import checkpoint
 from tests.support.bright_boxes import BrightBoxes
+from tests.weights.narrow import CLASSIFIER
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +213,51 @@ def test_settings(weight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             Predictor(weight, "mindspore", settings=settings)
     with pytest.raises(UserError, match=r"overlap: has no meaning without tile .got 0.5"):
         Predictor(weight, "mindspore", overlap=0.5)
+
+
+class FakeBackend:
+    """Returns the logits or maps that a function makes of the inputs' shape."""
+
+    name = "fake"
+    path = Path("fake.onnx")
+
+    def __init__(self, config, names, outputs):
+        self.card = make_card(config, names, "")
+        self.outputs = outputs
+
+    def __call__(self, images):
+        return self.outputs(images.shape)
+
+
+def test_a_classifier_names_the_five_best_of_the_chosen_classes() -> None:
+    config = Config(model=CLASSIFIER)
+    names = tuple(f"class{number}" for number in range(8))
+    logits = np.arange(8, dtype=np.float32)
+    backend = FakeBackend(config, names, lambda shape: (np.tile(logits, (shape[0], 1)),))
+    found = Predictor.of(backend, config, frozenset(range(6)))(with_rectangles())
+    assert found.class_names == ("class5", "class4", "class3", "class2", "class1")
+    odds = np.exp(np.arange(8.0))  # softmax over all eight
+    np.testing.assert_allclose(found.scores, (odds / odds.sum())[[5, 4, 3, 2, 1]])
+
+
+@pytest.mark.parametrize(
+    "views", [{}, {"tile": 32}, {"tta": True}, {"tta": True, "tile": 32, "nms": "wbf"}]
+)
+def test_max_det_counts_the_chosen_classes(views) -> None:
+    config = Config(data=DataConfig(img_size=64), evaluate=EvaluateConfig(max_det=1, **views))
+
+    def maps(shape):
+        rng = np.random.default_rng(0)
+        strides = [level.stride for level in config.model.anchor_set.levels]
+        sizes = [(shape[0], 3 * (5 + 4), shape[2] // s, shape[3] // s) for s in strides]
+        return tuple(rng.normal(-1, 2, size).astype(np.float32) for size in sizes)
+
+    backend = FakeBackend(config, ("a", "b", "c", "d"), maps)
+    image = with_rectangles(width=64)
+    (best,) = Predictor.of(backend, config)(image)
+    for class_id in {0, 1, 2, 3} - {best.class_id}:
+        (found,) = Predictor.of(backend, config, frozenset({class_id}))(image)
+        assert found.class_id == class_id
 
 
 def test_threads_share_one_predictor(weight: Path) -> None:

@@ -210,6 +210,19 @@ def test_max_candidates_keeps_the_best(rng, anchors):
     np.testing.assert_array_equal(best.boxes_xyxy_px, everything.boxes_xyxy_px[:25])
 
 
+@pytest.mark.parametrize("kind", ["iou", "diou", "soft_linear", "soft_gaussian", "wbf"])
+@pytest.mark.parametrize("limit", ["max_det", "max_candidates"])
+def test_the_limits_count_the_chosen_classes_only(rng, anchors, kind, limit):
+    maps = random_maps(rng, anchors)
+    all_found = detect_objects(maps, anchors, EvaluateConfig(nms=kind, max_det=10**6))
+    of_class = all_found.take(all_found.class_ids == 2)
+    settings = EvaluateConfig(nms=kind, **{limit: 1})
+    (score,) = detect_objects(maps, anchors, settings, {2}).scores
+    if kind != "wbf" or limit == "max_det":  # a single candidate is no mean of several
+        assert score == of_class.scores[0]
+    assert not len(detect_objects(maps, anchors, settings, {CLASSES}))
+
+
 def test_max_candidates_with_equal_scores(anchors):
     maps = [
         np.zeros((27, SIZE // level.stride, SIZE // level.stride), np.float32)
