@@ -96,9 +96,10 @@ def export(words: Arguments) -> int:
     job = make_job(words, checkpoint)
     readme = job.target.parent / "README.md"
     metrics: dict[str, float] = {}
+    lacking = ""
     if words.options["card"]:
         require_own_readme(readme)
-        metrics = _metrics_of(words.options["metrics"], checkpoint.path)
+        metrics, lacking = _metrics_of(words.options["metrics"], job)
     write = {
         "onnx": export_graph,
         "openvino": export_graph,
@@ -111,7 +112,7 @@ def export(words: Arguments) -> int:
     if words.options["card"]:
         text = model_card(checkpoint.card, job.target, metrics, job.options.license)
         write_text(readme, text)
-        print(f"model card: {readme}")
+        print(f"model card: {readme}" + (f", without metrics: {lacking}" if lacking else ""))
     return 0
 
 
@@ -215,6 +216,25 @@ def _picture(path: Any, config: Config) -> tuple[NDArray[np.uint8], str]:
         raise UserError("--image", f"cannot be read: {error}") from error
 
 
-def _metrics_of(given: Any, weight: Path) -> dict[str, float]:
-    path = weight.with_name("metrics.json") if given is None else Path(given)
-    return read_metrics(path) if given is not None or path.is_file() else {}
+def _metrics_of(given: Any, job: Job) -> tuple[dict[str, float], str]:
+    """Return the metrics of the network as it is exported, and why there are none.
+
+    Those of metrics.json beside the checkpoint are of the run's best one, in float32.
+    """
+    if given is not None:
+        return read_metrics(Path(given)), ""
+    if job.options.int8:
+        return {}, "those of the checkpoint are not those of int8"
+    cards = job.own.card, job.checkpoint.card
+    inputs = [(card.img_size, card.img_height, card.preprocessing) for card in cards]
+    if inputs[0] != inputs[1]:
+        return {}, "those of the checkpoint are of another input"
+    path = job.checkpoint.path.with_name("metrics.json")
+    if not path.is_file():
+        return {}, f"{path} is missing"
+    metrics = read_metrics(path)
+    training = job.checkpoint.tree.get("training")
+    state = training if isinstance(training, dict) else {}
+    if any(name not in metrics or metrics[name] != state.get(name) for name in ("epoch", "step")):
+        return {}, f"{path} is not known to be of this checkpoint"
+    return metrics, ""

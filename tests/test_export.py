@@ -131,9 +131,19 @@ def test_slim_checkpoint_holds_the_averages_under_the_names_of_the_network(tmp_p
     assert sizes[0] < 0.4 * sizes[1]
 
 
+def trained(folder: Path, step: int) -> Path:
+    """Write the checkpoint of a training at a step of its first epoch."""
+    tensors = Checkpoint.open(tiny(folder)).tensors()
+    card = record_to_tree(card_of(folder / "net.ckpt")) | {"training": {"epoch": 1, "step": step}}
+    weights = {name: as_tensor(value) for name, value in tensors.items() if name != "card"}
+    save(folder / "net.ckpt", weights, card)
+    return folder / "net.ckpt"
+
+
 def test_model_card(tmp_path: Path) -> None:
-    weight = tiny(tmp_path)
-    (tmp_path / "metrics.json").write_text('{"AP": 0.5, "per_class": {}, "read_ms": 3.0}')
+    weight = trained(tmp_path, step=3)
+    metrics = {"AP": 0.5, "per_class": {}, "read_ms": 3.0, "epoch": 1, "step": 3}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     words = ("--weight", weight, "--format", "ckpt", "--card", "--license", "MIT")
     for _ in range(2):  # a card of ours is replaced
         assert run(*words) == 0
@@ -142,12 +152,50 @@ def test_model_card(tmp_path: Path) -> None:
     assert header["license"] == "mit" and header["pipeline_tag"] == "object-detection"
     assert header["backbone"] == "cspdarknet53-tiny" and len(header["sha256"]) == 64
     (result,) = header["model-index"][0]["results"]
-    assert result["metrics"] == [{"type": "AP", "value": 0.5}]
+    assert result["metrics"][0] == {"type": "AP", "value": 0.5}
     assert "| AP | 0.5 |" in text and "| classes | 3: class0, class1, class2 |" in text
 
     (tmp_path / "README.md").write_text("# Mine\n")
     assert run(*words) == 2
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize(
+    ("measured", "options", "reason"),
+    [
+        (
+            '{"AP": 0.5, "epoch": 1, "step": 4}',
+            (),
+            "metrics.json is not known to be of this checkpoint",
+        ),
+        ('{"AP": 0.5}', (), "metrics.json is not known to be of this checkpoint"),
+        (None, (), "metrics.json is missing"),
+        (
+            '{"AP": 0.5, "epoch": 1, "step": 3}',
+            ("--img_size", "96"),
+            "those of the checkpoint are of another input",
+        ),
+    ],
+)
+def test_a_model_card_has_no_metrics_of_another_network(
+    measured: str | None,
+    options: tuple[str, ...],
+    reason: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if measured is not None:
+        (tmp_path / "metrics.json").write_text(measured)
+    words = ("--weight", trained(tmp_path, step=3), "--format", "onnx", "--card", *options)
+    assert run(*words) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f"model card: {tmp_path / 'README.md'}, without metrics: ")
+    assert said.endswith(reason)
+    assert "| AP |" not in (tmp_path / "README.md").read_text()
+
+    (tmp_path / "mine.json").write_text('{"AP": 0.25}')
+    assert run(*words, "--metrics", tmp_path / "mine.json") == 0
+    assert "| AP | 0.25 |" in (tmp_path / "README.md").read_text()
 
 
 INT8_DATA = "data: {format: yolo, train: images/train, val: images/val, names: [class0, class1]}"
@@ -203,7 +251,9 @@ def test_int8_of_openvino(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_int8_scores_both_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*int8_words(tmp_path, "onnx"), "--force", "--calibration", "1") == 0
-    assert "calibrated on 1 images of" in capsys.readouterr().out
+    assert run(*int8_words(tmp_path, "onnx"), "--force", "--calibration", "1", "--card") == 0
+    out = capsys.readouterr().out
+    assert "calibrated on 1 images of" in out
+    assert "without metrics: those of the checkpoint are not those of int8" in out
     weight = tmp_path / "net.ckpt"
     assert (tmp_path / "net-int8.onnx").stat().st_size < 0.6 * weight.stat().st_size

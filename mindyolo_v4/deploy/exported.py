@@ -50,10 +50,14 @@ class ExportedFile:
         require(task in (None, self.card.task), self.path, "of another task", self.card.task, task)
 
 
+def exported_files(path: Path) -> list[Path]:
+    """Return a file, and the weights that lie beside an .xml file."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
 def size_mb(path: Path) -> float:
     """Return the size of a file in MB, with the weights that lie beside an .xml file."""
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return sum(file.stat().st_size for file in files) / 1e6
+    return sum(file.stat().st_size for file in exported_files(path)) / 1e6
 
 
 def _onnx_card(path: Path) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mindyolo_v4.checkpoint.card import Card, input_text
+from mindyolo_v4.deploy.exported import exported_files
 from mindyolo_v4.errors import UserError, first_names, require_file
 
 MARK = "library_name: mindyolo_v4"  # a README with this line is ours, and is replaced
@@ -42,6 +43,7 @@ def model_card(card: Card, exported: Path, metrics: dict[str, float], licence: s
     """Return the text of the card of an exported file."""
     header = _header(card, exported, metrics, licence)
     size = input_text(card.img_size, card.img_height)
+    names = " followed by ".join(f"`{path.name}`" for path in exported_files(exported))
     lines = [
         "---",
         yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
@@ -54,7 +56,7 @@ def model_card(card: Card, exported: Path, metrics: dict[str, float], licence: s
         "| | |",
         "|---|---|",
         f"| file | `{exported.name}` |",
-        f"| sha256 | `{header['sha256']}` |",
+        f"| sha256 of {names} | `{header['sha256']}` |",
         f"| input | {size} px, RGB, {card.preprocessing.resize} |",
         f"| classes | {len(card.class_names)}: {first_names(card.class_names, 10)} |",
         f"| source | {card.source} |",
@@ -84,9 +86,17 @@ def _header(card: Card, exported: Path, metrics: dict[str, float], licence: str)
         "tags": ["mindspore", card.architecture, task],
         "metrics": list(metrics),
         "mindspore": metadata.version("mindspore"),
-        "sha256": hashlib.sha256(exported.read_bytes()).hexdigest(),
+        "sha256": _digest(exported),
         "model-index": [{"name": name, "results": [result]}],
     }
+
+
+def _digest(exported: Path) -> str:
+    """Return the hexadecimal SHA-256 of the bytes of an exported file: of the .xml, then .bin."""
+    digest = hashlib.sha256()
+    for path in exported_files(exported):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _dataset(card: Card) -> str:

@@ -40,6 +40,15 @@ def test_header_and_table(tmp_path: Path) -> None:
     assert yaml.safe_load(bare.split("---\n")[1])["dataset"] == "unknown"
 
 
+def test_the_digest_is_of_both_files_of_openvino(tmp_path: Path) -> None:
+    exported = tmp_path / "best.xml"
+    exported.write_bytes(b"a")
+    exported.with_suffix(".bin").write_bytes(b"bc")
+    text = model_card(CARD, exported, {}, "MIT")
+    assert yaml.safe_load(text.split("---\n")[1])["sha256"].startswith("ba7816bf")  # of "abc"
+    assert "| sha256 of `best.xml` followed by `best.bin` | `ba7816bf" in text
+
+
 def test_metrics_are_the_numbers(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text('{"AP": 0.5, "APl": null, "images": 3, "per_class": [], "read_ms": 1.5}')
