@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
-from mindyolo_v4.config.command_line import build_parser, parse
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
 from mindyolo_v4.data.images import grey_image
 from mindyolo_v4.deploy.extras import import_extra
@@ -41,7 +41,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     environment.prepare()
     defaults = {"img_size": "that of the weights", "conf_thres": _LOWEST_CONF, "iou_thres": "0.45"}
     text = "Serve predictions over HTTP."
-    parser = build_parser("mindyolo_v4.serve", text, _NAMES, defaults=defaults)
+    parser = build_parser(command_for("serve"), text, _NAMES, defaults=defaults)
     parser.add_argument(
         "--max_megapixels", help=f"most pixels of a picture, 10^6 (default: {_MAX_MEGAPIXELS})"
     )
@@ -91,6 +91,7 @@ async def serve(server: "Server", listener: socket.socket, signals: StopSignals)
         watch = asyncio.create_task(_stop_on_signal(server, signals))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
+        listener.listen()  # so that who reads the line can connect
         logger.info("serving on http://%s:%d (process %d)", shown, port, os.getpid())
         await server.serve([listener])
         await watch

@@ -1,5 +1,7 @@
 """The command: a real process with a small exported network."""
 
+import asyncio
+import logging
 import re
 import signal
 import socket
@@ -7,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
+from uvicorn import Server
 
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.serve.serve import bind, main
+from mindyolo_v4.runtime.signals import StopSignals
+from mindyolo_v4.serve.serve import bind, main, serve
 from tests.inputs.commands import checkpoint, picture
 from tests.support.exported import export
 from tests.support.launch import REPOSITORY, variables
@@ -41,6 +46,46 @@ def test_an_extra_that_is_missing(
     assert run_command(main, ["--weight", "none.onnx"]) == 2
     said = "uvicorn: is not installed (expected pip install 'mindyolo_v4[serve]')"
     assert said in capsys.readouterr().err
+
+
+class EndedServer:
+    """Ends at once."""
+
+    should_exit = False
+
+    async def serve(self, _: list[socket.socket]) -> None:
+        self.should_exit = True
+
+
+class Connecting(logging.Handler):
+    """Connects to the port that a line names."""
+
+    connections = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if match := re.match(r"serving on http://127.0.0.1:(\d+) ", record.getMessage()):
+            self.connections += not refuses(int(match[1]))
+
+
+def test_who_reads_the_line_can_connect(caplog: pytest.LogCaptureFixture) -> None:
+    handler = Connecting()
+    logger = logging.getLogger("mindyolo_v4.serve.serve")
+    with caplog.at_level(logging.INFO), bind("127.0.0.1", 0) as listener:
+        logger.addHandler(handler)
+        try:
+            asyncio.run(serve(cast(Server, EndedServer()), listener, StopSignals()))
+        finally:
+            logger.removeHandler(handler)
+    assert handler.connections == 1
+
+
+def test_help_names_the_command_as_it_was_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/mindyolo-v4", "serve", "--help"])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: mindyolo-v4 serve [")
 
 
 def refuses(port: int) -> bool:
