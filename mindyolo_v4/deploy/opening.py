@@ -117,7 +117,7 @@ def _is_usable(backend: str) -> bool:
 
 
 def onnx_of(checkpoint: "Checkpoint", is_fixed: bool) -> ExportedFile:
-    """Return a checkpoint's ONNX file, made on first use.
+    """Return a checkpoint's ONNX file, made on first use, or again where it is damaged.
 
     It lies beside the checkpoint, or in the cache folder where that is not writable. Its name
     holds a hash of the checkpoint's content and of this package's version.
@@ -134,7 +134,10 @@ def onnx_of(checkpoint: "Checkpoint", is_fixed: bool) -> ExportedFile:
     folders = [checkpoint.path.absolute().parent, cache_folder()]
     for folder in folders:
         if (folder / name).is_file():
-            return ExportedFile.open(folder / name)
+            try:
+                return ExportedFile.open(folder / name)
+            except UserError as error:
+                logger.warning("%s, and is made again", error)
     content = _onnx_bytes(checkpoint, is_fixed)
     failure: OSError | None = None
     for folder in folders:

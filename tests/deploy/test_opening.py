@@ -87,6 +87,17 @@ def test_the_file_is_made_once_beside_the_checkpoint(
     assert second.card.class_names == ("x", "y", "z")
 
 
+def test_a_damaged_file_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weight = write_own(tmp_path / "net.ckpt", TINY)
+    made = onnx_of(Checkpoint.open(weight), False)
+    content = made.path.read_bytes()
+    made.path.write_bytes(content[: len(content) // 2])
+    assert onnx_of(Checkpoint.open(weight), False) == made
+    assert made.path.read_bytes() == content
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [f"{made.path}: is damaged, or no ONNX file, and is made again"]
+
+
 def test_a_folder_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     weight = write_own(tmp_path / "a/net.ckpt", TINY)
