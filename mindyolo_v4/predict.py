@@ -25,7 +25,7 @@ from mindyolo_v4.deploy.overlap import WriteBehind, read_ahead
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.deploy.sources import ImageFiles, Video, VideoSource, find_source
-from mindyolo_v4.errors import StoppedError, UserError, printable
+from mindyolo_v4.errors import StoppedError, UserError, printable, require
 from mindyolo_v4.runtime.files import remove_unfinished, write_json, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
@@ -93,6 +93,9 @@ def predict(
     """
     limit = asked.data.max_megapixels
     source = find_source(options.source, options.stride, options.recursive, limit)
+    is_video = isinstance(source, VideoSource)
+    problem = "is for videos, cameras and streams"
+    require(is_video or options.stride == 1, "--stride", problem, options.stride)
     video = Video(source) if isinstance(source, VideoSource) else None
     weights = open_weights(weight)
     chosen = choose_backend(options.backend, weights, asked)

@@ -15,7 +15,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.images import Image, ImageReadError, read_image
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
-from mindyolo_v4.errors import UserError, utf8_path
+from mindyolo_v4.errors import UserError, require, utf8_path
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
@@ -23,6 +23,7 @@ _SOURCES = (
     "an image or video file, a folder of images, a glob pattern, a text file of paths, - for "
     "paths on standard input, the number of a camera, or the address of a stream"
 )
+_STDIN = "standard input"
 _ADDRESS = re.compile(r"(rtsp|rtmp|http|https|tcp|udp)://")
 _PATIENCE_MS = 10_000  # until a stream that gives nothing has ended
 _USUAL_FPS = 25.0  # where a video does not say
@@ -136,7 +137,7 @@ def find_source(
     """
     path = Path(source)
     if source == "-":
-        return ImageFiles(_paths(sys.stdin.read().splitlines(), "standard input"))
+        return ImageFiles(_paths(_stdin_lines(), _STDIN))
     if _ADDRESS.match(source):
         return VideoSource(source, "stream", True, stride)
     if source.isdecimal() and not path.exists():
@@ -175,6 +176,16 @@ def list_images(
     if not files:
         raise UserError(source, "no image there", expected=_SOURCES)
     return files
+
+
+def _stdin_lines() -> list[str]:
+    """Return the lines of standard input, which may start with a byte order mark."""
+    require(sys.stdin is not None, _STDIN, "is closed", expected="a path per line")
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(_STDIN, "not UTF-8 text", error.reason) from None
+    return text.removeprefix("\ufeff").split("\n")
 
 
 def _paths(lines: Sequence[str], source: str) -> list[str]:

@@ -32,9 +32,21 @@ def test_lists_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert find_source(str(listed)) == ImageFiles(["x/a.jpg", "b c.png"])
     monkeypatch.setattr("sys.stdin", io.StringIO("one.jpg\ntwo.jpg\n"))
     assert find_source("-") == ImageFiles(["one.jpg", "two.jpg"])
+    for text in ("\ufeffone.jpg\r\ntwo.jpg", "one.jpg\n\n two.jpg \n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert find_source("-") == ImageFiles(["one.jpg", "two.jpg"])
     listed.write_text("\n")
     with pytest.raises(UserError, match="names no image"):
         find_source(str(listed))
+
+
+def test_standard_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where the shell says <&-
+    with pytest.raises(UserError, match="standard input: is closed"):
+        find_source("-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff.jpg"), "utf-8"))
+    with pytest.raises(UserError, match="standard input: not UTF-8 text"):
+        find_source("-")
 
 
 def test_a_damaged_image_is_named_and_the_others_are_read(tmp_path: Path) -> None:

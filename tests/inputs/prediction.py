@@ -135,6 +135,11 @@ REFUSED: list[tuple[str, Writer, str]] = [
     ("`--backend tensorrt`", predict("--backend", "tensorrt"), UNKNOWN),
     ("test.py with `--backend tensorrt`", score("--backend", "tensorrt"), UNKNOWN),
     ("`--stride 0`", predict("--stride", "0"), "--stride: out of range (got 0, expected >= 1)"),
+    (
+        "`--stride` for images",
+        predict("--stride", "2"),
+        "--stride: is for videos, cameras and streams (got 2)",
+    ),
     ("`--stride` of a word", predict("--stride", "two"), "--stride: is no number of frames"),
     ("`--max_det 0`", predict("--max_det", "0"), "evaluate.max_det: out of range"),
     (
