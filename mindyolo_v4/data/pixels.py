@@ -10,9 +10,12 @@ from mindyolo_v4.errors import UserError
 
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")  # PIL's modes of a grey image
 _NO_CERTAIN_RANGE = ("I", "F")
+_MODES = "L, RGB, RGBA, P, CMYK or I;16"
+_ANY_RANGE = "an RGB image (H, W, 3) of whole numbers 0 to 255, or of numbers 0 to 1"
+_CAMERA_RANGE = "an RGB image (H, W, 3) uint8, or uint16"
 
 
-def rgb_pixels(array: object, name: str) -> NDArray[np.uint8]:
+def rgb_pixels(array: object, name: str, expected: str = _ANY_RANGE) -> NDArray[np.uint8]:
     """Return an image (H, W, 3) uint8 of an array whose meaning is certain.
 
     It may be grey, RGB or RGBA (the last is left out), channels last or first, of whole numbers 0
@@ -20,9 +23,8 @@ def rgb_pixels(array: object, name: str) -> NDArray[np.uint8]:
     0 to 1.
 
     Raises:
-        UserError: it is something else; `name` is its name in the message.
+        UserError: it is something else; the message has `name` and `expected`.
     """
-    expected = "an RGB image (H, W, 3) of whole numbers 0 to 255, or of numbers 0 to 1"
     if not isinstance(array, np.ndarray):
         raise UserError(name, "is no array", type(array).__name__, f"a path, or {expected}")
     pixels = array
@@ -56,17 +58,26 @@ def camera_pixels(image: object, name: str) -> Image:
     if isinstance(image, PilImage.Image):
         return _pil_pixels(image, name)
     if isinstance(image, np.ndarray) and image.dtype not in (np.uint8, np.uint16):
-        expected = "an RGB image (H, W, 3) uint8, or uint16"
-        raise UserError(name, "is of no certain range", f"type {image.dtype}", expected)
-    return rgb_pixels(image, name)
+        problem = "is of no certain range"
+        raise UserError(name, problem, f"type {image.dtype}", _CAMERA_RANGE)
+    return rgb_pixels(image, name, _CAMERA_RANGE)
 
 
 def _pil_pixels(image: PilImage.Image, name: str) -> Image:
-    """Return the pixels of a PIL image as of a file: EXIF applied, alpha left out."""
+    """Return the pixels of a PIL image as of a file: EXIF applied, alpha left out.
+
+    Raises UserError where PIL cannot read or convert it: it is cut short, closed, of a rare mode.
+    """
+    mode = f"PIL's mode {image.mode}"
     if image.mode in _NO_CERTAIN_RANGE:
-        expected = "L, RGB, RGBA, P, CMYK or I;16"
-        raise UserError(name, "is of no certain range", f"PIL's mode {image.mode}", expected)
-    upright = ImageOps.exif_transpose(image)
-    if image.mode in _SIXTEEN_BITS:
-        return rgb_pixels(np.asarray(upright).astype(np.uint16), name)
-    return rgb_pixels(np.asarray(upright.convert("RGB")), name)
+        raise UserError(name, "is of no certain range", mode, _MODES)
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if image.mode in _SIXTEEN_BITS:
+            pixels = np.asarray(upright).astype(np.uint16)
+        else:
+            pixels = np.asarray(upright.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # as PIL's decoders raise them
+        problem = f"cannot be read by PIL: {error}"
+        raise UserError(name, problem, mode, f"an open image of mode {_MODES}") from error
+    return rgb_pixels(pixels, name, _CAMERA_RANGE)

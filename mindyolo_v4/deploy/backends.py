@@ -4,6 +4,7 @@ Each takes images uint8 RGB (B, 3, H, W) and returns the raw maps, smallest stri
 logits. Their libraries are loaded when a back-end is opened.
 """
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,9 +76,7 @@ def _require_maps(file: ExportedFile, outputs: Sequence[str]) -> None:
         raise UserError(file.path, "has no raw maps", ", ".join(outputs), expected)
 
 
-def _unreadable(
-    path: Path, program: str, error: Exception, expected: str | None = None
-) -> UserError:
+def _unreadable(path: Path, program: str, error: object, expected: str | None = None) -> UserError:
     text = " ".join(str(error).split())
     return UserError(path, f"cannot be read by {program}: {text}", expected=expected)
 
@@ -170,8 +169,10 @@ class OpenCvBackend:
         try:
             self._network = cv2.dnn.readNetFromONNX(str(file.path))
         except cv2.error as error:
-            expected = "a file exported without --dynamic"
-            raise _unreadable(file.path, self.name, error, expected) from error
+            node = re.search(r"Node \[(\w+)", str(error))
+            problem = f"it lacks this form of the operator {node[1]}" if node else error.err
+            expected = "a file exported without --dynamic, --decode and --nms"
+            raise _unreadable(file.path, self.name, problem, expected) from error
         finally:
             cv2.setLogLevel(level)
         self.card = file.card

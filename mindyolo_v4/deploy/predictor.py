@@ -1,5 +1,6 @@
 """Images of any form -> predictions, with a network that is loaded once."""
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from mindyolo_v4.data.views import ImageViews, View
 from mindyolo_v4.deploy.backends import Backend
 from mindyolo_v4.deploy.opening import open_backend, open_weights
 from mindyolo_v4.deploy.prediction import Prediction
-from mindyolo_v4.errors import require
+from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.evaluation.merge import ViewDetections, detect_in_view, merge_views
 from mindyolo_v4.evaluation.top_k import best_classes, probabilities
@@ -117,14 +118,13 @@ class Predictor:
             ImageReadError: a file is no readable image.
         """
         require(color in ("rgb", "bgr"), "color", "is no order of channels", color, "rgb or bgr")
-        is_count = isinstance(batch_size, int) and batch_size >= 1
-        require(is_count, "batch_size", "out of range", batch_size, ">= 1")
+        size = _count(batch_size)
         if isinstance(images, list | tuple):
             named = (self._named(one, f"images[{n}]", color) for n, one in enumerate(images))
-            return list(self.stream(named, batch_size))
+            return list(self.stream(named, size))
         if isinstance(images, Iterator):
             named = (self._named(one, f"images[{n}]", color) for n, one in enumerate(images))
-            return self.stream(named, batch_size)
+            return self.stream(named, size)
         return next(self.stream([self._named(images, "image", color)]))
 
     def _named(self, image: object, name: str, color: str) -> Named:
@@ -228,3 +228,13 @@ class Predictor:
         grey = np.full_like(inputs[0], self.config.data.pad_value)
         filled = [*inputs, *[grey] * (size - len(inputs))]
         return self.backend(np.stack([channels_first(one) for one in filled]))
+
+
+def _count(batch_size: object) -> int:
+    """Return a batch size of any whole type, such as numpy's. Raises UserError for another."""
+    try:
+        size = operator.index(batch_size)  # type: ignore[arg-type]
+    except TypeError:
+        raise UserError("batch_size", "is no whole number", batch_size, ">= 1") from None
+    require(size >= 1, "batch_size", "out of range", size, ">= 1")
+    return size

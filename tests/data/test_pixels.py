@@ -1,5 +1,7 @@
 """Arrays and images of PIL -> pixels as the readers return them."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,10 +91,26 @@ def test_the_orientation_of_a_photograph_is_applied():
     np.testing.assert_array_equal(camera_pixels(image, "image"), np.rot90(RGB, -1))
 
 
+def cut_short(form: str) -> Image.Image:
+    file = io.BytesIO()
+    Image.fromarray(np.tile(RGB, (20, 20, 1))).save(file, form)
+    return Image.open(io.BytesIO(file.getvalue()[: file.tell() // 2]))
+
+
+def closed() -> Image.Image:
+    image = Image.fromarray(RGB)
+    image.close()
+    return image
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         (RGB.astype(np.float32), "type float32"),
+        (Image.new("La", (4, 4)), "cannot be read by PIL: conversion from La .* mode La, expected"),
+        (closed(), "cannot be read by PIL: Operation on closed image"),
+        (cut_short("PNG"), "cannot be read by PIL: image file is truncated"),
+        (cut_short("JPEG"), "cannot be read by PIL: image file is truncated"),
         (RGB / 255, "type float64"),
         (RGB.astype(np.int64), "type int64"),
         (np.zeros((5, 5, 2), np.uint8), r"shape \(5, 5, 2\)"),
@@ -101,5 +119,6 @@ def test_the_orientation_of_a_photograph_is_applied():
     ],
 )
 def test_pixels_of_no_certain_meaning_are_refused(given, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=said) as error:
         camera_pixels(given, "image")
+    assert "numbers 0 to 1" not in str(error.value)  # which only `rgb_pixels` takes

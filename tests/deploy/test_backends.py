@@ -93,6 +93,23 @@ def test_boxes_instead_of_maps_are_refused(tmp_path: Path) -> None:
             kind(ExportedFile.open(decoded), [(64, 64)])
 
 
+@pytest.mark.parametrize(
+    ("options", "lacking"),
+    [
+        (OnnxOptions(64, 64, 1, decode=True, nms=True, opset=13), "NonMaxSuppression"),
+        (OnnxOptions(opset=13), "Concat"),
+    ],
+)
+def test_what_opencv_lacks(options: OnnxOptions, lacking: str, tmp_path: Path) -> None:
+    file = export(write_own(tmp_path / "net.ckpt", TINY), tmp_path / "net.onnx", options)
+    with pytest.raises(UserError) as error:
+        FOREIGN["opencv"](ExportedFile.open(file), [(64, 64)])
+    assert error.value.statement == (
+        f"cannot be read by opencv: it lacks this form of the operator {lacking} "
+        "(expected a file exported without --dynamic, --decode and --nms)"
+    )
+
+
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_graph_that_is_no_graph(name: str, tmp_path: Path) -> None:
     fixed = OnnxOptions(64, 64, 1, opset=13)

@@ -152,7 +152,7 @@ def test_lists_and_iterators_come_in_batches(bright) -> None:
     alone = [predictor(image).to_dict() for image in images]
     shapes = predictor.backend.forward.shapes
     shapes.clear()
-    assert [one.to_dict() for one in predictor(images, batch_size=2)] == alone
+    assert [one.to_dict() for one in predictor(images, batch_size=np.int64(2))] == alone
     assert shapes == [(2, 3, 64, 64)] * 3  # the last one is filled up
     shapes.clear()
     assert len(predictor(images[:1], batch_size=8)) == 1
@@ -181,6 +181,7 @@ def test_lists_and_iterators_come_in_batches(bright) -> None:
         ({"images": "a.png", "color": "bgr"}, "color: is for arrays; a file is read as RGB"),
         ({"images": Image.new("RGB", (8, 8)), "color": "bgr"}, "color: is for arrays"),
         ({"images": [], "color": "BGR"}, "color: is no order of channels .got BGR"),
+        ({"images": [], "batch_size": 2.0}, "batch_size: is no whole number .got 2.0, expected"),
         ({"images": [], "batch_size": 0}, "batch_size: out of range .got 0, expected >= 1"),
     ],
 )
