@@ -20,7 +20,7 @@ from mindyolo_v4.data.images import Image
 from mindyolo_v4.data.pixels import rgb_pixels
 from mindyolo_v4.deploy.opening import choose_backend, open_backend, open_weights, start_runtime
 from mindyolo_v4.deploy.options import PredictOptions
-from mindyolo_v4.deploy.outputs import Outputs, VideoOutput, label_names, output_names
+from mindyolo_v4.deploy.outputs import LOG, Outputs, VideoOutput, label_names, output_names
 from mindyolo_v4.deploy.overlap import WriteBehind, read_ahead
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.predictor import Predictor
@@ -109,7 +109,7 @@ def predict(
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", options.exist_ok)
     outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
     outputs.check(source)
-    setup_logger(folder, "predict.log", runtime.ranks)
+    setup_logger(folder, LOG, runtime.ranks)
     if options.backend is not None or chosen != "mindspore":
         logger.info("back-end %s: %s", chosen, predictor.backend.path)
     if options.save_txt:

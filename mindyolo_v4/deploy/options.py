@@ -74,7 +74,7 @@ def predict_parser() -> Parser:
         ("exist_ok", "write into a folder with files"),
         ("recursive", "of a folder, take the images of its folders too"),
         ("no_draw", "write no drawn images and no video"),
-        ("save_txt", "write YOLO labels, labels/<name>.txt, and classes.txt"),
+        ("save_txt", "write YOLO labels, labels/<folders>/<stem>.txt, and classes.txt"),
         ("save_crop", "write each object as crops/<class>/<name>_<number>.jpg"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=text)

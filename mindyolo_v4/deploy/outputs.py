@@ -20,6 +20,7 @@ from mindyolo_v4.deploy.sources import Frame, ImageFiles, VideoSource
 from mindyolo_v4.errors import UserError, require, utf8_path
 from mindyolo_v4.runtime.files import short_name, whole_file, write_text
 
+LOG = "predict.log"  # of every command that has written into a folder
 _QUALITY = 95  # of JPEG
 
 logger = logging.getLogger(__name__)
@@ -67,12 +68,12 @@ class Outputs:
     def _require_own_labels(self, sources: Mapping[Path, str]) -> None:
         """Raise UserError where --save_txt would replace labels or names of classes.
 
-        They are those of an earlier prediction where its other files lie beside them, and the
-        images do not.
+        They are those of an earlier prediction where its log lies beside them, and the images do
+        not.
         """
-        records = [*self.folder.glob("predictions.json"), *self.folder.glob("*.jsonl")]
+        is_used = (self.folder / LOG).exists()
         folder = self.folder.resolve()
-        if records and not any(path.is_relative_to(folder) for path in sources):
+        if is_used and not any(path.is_relative_to(folder) for path in sources):
             return
         names = self.folder / "classes.txt"
         for path in (names, next((self.folder / "labels").rglob("*.txt"), names)):

@@ -111,8 +111,7 @@ def test_crops_never_replace_the_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["labels/train/a.txt", "classes.txt"])
-@pytest.mark.parametrize("record", ["predictions.json", "v.jsonl"])
-def test_labels_of_the_user_are_not_replaced(name: str, record: str, tmp_path: Path) -> None:
+def test_labels_of_the_user_are_not_replaced(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     (folder / "labels").mkdir(parents=True)
     inside = ImageFiles([str(folder / "images/a.jpg")])
@@ -127,7 +126,7 @@ def test_labels_of_the_user_are_not_replaced(name: str, record: str, tmp_path: P
             outputs.check(source)
     Outputs(folder).check(inside)
 
-    (folder / record).write_text("")  # of an earlier prediction, perhaps without --save_txt
+    (folder / "predict.log").write_text("")  # of an earlier prediction, perhaps without --save_txt
     outputs.check(outside)
     with pytest.raises(UserError, match="--save_txt could replace it"):
         outputs.check(inside)
