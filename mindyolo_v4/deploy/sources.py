@@ -14,6 +14,7 @@ import cv2
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.text_files import read_lines
 from mindyolo_v4.data.images import Image, ImageReadError, read_image
+from mindyolo_v4.data.readers.files import first_present, spellings
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.errors import UserError, require, utf8_path
 
@@ -145,7 +146,9 @@ def find_source(
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(source, path.stem, False, stride)
     if path.is_file() and path.suffix.lower() == ".txt":
-        return ImageFiles(_paths(read_lines(path), source))
+        names = _paths(read_lines(path), source)
+        found = [first_present((Path(), path.parent), spellings(name)) for name in names]
+        return ImageFiles([str(one or name) for one, name in zip(found, names, strict=True)])
     files = list_images(source, max_megapixels, recursive)
     return ImageFiles(files, path if path.is_dir() else None)
 

@@ -30,6 +30,10 @@ def test_lists_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     listed = tmp_path / "list.txt"
     listed.write_text("x/a.jpg\n\n  b c.png \n")
     assert find_source(str(listed)) == ImageFiles(["x/a.jpg", "b c.png"])
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/a.jpg").touch()
+    listed.write_text("x\\a.jpg\n")
+    assert find_source(str(listed)) == ImageFiles([str(tmp_path / "x/a.jpg")])
     monkeypatch.setattr("sys.stdin", io.StringIO("one.jpg\ntwo.jpg\n"))
     assert find_source("-") == ImageFiles(["one.jpg", "two.jpg"])
     for text in ("\ufeffone.jpg\r\ntwo.jpg", "one.jpg\n\n two.jpg \n"):
