@@ -155,14 +155,20 @@ def take_over_variants(
 
 def require_same_classes(checkpoint: Described, class_names: tuple[str, ...], source: str) -> None:
     """Raise UserError where the classes of a data set, read from `source`, are not the same."""
-    own = checkpoint.card.class_names
-    if class_names == own:
+    require_same_names(checkpoint.card.class_names, checkpoint.path, class_names, source)
+
+
+def require_same_names(
+    names: tuple[str, ...], source: object, others: tuple[str, ...], other_source: str
+) -> None:
+    """Raise UserError, which names both sources, where their class names are not the same."""
+    if others == names:
         return
-    problem = f"its {len(own)} class names are not the {len(class_names)} of {source}"
-    pairs = enumerate(zip_longest(own, class_names))
+    problem = f"its {len(names)} class names are not the {len(others)} of {other_source}"
+    pairs = enumerate(zip_longest(names, others))
     number, (held, given) = next((k, pair) for k, pair in pairs if pair[0] != pair[1])
     described = [f"class {number} {'absent' if n is None else repr(n)}" for n in (given, held)]
-    raise UserError(checkpoint.path, problem, described[0], described[1])
+    raise UserError(source, problem, described[0], described[1])
 
 
 def describe_other_classes(checkpoint: Described, class_names: tuple[str, ...]) -> list[str]:

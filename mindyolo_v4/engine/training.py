@@ -12,7 +12,11 @@ from mindyolo_v4 import __version__
 from mindyolo_v4.checkpoint import run_folder as checkpoints
 from mindyolo_v4.checkpoint.card import make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.settings import describe_other_classes, take_over_variants
+from mindyolo_v4.checkpoint.settings import (
+    describe_other_classes,
+    require_same_names,
+    take_over_variants,
+)
 from mindyolo_v4.config.recipe import RUN_CONFIG, Tree, dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
@@ -63,7 +67,7 @@ def train(
 
     # The data set and the network.
     train_set = task.read(config.data, "train")
-    val_set = task.read(config.data, "val") if config.data.val is not None else None
+    val_set = _validation_set(task, config, train_set)
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
@@ -147,6 +151,20 @@ def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:
     if config.data.classes is not None or config.data.single_cls:
         return config
     return replace(config, data=replace(config.data, names=list(class_names)))
+
+
+def _validation_set(task: Task, config: Config, train_set: Split) -> Split | None:
+    """Return the validation split, if there is one, with the classes of the training split.
+
+    Raises:
+        UserError: it has other classes.
+    """
+    if config.data.val is None:
+        return None
+    val_set = task.read(_with_names(config, train_set.class_names).data, "val")
+    train_names = train_set.class_names
+    require_same_names(train_names, train_set.source, val_set.class_names, val_set.source)
+    return val_set
 
 
 def _build(

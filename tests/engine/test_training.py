@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,27 @@ def test_self_adversarial_steps_train_on_the_task_s_own_images(tmp_path):
 def test_nothing_is_written_before_all_is_right(tmp_path, settings):
     with pytest.raises(UserError, match=r"train\."):
         run(tmp_path / "run", **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+class OtherSplit(FakeSplit):
+    class_names = ("dog", "cat")
+    source = "other set"
+
+
+def test_a_validation_split_is_read_with_the_classes_of_the_training(tmp_path):
+    names = {}
+
+    def read(data, split):
+        names[split] = data.names
+        return FakeSplit() if split == "train" else OtherSplit()
+
+    tree = {"save_dir": str(tmp_path / "run"), "data": {"val": "val"}}
+    task = replace(FAKE_TASK, read=read)
+    problem = "fake set: its 2 class names are not the 2 of other set"
+    with pytest.raises(UserError, match=f"{problem}.*got class 0 'dog', expected class 0 'cat'"):
+        train(task, build_config(tree), tree, RUNTIME, "fake")
+    assert names == {"train": None, "val": ["cat", "dog"]}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,9 +1,10 @@
 """Cases of tests/test_inputs.py: data.yaml, obj.data, parts of data sets, and their conversion."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.inputs.annotations import ROW, Write, picture, text
+from tests.inputs.annotations import ROW, Write, category, coco, picture, text
 from tests.support.inputs import Case
 from tests.support.packed import write_packed
 
@@ -25,6 +26,21 @@ def described(content: str, *more: object, name: str = "data.yaml", command: str
             text(folder / path, lines)
         words = [str(word).replace("DIR", str(folder)) for word in more]
         return [command, "--data", folder / name, *words]
+
+    return write
+
+
+def other_validation(*names: str) -> Write:
+    """Train on COCO files, cat and dog, with a validation file of these categories."""
+
+    def write(folder: Path) -> Sequence[object]:
+        coco(categories=[category(1, "cat"), category(2, "dog")])(folder)
+        content = json.loads((folder / "train.json").read_text())
+        content["categories"] = [category(number, name) for number, name in enumerate(names, 1)]
+        text(folder / "val.json", json.dumps(content))
+        data = ["--data.format", "coco", "--data_dir", folder, "--data.val", "val.json"]
+        place = ["--data.train", "train.json", "--save_dir", folder / "run", "--img_size", 64]
+        return ["train.py", *data, *place, "--model.architecture", "yolov4-tiny"]
 
     return write
 
@@ -117,6 +133,11 @@ CASES = [
          "data.fraction: out of range"),
     Case(PART, "a fraction of 0", described(YAML, "--data.fraction", "0"), 2,
          "data.fraction: out of range"),
+    Case(PART, "a validation file without a class of the training",
+         other_validation("cat"), 2,
+         "data.names: differs from the categories of {dir}/val.json (got dog not in the file"),
+    Case(PART, "a validation file with one class more", other_validation("cat", "dog", "pig"), 2,
+         "data.names: differs from the categories of {dir}/val.json (got pig in the file only"),
     Case(CONVERT, "no format", converted("--output", "DIR/new"), 2, "--to: missing"),
     Case(CONVERT, "a data.yaml", converted("--to", "yolo", "--output", "DIR/new"), 0,
          "train: 1 images, 1 boxes, equal when read back"),
