@@ -79,6 +79,8 @@ COCO_CASES = [
     Case(COCO, "boxes in pixels", coco(), 0, "no faults"),
     Case(COCO, "a box as fractions of the image", coco(bbox=[0.25, 0.25, 0.5, 0.5]), 1,
          "{dir}/train.json:1: annotation 1: all boxes are fractions of the image"),
+    Case(COCO, "the same by its centre", coco(bbox=[0.8, 0.7, 0.3, 0.5]), 1,
+         "{dir}/train.json:1: annotation 1: all boxes are fractions of the image"),
     Case(COCO, "file names with backslashes", coco(file_name="images\\a.png"), 0, "no faults"),
     Case(COCO, "a file name with an accent as macOS writes it", accent, 0, "no faults"),
     Case(COCO, "file names that begin with data/", coco(file_name="data/a.png"), 0, "no faults"),
@@ -137,6 +139,11 @@ def yolo(
     return write
 
 
+def huge(folder: Path) -> Sequence[object]:
+    """Write a row that repeats without line breaks."""
+    return yolo("0 0.3125 0.5 " * 1_000_000)(folder)
+
+
 def circle(folder: Path) -> Sequence[object]:
     """Link an image folder into itself, twice."""
     command = yolo()(folder)
@@ -187,6 +194,8 @@ YOLO_CASES = [
     Case(YOLO, "an accent as macOS writes it in a label file's name",
          yolo(image="images/train/\u00e9.png", label="labels/train/e\u0301.txt"), 0, "no faults"),
     Case(YOLO, "no label file at all", yolo(label=""), 1, "none of its images has a label file"),
+    Case(YOLO, "a label file of 13 MB", huge, 1,
+         "labels/train/a.txt: too large for the labels of one image (got 13 MB, expected at most"),
     Case(YOLO, "many images without label file", unlabelled, 0, "b.png: has no label file"),
     Case(YOLO, "a byte 0 in a row", yolo("0 0.5 0.5 0.5 0.5 \0\n"), 1, "a.txt:1: not numbers"),
     Case(YOLO, "links that lead back to the folder", circle, 0, "no faults"),

@@ -1,6 +1,7 @@
 """A corrected copy has no fault that editing mends, and leaves the rest as it was."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,45 @@ def test_class_ids_move_only_where_all_splits_start_at_1(
     first = (root / "labels/a/a.txt").read_text().split()[0]
     assert first == ("0" if is_certain else "1")
     assert ("not all splits show that" in capsys.readouterr().out) != is_certain
+
+
+def test_class_ids_of_rows_with_another_fault_move_too(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "a")
+    (root / "labels").mkdir()
+    (root / "labels/a.txt").write_text("1 20 16 10 8\n2 40 16 12 8\n2 0.5 0.5 0.5 -0.005\n")
+    words = ["--data.format", "yolo", "--data.train", "images", "--data.names", "[cat, dog]"]
+    fix_and_check(root, words, tmp_path / "ids")
+    _, after = fix_and_check(root, words, tmp_path / "boxes")
+    assert after == []
+    assert (root / "labels/a.txt").read_text().splitlines() == [
+        "0 0.312500 0.500000 0.156250 0.250000",  # of 64 x 32
+        "1 0.625000 0.500000 0.187500 0.250000",
+        "1 0.500000 0.500000 0.500000 0.005000",
+    ]
+
+
+def test_a_class_0_in_a_refused_row_shows_that_ids_start_at_0(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "a")
+    (root / "labels").mkdir()
+    (root / "labels/a.txt").write_text("0 20 16 10 8\n1 0.5 0.5 0.5 0.25\n2 0.5 0.5 0.5 0.25\n")
+    words = ["--data.format", "yolo", "--data.train", "images", "--data.names", "[cat, dog]"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert before == ["pixels-for-fractions", "unknown-class"]
+    assert after == []
+    assert [row[0] for row in (root / "labels/a.txt").read_text().splitlines()] == ["0", "1"]
+
+
+@pytest.mark.parametrize("row", ["0 1.3 0.5 0.3 0.3", "0 1.3 1.5 1.2 1.1", "0 20 0.5 10 8"])
+def test_a_wrong_fraction_is_no_box_in_pixels(tmp_path: Path, row: str) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "a")
+    (root / "labels").mkdir()
+    (root / "labels/a.txt").write_text(f"0 0.5 0.5 0.5 0.5\n{row}\n")
+    words = ["--data.format", "yolo", "--data.train", "images", "--data.names", "[cat]"]
+    assert fix_and_check(root, words, tmp_path / "fixed") == (["pixels-for-fractions"], [])
+    assert (root / "labels/a.txt").read_text() == "0 0.5 0.5 0.5 0.5\n"
 
 
 def test_coco_keeps_what_it_does_not_mend(tmp_path: Path) -> None:
@@ -183,3 +223,44 @@ def test_voc(tmp_path: Path) -> None:
     expected = expected.replace(item(30, 20), item(20, 30)).replace(item(5, 5), "")
     expected = expected.replace(item(60, 80), item(60, 64)).replace(objects[4], "")
     assert (root / "Annotations/a.xml").read_text().split("\n", 1)[1] == f"{expected}\n"
+
+
+def test_voc_fractions_that_are_turned_round_become_pixels(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "JPEGImages", "a")
+    (root / "Annotations").mkdir()
+    (root / "ImageSets/Main").mkdir(parents=True)
+    (root / "ImageSets/Main/train.txt").write_text("a\n")
+    boxes = ((0.25, 0.25, 0.5, 0.5), (0.5, 0.25, 0.25, 0.5))
+    objects = [
+        "<object><name>cat</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
+        "<ymax>{}</ymax></bndbox></object>".format(*box)
+        for box in (*boxes, (0, 0, 1, 1))
+    ]
+    (root / "Annotations/a.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")
+    words = ["--data.format", "voc", "--data.train", "train", "--data.names", "[cat]"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert before == ["box-turned-round", "fractions-for-pixels", "repeated-box"]
+    assert after == []
+    text = (root / "Annotations/a.xml").read_text()
+    corners = re.findall(r"<x?y?m..>([\d.]+)", text)
+    assert [float(number) for number in corners] == [16, 8, 32, 16, 0, 0, 64, 32]
+
+
+def test_coco_fractions_that_may_be_centres_are_left_alone(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "a")
+    entries = [
+        {"id": number, "image_id": 1, "category_id": 1, "bbox": box}
+        for number, box in enumerate(([0.5, 0.5, 0.4, 0.4], [0.8, 0.7, 0.3, 0.5]), 1)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 32}],
+        "annotations": entries,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (root / "train.json").write_text(json.dumps(content))
+    words = ["--data.format", "coco", "--data.train", "train.json"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert before == after == ["fractions-for-pixels"]
+    assert json.loads((root / "train.json").read_text()) == content

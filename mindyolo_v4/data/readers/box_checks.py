@@ -14,18 +14,33 @@ _OVER_BORDER = 1.0  # pixels by which a box may reach out of its image without b
 
 
 def refuse_fractions(boxes_xyxy: NDArray[np.float64], labels: Labels, faults: Faults) -> None:
-    """Refuse boxes (N, 4) all of which lie within 0 to 1, where they have an area.
+    """Refuse boxes (N, 4) all of whose numbers lie within 0 to 1, where they have an area.
 
-    Where faults are collected, the boxes are turned, in place, into pixels.
+    The numbers are edges, or for COCO the left and upper edge and the sides. Where faults are
+    collected, the boxes are turned, in place, into pixels, if they lie in their images: others may
+    have been meant by their centres. Of boxes among others in pixels, `faults` learns.
     """
     has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
-    if not has_area.any() or boxes_xyxy[has_area].max() > 1 + FRACTION_TOLERANCE:
+    ends = boxes_xyxy[:, 2:]
+    if labels.have_ids:
+        ends = ends - boxes_xyxy[:, :2]
+    numbers = np.abs(np.concatenate([boxes_xyxy[:, :2], ends], axis=1))
+    is_fraction = has_area & (numbers <= 1 + FRACTION_TOLERANCE).all(axis=1)
+    if (is_fraction != has_area).any():
+        for index in np.flatnonzero(is_fraction):
+            got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[index])
+            problem = f"within 0 to 1, where other boxes are in pixels (got {got})"
+            faults.warn("fractions-for-pixels", labels.place(index), problem)
+        return
+    if not has_area.any():
         return
     first = int(has_area.argmax())
     got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[first])
     problem = "all boxes are fractions of the image"
     expected = "pixels: multiply by the image's width and height"
     faults.refuse("fractions-for-pixels", labels.place(first), problem, got, expected)
+    if boxes_xyxy[has_area].max() > 1 + FRACTION_TOLERANCE:
+        return
     boxes_xyxy *= labels.limits
     faults.edits += [labels.edit(index, boxes_xyxy[index]) for index in np.flatnonzero(has_area)]
 

@@ -80,7 +80,7 @@ def _names_differ(source: Path, absent: list[str], unnamed: list[str]) -> UserEr
     for names, problem in ((absent, "not in the file"), (unnamed, "in the file only")):
         if names:
             parts.append(f"{first_names(names, 3)} {problem}")
-    problem = f"they differ from the categories of {source}"
+    problem = f"differs from the categories of {source}"
     expected = "the same names; without data.names, those of the training split or the checkpoint"
     return UserError("data.names", problem, "; ".join(parts), expected)
 

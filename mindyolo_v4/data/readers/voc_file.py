@@ -35,13 +35,13 @@ def read_annotation(path: Path, faults: Faults) -> VocAnnotation:
     tree = parse_xml(path)
     objects = []
     for number, element in enumerate(tree.findall("object")):
-        with faults.go_on(Edit(str(path), "object", number, _ordered_corners(element))):
-            objects.append(_object(path, element, number))
+        with faults.go_on(Edit(str(path), "object", number, None)):
+            objects.append(_object(path, element, number, faults))
     sides = [_number(path, tree, f"size/{side}", required=False) for side in ("width", "height")]
     return VocAnnotation((int(sides[0]), int(sides[1])) if min(sides) > 0 else None, tuple(objects))
 
 
-def _object(path: Path, element: Element, number: int) -> VocObject:
+def _object(path: Path, element: Element, number: int, faults: Faults) -> VocObject:
     line = int(element.get(LINE, "0"))
     name = (element.findtext("name") or "").strip()
     if not name:
@@ -50,30 +50,24 @@ def _object(path: Path, element: Element, number: int) -> VocObject:
     if difficult not in ("0", "1"):
         where = _place_of(path, element, "difficult")
         raise FaultError("malformed-entry", where, "malformed difficult", difficult, "0 or 1")
-    return VocObject(name, _box(path, element), difficult == "1", line, number)
+    box_xyxy_px = _box(path, element, number, faults)
+    return VocObject(name, box_xyxy_px, difficult == "1", line, number)
 
 
-def _box(path: Path, element: Element) -> tuple[float, float, float, float]:
+def _box(
+    path: Path, element: Element, number: int, faults: Faults
+) -> tuple[float, float, float, float]:
+    """Return the edges of an object; where faults are collected, those that it means."""
     left, top, right, bottom = (_number(path, element, f"bndbox/{side}") for side in SIDES)
     if right < left or bottom < top:
         where = _place_of(path, element, "bndbox")
         got = [left, top, right, bottom]
         expected = "xmin <= xmax and ymin <= ymax"
-        raise FaultError("box-turned-round", where, "box is turned round", got, expected)
+        meant = min(left, right), min(top, bottom), max(left, right), max(top, bottom)
+        edit = Edit(str(path), "object", number, meant)
+        faults.refuse("box-turned-round", where, "box is turned round", got, expected, edit)
+        return meant
     return left, top, right, bottom
-
-
-def _ordered_corners(element: Element) -> tuple[float, ...] | None:
-    """Return what a box that is turned round means; None where that is not its fault."""
-    try:
-        left, top, right, bottom = (
-            float(element.findtext(f"bndbox/{side}") or "") for side in SIDES
-        )
-    except ValueError:
-        return None
-    if right >= left and bottom >= top:
-        return None
-    return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
 
 
 def _number(path: Path, element: Element, tag: str, required: bool = True) -> float:

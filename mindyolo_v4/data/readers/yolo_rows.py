@@ -10,7 +10,7 @@ import numpy as np
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.box_checks import FRACTION_TOLERANCE
 from mindyolo_v4.data.readers.class_names import key_point_shape
-from mindyolo_v4.data.readers.faults import Edit, Faults, Kind, Place, annotation_lines
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place, annotation_lines
 from mindyolo_v4.data.readers.headers import read_header
 from mindyolo_v4.data.readers.raw import RawBox
 
@@ -18,6 +18,8 @@ _ROW = "class cx cy w h"
 _LONGER = f"{_ROW}, or class and three or more points"
 _SLACK = 0.1  # of a box's side, by which a key point may lie outside the box
 _SHOWN = 80  # characters of a wrong row
+_LEAST_PIXELS = 2  # no fraction is wrong by so much, and hardly a box in pixels lies below
+_MOST_MEGABYTES = 10  # of a label file; a polygon of 1,000 points takes 0.02
 
 
 class _LongRow(NamedTuple):
@@ -33,6 +35,14 @@ class _LongRow(NamedTuple):
         removal = Edit(str(self.label), "line", self.line, None)
         place = Place(str(self.label), self.line)
         faults.refuse(kind, place, problem, got, expected, removal)
+
+
+class _RefusedRow(NamedTuple):
+    """A row with a fault."""
+
+    edit: Edit  # mends it, or removes it
+    values: list[float]  # none where one is no number
+    has_next_id: bool  # its class id is the number of classes
 
 
 def read_rows(
@@ -52,12 +62,12 @@ def read_rows(
     """
     boxes: list[RawBox] = []
     long_rows: list[_LongRow] = []
-    of_last_id: list[Edit] = []  # the removal of every row whose class id is the number of classes
+    refused: list[_RefusedRow] = []
     for image, (path, label) in enumerate(files):
         if label is None:
             continue
         with faults.go_on():
-            for number, line in enumerate(annotation_lines(label), 1):
+            for number, line in enumerate(_lines(label), 1):
                 fields = line.split()
                 if not fields:
                     continue
@@ -68,41 +78,56 @@ def read_rows(
                     edit = Edit(str(label), "line", number, _corrected(kind, values, path))
                     got = line.strip()[:_SHOWN]
                     place = Place(str(label), number)
-                    if kind == "unknown-class" and values[0] == class_count:
-                        faults.refuse(kind, place, problem, got, expected)
-                        of_last_id.append(edit)
-                    else:
-                        faults.refuse(kind, place, problem, got, expected, edit)
+                    is_next = kind == "unknown-class" and values[0] == class_count
+                    faults.refuse(kind, place, problem, got, expected, None if is_next else edit)
+                    refused.append(_RefusedRow(edit, values, is_next))
                 elif len(values) > 5:
                     long_rows.append(_LongRow(image, label, number, values))
                 else:
                     boxes.append(RawBox(image, _corners(values), int(values[0]), number, number))
-    if of_last_id:
+    if any(row.has_next_id for row in refused):
         rows = [(str(files[box.image][1]), box.number, box.class_id) for box in boxes]
         rows += [(str(row.label), row.line, int(row.values[0])) for row in long_rows]
-        rows += [(edit.file, edit.entry, class_count) for edit in of_last_id]
-        _tell_ids_from_one(of_last_id, rows, faults)
+        _tell_ids_from_one(refused, rows, faults)
     if long_rows:
         boxes += _read_long_rows(long_rows, data, root, faults)
         boxes.sort(key=lambda box: (box.image, box.number))
     return boxes
 
 
+def _lines(label: Path) -> list[str]:
+    """Return the lines of a label file. Raises FaultError, also for one too large to be labels."""
+    megabytes = label.stat().st_size / 1e6
+    if megabytes > _MOST_MEGABYTES:
+        problem = "too large for the labels of one image"
+        got = f"{megabytes:.0f} MB"
+        expected = f"at most {_MOST_MEGABYTES} MB"
+        raise FaultError("malformed-file", Place(str(label)), problem, got, expected)
+    return annotation_lines(label)
+
+
 def _tell_ids_from_one(
-    of_last_id: list[Edit], rows: list[tuple[str, int, int]], faults: Faults
+    refused: list[_RefusedRow], rows: list[tuple[str, int, int]], faults: Faults
 ) -> None:
-    """Report class ids that start at 1; of these, only the rows of the last class are refused.
+    """Report class ids that start at 1.
 
     Args:
-        rows: file, line and class of every row.
+        rows: file, line and class of every row that was not refused.
     """
-    if any(class_id == 0 for _, _, class_id in rows):
-        faults.edits += of_last_id
+    of_next_id = [row.edit for row in refused if row.has_next_id]
+    ids = {class_id for _, _, class_id in rows} | {row.values[0] for row in refused if row.values}
+    if 0 in ids:
+        faults.edits += of_next_id
         return
-    first = of_last_id[0]
-    problem = f"class ids seem to start at 1: {len(of_last_id)} rows have the id after the last"
+    first = of_next_id[0]
+    problem = f"class ids seem to start at 1: {len(of_next_id)} rows have the id after the last"
     place = Place(first.file, first.entry)
     faults.note("class-ids-from-one", place, f"{problem}, and none has the id 0")
+    rows += [
+        (row.edit.file, row.edit.entry, int(row.values[0]))
+        for row in refused
+        if row.has_next_id or row.edit.value is not None
+    ]
     faults.edits += [Edit(label, "line", line, class_id - 1) for label, line, class_id in rows]
 
 
@@ -116,6 +141,8 @@ def _corrected(kind: Kind, values: list[float], image: Path) -> tuple[float, ...
         header = read_header(image)
     except OSError:
         return None
+    if min(values[1:]) < 1 or max(values[1:]) < _LEAST_PIXELS:
+        return None  # rather a fraction that is wrong than pixels
     sides = (header.width, header.height) * 2
     fractions = [value / side for value, side in zip(values[1:], sides, strict=True)]
     return _corners([values[0], *fractions]) if 0 <= min(fractions) <= max(fractions) <= 1 else None

@@ -159,6 +159,15 @@ def test_an_image_with_two_ids_is_refused_and_a_repeated_line_kept(tmp_path: Pat
     assert [record.path.name for record in records] == ["a.jpg", "b.jpg"]
 
 
+def test_fractions_among_boxes_in_pixels_are_named(tmp_path: Path) -> None:
+    boxes = [RawBox(0, (1, 1, 9, 9), 0, 1), RawBox(0, (0.2, 0.3, 0.8, 0.9), 0, 2, line=7)]
+    faults = Faults()
+    records = build_records([listed(tmp_path / "a.jpg")], boxes, False, faults)
+    problem = "within 0 to 1, where other boxes are in pixels (got 0.2 0.3 0.8 0.9)"
+    assert faults.warnings == [f"labels.txt:7: {problem}"]
+    assert len(records[0].boxes_xyxy_px) == 2
+
+
 @pytest.mark.parametrize("count", [0, 3, 12])
 def test_warnings_and_summary_of_both_kinds_of_data_sets(tmp_path: Path, count: int) -> None:
     warnings = tuple(f"warning {number}" for number in range(count))
