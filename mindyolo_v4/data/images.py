@@ -17,6 +17,7 @@ from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
 from mindyolo_v4.data.readers.jpeg_header import has_all_scans, has_end
+from mindyolo_v4.data.tiff_webp import tiff_without_alpha, turn_image, webp_orientation
 from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -118,12 +119,17 @@ def decode_image(
     even if it is progressive and ends between two scans, where a coarse picture could be shown.
     """
     is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
+    orientation = webp_orientation(encoded)
     flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    if orientation != 1:
+        flag |= cv2.IMREAD_IGNORE_ORIENTATION  # for later versions, which may apply it
     try:
         size = encoded_size(encoded)
         if size is not None:
             require_size(*size, max_megapixels)
-        image = cv2.imdecode(encoded, flag) if encoded.size else None
+        image = tiff_without_alpha(encoded)
+        if image is None and encoded.size:
+            image = cv2.imdecode(encoded, flag)
         if is_jpeg and (image is None or not has_end(encoded.data)):
             image = _decode_unterminated(encoded, flag)
     except cv2.error as error:
@@ -135,7 +141,8 @@ def decode_image(
         raise ImageReadError(path, problem) if size is not None else ImageReadError(path)
     if image.dtype != np.uint8:
         image = _to_eight_bits(image, significant_bits(encoded), path)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image if orientation == 1 else turn_image(image, orientation)
 
 
 def _decode_unterminated(encoded: NDArray[np.uint8], flag: int) -> Image | None:

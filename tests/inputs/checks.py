@@ -113,6 +113,8 @@ CASES = [
          "info-wrong-suffix  {dir}/images/train/a.jpg: has the suffix of another format"),
     Case(KIND, "an image with an EXIF orientation", with_image(rotated), 0, "info-rotated-image"),
     Case(KIND, "an animated PNG", with_image(animated), 0, "info-animated-image"),
+    Case(KIND, "a WebP that is stored rotated", with_image(rotated, "a.webp"), 0,
+         "info-rotated-image"),
     Case(KIND, "an animated WebP", with_image(animated, "a.webp"), 0, "info-animated-image"),
     Case(KIND, "two wrong rows in a label file", yolo("cat 1\n" + ROW + "7 0.5 0.5 0.5 0.5\n"), 1,
          "{dir}/labels/train/a.txt:3: class out of range (got 7 0.5 0.5 0.5 0.5, expected 0 to 0)"),

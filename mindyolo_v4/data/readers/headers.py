@@ -49,9 +49,9 @@ _NOTES: dict[Kind, str] = {
     "info-wrong-suffix": "has the suffix of another format, and is read by its content",
 }
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-_ORIENTED_FORMATS = ("JPEG", "MPO", "PNG")  # cv2.imread ignores the orientation of a WebP
+_ORIENTED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # TIFF: Pillow and OpenCV have turned it
 # what Pillow raises for headers that hold nonsense
-_HEADER_ERRORS = (
+HEADER_ERRORS = (
     *(ValueError, SyntaxError, TypeError, LookupError, OverflowError, EOFError, RuntimeError),
     *(struct.error, zlib.error, AttributeError, MemoryError),
 )
@@ -83,7 +83,7 @@ class ImageHeaderError(OSError):
 
 
 def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -> ImageHeader:
-    """Read an image's size; EXIF orientation 5 to 8 swaps the sides, as cv2.imread does.
+    """Read an image's size; EXIF orientation 5 to 8 swaps the sides, as read_image does.
 
     Raises:
         ImageHeaderError: the file is missing, empty, too large or no image.
@@ -98,12 +98,12 @@ def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -
         if plain is not None:
             require_size(*plain, max_megapixels)
             return ImageHeader(*plain, orientation=1)
-        with _open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             if image.format not in _DECODED_FORMATS:
                 problem = f"is a {image.format} file, which is not read"
                 raise ImageHeaderError("unreadable-image", problem)
-            orientation = _orientation(image)
+            orientation = exif_orientation(image)
             notes = _notes(image, path, orientation)
     except FileNotFoundError:
         raise ImageHeaderError("missing-image", "image is missing") from None
@@ -111,7 +111,7 @@ def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -
         raise ImageHeaderError("unreadable-image", "not a readable image") from None
     except Image.UnidentifiedImageError:
         raise ImageHeaderError("unreadable-image", _other_file(path)) from None
-    except _HEADER_ERRORS as error:
+    except HEADER_ERRORS as error:
         problem = f"image header is broken: {error}"
         raise ImageHeaderError("unreadable-image", problem) from None
     if min(width, height) < 1:
@@ -153,9 +153,9 @@ def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
     if size is not None:
         return size
     try:
-        with _open(BytesIO(data)) as image:
+        with open_image(BytesIO(data)) as image:
             return image.size
-    except (OSError, *_HEADER_ERRORS):
+    except (OSError, *HEADER_ERRORS):
         return None
 
 
@@ -182,17 +182,18 @@ def significant_bits(encoded: NDArray[np.uint8]) -> int | None:
         length = int.from_bytes(data[: data.find(b"sBIT")][-4:], "big")
         return max(chunk[:length], default=None) if found else None
     try:
-        with _open(BytesIO(data)) as image:
+        with open_image(BytesIO(data)) as image:
             if not isinstance(image, TiffImagePlugin.TiffImageFile):
                 return None
             largest = image.tag_v2.get(_MAX_SAMPLE_TAG)
-    except (OSError, *_HEADER_ERRORS):
+    except (OSError, *HEADER_ERRORS):
         return None
     largest = max(largest) if isinstance(largest, tuple) else largest
     return int(largest).bit_length() if largest else None
 
 
-def _open(source: Any) -> ImageFile.ImageFile:
+def open_image(source: Any) -> ImageFile.ImageFile:
+    """Open a path or a file by Pillow, of whatever size."""
     Image.MAX_IMAGE_PIXELS = None  # data.max_megapixels takes the place of Pillow's own limit
     return Image.open(source)
 
@@ -216,7 +217,8 @@ def _other_file(path: Path) -> str:
     return f"is {kinds[0]}" if kinds else "not a readable image"
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """Return the orientation (1 to 8) that an opened image states, and that is applied to it."""
     # Image.getexif would also read XMP, which OpenCV does not, and decode a PNG to look for it
     block = image.info.get("exif")
     if not block or image.format not in _ORIENTED_FORMATS:
@@ -225,7 +227,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif.load(block)
         orientation = exif.get(_ORIENTATION_TAG, 1)
-    except (OSError, *_HEADER_ERRORS):
+    except (OSError, *HEADER_ERRORS):
         return 1  # the decoder ignores a broken block as well
     return orientation if orientation in range(1, 9) else 1
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
+from mindyolo_v4.data.images import read_image
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
 from mindyolo_v4.data.readers.faults import Faults, Place
 from mindyolo_v4.data.readers.ground_truth import build_records
@@ -22,34 +22,33 @@ from mindyolo_v4.errors import UserError
 @pytest.mark.parametrize(
     ("suffix", "orientation"),
     [
-        *((suffix, n) for suffix in ("jpg", "png") for n in range(1, 9)),
-        ("webp", 1),
-        ("webp", 6),
+        *((suffix, n) for suffix in ("jpg", "png", "webp") for n in range(1, 9)),
         ("bmp", 1),
         ("tiff", 3),
     ],
 )
-def test_header_is_the_size_that_opencv_decodes(
-    tmp_path: Path, suffix: str, orientation: int
-) -> None:
+def test_header_is_the_size_that_is_decoded(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (24, 16)).save(path, exif=exif)
     header = read_header(path)
-    assert cv2.imread(str(path)).shape[:2] == (header.height, header.width)
+    assert read_image(path).shape[:2] == (header.height, header.width)
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_turned_boxes_lie_where_opencv_puts_the_pixels(tmp_path: Path, orientation: int) -> None:
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_turned_boxes_lie_where_the_pixels_are(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[2:5, 10:21] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "a.png"
-    Image.fromarray(pixels).save(path, exif=exif)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path, exif=exif, lossless=True)
     box = turn_boxes(np.array([[10.0, 2, 21, 5]]), read_header(path))[0]
-    rows, columns = np.nonzero(cv2.imread(str(path))[..., 0])
+    rows, columns = np.nonzero(read_image(path)[..., 0])
     assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 

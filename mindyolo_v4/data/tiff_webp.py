@@ -1,0 +1,69 @@
+"""What OpenCV decodes otherwise than in PNG: the alpha of a TIFF, the orientation of a WebP."""
+
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+
+from mindyolo_v4.data.readers.headers import HEADER_ERRORS, exif_orientation, open_image
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
+_BITS_TAG = 258  # BitsPerSample, of each channel
+_EXTRA_TAG = 338  # ExtraSamples, one for each channel after the colours
+_PLAIN_ALPHA = (2,)  # one, by which the colours are not yet multiplied
+
+
+def tiff_without_alpha(encoded: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return the colours (H, W, 3) BGR of a TIFF of 8 bits with alpha, None for all other files.
+
+    OpenCV would multiply them by alpha, as it does for no other format.
+
+    Raises OSError where the pixels are damaged.
+    """
+    if encoded[:4].tobytes() not in _TIFF_STARTS:
+        return None
+    try:
+        image: Any = open_image(BytesIO(encoded.data))
+    except (OSError, *HEADER_ERRORS):
+        return None
+    with image:
+        if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "RGBA":
+            return None
+        bits = set(image.tag_v2.get(_BITS_TAG, ()))
+        if image.tag_v2.get(_EXTRA_TAG) != _PLAIN_ALPHA or bits != {8}:
+            return None
+        try:
+            pixels = np.asarray(image)
+        except (OSError, *HEADER_ERRORS) as error:
+            raise OSError(f"is cut short or damaged: {error}") from None
+    return np.ascontiguousarray(pixels[..., 2::-1])
+
+
+def webp_orientation(encoded: NDArray[np.uint8]) -> int:
+    """Return the EXIF orientation (1 to 8) of a WebP, which OpenCV ignores; 1 for other files."""
+    data = encoded.tobytes()
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or b"EXIF" not in data:
+        return 1
+    try:
+        with open_image(BytesIO(data)) as image:
+            return exif_orientation(image)
+    except (OSError, *HEADER_ERRORS):
+        return 1
+
+
+def turn_image(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return an image (H, W, C) as its EXIF orientation means it; 5 to 8 exchange H and W.
+
+    EXIF 2.3, tag 0x0112: 2 mirrors left and right, 3 turns by 180 degrees, 4 mirrors top and
+    bottom, and 5 to 8 do the like as `turn_boxes` says.
+    """
+    if orientation >= 5:
+        image = cv2.transpose(image)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
