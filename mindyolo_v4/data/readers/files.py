@@ -38,9 +38,13 @@ def files_below(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Ite
     """Yield the files of a folder and its subfolders, relative to it, in no order.
 
     Links to folders are followed, but each folder is read once, under its own path where the links
-    lead to a folder that is read anyway.
+    lead to a folder that is read anyway. A link to a folder that holds this one is not followed.
     """
-    visited: set[tuple[int, int]] = set()
+    visited = {
+        (state.st_dev, state.st_ino)
+        for path in (os.path.abspath(folder), os.path.realpath(folder))  # noqa: PTH100
+        for state in map(os.stat, Path(path).parents)
+    }
     waiting = [""]
     links: list[str] = []
     while waiting or links:

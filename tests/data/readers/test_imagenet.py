@@ -200,4 +200,6 @@ def test_folders_that_are_no_classes(root: Path) -> None:
     write_image(root / "train/__MACOSX/x.JPEG", 0, 0)
     (root / "train" / SYNSETS[0] / "again").symlink_to("..")
     (root / "train" / SYNSETS[1] / "again").symlink_to(".")
-    assert read_imagenet(data(root), "train").class_names == SYNSETS[:3]
+    dataset = read_imagenet(data(root), "train")
+    assert dataset.class_names == SYNSETS[:3]
+    assert len(dataset) == 9  # nothing by the links

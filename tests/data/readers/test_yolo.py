@@ -264,6 +264,8 @@ def test_links_multiply_no_image_and_other_folders_hold_none(tmp_path: Path) -> 
         Image.new("RGB", (40, 20)).save(folder / name / "a.jpg")
     for name in ("0", "1"):
         (folder / name).symlink_to(".")
+    (tmp_path / "images/val").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "images/val/y.jpg")
     (folder / "sub").mkdir()
     (folder / "sub" / "up").symlink_to(tmp_path / "images")
     (tmp_path / "elsewhere").mkdir()
