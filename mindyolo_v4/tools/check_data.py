@@ -24,7 +24,7 @@ from mindyolo_v4.data.readers.headers import read_headers
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.errors import printable, require
+from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import write_json
 from mindyolo_v4.tools.corrected_annotations import write_corrected
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     splits = [config.evaluate.split] if is_one else _configured_splits(data)
 
     is_quick = bool(arguments.options["quick"])
-    checked = {split: check_split(data, split, is_quick) for split in splits}
+    checked = _check_splits(data, splits, config.data.file, is_quick)
     faults = all_faults(checked, data)
     datasets = {split: one.dataset for split, one in checked.items() if one.dataset is not None}
     lines = [
@@ -108,6 +108,29 @@ def _configured_splits(data: DataConfig) -> list[str]:
     expected = "at least one of data.train, data.val, data.test"
     require(bool(splits), "data.train", "missing", expected=expected)
     return splits
+
+
+def _check_splits(
+    data: DataConfig, splits: Sequence[str], file: str | None, is_quick: bool
+) -> dict[str, CheckedSplit]:
+    """Read the splits; one that is not there is a fault of the file that describes the data set.
+
+    Exports name a test split whatever they hold. Raises UserError where no split is there.
+    """
+    checked: dict[str, CheckedSplit] = {}
+    absent: list[UserError] = []
+    for split in splits:
+        try:
+            checked[split] = check_split(data, split, is_quick)
+        except UserError as error:
+            if file is None or error.subject != f"data.{split}":
+                raise
+            absent.append(error)
+            checked[split] = CheckedSplit(Faults(collects=True))
+            checked[split].faults.note("no-images", Place(file), str(error))
+    if len(absent) == len(splits):
+        raise absent[0]
+    return checked
 
 
 def check_split(data: DataConfig, split: str, is_quick: bool = False) -> CheckedSplit:
