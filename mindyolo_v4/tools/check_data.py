@@ -239,7 +239,12 @@ def _fix(checked: dict[str, CheckedSplit], data: DataConfig, folder: Path) -> li
     if 0 < len(with_shift) < len(checked):
         edits = [edit for edit in edits if edit.part != "line" or not isinstance(edit.value, int)]
         lines.append("class ids stay: not all splits show that they start at 1")
-    changes = write_corrected(files, edits, data_root(data), folder)
+    root = data_root(data)
+    changes = write_corrected(files, edits, root, folder)
+    outside = sorted({edit.file for edit in edits if not Path(edit.file).is_relative_to(root)})
+    if outside:
+        text = f"{len(outside)} corrected files belong outside {root}, such as {outside[0]}"
+        lines.append(printable(f"{text}: copy each to its place; here it has its whole path", 900))
     title = f"{len(changes)} changes in {printable(str(folder))}"
     return [title, *(f"  {line}" for line in (*lines, *changes))]
 

@@ -126,6 +126,25 @@ def test_a_wrong_fraction_is_no_box_in_pixels(tmp_path: Path, row: str) -> None:
     assert (root / "labels/a.txt").read_text() == "0 0.5 0.5 0.5 0.5\n"
 
 
+def test_corrected_files_outside_the_root_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images(tmp_path / "other", "images", "a")
+    label = tmp_path / "other/labels/a.txt"
+    label.parent.mkdir()
+    label.write_text("0 0.5 0.5 0.5 0.5\nx\n")
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "train.txt").write_text(f"{tmp_path}/other/images/a.png\n")
+    words = ["--data.format", "yolo", "--data.train", "train.txt", "--data.names", "[cat]"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert before == after == ["malformed-row"]
+    fixed = tmp_path / "fixed" / label.relative_to("/")
+    assert fixed.read_text() == "0 0.5 0.5 0.5 0.5\n"
+    text = f"1 corrected files belong outside {root}, such as {label}: copy each to its place"
+    assert text in capsys.readouterr().out
+
+
 def test_coco_keeps_what_it_does_not_mend(tmp_path: Path) -> None:
     root = tmp_path / "set"
     images(root, "images", "abc")
