@@ -161,8 +161,10 @@ def _validation_set(task: Task, config: Config, train_set: Split) -> Split | Non
     """
     if config.data.val is None:
         return None
-    val_set = task.read(_with_names(config, train_set.class_names).data, "val")
     train_names = train_set.class_names
+    # A file of names stays what it is: it may tell more of the data set.
+    with_names = config if config.data.names is not None else _with_names(config, train_names)
+    val_set = task.read(with_names.data, "val")
     require_same_names(train_names, train_set.source, val_set.class_names, val_set.source)
     return val_set
 

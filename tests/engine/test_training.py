@@ -106,19 +106,20 @@ class OtherSplit(FakeSplit):
     source = "other set"
 
 
-def test_a_validation_split_is_read_with_the_classes_of_the_training(tmp_path):
+@pytest.mark.parametrize("given", [None, "names.yaml"])
+def test_a_validation_split_is_read_with_the_classes_of_the_training(tmp_path, given):
     names = {}
 
     def read(data, split):
         names[split] = data.names
         return FakeSplit() if split == "train" else OtherSplit()
 
-    tree = {"save_dir": str(tmp_path / "run"), "data": {"val": "val"}}
+    tree = {"save_dir": str(tmp_path / "run"), "data": {"val": "val", "names": given}}
     task = replace(FAKE_TASK, read=read)
     problem = "fake set: its 2 class names are not the 2 of other set"
     with pytest.raises(UserError, match=f"{problem}.*got class 0 'dog', expected class 0 'cat'"):
         train(task, build_config(tree), tree, RUNTIME, "fake")
-    assert names == {"train": None, "val": ["cat", "dog"]}
+    assert names == {"train": given, "val": given or ["cat", "dog"]}
     assert list(tmp_path.iterdir()) == []
 
 
