@@ -150,6 +150,8 @@ MAKERS = {  # folder that documents use -> the documented command that makes it
     "runs/cells": "python train.py --config cells.yaml --weight weights/yolov4.ckpt"
     " --save_dir runs/cells",
     "runs/bccd-1": "python train.py --config configs/yolov4/bccd.yaml --data_dir datasets/bccd",
+    "runs/bccd-tiny-3l-1": "python train.py --config configs/yolov4/bccd-tiny-3l.yaml"
+    " --data_dir datasets/bccd",
     "runs/tinyimagenet10-1": "python train.py --config configs/cspdarknet53/tinyimagenet10.yaml"
     f" --data_path {TINY}",
     "datasets/cells": "mindyolo-v4 convert-data --config"
