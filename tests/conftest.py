@@ -3,10 +3,11 @@
 import collections
 import functools
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,17 @@ def pytest_runtest_setup() -> None:
         fix_device()
         mindspore = sys.modules["mindspore"]
         mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+
+
+def pytest_runtest_teardown() -> None:
+    """Close the log files that a command leaves open: their folder may be gone at the next line."""
+    logger = logging.getLogger("mindyolo_v4")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        with suppress(OSError):  # its disk may be full
+            handler.close()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 @functools.cache

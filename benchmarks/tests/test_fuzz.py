@@ -24,7 +24,7 @@ REFUSED = fuzz.Outcome(2, "", "error: a.txt: empty\n", 10**8)
         (replace(REFUSED, status=1, errors="KeyError: 1"), set(), False, "status 1: KeyError: 1"),
         (replace(REFUSED, errors="error: a\nerror: b"), set(), False, "2 lines of errors"),
         (replace(REFUSED, output="x" * 1001), set(), False, "long line"),
-        (replace(REFUSED, peak_bytes=3 << 30), set(), False, "memory"),
+        (replace(REFUSED, added_bytes=3 << 30), set(), False, "memory"),
     ],
 )
 def test_judge(

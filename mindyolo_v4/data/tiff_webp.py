@@ -44,11 +44,11 @@ def tiff_without_alpha(encoded: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 def webp_orientation(encoded: NDArray[np.uint8]) -> int:
     """Return the EXIF orientation (1 to 8) of a WebP, which OpenCV ignores; 1 for other files."""
-    data = encoded.tobytes()
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or b"EXIF" not in data:
+    start = encoded[:12].tobytes()
+    if not start.startswith(b"RIFF") or not start.endswith(b"WEBP"):
         return 1
     try:
-        with open_image(BytesIO(data)) as image:
+        with open_image(BytesIO(encoded.data)) as image:
             return exif_orientation(image)
     except (OSError, *HEADER_ERRORS):
         return 1

@@ -1,7 +1,6 @@
 """Training of a made-up task: the run folder, what the log says first and last, what is refused."""
 
 import json
-import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,24 +13,11 @@ from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.training import train
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.files import read_json
-from mindyolo_v4.runtime.log import PACKAGE_LOGGER
 from tests.support.fake_task import FAKE_TASK, FakeSplit
 from tests.support.runs import rows
 from tests.support.tiny_task import RUNTIME
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
-
-
-@pytest.fixture(autouse=True)
-def package_logger():
-    """Close the log files of a training."""
-    propagates = PACKAGE_LOGGER.propagate
-    yield
-    for handler in list(PACKAGE_LOGGER.handlers):
-        PACKAGE_LOGGER.removeHandler(handler)
-        handler.close()
-    PACKAGE_LOGGER.propagate = propagates
-    PACKAGE_LOGGER.setLevel(logging.NOTSET)
 
 
 def run(folder, resume=None, callbacks=(), **settings) -> Path:

@@ -1,30 +1,19 @@
 """The log of a command: the console, the file in its run folder, a file per rank."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
 from mindyolo_v4.distributed.collectives import Ranks
 from mindyolo_v4.runtime import log
-from mindyolo_v4.runtime.log import PACKAGE_LOGGER, setup_logger
+from mindyolo_v4.runtime.log import setup_logger
 
 LOOP = logging.getLogger("mindyolo_v4.engine.loop")
 
 
 @pytest.fixture(autouse=True)
-def package_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give the package's logger back as it was."""
+def no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log.environment, "prepare", lambda: ())
-    propagates = PACKAGE_LOGGER.propagate
-    yield
-    for handler in list(PACKAGE_LOGGER.handlers):
-        PACKAGE_LOGGER.removeHandler(handler)
-        with suppress(OSError):  # its disk may be full
-            handler.close()
-    PACKAGE_LOGGER.propagate = propagates
-    PACKAGE_LOGGER.setLevel(logging.NOTSET)
 
 
 def test_logger_writes_file_and_console(tmp_path, capsys, monkeypatch):
