@@ -106,6 +106,8 @@ def predict(
     class_ids = options.class_ids(backend.card.class_names)
     predictor = Predictor.of(backend, config, class_ids)
 
+    if options.save_txt and isinstance(source, ImageFiles):
+        label_names(source)  # two of one name are refused before there is a folder
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", options.exist_ok)
     outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
     outputs.check(source)

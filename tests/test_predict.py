@@ -220,3 +220,11 @@ def test_the_lists_of_paths(exported: Path, tmp_path: Path, monkeypatch) -> None
     assert [entry["file"] for entry in listed] == [str(first), str(second)]
     assert sorted(path.name for path in out.glob("*.jpg")) == ["a.jpg", "b.jpg"]
     assert "none.png: is missing" in (out / "predict.log").read_text()
+
+
+def test_two_images_of_one_label_file_leave_no_folder(exported: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.bmp"):
+        picture(tmp_path / "in" / name)
+    words = ("--weight", exported, "--source", tmp_path / "in", "--save_txt")
+    assert run(*words, "--save_dir", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()

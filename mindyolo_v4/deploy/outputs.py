@@ -39,7 +39,7 @@ class Outputs:
         """Raise UserError where a file of the user would be replaced.
 
         These are the images or the video of the source, and labels or a classes.txt that no
-        earlier prediction has written. Two images with one label file are refused too.
+        earlier prediction has written.
         """
         if isinstance(source, VideoSource):
             files = [source.address]
@@ -56,8 +56,6 @@ class Outputs:
             self._require_no_source_in("crops", sources)
         if self.save_txt:
             self._require_own_labels(sources)
-            if isinstance(source, ImageFiles):
-                label_names(source)
 
     def _require_no_source_in(self, name: str, sources: Mapping[Path, str]) -> None:
         folder = (self.folder / name).resolve()

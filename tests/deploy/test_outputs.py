@@ -150,9 +150,8 @@ def test_labels_lie_as_the_images_lie(tmp_path: Path) -> None:
         "1",
     ]
     one_folder = ImageFiles(["x/a.jpg", "x/b.jpg", "x/a.png"])
-    for reader in (label_names, Outputs(tmp_path / "out", save_txt=True).check):
-        with pytest.raises(UserError, match=r"x/a.jpg and x/a.png would have one label file"):
-            reader(one_folder)
+    with pytest.raises(UserError, match=r"x/a.jpg and x/a.png would have one label file"):
+        label_names(one_folder)
 
 
 def test_results_of_equal_stems_are_numbered() -> None:
