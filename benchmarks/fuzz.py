@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
-
 from benchmarks.common.fuzz_inputs import KINDS, Kind, write_valid
 from benchmarks.common.mutations import mutate
 from benchmarks.common.report import figure
@@ -42,7 +40,7 @@ class Outcome:
     status: int | None  # None: killed after SECONDS
     output: str
     errors: str
-    added_bytes: int  # most memory, beyond what this process held when it forked
+    peak_bytes: int
 
 
 def main() -> int:
@@ -93,13 +91,12 @@ def run_input(kind: Kind, folder: Path, work: Path) -> Outcome:
     output = work / "output"
     errors = work / "errors"
     sys.stdout.flush()
-    held_bytes = psutil.Process().memory_info().rss
     process = os.fork()
     if process == 0:
         _child(lambda: kind.run(folder), output, errors)
     status, peak_bytes = _wait(process, SECONDS)
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in (output, errors)]
-    return Outcome(status, *texts, peak_bytes - held_bytes)
+    return Outcome(status, *texts, peak_bytes)
 
 
 def judge(outcome: Outcome, new_files: set[str], is_valid: bool) -> str | None:
@@ -118,7 +115,7 @@ def judge(outcome: Outcome, new_files: set[str], is_valid: bool) -> str | None:
         "long line": any(
             len(line) > LONGEST_LINE for line in (*lines, *outcome.output.split("\n"))
         ),
-        "memory": outcome.added_bytes > BYTES,
+        "memory": outcome.peak_bytes > BYTES,
         f"left behind: {new_files}": outcome.status == 2 and bool(new_files),
     }
     return next((problem for problem, is_wrong in checks.items() if is_wrong), None)

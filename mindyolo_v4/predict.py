@@ -106,8 +106,9 @@ def predict(
     class_ids = options.class_ids(backend.card.class_names)
     predictor = Predictor.of(backend, config, class_ids)
 
+    labels = None  # two of one name are refused before there is a folder
     if options.save_txt and isinstance(source, ImageFiles):
-        label_names(source)  # two of one name are refused before there is a folder
+        labels = label_names(source)
     folder = make_run_folder(config.save_dir, "predict", runtime, "--exist_ok", options.exist_ok)
     outputs = Outputs(folder, not options.no_draw, options.save_txt, options.save_crop)
     outputs.check(source)
@@ -121,7 +122,7 @@ def predict(
         if video is not None:
             return run.video(video)
         assert isinstance(source, ImageFiles)
-        return run.images(source, options.source)
+        return run.images(source, options.source, labels)
 
 
 @dataclass(frozen=True)
@@ -132,18 +133,17 @@ class _Run:
     outputs: Outputs
     stop: StopSignals
 
-    def images(self, source: ImageFiles, name: str) -> int:
+    def images(self, source: ImageFiles, name: str, labels: list[str] | None) -> int:
         """Predict image files and write predictions.json; return the exit status."""
         folder = self.outputs.folder
         names = list(output_names(source.files))
-        labels = label_names(source) if self.outputs.save_txt else names
         entries: list[dict[str, Any]] = []
         skipped: list[str] = []
         images = source.images(self.predictor.config.data.max_megapixels)
         bar = tqdm(total=len(names), unit="image", disable=None)
         try:
             with bar, WriteBehind() as writer, closing(read_ahead(images, self.stop.check)) as read:
-                for (file, image), stem, label in zip(read, names, labels, strict=True):
+                for (file, image), stem, label in zip(read, names, labels or names, strict=True):
                     bar.update()
                     if isinstance(image, str):
                         skipped.append(image)

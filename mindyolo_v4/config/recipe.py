@@ -182,8 +182,10 @@ def _unknown_key(dotted: str, source: str, cls: type) -> UserError:
         return UserError(dotted, problem, expected=" | ".join(counterpart.names) or None)
     if dotted in field_paths():  # written with its dots at the top of a file
         *sections, name = dotted.split(".")
-        expected = f"{': {'.join(sections)}: {{{name}: ...{'}' * len(sections)}"
-        return UserError(dotted, f"key with dots in {source}", expected=expected)
+        nested = f"{name}: ..."
+        for section in reversed(sections):
+            nested = f"{section}: {{{nested}}}"
+        return UserError(dotted, f"key with dots in {source}", expected=nested)
     prefix, _, name = dotted.rpartition(".")
     fields = [field.name for field in dataclasses.fields(cls)]
     near = [f"{prefix}.{key}".lstrip(".") for key in difflib.get_close_matches(name, fields, n=1)]

@@ -1,4 +1,4 @@
-"""What OpenCV decodes otherwise than in PNG: the alpha of a TIFF, the orientation of a WebP."""
+"""Where OpenCV treats a format differently from PNG: alpha in TIFF, orientation in WebP."""
 
 from io import BytesIO
 from typing import Any
@@ -58,7 +58,8 @@ def turn_image(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return an image (H, W, C) as its EXIF orientation means it; 5 to 8 exchange H and W.
 
     EXIF 2.3, tag 0x0112: 2 mirrors left and right, 3 turns by 180 degrees, 4 mirrors top and
-    bottom, and 5 to 8 do the like as `turn_boxes` says.
+    bottom, 5 mirrors at the main diagonal, 6 turns clockwise, 7 mirrors at the other diagonal, 8
+    turns counter-clockwise.
     """
     if orientation >= 5:
         image = cv2.transpose(image)

@@ -53,9 +53,9 @@ def choose_backend(name: str | None, weights: "Checkpoint | ExportedFile", confi
     if isinstance(weights, ExportedFile):
         suffix = weights.path.suffix.lower()
         readers = ["openvino"] if suffix == ".xml" else list(FOREIGN)
-        if weights.is_int8_onnx:
-            readers.sort(key=lambda reader: reader != "onnxruntime")
         if name in (None, "auto"):
+            if weights.is_int8_onnx:
+                readers.sort(key=lambda reader: reader != "onnxruntime")
             # of an .xml file, the absence of openvino is the message
             return next(filter(_is_usable, readers), readers[0])
         expected = " | ".join(readers)

@@ -74,10 +74,10 @@ class Outputs:
         if is_used and not any(path.is_relative_to(folder) for path in sources):
             return
         names = self.folder / "classes.txt"
-        for path in (names, next((self.folder / "labels").rglob("*.txt"), names)):
-            expected = "another --save_dir, or remove it"
-            problem = "--save_txt could replace it, and it may be ground truth"
-            require(not path.exists(), path, problem, expected=expected)
+        labels = (self.folder / "labels").rglob("*.txt")
+        found = next(labels, None) if not names.exists() else names
+        problem = "--save_txt could replace it, and it may be ground truth"
+        require(found is None, found, problem, expected="another --save_dir, or remove it")
 
     def write(self, prediction: Prediction, name: str, label: str | None = None) -> None:
         """Write the files of one image; none of a classifier.

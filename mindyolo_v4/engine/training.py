@@ -162,7 +162,7 @@ def _validation_set(task: Task, config: Config, train_set: Split) -> Split | Non
     if config.data.val is None:
         return None
     train_names = train_set.class_names
-    # A file of names stays what it is: it may tell more of the data set.
+    # Names that are given stay: their file may also state the shape of key points.
     with_names = config if config.data.names is not None else _with_names(config, train_names)
     val_set = task.read(with_names.data, "val")
     require_same_names(train_names, train_set.source, val_set.class_names, val_set.source)

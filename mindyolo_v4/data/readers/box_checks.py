@@ -16,11 +16,14 @@ _OVER_BORDER = 1.0  # pixels by which a box may reach out of its image without b
 def refuse_fractions(boxes_xyxy: NDArray[np.float64], labels: Labels, faults: Faults) -> None:
     """Refuse boxes (N, 4) all of whose numbers lie within 0 to 1, where they have an area.
 
-    The numbers are edges, or for COCO the left and upper edge and the sides. Where faults are
-    collected, the boxes are turned, in place, into pixels, if they lie in their images: others may
-    have been meant by their centres. Of boxes among others in pixels, `faults` learns.
+    The numbers are the edges, or in COCO files the left and upper edge and the sides. If only some
+    boxes lie within 0 to 1, each of them is a warning. If faults are collected and all boxes lie in
+    their images, they are turned, in place, into pixels; otherwise their first two numbers may be
+    centres.
     """
     has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    if not has_area.any():
+        return
     ends = boxes_xyxy[:, 2:]
     if labels.have_ids:
         ends = ends - boxes_xyxy[:, :2]
@@ -28,14 +31,12 @@ def refuse_fractions(boxes_xyxy: NDArray[np.float64], labels: Labels, faults: Fa
     is_fraction = has_area & (numbers <= 1 + FRACTION_TOLERANCE).all(axis=1)
     if (is_fraction != has_area).any():
         for index in np.flatnonzero(is_fraction):
-            got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[index])
+            got = _shown(boxes_xyxy[index])
             problem = f"within 0 to 1, where other boxes are in pixels (got {got})"
             faults.warn("fractions-for-pixels", labels.place(index), problem)
         return
-    if not has_area.any():
-        return
     first = int(has_area.argmax())
-    got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy[first])
+    got = _shown(boxes_xyxy[first])
     problem = "all boxes are fractions of the image"
     expected = "pixels: multiply by the image's width and height"
     faults.refuse("fractions-for-pixels", labels.place(first), problem, got, expected)
@@ -69,7 +70,7 @@ def kept_boxes(
     kept = ~np.any([applies for _, applies in reasons.values()], axis=0)
     for index in np.flatnonzero(~kept):
         kind = next(kind for kind, (_, applies) in reasons.items() if applies[index])
-        got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy_px[index])
+        got = _shown(boxes_xyxy_px[index])
         problem = f"{reasons[kind][0]}, box dropped (got {got})"
         faults.warn(kind, labels.place(index), problem, labels.edit(index, None))
     if faults.collects:
@@ -88,7 +89,7 @@ def _note_clipped(
     limits = labels.limits
     over_px = np.maximum(-boxes_xyxy_px, boxes_xyxy_px - limits).max(axis=1, initial=0)
     for index in np.flatnonzero(are_kept & (over_px > _OVER_BORDER)):
-        got = "{:g} {:g} {:g} {:g}".format(*boxes_xyxy_px[index])
+        got = _shown(boxes_xyxy_px[index])
         size = "{:g} x {:g}".format(*limits[index, :2])
         problem = f"reaches over the border of the image, clipped (got {got}, image {size})"
         corners = np.clip(boxes_xyxy_px[index], 0, limits[index])
@@ -105,3 +106,8 @@ def _repeated(boxes: Sequence[RawBox], boxes_xyxy: NDArray[np.float64]) -> NDArr
     is_repeated = np.ones(len(boxes), bool)
     is_repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
     return is_repeated
+
+
+def _shown(box: NDArray[np.float64]) -> str:
+    """Return the four numbers of a box as a message shows them."""
+    return "{:g} {:g} {:g} {:g}".format(*box)

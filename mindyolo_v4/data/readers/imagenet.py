@@ -141,10 +141,9 @@ def _classes(
     else:
         labels = _listed_labels(lines or [], faults)
     if names and labels and len(names) != len(labels):
-        problem = (
-            f"these, or the classes of the weights, are not the number of class folders of {train}"
-        )
-        raise UserError("data.names", problem, len(names), len(labels))
+        problem = f"not as many as the class folders of {train}"
+        expected = f"{len(labels)}; without data.names, the classes of the weights are compared"
+        raise UserError("data.names", problem, len(names), expected)
     return labels, names or _folder_names(labels, lines or [], folder)
 
 
