@@ -1,1 +1,1 @@
-"""Commands for people: check a data set, fit anchors, draw generated scenes."""
+"""Commands for people: data sets, anchors, devices, back-ends, comparisons, generated scenes."""

@@ -142,7 +142,13 @@ def test_other_addresses(client: TestClient) -> None:
     assert client.get("/predict").status_code == 405
     assert client.get("/docs").status_code == 404
     assert client.get("/../../etc/passwd").status_code == 404
-    assert "/predict" in client.get("/openapi.json").json()["paths"]
+
+
+def test_openapi_names_what_a_client_may_send_and_get(client: TestClient) -> None:
+    predict = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    assert set(predict["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
+    assert {"200", "400", "408", "413", "503"} <= set(predict["responses"])
+    assert {parameter["name"] for parameter in predict["parameters"]} == {"conf", "format"}
 
 
 def test_a_full_queue() -> None:
