@@ -89,6 +89,7 @@ def test_without_data(capsys: pytest.CaptureFixture[str], graph_mode: None) -> N
     assert shown["seconds of compilation"][0] > 0
 
 
+@pytest.mark.slow
 def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scenes(tmp_path / "scenes", SceneSet(train=8, val=2, img_size=128, seed=0))
     section = ["--data.format", "yolo", "--data.train", "images/train", "--data.num_workers", "1"]
@@ -112,6 +113,7 @@ def test_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["images per second"][0] == pytest.approx(per_second, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_classifier(capsys: pytest.CaptureFixture[str]) -> None:
     network = ["--model.architecture", "cspdarknet53", "--model.depth", "0.1"]
     data = ["--data.format", "imagenet", "--data.num_classes", "5", "--data.resize", "stretch"]

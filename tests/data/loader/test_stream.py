@@ -251,6 +251,7 @@ def test_a_batch_stays_as_it_is_while_others_are_made(dataset):
             np.testing.assert_array_equal(column.asnumpy(), copy)
 
 
+@pytest.mark.slow  # MindSpore waits for two seconds per worker
 def test_closing_early_ends_the_processes(dataset):
     others = children()  # those that earlier tests of this process left, such as multiprocessing's
     batches = stream(dataset, DATA, workers=2).batches(0, 15)
