@@ -164,6 +164,7 @@ def restart(clean, tmp_path):
     script = tmp_path / "start.py"
     script.write_text(START)
     clean.delenv(environment.NO_RESTART, raising=False)
+    clean.setenv("ONEDNN_MAX_CPU_ISA", "ALL")  # no note on AVX-512, on any processor
     command = [sys.executable, "-X", "utf8", script, str(os.getpid()), "a b", "--x"]
 
     def run(**changes: str) -> subprocess.CompletedProcess[str]:

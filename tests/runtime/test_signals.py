@@ -152,8 +152,9 @@ def ended(mode: str, *signals: int) -> tuple[int, list[str], str]:
     errors.
     """
     lines = []
+    # From 3.12 on, Python warns of a fork beside threads.
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, mode],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT, mode],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
