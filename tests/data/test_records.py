@@ -106,5 +106,5 @@ def own_megabytes(count: int, kind: str) -> float:
 
 def test_a_forked_process_copies_nothing_of_many_records():
     least = own_megabytes(100, "packed")
-    assert own_megabytes(30_000, "packed") - least < 2
+    assert own_megabytes(30_000, "packed") - least < 5  # Linux copies a few pages, large ones too
     assert own_megabytes(30_000, "objects") - least > 10  # what the packing is for
