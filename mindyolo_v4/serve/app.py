@@ -27,30 +27,24 @@ _PAGE_HEADERS = {
     "connect-src 'self'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
 }
-# What /openapi.json says of /predict, whose body FastAPI does not read.
+# What /openapi.json says of /predict: FastAPI reads neither its body nor its answers.
 _BYTES = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "required": ["file"], "properties": {"file": _BYTES}}
+_BODY = {"image/*": {"schema": _BYTES}, "multipart/form-data": {"schema": _FORM}}
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-_PREDICT_API: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"image/*": {"schema": _BYTES}, "multipart/form-data": {"schema": _FORM}},
-    },
-    "responses": {
-        "200": {
-            "description": "The prediction, or the picture with it",
-            "content": {"application/json": {}, "image/jpeg": {"schema": _BYTES}},
-        },
-        **{
-            status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-            for status, text in {
-                "400": "No image, or a wrong parameter",
-                "408": "The upload took too long",
-                "413": "The upload is too large",
-                "503": "Too many requests wait",
-            }.items()
-        },
-    },
+_REFUSALS = {
+    400: "No image, or a wrong parameter",
+    408: "The upload took too long",
+    413: "The upload is too large",
+    503: "Too many requests wait",
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+    for status, text in _REFUSALS.items()
+}
+_ANSWERS[200] = {
+    "description": "The prediction, or the picture with it",
+    "content": {"image/jpeg": {"schema": _BYTES}},
 }
 # A client that was not heard to its end may still send.
 _CLOSE = {"Connection": "close"}
@@ -147,7 +141,9 @@ def create_app(predictor: ImagePredictor, options: ServeOptions) -> FastAPI:
     # The pages of FastAPI's own documentation load scripts from elsewhere.
     app = FastAPI(title="mindyolo_v4", version=__version__, docs_url=None, redoc_url=None)
 
-    @app.post("/predict", openapi_extra=_PREDICT_API)
+    body = {"requestBody": {"required": True, "content": _BODY}}
+
+    @app.post("/predict", responses=_ANSWERS, openapi_extra=body)
     async def predict(request: Request, conf: str | None = None, format: str = "json") -> Response:
         """Predict one picture: the body, or the file of a multipart form."""
         return await service.answer(request, conf, format)
