@@ -2,7 +2,7 @@
 
 python -m benchmarks.ablation --data_dir DIR [--output DIR] [--only NAME ...] [--seeds N]
 
-The baseline is configs/yolov4/bccd.yaml at 192 pixels, on single images, for few epochs, and with a
+The baseline is configs/yolov4/bccd.yaml at 224 pixels, on single images, for few epochs, and with a
 constant number of images seen. A switch changes one thing. Each runs with the same seeds as the
 baseline, in a process and a run folder of its own; a run that has ended is not repeated, and one
 that was stopped is resumed. Scored is the validation split, never the test split.
@@ -25,10 +25,10 @@ from pathlib import Path
 from benchmarks.common.measure import REPOSITORY, make_parser, option_words
 
 RECIPE = "configs/yolov4/bccd.yaml"
-EPOCHS = 12  # of 205 images
+EPOCHS = 16  # of 205 images
 BATCH = 8
 SMALL = {
-    "data.img_size": "192",
+    "data.img_size": "224",
     "data.augment.mosaic": "none",
     "data.augment.mosaic_off_epochs": "0",
     "schedule.warmup_epochs": "1",
@@ -51,7 +51,7 @@ SWITCHES: Mapping[str, Mapping[str, str]] = {
     "copy_paste": {"data.augment.copy_paste_prob": "0.3"},
     "erase": {"data.augment.erase_prob": "0.3"},
     "class_balance": {"data.class_balance": "0.5"},
-    "random_sizes": {"train.random_sizes": "[160, 192, 224]"},
+    "random_sizes": {"train.random_sizes": "[192, 224, 256]"},
     "sat": {"train.sat_prob": "0.3", "train.sat_lr": "0.25"},
     "ema": {"train.ema.decay": "0.99", "train.ema.ramp_steps": "50"},
     "label_smoothing": {"loss.label_smoothing": "0.1"},
