@@ -12,6 +12,7 @@ from benchmarks.ablation import (
     RECIPE,
     SMALL,
     SWITCHES,
+    TIMED_ROUNDS,
     TIMED_STEPS,
     UNTIMED_STEPS,
 )
@@ -58,6 +59,22 @@ def test_table_compares_runs_of_one_seed(
     assert lines[2] == "| baseline | 0.600 | 0.300 | +0.000 ± 0.000 | +0.000 ± 0.000 | 1.00 |"
     assert lines[3] == "| mixup | 0.630 | 0.315 | +0.030 ± 0.014 | +0.015 ± 0.007 | 2.50 |"
     assert (tmp_path / "ablation.png").stat().st_size > 1000
+
+
+def test_without_seeds_the_table_has_the_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, images_per_s in ((BASELINE, 16.0), ("mixup", 12.8)):
+        for number in range(1, TIMED_ROUNDS + 1):
+            write_timed(tmp_path / name / f"timed-{number}", images_per_s)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it has ended"))
+    words = ["ablation", "--output", str(tmp_path), "--only", "mixup", "--seeds", "0"]
+    monkeypatch.setattr("sys.argv", words)
+
+    assert ablation.main() == 0
+    table = ["| switch | time per step |", "|---|---|", "| baseline | 1.00 |", "| mixup | 1.25 |"]
+    assert capsys.readouterr().out.splitlines() == table
+    assert not (tmp_path / "ablation.png").exists()
 
 
 @pytest.mark.parametrize("has_checkpoint", [True, False])
