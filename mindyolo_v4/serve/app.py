@@ -46,6 +46,8 @@ _ANSWERS[200] = {
     "description": "The prediction, or the picture with it",
     "content": {"image/jpeg": {"schema": _BYTES}},
 }
+# With it, FastAPI adds no answer 422 of its own: the service gives 400 for a wrong parameter.
+_ANSWERS["default"] = {"description": "The service failed"}
 # A client that was not heard to its end may still send.
 _CLOSE = {"Connection": "close"}
 
