@@ -1,9 +1,11 @@
 """The whole configuration: the sections, and what belongs to the run itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import Literal
 
-from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.config.data import ClassifyConfig, DataConfig
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
@@ -46,10 +48,7 @@ class Config:
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
         _check_detectors_data(self.data, detects)
-        for key in ("tta", "tile"):
-            value = getattr(self.evaluate, key)
-            problem = "is for detectors, and this network is a classifier"
-            require(self.model.task == "detect" or not value, f"evaluate.{key}", problem, value)
+        _check_task(self)
         recompute = self.train.recompute
         problem = f"would count batch statistics twice with model.norm: {self.model.norm}"
         require(
@@ -58,11 +57,37 @@ class Config:
         drops = self.model.dropblock.prob > 0
         problem = "would draw other masks for the gradient with model.dropblock"
         require(not (drops and recompute), "train.recompute", problem, recompute, "[]")
-        hides = self.model.task == "detect" or self.train.sat_prob == 0.0
-        require(hides, "train.sat_prob", "hides objects, and is for detectors", self.train.sat_prob)
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)
+
+
+_DEFAULTS = SimpleNamespace(
+    data=DataConfig(),
+    model=ModelConfig(),
+    loss=LossConfig(),
+    train=TrainConfig(),
+    evaluate=EvaluateConfig(),
+)
+_DETECTORS_ONLY = (
+    *(f"loss.{key.name}" for key in fields(LossConfig) if key.name != "label_smoothing"),
+    *(f"data.augment.{name}_prob" for name in ("mixup", "cutmix", "copy_paste")),
+    *("model.box_decode", "model.class_prior"),
+    "train.sat_prob",
+    *("evaluate.nms", "evaluate.tta", "evaluate.tile"),
+)
+_CLASSIFIERS_ONLY = tuple(f"data.classify.{key.name}" for key in fields(ClassifyConfig))
+
+
+def _check_task(config: Config) -> None:
+    """Raise UserError for a value that has no effect, since its key is for the other task."""
+    detects = config.model.task == "detect"
+    own, other = ("detector", "classifiers") if detects else ("classifier", "detectors")
+    problem = f"is for {other}, and this network is a {own}"
+    for key in _CLASSIFIERS_ONLY if detects else _DETECTORS_ONLY:
+        value = attrgetter(key)(config)
+        default = attrgetter(key)(_DEFAULTS)
+        require(value == default, key, problem, value, default)
 
 
 def _check_detectors_data(data: DataConfig, detects: bool) -> None:
