@@ -67,6 +67,7 @@ SWITCHES: Mapping[str, Mapping[str, str]] = {
     "class_prior": {"model.class_prior": "auto"},
     "best_anchor_only": {"loss.anchor_threshold": "1"},
     "fitted_anchors": {"model.anchors_wh_px": "auto"},
+    "tiny_3l": {"model.architecture": "yolov4-tiny-3l", "model.width": "0.5", "model.depth": "1"},
     "weighted_residual": {"model.residual": "weighted"},
     "weighted_channel": {"model.residual": "weighted_channel"},
     "dropblock": {"model.dropblock.prob": "0.1", "model.dropblock.ramp_steps": "200"},
