@@ -329,6 +329,31 @@ def test_darknets_classifier_recipe() -> None:
     assert (config.loss.label_smoothing, config.optimizer.weight_decay) == (0.1, 5e-4)
 
 
+@pytest.mark.parametrize("form", ["voc", "coco", "yolo"])
+def test_the_recipe_for_any_small_set_takes_a_data_section_alone(tmp_path: Path, form: str) -> None:
+    data = {"format": form, "root": "photos", "train": "a", "val": "b", "names": ["cup"]}
+    mine = tmp_path / "mine.yaml"
+    base = str(CONFIGS / "yolov4" / "small.yaml")
+    mine.write_text(yaml.safe_dump({"__BASE__": base, "data": data}))
+
+    config = load_config(mine)
+    assert {key: getattr(config.data, key) for key in data} == data
+    assert config.data.test is None
+    assert config.model.anchors_wh_px == "auto"
+    assert config.train.fit_schedule
+    assert config.train.max_minutes == 57
+    augment = config.data.augment
+    assert (augment.flip_prob, augment.flip_vertical_prob) == (0.5, 0.0)
+
+
+def test_the_tiny_recipe_of_bccd_is_that_of_bccd_but_for_network_and_suppression() -> None:
+    changed = read_tree(CONFIGS / "yolov4/bccd-tiny-3l.yaml")
+    base = read_tree(CONFIGS / "yolov4/bccd.yaml")
+    assert {key for key in base if changed[key] != base[key]} == {"model", "evaluate"}
+    nms = {"nms": "soft_linear", "iou_thres": "0.5"}
+    assert changed["evaluate"] == {**base["evaluate"], **nms}
+
+
 def test_the_small_classifier_can_start_the_small_detector() -> None:
     classifier, detector = recipe("tinyimagenet10", "cspdarknet53").model, recipe("bccd").model
     assert (classifier.width, classifier.depth) == (detector.width, detector.depth) == (0.25, 0.33)
