@@ -1,16 +1,19 @@
 """Weighted residual connections: a block's branch and its input are added with learned shares.
 
-YOLOv4's paper calls them WRC; this is darknet's `[shortcut]` with `weights_type` (blas.c,
-shortcut_multilayer). The weights w of the branch (i = 0) and of the input (i = 1) give the shares
+YOLOv4's paper calls them WRC; this is darknet's `[shortcut]` with `weights_type`, as its GPU code
+has it (blas_kernels.cu, shortcut_multilayer_kernel). The weights w of the branch (i = 0) and of the
+input (i = 1) give the shares
 
     weighted           s_i = r_i / (e + r_0 + r_1),  r_i = max(w_i, 0.001)
     weighted_channel   s_ic = x_ic / (e + x_0c + x_1c),  x_ic = exp(w_ic - max(w_0c, w_1c))
 
 with e = 0.0001: two numbers per block (`per_feature`, `relu`), or two per channel (`per_channel`,
-`softmax`). All w begin at 1, so that both shares begin at one half.
+`softmax`). All w begin at 1, so that both shares begin at one half. darknet's CPU code (blas.c,
+shortcut_multilayer_cpu) has max(w_i, 0) instead, and is otherwise equal.
 
-The gradient is the derivative of these formulas. darknet's own backward pass takes the shares'
-denominators for constants.
+The gradient is the derivative of these formulas. darknet's own backward pass leaves out that a
+weight changes the other share too. In place of ds_i / dw_i it has s_i (relu) or s_i (1 - s_i)
+(softmax) on a GPU, and 1 on a CPU.
 """
 
 import mindspore as ms

@@ -36,7 +36,7 @@ def weighted_sum(weights: list[float], per_channel: bool) -> WeightedSum:
 def darknet_shortcut(
     branch: NDArray, x: NDArray, weights: NDArray, per_channel: bool
 ) -> NDArray[np.float64]:
-    """Loop over channels as blas.c does: weights_index = channel + i * layer_step."""
+    """Loop over channels as blas_kernels.cu does: weights_index = channel + i * layer_step."""
     layer_step = len(weights) // 2
     out = np.zeros(branch.shape)
     for channel in range(branch.shape[1]):
