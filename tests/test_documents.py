@@ -391,9 +391,12 @@ def test_quoted_messages_are_those_of_the_readers() -> None:
 
 def test_named_tests_exist() -> None:
     text = "".join(path.read_text("utf-8") for path in DOCUMENTS)
-    named = set(re.findall(r"`(tests/[\w/]+\.py)`", text))
+    named = sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)))
     assert named
-    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+    assert [file for file, _ in named if not (REPOSITORY / file).exists()] == []
+    sources = {file: (REPOSITORY / file).read_text("utf-8") for file, _ in named}
+    missing = [(file, test) for file, test in named if test and f"def {test}(" not in sources[file]]
+    assert missing == []
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
