@@ -6,6 +6,7 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
 from mindyolo_v4.config.loss import LossConfig
+from mindyolo_v4.losses.darknet import behind_logistic
 from mindyolo_v4.losses.decode import split_anchors
 
 FOUND = 0.25  # a class whose probability times objectness exceeds this counts as found
@@ -19,12 +20,14 @@ class HidingLoss(nn.Cell):
 
         delta = s (target - output),  s = sqrt(w h),  w and h as fractions of the input
 
-    The objectness target is 0 in every prediction, times `loss.obj_gain`. Where the network has
+    The objectness target is 0 in every prediction, and its delta is multiplied by darknet's
+    `obj_normalizer`: `loss.obj_gain` times the level's `loss.obj_balance`. Where the network has
     found a class, p_c objectness > 0.25, the target of every class found is 0, that of the other
     classes 1, and that of the four box outputs 0. Other predictions have no class and box deltas.
     The outputs are as in darknet: x and y scaled by `scale_x_y`, the logits for w and h, and
-    sigmoids for the rest. With the "square" decode the outputs for w and h are sigmoids too;
-    darknet's `new_coords` multiplies the deltas by the sigmoid's derivative besides.
+    sigmoids for the rest. With the "square" decode (darknet's `new_coords`) the outputs for w and h
+    are sigmoids too, and the derivative by each logit is -delta p (1 - p), p its sigmoid: there
+    the last convolution ends in the logistic.
 
     The paper (Bochkovskiy et al. 2020, section 3.3) names the aim only: the altered image should
     create "the deception that there is no desired object on the image".
@@ -35,7 +38,8 @@ class HidingLoss(nn.Cell):
         self.anchors_per_level = tuple(len(level.anchor_ids) for level in anchors.levels)
         self.square_sizes = anchors.levels[0].box_decode == "square"
         self.scales = tuple(float(level.scale_x_y) for level in anchors.levels)
-        self.obj_gain = loss.obj_gain
+        balance = loss.obj_balance or (1.0,) * len(anchors.levels)
+        self.obj_gains = tuple(loss.obj_gain * factor for factor in balance)
         # sqrt(a_w a_h) of each anchor in cells: (1, A, 1, 1) per level
         roots = []
         for level in anchors.levels:
@@ -45,20 +49,23 @@ class HidingLoss(nn.Cell):
         self.roots = tuple(roots)
         self.any_class = ops.ReduceMax(keep_dims=True)
         self.join = ops.Concat(2)
+        self.each = ops.HyperMap()
 
     def construct(self, raw_maps: tuple[Tensor, ...]) -> Tensor:
         """Return the sum of raw maps (B, A(5 + C), H, W) per level, smallest stride first."""
         maps = split_anchors(raw_maps, self.anchors_per_level)
+        if self.square_sizes:
+            maps = self.each(behind_logistic, maps)
         total = 0.0
         # The graph parser knows no strict=.
-        levels = zip(raw_maps, maps, self.roots, self.scales)  # noqa: B905
-        for raw, logits, root, scale in levels:
+        levels = zip(raw_maps, maps, self.roots, self.scales, self.obj_gains)  # noqa: B905
+        for raw, logits, root, scale, obj_gain in levels:
             root = root * (1.0 / raw.shape[-1])  # as a fraction of the input
-            deltas = ops.stop_gradient(self._deltas(ops.stop_gradient(logits), root, scale))
-            total = total - ops.sum(deltas * logits)
+            deltas = self._deltas(ops.stop_gradient(logits), root, scale, obj_gain)
+            total = total - ops.sum(ops.stop_gradient(deltas) * logits)
         return total
 
-    def _deltas(self, logits: Tensor, root: Tensor, scale: float) -> Tensor:
+    def _deltas(self, logits: Tensor, root: Tensor, scale: float, obj_gain: float) -> Tensor:
         """Return the deltas (B, A, 5 + C, H W) of a level."""
         batch, anchors, channels, cells = logits.shape
         xy = ops.sigmoid(ops.slice(logits, (0, 0, 0, 0), (batch, anchors, 2, cells)))
@@ -81,7 +88,7 @@ class HidingLoss(nn.Cell):
             (
                 has_found * ((scale - 1.0) / 2.0 - scale * xy),
                 -has_found * wh,
-                -self.obj_gain * sides * objectness,
+                -obj_gain * sides * objectness,
                 has_found * (1.0 - found - classes),
             )
         )

@@ -44,10 +44,15 @@ def logit(p):
     return np.log(p / (1 - p))
 
 
-def expected(anchors: AnchorSet, obj_gain: float, maps: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the deltas as darknet's loops write them (yolov4: x, y scaled; sizes by exp)."""
+def expected(
+    anchors: AnchorSet, obj_normalizers: tuple[float, ...], maps: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Return the deltas as darknet's loops write them (x and y scaled; sizes by exp, or squares).
+
+    With squares, `new_coords`, the last convolution multiplies them by the logistic's derivative.
+    """
     results = []
-    for level, raw in zip(anchors.levels, maps, strict=True):
+    for level, raw, obj_normalizer in zip(anchors.levels, maps, obj_normalizers, strict=True):
         result = np.zeros(raw.shape)
         for image, anchor, row, column in np.ndindex(len(raw), 3, *raw.shape[2:]):
             first = anchor * CHANNELS
@@ -59,12 +64,14 @@ def expected(anchors: AnchorSet, obj_gain: float, maps: list[np.ndarray]) -> lis
             out = [*xy, *(sigmoid(logits[2:4]) if square else logits[2:4]), *sigmoid(logits[4:])]
             s = np.sqrt(wh[0] * wh[1])
             delta = np.zeros(CHANNELS)
-            delta[4] = s * obj_gain * (0 - out[4])
+            delta[4] = s * obj_normalizer * (0 - out[4])
             seen = [out[5 + c] * out[4] > 0.25 for c in range(CLASSES)]
             if any(seen):
                 for c in range(CLASSES):
                     delta[5 + c] = s * ((0 if seen[c] else 1) - out[5 + c])
                 delta[:4] = s * (0 - np.array(out[:4]))
+            if square:
+                delta *= sigmoid(logits) * (1 - sigmoid(logits))
             result[image, first : first + CHANNELS, row, column] = delta
         results.append(result)
     return results
@@ -93,8 +100,8 @@ def test_the_example_of_the_reference(graph_mode):
 def test_deltas_of_every_prediction(graph_mode, box_decode):
     anchors = ModelConfig(box_decode=box_decode).anchor_set
     maps = random_maps(1)
-    own = deltas(anchors, LossConfig(obj_gain=2.0), maps)
-    reference = expected(anchors, 2.0, maps)
+    own = deltas(anchors, LossConfig(obj_gain=2.0, obj_balance=(4.0, 1.0, 0.4)), maps)
+    reference = expected(anchors, (8.0, 2.0, 0.8), maps)
     found = [(level.reshape(2, 3, CHANNELS, -1)[:, :, 0] != 0).mean() for level in reference]
     assert all(0.1 < share < 0.9 for share in found)
     for level, right in zip(own, reference, strict=True):
