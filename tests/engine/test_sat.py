@@ -7,7 +7,12 @@ from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.run_folder import step_path
+from mindyolo_v4.config.recipe import build_config
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.detect import TASK
 from mindyolo_v4.engine.sat import AlteredImages, SelfAdversary, as_float32
+from mindyolo_v4.engine.training import altering
+from mindyolo_v4.losses.hiding import FOUND
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.rig import RATE, Rig
 from tests.support.runs import rows, tensor_bytes
@@ -104,10 +109,67 @@ def test_targets_and_running_statistics_stay(graph_mode, level):
             assert own[1] is batch[1]
             assert own[0].dtype == ms.float32
             assert (own[0].asnumpy() != batch[0].asnumpy()).any() == changes
-            assert 0.0 < own[0].asnumpy().min() and own[0].asnumpy().max() < 255.0
+            assert own[0].asnumpy().min() > 0.0 and own[0].asnumpy().max() < 255.0
     assert network.training
     for name, value in network.parameters_dict().items():
         np.testing.assert_array_equal(value.asnumpy(), before[name])
+
+
+SEEING = {
+    "model": {
+        "architecture": "yolov4-tiny",
+        "width": 0.125,
+        "bn_momentum": 0.0,  # the running statistics are those of the last batch
+        "anchors_wh_px": [[16, 16], [16, 24], [24, 16], [24, 24], [32, 24], [24, 32]],
+    },
+    "data": {"img_size": 64},
+    "train": {"sat_prob": 1.0},
+}
+
+
+def seeing_detector(config: Config, noise: np.ndarray) -> nn.Cell:
+    """Return a detector that sees objects of its only class everywhere, by the biases.
+
+    Its boxes are at the outputs that the hiding loss wants, about 0, so that almost all of the
+    image's gradient is that of objectness and class.
+    """
+    network = TASK.build(config.model, 1, 0)
+    for cell in (network.head.predict4, network.head.predict5):
+        bias = np.tile(np.float32([-4, -4, 0, 0, 2, 1]), 3)  # x, y, w, h, objectness, class
+        cell.bias.set_data(Tensor(bias))
+        cell.weight.set_data(cell.weight * 3.0)
+    normalise = TASK.inference(config, network).normalise
+    network.set_train(True)
+    network(normalise(Tensor(noise)))
+    return network
+
+
+def best_scores(inference: nn.Cell, seen: Tensor) -> np.ndarray:
+    """Return the largest objectness x class score of each image."""
+    logits = [level.asnumpy().astype(np.float64).reshape(2, 3, 6, -1) for level in inference(seen)]
+    both = np.concatenate([level[:, :, 4:] for level in logits], axis=-1)
+    return (1 / (1 + np.exp(-both))).prod(axis=2).max(axis=(1, 2))
+
+
+@pytest.mark.slow
+def test_a_detector_sees_its_objects_less_on_the_images_that_it_altered(graph_mode):
+    config = build_config(SEEING)
+    before = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64)).astype(np.uint8)
+    network = seeing_detector(config, before)
+    alter = altering(TASK, config, network, RUNTIME)
+    targets = (Tensor([1]), Tensor([2.0]))
+    adversary = SelfAdversary(alter, network, np.array([1e-3]))
+    ((after, *kept),) = adversary(0, [(Tensor(before), *targets)])
+    assert kept[0] is targets[0] and kept[1] is targets[1]
+
+    moved = abs(after.asnumpy() - before)
+    assert after.asnumpy().min() >= 0 and after.asnumpy().max() <= 255
+    assert (moved > 0).mean() > 0.9
+    scores = [
+        best_scores(alter.inference.set_train(False), each) for each in (Tensor(before), after)
+    ]
+    assert (scores[0] > FOUND).all()
+    assert (scores[1] < scores[0] - 1e-3).all()
 
 
 def test_a_step_on_altered_images_is_a_step_on_these_images(graph_mode):
