@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from mindyolo_v4.losses.darknet import (
     behind_logistic,
@@ -44,6 +44,19 @@ def gradient(pairs, kind):
 
 def test_ciou_of_darknet():
     found = gradient(CIOU, "ciou")
+    np.testing.assert_allclose(found, [pair[2] for pair in CIOU], rtol=2e-6, atol=2e-6)
+
+
+class Compiled(nn.Cell):
+    """darknet's gradient of CIoU, as a graph."""
+
+    def construct(self, boxes, targets):
+        return box_gradient(boxes, targets, "ciou")
+
+
+def test_ciou_of_darknet_in_a_graph(graph_mode):
+    found = Compiled()(planes([pair[0] for pair in CIOU]), planes([pair[1] for pair in CIOU]))
+    found = np.stack([plane.asnumpy() for plane in found], 1)
     np.testing.assert_allclose(found, [pair[2] for pair in CIOU], rtol=2e-6, atol=2e-6)
 
 

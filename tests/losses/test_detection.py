@@ -280,17 +280,50 @@ def test_the_form_is_chosen_by_device(monkeypatch):
     assert form() is GatheredRows
 
 
+# What the tests of single options run operator by operator only: configurations, and models.
+NEW_COORDINATES = {"box_decode": "square", "scale_x_y": (2.0, 2.0, 2.0)}
+COMPILED = {
+    "default": (LossConfig(ignore_class_threshold=0.5), {}),
+    "darknet's steps and options": (
+        LossConfig(
+            gradient="darknet",
+            max_delta=0.05,
+            focal_gamma=2.0,
+            objectness_smooth=True,
+            class_weights=(2.0, 0.5, 3.0),
+            label_smoothing=0.1,
+            ignore_threshold=0.4,
+        ),
+        NEW_COORDINATES,
+    ),
+    "darknet's squares": (
+        LossConfig(
+            gradient="darknet",
+            box="mse",
+            obj_balance=(4.0, 1.0, 0.4),
+            class_weights=(2.0, 0.5, 3.0),
+            ignore_threshold=0.4,
+        ),
+        NEW_COORDINATES,
+    ),
+}
+
+
 @pytest.mark.slow
-def test_pynative_equals_graph(rng):
+@pytest.mark.parametrize("name", COMPILED)
+def test_pynative_equals_graph(name):
+    config, model = COMPILED[name]
     results = []
     before = ms.get_context("mode")
     for mode in (ms.GRAPH_MODE, ms.PYNATIVE_MODE):
         ms.set_context(mode=mode)
-        case = LossCase(LossConfig(ignore_class_threshold=0.5), size=32, anchors=SMALL_ANCHORS)
+        case = LossCase(config, size=32, anchors=SMALL_ANCHORS, **model)
         results.append(case.run(case.random_maps(np.random.default_rng(1)), case.tables(TRUTHS)))
     ms.set_context(mode=before)
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6)
     for graph_gradient, pynative_gradient in zip(results[0][2], results[1][2], strict=True):
+        assert abs(pynative_gradient).max() > 0.01
         np.testing.assert_allclose(graph_gradient, pynative_gradient, atol=1e-6)
 
 
