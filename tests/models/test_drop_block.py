@@ -138,7 +138,9 @@ def test_share_of_dropped_cells_scale_and_gradient(graph_mode: None) -> None:
     np.testing.assert_array_equal(drop(Tensor(x)).asnumpy(), x)
 
 
-@pytest.mark.parametrize("architecture", ["cspdarknet53", "yolov4-tiny"])
+@pytest.mark.parametrize(
+    "architecture", ["cspdarknet53", "yolov4-csp", "yolov4x-mish", "yolov4-tiny", "yolov4-tiny-3l"]
+)
 def test_layers_of_a_network(architecture: str) -> None:
     model = ModelConfig(architecture, width=0.125, depth=0.1)
     dropping = ModelConfig(architecture, 0.125, 0.1, dropblock=DropBlockConfig(0.1))
