@@ -287,6 +287,48 @@ def test_batch_size_does_not_change_the_metrics(run: Path, tested: Path, tmp_pat
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("words", "evaluate", "views"),
+    [
+        (
+            ["--tta", "--evaluate.tta_scales", "[1.0, 1.5]"],
+            {"tta": True, "tta_scales": (1.0, 1.5)},
+            # Two sizes of 64 px, both mirrored too.
+            "6 regions, 4 variants of each; a graph for each input size: 64 x 64, 96 x 96",
+        ),
+        # 160 px in two tiles along each side, and whole: 5 regions per image.
+        (["--tile", 96], {"tile": 96}, "30 regions, 1 variants of each"),
+    ],
+    ids=["tta", "tile"],
+)
+def test_the_command_scores_the_views_that_it_is_asked_for(
+    run: Path,
+    tested: Path,
+    tmp_path: Path,
+    words: Sequence[object],
+    evaluate: dict[str, object],
+    views: str,
+    pynative_mode: None,
+) -> None:
+    options = ["--weight", run / "best.ckpt", "--save_dir", tmp_path / "t", *words]
+    assert command(test_command.main, *options, *ONE_BY_ONE) == 0
+    assert views in (tmp_path / "t" / "test.log").read_text()
+
+    config = load_config(run / "config.yaml")
+    config = replace(config, evaluate=replace(config.evaluate, **evaluate))
+    network, _ = load_detector(run / "best.ckpt")
+    dataset = TASK.read(config.data, "val")
+    scores = Scorer(TASK, config, network, dataset, RUNTIME)(lambda: None, True)
+    metrics = json.loads((tmp_path / "t" / "metrics.json").read_text())
+    assert metrics["AR100"] > 0
+    for name in ("AP", "AP50", "AR1", "AR100"):
+        assert metrics[name] == pytest.approx(scores.metrics[name], abs=1e-6)
+    plain, found = (
+        json.loads((folder / "predictions.json").read_text()) for folder in (tested, tmp_path / "t")
+    )
+    assert found == scores.files["predictions.json"] != plain
+
+
 VIEWS = [
     {},
     {"tta": True, "tta_scales": (1.0, 1.5)},
