@@ -67,7 +67,8 @@ def main(argv: Sequence[str]) -> int:
     )
     sizes = Sizes(config.train.per_batch_size, config.data.max_truths, predictions)
 
-    job = Job("training", str(Path(recipe).absolute()), words.overrides, ("step",))
+    overrides = (*words.overrides, ("train.random_sizes", "null"))  # the step at data.img_size
+    job = Job("training", str(Path(recipe).absolute()), overrides, ("step",))
     with tempfile.TemporaryDirectory() as folder:
         (step,) = dry_run([job], Path(folder), "O2").values()
     operators = [one for one in step.operators if one.has_kernel and one.graph != NOT_FINITE]

@@ -320,7 +320,7 @@ OWN_OPTIONS |= {"to", "shares", "link", "fix"}  # of convert_data and check_data
 OWN_OPTIONS |= {"host", "port", "queue", "batch", "timeout", "max_mb"}  # of the service
 OWN_OPTIONS |= {"max_megapixels", "clients", "seconds"}  # and of its load
 OWN_OPTIONS |= {"quick", "networks", "formats", "no_torch"}  # of benchmarks
-OWN_OPTIONS |= {"graphs"}  # of ascend-dry-run
+OWN_OPTIONS |= {"graphs", "devices"}  # of ascend-dry-run
 OWN_OPTIONS |= {"print_config"}
 QUOTING = ("inputs.md", "migration.md")  # pages with keys and options that are not ours
 

@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from dataclasses import replace
 
 import mindspore as ms
 import numpy as np
@@ -90,7 +91,8 @@ class DeviceTrial:
 
     def train(self, steps: int) -> dict[str, float]:
         """Return the figures of steps on a random batch. Raises UserError where none was finite."""
-        config = self.config
+        # The random batch has the side data.img_size.
+        config = replace(self.config, train=replace(self.config.train, random_sizes=None))
         runtime = self.runtime
         heartbeat = runtime.heartbeat
         classes = self._classes()

@@ -13,6 +13,7 @@ from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.optimizer import freeze, recompute
 from mindyolo_v4.engine.parts import TrainingParts
 from mindyolo_v4.engine.session import Session
+from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Task
 from mindyolo_v4.engine.training import altering
 from mindyolo_v4.losses.assign import Assigner
@@ -42,14 +43,14 @@ def training_session(
     recompute(network, config.train.recompute)
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
     alter = altering(task, config, network, runtime)
-    forward = task.forward(config, network, classes).set_train(True)
+    forward = forward_by_size(config, lambda sized: task.forward(sized, network, classes))
+    forward.set_train(True)
 
     def no_batches(start: int, stop: int) -> Iterator[MicroBatch]:
         return iter(())  # is never asked
 
     parts = TrainingParts(forward, network, no_batches, steps_per_epoch, None, {}, alter)
-    # The random batches have the side data.img_size, and nothing validates.
-    config = replace(config, train=replace(config.train, random_sizes=None, patience=None))
+    config = replace(config, train=replace(config.train, patience=None))  # nothing validates
     return Session(parts, config, runtime)
 
 
@@ -59,7 +60,7 @@ def task_of(config: Config) -> Task:
 
 
 def random_batch(config: Config, classes: int, rank: int = 0) -> MicroBatch:
-    """Return random images with the targets of random boxes, or with random classes."""
+    """Return random images of side data.img_size with random boxes, or with random classes."""
     size = config.data.img_size
     count = config.train.per_batch_size
     rng = np.random.default_rng((config.seed, rank))

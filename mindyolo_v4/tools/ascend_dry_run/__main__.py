@@ -17,7 +17,14 @@ from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.ascend_dry_run.operators import table_of_kinds
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording
-from mindyolo_v4.tools.ascend_dry_run.run import GRAPHS, DryRunError, Job, dry_run
+from mindyolo_v4.tools.ascend_dry_run.run import (
+    GRAPHS,
+    DryRunError,
+    Job,
+    dry_run,
+    graphs_of,
+    names_of,
+)
 
 _NOT_IN_GRAPHS = (
     *("device_target", "is_parallel", "weight", "save_dir", "data_dir", "data_path", "epochs"),
@@ -36,8 +43,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--graphs",
-        default="step,evaluation",
-        help=f"some of {','.join(GRAPHS)} (default: %(default)s)",
+        help=f"some of {','.join(GRAPHS)} (default: all that training and evaluation compile)",
     )
     words = parse(parser, argv)
     if words.config is None:
@@ -45,12 +51,16 @@ def main(argv: Sequence[str]) -> int:
     config = build_config(read_tree(Path(words.config), words.overrides))
     if words.print_config:
         return print_config(config)
-    graphs = str(words.options["graphs"]).split(",")
-    if unknown := sorted(set(graphs) - set(GRAPHS)):
-        raise UserError("--graphs", "unknown", ",".join(unknown), ",".join(GRAPHS))
-    job = Job("graph", str(find_recipe(words.config).absolute()), words.overrides, graphs)
     devices = int(str(words.options["devices"]))
     require_range("--devices", devices, 1, 10**5)
+    compiled = graphs_of(config, devices)
+    chosen = words.options["graphs"]
+    graphs = compiled if chosen is None else str(chosen).split(",")
+    if unknown := sorted(set(graphs) - set(compiled)):
+        problem = "this recipe compiles no graph of that name"
+        raise UserError("--graphs", problem, ",".join(unknown), ",".join(compiled))
+    recipe = str(find_recipe(words.config).absolute())
+    job = Job("graph", recipe, words.overrides, names_of(graphs, config))
     with tempfile.TemporaryDirectory() as folder:
         try:
             recordings = dry_run([job], Path(folder), config.jit_level, devices)

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording, read_recording
 from mindyolo_v4.tools.ascend_dry_run.stand_ins import stand_ins
 
 GRAPHS = ("step", "apply", "evaluation", "statistics", "alter")
+_SIZED = ("step", "alter")
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -26,7 +28,38 @@ class Job:
     name: str
     recipe: str
     overrides: Sequence[Sequence[str]] = ()  # (dotted key, text)
-    graphs: Sequence[str] = ("step", "evaluation")  # of GRAPHS
+    graphs: Sequence[str] = ("step", "evaluation")  # of GRAPHS, or a `name_at`
+
+
+def name_at(graph: str, size: int, config: Config) -> str:
+    """Return the name of a graph for images of a side: step-96 where a training has several."""
+    return graph if config.train.random_sizes is None else f"{graph}-{size}"
+
+
+def names_of(graphs: Sequence[str], config: Config) -> list[str]:
+    """Return the names of some of GRAPHS in a training; some have a graph per input size."""
+    sizes = config.train.random_sizes or (config.data.img_size,)
+    names = [
+        [name_at(graph, size, config) for size in sizes] if graph in _SIZED else [graph]
+        for graph in graphs
+    ]
+    return [name for group in names for name in group]
+
+
+def graphs_of(config: Config, devices: int) -> list[str]:
+    """Return those of GRAPHS that training by a configuration, and evaluation, compile."""
+    train = config.train
+    largest = max(train.random_sizes or (config.data.img_size,))
+    # Larger images than data.img_size cut a micro-batch into parts.
+    adds = train.accumulate > 1 or largest > config.data.img_size
+    is_compiled = {
+        "step": True,
+        "apply": adds,
+        "evaluation": True,
+        "statistics": devices > 1,
+        "alter": train.sat_prob > 0.0,
+    }
+    return [graph for graph in GRAPHS if is_compiled[graph]]
 
 
 def variables(folder: Path, devices: int = 1) -> dict[str, str]:

@@ -1,0 +1,50 @@
+"""Which graphs of a recipe the dry run for Ascend compiles; tests/ascend compiles some."""
+
+import pytest
+
+from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.tools.ascend_dry_run.__main__ import main
+from mindyolo_v4.tools.ascend_dry_run.run import graphs_of, names_of
+
+ACCUMULATED = ("train.accumulate", "2")
+ALTERED = ("train.sat_prob", "0.5")
+
+
+def sizes(text: str) -> tuple[str, str]:
+    """Return the override that trains at several sides; that of data.img_size is 608."""
+    return "train.random_sizes", text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "devices", "graphs"),
+    [
+        ([], 1, ["step", "evaluation"]),
+        ([ACCUMULATED], 1, ["step", "apply", "evaluation"]),
+        ([ALTERED], 1, ["step", "evaluation", "alter"]),
+        ([], 8, ["step", "evaluation", "statistics"]),
+        ([sizes("[416, 608]")], 1, ["step", "evaluation"]),
+        ([sizes("[416, 640]")], 1, ["step", "apply", "evaluation"]),
+    ],
+)
+def test_graphs_are_those_of_the_training(
+    overrides: list[tuple[str, str]], devices: int, graphs: list[str]
+) -> None:
+    config = load_config(None, [("data.img_size", "608"), *overrides])
+    assert graphs_of(config, devices) == graphs
+
+
+def test_each_size_has_its_own_graphs() -> None:
+    graphs = ["step", "evaluation", "alter"]
+    assert names_of(graphs, load_config(None, [])) == graphs
+    config = load_config(None, [sizes("[416, 608]")])
+    assert names_of(graphs, config) == [
+        *("step-416", "step-608", "evaluation", "alter-416", "alter-608")
+    ]
+
+
+def test_a_graph_that_the_recipe_does_not_compile(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", "yolov4/yolov4.yaml", "--graphs", "step,alter"]
+    assert run_command(main, words) == 2
+    message = "--graphs: this recipe compiles no graph of that name (got alter, expected step,"
+    assert message in capsys.readouterr().err
