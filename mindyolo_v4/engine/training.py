@@ -63,9 +63,8 @@ def train(
         resume: None, a checkpoint, or "auto": the newest one of the folder.
         callbacks: follow the training on rank 0.
     """
-    config, start_weights, taken_over = _starting_weights(config, tree)
-
     # The data set and the network.
+    config, start_weights, taken_over = _starting_weights(config, tree)
     train_set = task.read(config.data, "train")
     val_set = _validation_set(task, config, train_set)
     config = with_recorded_anchors(config, resume, default_name)
@@ -75,9 +74,8 @@ def train(
     network = _build(task, config, train_set.class_names, start_weights, lines)
     stream = task.stream(config, train_set, runtime.ranks)
     pictures = Pictures(task, config, train_set.class_names, runtime)
-    parts = _training_parts(task, config, runtime, network, stream, val_set, pictures)
-    own_callbacks = callbacks if runtime.ranks.rank == 0 else ()
-    session = Session(replace(parts, callbacks=own_callbacks), config, runtime)
+    parts = _training_parts(task, config, runtime, network, stream, val_set, pictures, callbacks)
+    session = Session(parts, config, runtime)
 
     # The run folder, which nothing is written to before all of the above is right.
     if resume == "auto":
@@ -91,18 +89,11 @@ def train(
         _warn(task, config, train_set, val_set, folder)
         newest = checkpoints.newest_valid(folder) if resume == "auto" else None
         _log(session.resume(newest) if newest else ())
-        if runtime.ranks.rank == 0:
-            begin_record(folder, config.seed, runtime.facts(), resume == "auto")
-            write_text(folder / RUN_CONFIG, dump_config(config))
         pictures.begin(folder, train_set)
-        with failed_allocation_as_user_error(config):
-            fit(session, folder, signals)
-        if runtime.ranks.rank == 0:
-            end_record(folder, _end(session))
+        _fit(session, folder, signals, goes_on=resume == "auto")
         pictures.end()
 
     _report_end(task, session, stream, folder)
-    runtime.ranks.wait()  # one that left early would fail the others
     return folder
 
 
@@ -130,13 +121,26 @@ def _warn(
         task.check(config, train_set, folder)
 
 
+def _fit(session: Session, folder: Path, signals: StopSignals | None, goes_on: bool) -> None:
+    """Train; rank 0 records in the folder with what it began, and how it ended."""
+    config = session.config
+    runtime = session.runtime
+    if runtime.ranks.rank == 0:
+        begin_record(folder, config.seed, runtime.facts(), goes_on)
+        write_text(folder / RUN_CONFIG, dump_config(config))
+    with failed_allocation_as_user_error(config):
+        fit(session, folder, signals)
+    if runtime.ranks.rank == 0:
+        end_record(folder, _end(session))
+
+
 def _end(session: Session) -> dict[str, Any]:
     memory_gb = round(peak_memory_gb(), 3)
     return session.state.end(session.stopped_by) | {"peak_memory_gb": memory_gb}
 
 
 def _report_end(task: Task, session: Session, stream: Stream, folder: Path) -> None:
-    """Tell the log and the callbacks how the training has ended."""
+    """Tell the log and the callbacks how the training has ended; wait for the other devices."""
     log_unreadable(stream.report())
     memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
     lines = session.state.end_lines(task.best_metric, session.stopped_by)
@@ -144,6 +148,7 @@ def _report_end(task: Task, session: Session, stream: Stream, folder: Path) -> N
     values = _end(session) | {"best": session.state.best, "folder": folder}
     for callback in session.parts.callbacks:
         callback.on_end(session.state.step, session.state.epoch, values)
+    session.runtime.ranks.wait()  # one that left early would fail the others
 
 
 def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:
@@ -195,6 +200,7 @@ def _training_parts(
     stream: Stream,
     val_set: Split | None,
     pictures: Pictures,
+    callbacks: Sequence[Callback],
 ) -> TrainingParts:
     class_names = pictures.class_names
     network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
@@ -221,6 +227,7 @@ def _training_parts(
         task.best_metric,
         pictures.step,
         stream.set_epochs,
+        callbacks if runtime.ranks.rank == 0 else (),
     )
 
 
