@@ -6,32 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
-from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import require
 
 MicroBatch = tuple[Tensor, ...]  # images (B, 3, S, S), then targets, B in front
-
-
-def parts_by_size(config: Config) -> dict[int, int]:
-    """Return into how many equal parts a micro-batch is cut at each input side of the training.
-
-    It is the smallest number with which images x side^2 of a part are at most
-    train.per_batch_size x data.img_size^2. So every step has the same number of images, and the
-    memory of the activations stays bounded.
-
-    Raises:
-        UserError: a single image is already larger than that.
-    """
-    count = config.train.per_batch_size
-    largest = count * config.data.img_size**2
-    parts = {}
-    for size in config.train.random_sizes or (config.data.img_size,):
-        problem = f"one image of {size} px is more than train.per_batch_size x data.img_size^2"
-        expected = f"at most {int(largest**0.5) // 32 * 32}"
-        require(size**2 <= largest, "train.random_sizes", problem, size, expected)
-        divisors = (n for n in range(1, count + 1) if count % n == 0)
-        parts[size] = next(n for n in divisors if count // n * size**2 <= largest)
-    return parts
 
 
 @dataclass(frozen=True)

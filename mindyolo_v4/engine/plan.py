@@ -9,6 +9,7 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.schedule import learning_rates, rate_factor, sat_rates
 from mindyolo_v4.engine.state import TrainingState
+from mindyolo_v4.errors import require
 
 FITTED_SHARE = 0.97  # of train.max_minutes: what a fitted schedule fills
 
@@ -51,3 +52,25 @@ def fitted_epochs(
     left_s = FITTED_SHARE * 60.0 * train.max_minutes - state.train_seconds
     further = int(left_s / (epoch_s + validation_s / train.val_interval))
     return min(train.epochs, state.epoch + max(0, further))
+
+
+def parts_by_size(config: Config) -> dict[int, int]:
+    """Return into how many equal parts a micro-batch is cut at each input side of the training.
+
+    It is the smallest number with which images x side^2 of a part are at most
+    train.per_batch_size x data.img_size^2. So every step has the same number of images, and the
+    memory of the activations stays bounded.
+
+    Raises:
+        UserError: a single image is already larger than that.
+    """
+    count = config.train.per_batch_size
+    largest = count * config.data.img_size**2
+    parts = {}
+    for size in config.train.random_sizes or (config.data.img_size,):
+        problem = f"one image of {size} px is more than train.per_batch_size x data.img_size^2"
+        expected = f"at most {int(largest**0.5) // 32 * 32}"
+        require(size**2 <= largest, "train.random_sizes", problem, size, expected)
+        divisors = (n for n in range(1, count + 1) if count % n == 0)
+        parts[size] = next(n for n in divisors if count // n * size**2 <= largest)
+    return parts

@@ -15,10 +15,10 @@ from mindyolo_v4.checkpoint.settings import changed_settings, require_same_class
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.compilation import compile_steps
 from mindyolo_v4.engine.ema import Ema
-from mindyolo_v4.engine.micro_batches import MicroBatch, StepBatches, parts_by_size
+from mindyolo_v4.engine.micro_batches import MicroBatch, StepBatches
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.parts import Check, TrainingParts
-from mindyolo_v4.engine.plan import fitted_epochs, make_plan
+from mindyolo_v4.engine.plan import fitted_epochs, make_plan, parts_by_size
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
 from mindyolo_v4.engine.records import Records

@@ -48,3 +48,9 @@ def test_a_graph_that_the_recipe_does_not_compile(capsys: pytest.CaptureFixture[
     assert run_command(main, words) == 2
     message = "--graphs: this recipe compiles no graph of that name (got alter, expected step,"
     assert message in capsys.readouterr().err
+
+
+def test_a_size_too_large_for_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", "yolov4/yolov4.yaml", "--train.per_batch_size", "1"]
+    assert run_command(main, [*words, "--train.random_sizes", "[608, 640]"]) == 2
+    assert "train.random_sizes: one image of 640 px is more than" in capsys.readouterr().err

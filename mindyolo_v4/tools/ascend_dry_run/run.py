@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.engine.plan import parts_by_size
 from mindyolo_v4.tools.ascend_dry_run.recording import Recording, read_recording
 from mindyolo_v4.tools.ascend_dry_run.stand_ins import stand_ins
 
@@ -38,7 +39,7 @@ def name_at(graph: str, size: int, config: Config) -> str:
 
 def names_of(graphs: Sequence[str], config: Config) -> list[str]:
     """Return the names of some of GRAPHS in a training; some have a graph per input size."""
-    sizes = config.train.random_sizes or (config.data.img_size,)
+    sizes = parts_by_size(config)
     names = [
         [name_at(graph, size, config) for size in sizes] if graph in _SIZED else [graph]
         for graph in graphs
@@ -48,16 +49,12 @@ def names_of(graphs: Sequence[str], config: Config) -> list[str]:
 
 def graphs_of(config: Config, devices: int) -> list[str]:
     """Return those of GRAPHS that training by a configuration, and evaluation, compile."""
-    train = config.train
-    largest = max(train.random_sizes or (config.data.img_size,))
-    # Larger images than data.img_size cut a micro-batch into parts.
-    adds = train.accumulate > 1 or largest > config.data.img_size
     is_compiled = {
         "step": True,
-        "apply": adds,
+        "apply": config.train.accumulate * max(parts_by_size(config).values()) > 1,
         "evaluation": True,
         "statistics": devices > 1,
-        "alter": train.sat_prob > 0.0,
+        "alter": config.train.sat_prob > 0.0,
     }
     return [graph for graph in GRAPHS if is_compiled[graph]]
 
