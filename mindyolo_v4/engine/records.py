@@ -104,7 +104,9 @@ def _rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
     rows = [row for row in rows if re.fullmatch(r"[0-9]{1,15}", row.get("step", ""))]
     if len(rows) < len(lines):
         logger.warning("%s: %d damaged lines are left out", path, len(lines) - len(rows))
-    return [row for row in rows if int(row["step"]) <= step]
+    # Another number of devices counts other steps, so the last row that fits ends the table.
+    ends = [count for count, row in enumerate(rows, 1) if int(row["step"]) <= step]
+    return rows[: max(ends, default=0)]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:

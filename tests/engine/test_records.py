@@ -64,6 +64,15 @@ def test_rows_behind_the_resumed_step_are_dropped(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["1", "2", "3"]
 
 
+def test_rows_of_another_number_of_devices_are_kept(tmp_path):
+    """8 steps of one device are 2 of four devices; those go on to step 4, resumed at step 3."""
+    write_steps(tmp_path, range(1, 9))
+    write_steps(tmp_path, range(3, 5), resumed_step=8)
+    write_steps(tmp_path, range(4, 6), resumed_step=3)
+    steps = [int(row["step"]) for row in rows(tmp_path / "steps.csv")]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5]
+
+
 def test_losses_read_back_bit_for_bit(tmp_path):
     values = np.array([0.1, 1 / 3, 1e-30], np.float32)
     with Records(tmp_path, ("loss_box", "loss_obj")) as records:
