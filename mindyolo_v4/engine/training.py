@@ -60,7 +60,8 @@ def train(
     Args:
         tree: the keys that the user wrote; the starting weights decide on some of the others.
         default_name: of the run folder, where the configuration names none.
-        resume: None, a checkpoint, or "auto": the newest one of the folder.
+        resume: None, a checkpoint to continue in a folder without files, or "auto": the newest one
+            of the folder.
         callbacks: follow the training on rank 0.
     """
     # The data set and the network.
@@ -82,15 +83,17 @@ def train(
         require_run_folder(config.save_dir, default_name)
     elif resume is not None:
         lines += session.resume(Checkpoint.open(resume))
-    folder = make_run_folder(config.save_dir, default_name, runtime, "--resume", resume is not None)
+    goes_on = resume == "auto"
+    reuse_option = "--resume without PATH"
+    folder = make_run_folder(config.save_dir, default_name, runtime, reuse_option, goes_on)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
         _log([*notes, *_describe(task, config, runtime, network, stream), *lines])
         _warn(task, config, train_set, val_set, folder)
-        newest = checkpoints.newest_valid(folder) if resume == "auto" else None
+        newest = checkpoints.newest_valid(folder) if goes_on else None
         _log(session.resume(newest) if newest else ())
         pictures.begin(folder, train_set)
-        _fit(session, folder, signals, goes_on=resume == "auto")
+        _fit(session, folder, signals, goes_on)
         pictures.end()
 
     _report_end(task, session, stream, folder)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("graph_mode")
 
 def run(folder, resume=None, callbacks=(), **settings) -> Path:
     tree = {
-        "save_dir": str(folder),
+        "save_dir": str(folder) if folder else None,
         "data": {"val": "val"},
         "train": {"epochs": 2, "per_batch_size": 2} | settings,
     }
@@ -136,6 +136,20 @@ def test_a_checkpoint_is_resumed_in_a_new_folder(tmp_path):
     assert run(tmp_path / "new", resume=str(tmp_path / "run/last.ckpt")) == tmp_path / "new"
     assert "resumed from" in (tmp_path / "new/train.log").read_text()
     assert Checkpoint.open(tmp_path / "new/last.ckpt").tree["training"]["step"] == 8
+
+
+def test_a_checkpoint_by_name_leaves_other_runs_as_they_are(tmp_path, monkeypatch):
+    """Neither the run that wrote it nor the latest one loses rows, checkpoints or records."""
+    monkeypatch.chdir(tmp_path)
+    first = run(None, checkpoint_interval=1, keep_checkpoints=1)
+    latest = run(None, max_steps=4)
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/*")}
+    with pytest.raises(UserError, match=r"--save_dir: is not empty.*--resume without PATH"):
+        run(first, resume=str(first / "best.ckpt"))
+    continued = run(None, resume=str(latest / "last.ckpt"))
+    assert continued == Path("runs/fake-3")
+    assert [row["step"] for row in rows(continued / "steps.csv")] == ["5", "6", "7", "8"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_a_run_records_its_start_and_its_end(tmp_path):
