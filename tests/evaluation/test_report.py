@@ -72,6 +72,13 @@ def test_read_columns_takes_what_is_no_number_for_a_gap(tmp_path):
     np.testing.assert_array_equal(columns["loss"], [5.5, np.nan, np.nan, np.nan, 4.5, np.nan])
 
 
+def test_a_byte_that_is_no_utf8_is_a_gap(tmp_path):
+    (tmp_path / "steps.csv").write_bytes(b"step,loss\n1,2.5\n2,\xff\n")
+    columns = read_columns(tmp_path / "steps.csv")
+    assert columns["step"].tolist() == [1.0, 2.0]
+    np.testing.assert_array_equal(columns["loss"], [2.5, np.nan])
+
+
 def test_one_step_and_zero_losses(tmp_path):
     (tmp_path / "steps.csv").write_text("step,loss,loss_cls,lr\n1,2.5,0,0.1\n")
     plot_results(tmp_path / "steps.csv", tmp_path / "metrics.csv", tmp_path / "results.png")
