@@ -43,7 +43,6 @@ from mindyolo_v4.engine import training
 from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import ImageLoss, Scores, Task
-from mindyolo_v4.errors import require
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.detections import (
     DETECTION_COLUMNS,
@@ -136,7 +135,6 @@ def check_anchors(config: Config, dataset: Dataset, folder: Path) -> None:
 def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
-    require(data.img_height is None, "data.img_height", "training takes square inputs only")
     train = config.train
     sizes = train.random_sizes or (data.img_size,)
     # Images are decoded for the largest size.

@@ -32,6 +32,7 @@ from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
+from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory, peak_memory_gb
 from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
 from mindyolo_v4.runtime.log import setup_logger
@@ -42,6 +43,7 @@ from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
+_CONTINUE = "--resume without PATH"
 _REMEDY = "what was written before is whole; free some space and repeat the command with --resume"
 
 
@@ -66,7 +68,7 @@ def train(
     """
     # The data set and the network.
     config, start_weights, taken_over = _starting_weights(config, tree)
-    train_set = task.read(config.data, "train")
+    train_set = _training_set(task, config)
     val_set = _validation_set(task, config, train_set)
     config = with_recorded_anchors(config, resume, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
@@ -84,8 +86,7 @@ def train(
     elif resume is not None:
         lines += session.resume(Checkpoint.open(resume))
     goes_on = resume == "auto"
-    reuse_option = "--resume without PATH"
-    folder = make_run_folder(config.save_dir, default_name, runtime, reuse_option, goes_on)
+    folder = make_run_folder(config.save_dir, default_name, runtime, _CONTINUE, goes_on)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
         _log([*notes, *_describe(task, config, runtime, network, stream), *lines])
@@ -159,6 +160,13 @@ def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:
     if config.data.classes is not None or config.data.single_cls:
         return config
     return replace(config, data=replace(config.data, names=list(class_names)))
+
+
+def _training_set(task: Task, config: Config) -> Split:
+    """Return the training split. Raises UserError for an input that is no square."""
+    height = config.data.img_height
+    require(height is None, "data.img_height", "training takes square inputs only", height)
+    return task.read(config.data, "train")
 
 
 def _validation_set(task: Task, config: Config, train_set: Split) -> Split | None:

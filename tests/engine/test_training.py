@@ -87,6 +87,15 @@ def test_nothing_is_written_before_all_is_right(tmp_path, settings):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_input_that_is_no_square_is_refused_before_data_are_read(tmp_path):
+    tree = {"save_dir": str(tmp_path / "run"), "data": {"img_size": 64, "img_height": 32}}
+    task = replace(FAKE_TASK, read=lambda data, split: pytest.fail("reads the data set"))
+    problem = r"data\.img_height: training takes square inputs only \(got 32"
+    with pytest.raises(UserError, match=problem):
+        train(task, build_config(tree), tree, RUNTIME, "fake")
+    assert list(tmp_path.iterdir()) == []
+
+
 class OtherSplit(FakeSplit):
     class_names = ("dog", "cat")
     source = "other set"
