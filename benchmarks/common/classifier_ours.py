@@ -10,13 +10,12 @@ import mindspore as ms
 import numpy as np
 
 from benchmarks.common.measure import make_parser
-from benchmarks.common.ours import time_steps
+from benchmarks.common.ours import RUNTIME, time_steps
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.config.train import OptimizerConfig
+from mindyolo_v4.config.train import OptimizerConfig, TrainConfig
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import TrainStep
-from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
@@ -42,7 +41,7 @@ def main() -> int:
     optimizer = build_optimizer(
         network, OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=1e-4, decay_on="all")
     )
-    step = TrainStep(forward, network, optimizer, None, StepSettings())
+    step = TrainStep(forward, network, optimizer, None, TrainConfig(), RUNTIME)
     rng = np.random.default_rng(0)
     images = ms.Tensor(
         rng.integers(0, 256, (options.batch, 3, options.img_size, options.img_size), np.uint8)

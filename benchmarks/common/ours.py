@@ -23,15 +23,16 @@ from benchmarks.common.made_batch import CLASSES, made_boxes, make_assigner, rec
 from benchmarks.common.measure import make_parser
 from benchmarks.common.random_values import random_values
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import TrainStep
-from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.forward import TrainingForward, normaliser
-from mindyolo_v4.runtime.device import peak_memory_gb, start
+from mindyolo_v4.runtime.device import Runtime, peak_memory_gb, start
 
+RUNTIME = Runtime("CPU", "graph", "default", "O0")
 ASSIGNED_IMAGES = 200
 
 
@@ -94,9 +95,8 @@ def training_step(config: Config) -> TrainStep:
     network = build_network(config.model, CLASSES, config.seed)
     forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
     forward.set_train(True)
-    return TrainStep(
-        forward, network, build_optimizer(network, config.optimizer), None, StepSettings()
-    )
+    optimizer = build_optimizer(network, config.optimizer)
+    return TrainStep(forward, network, optimizer, None, TrainConfig(), RUNTIME)
 
 
 def infer(config: Config, batch: dict[str, np.ndarray], steps: int) -> dict:

@@ -28,7 +28,6 @@ from mindyolo_v4.engine.saving import Saver, training_tensors
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.engine.step_profiler import StepProfiler
-from mindyolo_v4.engine.step_settings import step_settings
 from mindyolo_v4.errors import StoppedError, require
 from mindyolo_v4.runtime.device import Runtime
 
@@ -72,7 +71,9 @@ class Session:
             parts.network,
             self.optimizer,
             self.ema,
-            step_settings(settings, runtime, tuple(self.step_batches.parts.values())),
+            settings,
+            runtime,
+            tuple(self.step_batches.parts.values()),
         )
         self.adversary: SelfAdversary | None = None
         self.state = TrainingState(

@@ -7,6 +7,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import Zero
 
 from mindyolo_v4.checkpoint.parameters import batch_statistics, step_state
+from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.cpu_ops.scratchpads import one_thread_scratchpads
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.distributed.collectives import (
@@ -25,16 +26,20 @@ from mindyolo_v4.engine.mapping import (
     scale_each,
     updates_at_once,
 )
-from mindyolo_v4.engine.step_settings import StepSettings
+from mindyolo_v4.runtime.device import Runtime
+
+_SCALE_WINDOW = 2000  # finite steps in a row before the dynamic loss scale doubles
 
 
-def build_scaler(settings: StepSettings) -> ms.amp.LossScaler | None:
+def build_scaler(settings: TrainConfig, runtime: Runtime) -> ms.amp.LossScaler | None:
     """Return MindSpore's loss scaler of the kind named; none for "none"."""
-    if settings.loss_scale == "dynamic":
-        return ms.amp.DynamicLossScaler(settings.loss_scale_value, 2, settings.scale_window)
-    if settings.loss_scale == "static":
-        return ms.amp.StaticLossScaler(settings.loss_scale_value)
-    return None
+    kind = settings.loss_scale
+    if kind == "auto":
+        is_float16 = runtime.amp_level != "O0" and runtime.amp_dtype == "float16"
+        kind = "dynamic" if is_float16 else "none"
+    if kind == "dynamic":
+        return ms.amp.DynamicLossScaler(settings.loss_scale_value, 2, _SCALE_WINDOW)
+    return ms.amp.StaticLossScaler(settings.loss_scale_value) if kind == "static" else None
 
 
 class Gradients(nn.Cell):
@@ -68,8 +73,9 @@ class Update(nn.Cell):
         network: nn.Cell,
         optimizer: nn.Optimizer,
         ema: Ema | None,
-        scaler,
-        settings: StepSettings,
+        scaler: ms.amp.LossScaler | None,
+        clip_norm: float | None,
+        runtime: Runtime,
     ):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
@@ -77,8 +83,8 @@ class Update(nn.Cell):
         self.averaging = ema is not None
         self.scaler = scaler
         self.scaled = scaler is not None
-        self.clipping = settings.clip_norm is not None
-        self.clip_norm = settings.clip_norm or 0.0
+        self.clipping = clip_norm is not None
+        self.clip_norm = clip_norm or 0.0
         # The forward pass of a step that is not finite has already moved the running statistics.
         self.statistics = ParameterTuple(batch_statistics(network).values())
         self.backup = self.statistics.clone(prefix="kept", init="same")
@@ -90,10 +96,10 @@ class Update(nn.Cell):
         self.at_once = updates_at_once(network, self.statistics)
         if self.at_once:
             self.copy_all = copy_operator(len(self.statistics))
-        self.overflow_saturates = settings.overflow_saturates
-        self.distributed = settings.world_size > 1
+        self.overflow_saturates = runtime.overflow_saturates
+        size = runtime.ranks.size
+        self.distributed = size > 1
         if self.distributed:
-            size = settings.world_size
             self.average_gradients = gradient_averager(optimizer.parameters, size)
             self.average_values = MeanOverRanks(size)
             self.any_rank = AnyRank()
@@ -214,13 +220,14 @@ class AverageStatistics(nn.Cell):
 class TrainStep:
     """Train on k micro-batches: one graph for k = 1, an adding and an applying graph otherwise.
 
-    k is `settings.accumulate` times one of `settings.parts`; each k has an adding graph.
+    k is `settings.accumulate` times one of `parts`; each k has an adding graph.
 
     Args:
         forward: construct(*batch) -> (total, (part, ...)), with the attribute `part_names`.
         network: the cell inside `forward` whose running statistics are guarded.
         optimizer: over the parameters to train.
         ema: averages to move after each update, or None.
+        parts: into how many a micro-batch may be cut.
     """
 
     def __init__(
@@ -229,18 +236,21 @@ class TrainStep:
         network: nn.Cell,
         optimizer: nn.Optimizer,
         ema: Ema | None,
-        settings: StepSettings,
+        settings: TrainConfig,
+        runtime: Runtime,
+        parts: Sequence[int] = (1,),
     ):
-        self.settings = settings
-        self.scaler = build_scaler(settings)
-        self.update = Update(network, optimizer, ema, self.scaler, settings)
-        if settings.world_size > 1:
+        self.accumulate = settings.accumulate
+        self.scaler = build_scaler(settings, runtime)
+        self.update = Update(network, optimizer, ema, self.scaler, settings.clip_norm, runtime)
+        self.world_size = runtime.ranks.size
+        if self.world_size > 1:
             averaged = [] if ema is None else ema.statistics()
             self.share_statistics = AverageStatistics(
-                ParameterTuple([*self.update.statistics, *averaged]), settings.world_size
+                ParameterTuple([*self.update.statistics, *averaged]), self.world_size
             )
         gradients = Gradients(forward, optimizer.parameters, self.scaler)
-        counts = {settings.accumulate * parts for parts in settings.parts}
+        counts = {settings.accumulate * count for count in parts}
         if 1 in counts:
             self.fused = FusedStep(gradients, self.update)
         if counts == {1}:
@@ -278,13 +288,13 @@ class TrainStep:
         """Compile the graphs for micro-batches like `batch`; nothing to do in PyNative mode.
 
         Args:
-            count: micro-batches of a step; default: `settings.accumulate`.
+            count: micro-batches of a step; default: `train.accumulate`.
         """
         if ms.get_context("mode") != ms.GRAPH_MODE:
             return
         rate = Tensor(learning_rate, ms.float32)
         with one_thread_scratchpads():
-            count = count or self.settings.accumulate
+            count = count or self.accumulate
             if count == 1:
                 self.fused.compile(rate, *batch)
             else:
@@ -293,13 +303,13 @@ class TrainStep:
 
     def average_statistics(self) -> None:
         """Make the running statistics, and their averages, the same on every device."""
-        if self.settings.world_size == 1:
+        if self.world_size == 1:
             return
         self.share_statistics()
         self.update.remember_statistics()
 
     def scaler_state(self) -> dict[str, Parameter]:
         """Return what the loss scaler remembers between steps."""
-        if self.settings.loss_scale != "dynamic":
+        if not isinstance(self.scaler, ms.amp.DynamicLossScaler):
             return {}
         return {"scale_value": self.scaler.scale_value, "counter": self.scaler.counter}

@@ -13,17 +13,17 @@ from mindspore import ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.parameters import named_parameters
-from mindyolo_v4.config.train import OptimizerConfig
+from mindyolo_v4.config.train import OptimizerConfig, TrainConfig
 from mindyolo_v4.cpu_ops import norm_act
 from mindyolo_v4.cpu_ops.activation import leaky_relu
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import TrainStep
-from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, choose_fused
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.mean_square import MeanSquare
+from tests.support.tiny_task import RUNTIME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPS, MOMENTUM = 1e-3, 0.9
@@ -263,7 +263,7 @@ def test_the_train_step_restores_statistics_after_nan(
     block = ConvNormAct(2, 3, 3, ConvStyle("mish", EPS, MOMENTUM, "symmetric", library)).set_train()
     assert isinstance(block.bn, FusedNormAct)
     optimizer = build_optimizer(block, OptimizerConfig())
-    step = TrainStep(MeanSquare(block), block, optimizer, None, StepSettings())
+    step = TrainStep(MeanSquare(block), block, optimizer, None, TrainConfig(), RUNTIME)
     x = rng.normal(size=(2, 2, 6, 6)).astype(np.float32)
     _, finite = step(0.1, [(Tensor(x),)])
     good = {name: value.asnumpy().copy() for name, value in named_parameters(block).items()}

@@ -8,15 +8,15 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 
 from mindyolo_v4.checkpoint.parameters import named_parameters
-from mindyolo_v4.config.train import EmaConfig, OptimizerConfig
+from mindyolo_v4.config.train import EmaConfig, OptimizerConfig, TrainConfig
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.engine import mapping
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer
 from mindyolo_v4.engine.step import TrainStep
-from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
 from tests.support.mean_square import MeanSquare
+from tests.support.tiny_task import RUNTIME
 
 EPS, BN_MOMENTUM = 1e-3, 0.9
 
@@ -108,7 +108,8 @@ def test_training_is_the_same_to_the_bit(library, rng, monkeypatch, accumulate) 
             network,
             sgd,
             average,
-            StepSettings(accumulate=accumulate, clip_norm=0.5),
+            TrainConfig(accumulate=accumulate, clip_norm=0.5),
+            RUNTIME,
         )
         assert step.update.at_once is at_once
         losses, finite = [], []

@@ -6,15 +6,15 @@ from mindspore import Tensor, nn
 
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.config.train import OptimizerConfig
+from mindyolo_v4.config.train import OptimizerConfig, TrainConfig
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state, recompute
 from mindyolo_v4.engine.step import TrainStep
-from mindyolo_v4.engine.step_settings import StepSettings
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.blocks import ConvNormAct, Residual, conv_style
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.rig import RATE, Rig, linear_input
 from tests.support.tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
+from tests.support.tiny_task import RUNTIME
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -97,7 +97,9 @@ def test_momentum_is_that_of_the_library_to_the_bit(graph_mode):
             ]
             groups.append({"order_params": rig.network.trainable_params()})
             rig.optimizer = nn.Momentum(groups, learning_rate=0.0, momentum=0.9)
-            rig.step = TrainStep(rig.forward, rig.network, rig.optimizer, None, StepSettings())
+            rig.step = TrainStep(
+                rig.forward, rig.network, rig.optimizer, None, TrainConfig(), RUNTIME
+            )
         for seed in range(4):
             rig.step(0.1, [tiny_batch(seed)])
         states.append(rig.state())

@@ -1,6 +1,7 @@
 """The train step against numbers worked out by hand and against itself."""
 
 import math
+from dataclasses import replace
 
 import mindspore as ms
 import numpy as np
@@ -12,6 +13,7 @@ from mindyolo_v4.config.train import OptimizerConfig
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.rig import RATE, Rig, frozen_net, linear_input
 from tests.support.tiny import Linear, LinearForward, TinyForward, TinyNet, tiny_batch
+from tests.support.tiny_task import RUNTIME
 
 
 @pytest.mark.parametrize("scale", ["none", "static", "dynamic"])
@@ -93,16 +95,17 @@ def test_infinite_loss_with_finite_gradients_is_refused(graph_mode):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_where_overflows_saturate_mindspores_status_decides(graph_mode, monkeypatch, accumulate):
-    settings = {"accumulate": accumulate, "loss_scale": "dynamic", "overflow_saturates": True}
-    plain = Rig(TinyNet(), TinyForward, accumulate=accumulate, loss_scale="dynamic")
-    rig = Rig(TinyNet(), TinyForward, **settings)
+    settings = {"accumulate": accumulate, "loss_scale": "dynamic"}
+    saturating = replace(RUNTIME, overflow_saturates=True)
+    plain = Rig(TinyNet(), TinyForward, **settings)
+    rig = Rig(TinyNet(), TinyForward, runtime=saturating, **settings)
     batches = [tiny_batch(index) for index in range(accumulate)]
     for each in (plain, rig):
         each.step(RATE, batches)
     assert rig.state() == plain.state()  # nothing has overflown
 
     monkeypatch.setattr(ms.amp, "all_finite", _overflown)
-    rig = Rig(TinyNet(), TinyForward, **settings)
+    rig = Rig(TinyNet(), TinyForward, runtime=saturating, **settings)
     before = rig.state()
     _, finite = rig.step(RATE, batches)
     assert not bool(finite.asnumpy())
@@ -128,14 +131,9 @@ def test_running_statistics_move_once_a_step(graph_mode):
     )
 
 
-def test_dynamic_scale_halves_and_recovers(graph_mode):
-    rig = Rig(
-        Linear(1.0, 1.0),
-        LinearForward,
-        loss_scale="dynamic",
-        loss_scale_value=1024.0,
-        scale_window=2,
-    )
+def test_dynamic_scale_halves_and_recovers(graph_mode, monkeypatch):
+    monkeypatch.setattr("mindyolo_v4.engine.step._SCALE_WINDOW", 2)
+    rig = Rig(Linear(1.0, 1.0), LinearForward, loss_scale="dynamic", loss_scale_value=1024.0)
     scales = []
     for x in (1.0, math.inf, 1.0, 1.0):
         rig.step(1e-3, [linear_input(x)])

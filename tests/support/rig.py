@@ -4,26 +4,32 @@ import numpy as np
 from mindspore import Tensor
 
 from mindyolo_v4.checkpoint.parameters import named_parameters
-from mindyolo_v4.config.train import EmaConfig, OptimizerConfig
+from mindyolo_v4.config.train import EmaConfig, OptimizerConfig, TrainConfig
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import build_optimizer, freeze, optimizer_state
 from mindyolo_v4.engine.step import TrainStep
-from mindyolo_v4.engine.step_settings import StepSettings
 from tests.support.tiny import TinyNet
+from tests.support.tiny_task import RUNTIME
 
 RATE = 0.1
 
 
 class Rig:
-    """A network with everything around it that a step changes."""
+    """A network with everything around it that a step changes.
 
-    def __init__(self, network, forward, optimizer=None, ema=0.0, **settings):
+    Args:
+        settings: fields of TrainConfig.
+    """
+
+    def __init__(
+        self, network, forward, optimizer=None, ema=0.0, runtime=RUNTIME, parts=(1,), **settings
+    ):
         self.network = network.set_train(True)
         self.forward = forward(network)
         self.optimizer = build_optimizer(network, optimizer or OptimizerConfig())
         self.ema = Ema(network, EmaConfig(decay=ema, ramp_steps=10.0)) if ema else None
         self.step = TrainStep(
-            self.forward, network, self.optimizer, self.ema, StepSettings(**settings)
+            self.forward, network, self.optimizer, self.ema, TrainConfig(**settings), runtime, parts
         )
 
     def state(self) -> dict[str, bytes]:
