@@ -22,32 +22,16 @@ from mindyolo_v4.models.weighted_sum import WeightedSum
 class ConvStyle:
     """What the convolution blocks of one part of a network have in common."""
 
-    activation: str  # mish, silu or leaky
-    bn_eps: float
-    bn_momentum: float  # weight of the OLD running statistic
-    stride2_padding: str  # symmetric, or same: right and bottom only
+    model: ModelConfig
+    activation: str  # mish, silu, leaky or leaky001
     fused: Path | None = None  # library of fused normalisation with activation; None: stock ones
     synchronised: bool = False  # batch statistics over all devices
-    leaky_slope: float = 0.1  # of leaky for negative inputs
-    norm: str = "bn"  # what the batch statistics are of: bn, cbn or cmbn
-    residual: str = "plain"  # how a residual block ends: plain, weighted or weighted_channel
 
 
 def conv_style(model: ModelConfig, activation: str) -> ConvStyle:
     """Return the style of a part of the network; `model.activations` names its activation."""
     fused, _ = choose_norm(model)
-    synchronised = model.sync_bn and joined_ranks().size > 1
-    return ConvStyle(
-        activation.removesuffix("001"),
-        model.bn_eps,
-        model.bn_momentum,
-        model.stride2_padding,
-        fused,
-        synchronised,
-        model.slope_of(activation),
-        model.norm,
-        model.residual,
-    )
+    return ConvStyle(model, activation, fused, model.sync_bn and joined_ranks().size > 1)
 
 
 def choose_fused(setting: str) -> tuple[Path | None, str]:
@@ -89,8 +73,8 @@ def scale_blocks(blocks: int, depth: float) -> int:
 
 def build_activation(style: ConvStyle) -> nn.Cell:
     """Return the activation of a style."""
-    if style.activation == "leaky":
-        return leaky_relu(style.leaky_slope)
+    if style.activation.startswith("leaky"):
+        return leaky_relu(style.model.slope_of(style.activation))
     return mish() if style.activation == "mish" else nn.SiLU()
 
 
@@ -103,8 +87,9 @@ class ConvNormAct(nn.Cell):
         self, in_channels: int, out_channels: int, kernel: int, style: ConvStyle, stride: int = 1
     ):
         super().__init__()
+        model = style.model
         # The two padding modes differ at stride 2: `same` pads right and bottom only.
-        same = stride == 2 and style.stride2_padding == "same"
+        same = stride == 2 and model.stride2_padding == "same"
         self.conv = nn.Conv2d(
             in_channels,
             out_channels,
@@ -115,24 +100,24 @@ class ConvNormAct(nn.Cell):
             has_bias=False,
         )
         self.act = build_activation(style)
-        self.compensated = style.norm == "cbn"
+        self.compensated = model.norm == "cbn"
         self.fused = style.fused is not None
         if style.fused:  # the same parameters, but `bn` activates as well
             self.bn = FusedNormAct(
                 out_channels,
-                style.bn_eps,
-                style.bn_momentum,
-                style.activation,
-                style.leaky_slope,
+                model.bn_eps,
+                model.bn_momentum,
+                style.activation.removesuffix("001"),
+                model.slope_of(style.activation),
                 self.act,
                 style.fused,
             )
-        elif style.norm == "cmbn":
-            self.bn = CrossMiniBatchNorm(out_channels, style.bn_eps, style.bn_momentum)
-        elif style.norm == "cbn":
-            self.bn = CrossIterationNorm(self.conv, style.bn_eps, style.bn_momentum)
+        elif model.norm == "cmbn":
+            self.bn = CrossMiniBatchNorm(out_channels, model.bn_eps, model.bn_momentum)
+        elif model.norm == "cbn":
+            self.bn = CrossIterationNorm(self.conv, model.bn_eps, model.bn_momentum)
         else:
-            self.bn = batch_norm(out_channels, style.bn_eps, style.bn_momentum, style.synchronised)
+            self.bn = batch_norm(out_channels, model.bn_eps, model.bn_momentum, style.synchronised)
 
     def construct(self, x: Tensor) -> Tensor:
         y = self.conv(x)
@@ -150,9 +135,9 @@ class Residual(nn.Cell):
         self.channels = channels
         self.conv1 = ConvNormAct(channels, hidden, 1, style)
         self.conv2 = ConvNormAct(hidden, channels, 3, style)
-        self.weighted = style.residual != "plain"
+        self.weighted = style.model.residual != "plain"
         if self.weighted:
-            self.sum = WeightedSum(channels, style.residual == "weighted_channel")
+            self.sum = WeightedSum(channels, style.model.residual == "weighted_channel")
 
     def construct(self, x: Tensor) -> Tensor:
         branch = self.conv2(self.conv1(x))

@@ -13,6 +13,7 @@ from mindspore import ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig, TrainConfig
 from mindyolo_v4.cpu_ops import norm_act
 from mindyolo_v4.cpu_ops.activation import leaky_relu
@@ -27,6 +28,7 @@ from tests.support.tiny_task import RUNTIME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPS, MOMENTUM = 1e-3, 0.9
+MODEL = ModelConfig(bn_eps=EPS, bn_momentum=MOMENTUM)
 SLOPES = {"leaky": 0.1, "leaky 0.125": 0.125}
 ACTIVATIONS = ("mish", "silu", *SLOPES)
 STATISTICS = ("moving_mean", "moving_variance")
@@ -260,7 +262,7 @@ def test_what_is_not_finite_comes_out(
 def test_the_train_step_restores_statistics_after_nan(
     rng: np.random.Generator, library: Path
 ) -> None:
-    block = ConvNormAct(2, 3, 3, ConvStyle("mish", EPS, MOMENTUM, "symmetric", library)).set_train()
+    block = ConvNormAct(2, 3, 3, ConvStyle(MODEL, "mish", library)).set_train()
     assert isinstance(block.bn, FusedNormAct)
     optimizer = build_optimizer(block, OptimizerConfig())
     step = TrainStep(MeanSquare(block), block, optimizer, None, TrainConfig(), RUNTIME)
@@ -283,7 +285,7 @@ def test_mixed_precision(rng: np.random.Generator, library: Path) -> None:
     x = Tensor(rng.normal(size=(2, 2, 6, 6)).astype(np.float32))
     outputs = []
     for level in ("O0", "O2", "O3"):
-        block = ConvNormAct(2, 3, 3, ConvStyle("mish", EPS, MOMENTUM, "symmetric", library))
+        block = ConvNormAct(2, 3, 3, ConvStyle(MODEL, "mish", library))
         block.conv.weight.set_data(Tensor(np.full((3, 2, 3, 3), 0.5, np.float32)))
         outputs.append(to_mixed_precision(block, level).set_train()(x).asnumpy())
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=0, atol=1e-2)
@@ -302,10 +304,8 @@ def training_hash() -> str:
     """Train two fused blocks large enough for several threads; return a hash of all results."""
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(0)
-    rng, style = (
-        np.random.default_rng(0),
-        ConvStyle("mish", EPS, MOMENTUM, "symmetric", fused_library()),
-    )
+    rng = np.random.default_rng(0)
+    style = ConvStyle(MODEL, "mish", fused_library())
     block = nn.SequentialCell(
         ConvNormAct(3, 16, 3, style), ConvNormAct(16, 12, 1, style)
     ).set_train()

@@ -8,6 +8,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 
 from mindyolo_v4.checkpoint.parameters import named_parameters
+from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import EmaConfig, OptimizerConfig, TrainConfig
 from mindyolo_v4.cpu_ops.update import copy_operator
 from mindyolo_v4.engine import mapping
@@ -18,7 +19,7 @@ from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
 from tests.support.mean_square import MeanSquare
 from tests.support.tiny_task import RUNTIME
 
-EPS, BN_MOMENTUM = 1e-3, 0.9
+MODEL = ModelConfig(bn_eps=1e-3, bn_momentum=0.9)
 
 
 pytestmark = pytest.mark.usefixtures("library")
@@ -31,7 +32,7 @@ def network(library) -> nn.SequentialCell:
 
 def blocks(library: Path) -> nn.SequentialCell:
     """Return blocks whose largest kernel is beyond what one thread does."""
-    style = ConvStyle("mish", EPS, BN_MOMENTUM, "symmetric", library)
+    style = ConvStyle(MODEL, "mish", library)
     return nn.SequentialCell(
         [ConvNormAct(3, 64, 3, style), ConvNormAct(64, 72, 3, style), ConvNormAct(72, 5, 1, style)]
     )
@@ -195,5 +196,5 @@ def test_half_precision_and_stock_networks_keep_one_operator_a_parameter(network
     for parameter in network.trainable_params():
         parameter.set_dtype(ms.float16)
     assert not build_optimizer(network, OptimizerConfig()).at_once
-    stock = ConvNormAct(3, 4, 3, ConvStyle("mish", EPS, BN_MOMENTUM, "symmetric"))
+    stock = ConvNormAct(3, 4, 3, ConvStyle(MODEL, "mish"))
     assert not build_optimizer(stock, OptimizerConfig()).at_once

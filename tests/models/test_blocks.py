@@ -21,7 +21,7 @@ from mindyolo_v4.models.blocks import (
     squeeze_expand,
 )
 
-STYLE = ConvStyle("mish", bn_eps=1e-5, bn_momentum=0.97, stride2_padding="symmetric")
+STYLE = ConvStyle(ModelConfig(), "mish")
 MISH = {  # x: Mish(x), Mish'(x); float64
     -20.0: (-4.1e-8, -3.9e-8),
     -5.0: (-0.033576238, -0.026747498),
@@ -92,7 +92,7 @@ def test_stride_two_padding_moves_the_kernel_centre(
     padding: str, first: int, pynative_mode: None
 ) -> None:
     # A kernel that is one at its centre picks the pixels it is centred on.
-    style = ConvStyle("silu", bn_eps=1e-5, bn_momentum=0.97, stride2_padding=padding)
+    style = ConvStyle(ModelConfig(stride2_padding=padding), "silu")
     conv = ConvNormAct(1, 1, 3, style, stride=2).conv
     conv.weight.set_data(Tensor(np.eye(9, dtype=np.float32)[4].reshape(1, 1, 3, 3)))
     picture = np.arange(36, dtype=np.float32).reshape(1, 1, 6, 6)
@@ -101,7 +101,7 @@ def test_stride_two_padding_moves_the_kernel_centre(
 
 @pytest.mark.parametrize(("eps", "expected"), [(1e-3, 2.933968), (1e-5, 2.961881)])
 def test_eps_is_added_to_the_variance(eps: float, expected: float, graph_mode: None) -> None:
-    block = ConvNormAct(1, 1, 1, ConvStyle("leaky", eps, 0.97, "symmetric")).set_train(False)
+    block = ConvNormAct(1, 1, 1, ConvStyle(ModelConfig(bn_eps=eps), "leaky")).set_train(False)
     for parameter, value in (
         (block.conv.weight, 1.0),
         (block.bn.gamma, 0.8),
@@ -116,7 +116,7 @@ def test_eps_is_added_to_the_variance(eps: float, expected: float, graph_mode: N
 
 
 def test_momentum_is_the_weight_of_the_old_statistic(graph_mode: None) -> None:
-    block = ConvNormAct(1, 1, 1, ConvStyle("leaky", 1e-5, 0.9, "symmetric")).set_train()
+    block = ConvNormAct(1, 1, 1, ConvStyle(ModelConfig(bn_momentum=0.9), "leaky")).set_train()
     block.conv.weight.set_data(Tensor(np.ones((1, 1, 1, 1), np.float32)))
     block(Tensor(np.array([1.0, 3.0], np.float32).reshape(1, 1, 1, 2)))
     # Batch mean 2, unbiased variance 2; the running ones began at 0 and 1.
@@ -144,9 +144,8 @@ def test_training_gradient_matches_finite_differences(
     activation: str, fused: str, stride: int, rng: np.random.Generator, graph_mode: None
 ) -> None:
     library, _ = choose_fused(fused)
-    block = ConvNormAct(
-        2, 3, 3, ConvStyle(activation, 1e-5, 0.97, "symmetric", library), stride
-    ).set_train()
+    style = ConvStyle(ModelConfig(), activation, library)
+    block = ConvNormAct(2, 3, 3, style, stride).set_train()
     parameters = [block.conv.weight, block.bn.gamma, block.bn.beta]
     values = [rng.normal(size=p.shape) for p in parameters]
     for parameter, value in zip(parameters, values, strict=True):

@@ -58,7 +58,7 @@ X_MISH = {
 }
 CSP_PARTS = (17, 48, 79, 98, 103, 109, 111, 113, 127, 141, 143, 156, 158, 171, 173)
 X_PARTS = (20, 57, 94, 116, 121, 127, 131, 133, 149, 165, 167, 182, 184, 199, 201)
-STYLE = ConvStyle("mish", bn_eps=1e-5, bn_momentum=0.97, stride2_padding="symmetric")
+STYLE = ConvStyle(ModelConfig(), "mish")
 
 
 def inner_maps(network: YoloV4, parts: tuple[int, ...]) -> dict[int, Tensor]:

@@ -7,7 +7,7 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.blocks import ConvStyle
 from mindyolo_v4.models.panet import PathAggregation, SpatialPyramid
 
-STYLE = ConvStyle("leaky", bn_eps=1e-5, bn_momentum=0.97, stride2_padding="symmetric")
+STYLE = ConvStyle(ModelConfig(), "leaky")
 
 
 def test_pyramid_joins_windows_13_9_5_and_the_map_itself(graph_mode: None) -> None:
