@@ -33,7 +33,7 @@ from mindyolo_v4.losses.validation import mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.estimate import describe_cost
-from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
+from mindyolo_v4.models.forward import TrainingForward, inference
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def targets(class_ids: NDArray[np.int32], shares: NDArray[np.float32]) -> tuple[
 def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.Cell:
     """Return images and targets -> loss and its parts."""
     loss = ClassificationLoss(num_classes, config.loss)
-    return TrainingForward(normaliser(config.data), network, loss)
+    return TrainingForward(config.data, network, loss)
 
 
 def score(config: Config, dataset: ClassImages, one_pass: ScoringPass, for_test: bool) -> Scores:

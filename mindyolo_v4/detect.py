@@ -61,7 +61,7 @@ from mindyolo_v4.losses.validation import ValidationLoss, mean_losses
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import describe_network
 from mindyolo_v4.models.estimate import describe_cost
-from mindyolo_v4.models.forward import TrainingForward, inference, normaliser
+from mindyolo_v4.models.forward import TrainingForward, inference
 from mindyolo_v4.runtime.device import start
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def training_forward(config: Config, network: nn.Cell, num_classes: int) -> nn.C
     """Return images and targets -> loss and its parts."""
     anchors = config.model.anchor_set
     loss = DetectionLoss(anchors, num_classes, config.data.img_size, config.loss)
-    return TrainingForward(normaliser(config.data), network, loss)
+    return TrainingForward(config.data, network, loss)
 
 
 def image_views(config: Config, dataset: Dataset) -> ImageViews:

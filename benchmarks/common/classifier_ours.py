@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.common.measure import make_parser
 from benchmarks.common.ours import RUNTIME, time_steps
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.loss import LossConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.train import OptimizerConfig, TrainConfig
@@ -20,7 +21,7 @@ from mindyolo_v4.losses.classification import ClassificationLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.describe import parameter_count
-from mindyolo_v4.models.forward import Normalise, TrainingForward
+from mindyolo_v4.models.forward import TrainingForward
 from mindyolo_v4.runtime.device import peak_memory_gb
 
 
@@ -37,7 +38,7 @@ def main() -> int:
     model = ModelConfig(architecture="cspdarknet53", bn_momentum=0.9, cpu_fused=options.cpu_fused)
     network = build_network(model, options.classes).set_train(True)
     loss = ClassificationLoss(options.classes, LossConfig())
-    forward = TrainingForward(Normalise((0.0,) * 3, (255.0,) * 3), network, loss).set_train(True)
+    forward = TrainingForward(DataConfig(), network, loss).set_train(True)
     optimizer = build_optimizer(
         network, OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=1e-4, decay_on="all")
     )

@@ -29,7 +29,7 @@ from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.losses.detection import DetectionLoss
 from mindyolo_v4.models.blocks import choose_fused
 from mindyolo_v4.models.build import build_network
-from mindyolo_v4.models.forward import TrainingForward, normaliser
+from mindyolo_v4.models.forward import Normalise, TrainingForward
 from mindyolo_v4.runtime.device import Runtime, peak_memory_gb, start
 
 RUNTIME = Runtime("CPU", "graph", "default", "O0")
@@ -93,7 +93,7 @@ def time_steps(step: TrainStep, tensors: tuple[Tensor, ...], steps: int) -> dict
 def training_step(config: Config) -> TrainStep:
     """Return the step that `detect.train` compiles, on a new network."""
     network = build_network(config.model, CLASSES, config.seed)
-    forward = TrainingForward(normaliser(config.data), network, detection_loss(config))
+    forward = TrainingForward(config.data, network, detection_loss(config))
     forward.set_train(True)
     optimizer = build_optimizer(network, config.optimizer)
     return TrainStep(forward, network, optimizer, None, TrainConfig(), RUNTIME)
@@ -147,7 +147,7 @@ def write(config: Config, batch: dict[str, np.ndarray], output: Path) -> dict:
     # A new network's own weights would give maps that are all bias.
     for name, parameter in network.parameters_dict().items():
         parameter.set_data(Tensor(random_values(rng, name, parameter.shape)))
-    raw_maps = network(normaliser(config.data)(Tensor(batch["images"])))
+    raw_maps = network(Normalise(config.data)(Tensor(batch["images"])))
     total, parts = detection_loss(config)(raw_maps, *tables(batch))
     weights = network.parameters_dict()
     arrays = {f"weight:{name}": value.asnumpy() for name, value in weights.items()}

@@ -9,17 +9,13 @@ from mindyolo_v4.config.root import Config
 
 
 class Normalise(nn.Cell):
-    """Compute (x - mean) / std of uint8 or float images (B, 3, H, W), as float32.
+    """Compute (x - data.mean) / data.std of uint8 or float images (B, 3, H, W), as float32."""
 
-    Args:
-        mean, std: of R, G and B on the 0..255 scale.
-    """
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(self, data: DataConfig):
         super().__init__()
         # One multiplication and one addition per pixel; coefficients rounded once, from float64.
-        scale = 1.0 / np.array(std, np.float64).reshape(1, 3, 1, 1)
-        offset = -np.array(mean, np.float64).reshape(1, 3, 1, 1) * scale
+        scale = 1.0 / np.array(data.std, np.float64).reshape(1, 3, 1, 1)
+        offset = -np.array(data.mean, np.float64).reshape(1, 3, 1, 1) * scale
         self.scale = Tensor(scale, ms.float32)
         self.offset = Tensor(offset, ms.float32)
 
@@ -27,17 +23,12 @@ class Normalise(nn.Cell):
         return images.astype(ms.float32) * self.scale + self.offset
 
 
-def normaliser(data: DataConfig) -> Normalise:
-    """Return the cell that turns the loader's images into network input."""
-    return Normalise(data.mean, data.std)
-
-
 class TrainingForward(nn.Cell):
     """Compute the loss of a batch, as the training engine compiles it."""
 
-    def __init__(self, normalise: nn.Cell, network: nn.Cell, loss: nn.Cell):
+    def __init__(self, data: DataConfig, network: nn.Cell, loss: nn.Cell):
         super().__init__()
-        self.normalise = normalise
+        self.normalise = Normalise(data)
         self.network = network
         self.loss = loss
         self.part_names = loss.part_names
@@ -50,9 +41,9 @@ class TrainingForward(nn.Cell):
 class InferenceForward(nn.Cell):
     """Compute the network's output (raw maps or class logits) of images (B, 3, S, S) uint8."""
 
-    def __init__(self, normalise: nn.Cell, network: nn.Cell):
+    def __init__(self, data: DataConfig, network: nn.Cell):
         super().__init__()
-        self.normalise = normalise
+        self.normalise = Normalise(data)
         self.network = network
         self.set_train(False)
 
@@ -62,4 +53,4 @@ class InferenceForward(nn.Cell):
 
 def inference(config: Config, network: nn.Cell) -> InferenceForward:
     """Return the cell that computes the network's output of the loader's images."""
-    return InferenceForward(normaliser(config.data), network)
+    return InferenceForward(config.data, network)
