@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import mindspore as ms
-import numpy as np
 from mindspore import communication, device_context
 
 from mindyolo_v4 import environment
@@ -80,9 +79,7 @@ def start(config: Config) -> Runtime:
     heartbeat = Heartbeat()
     if is_parallel:
         _join_workers(config.train, heartbeat)
-    ms.set_seed(config.seed)
-    # MindSpore's initializers draw from NumPy's global generator.
-    np.random.seed(config.seed % 2**32)  # noqa: NPY002
+    ms.set_seed(config.seed)  # NumPy's global generator too
     return Runtime(
         device,
         config.ms_mode,
