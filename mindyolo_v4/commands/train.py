@@ -3,14 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.runtime.signals import StopSignals
-
-if TYPE_CHECKING:
-    from mindyolo_v4.config.recipe import Tree
-    from mindyolo_v4.config.root import Config
 
 
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
@@ -35,7 +30,11 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     require_tiles(config, read_tree(None, words.overrides))
     config = replace(config, data=located(config.data))
     if words.print_config:
-        return print_config(_with_variants(config, tree))
+        if config.weight is not None:
+            from mindyolo_v4.engine.training import starting_weights  # loads MindSpore
+
+            config = starting_weights(config, tree)[0]
+        return print_config(config)
     from mindyolo_v4 import classify, detect
     from mindyolo_v4.engine.training import train
     from mindyolo_v4.runtime.device import start
@@ -44,13 +43,3 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     with (runtime := start(config)).heartbeat:
         train(task, config, tree, runtime, recipe.stem, words.options["resume"], signals)
     return 0
-
-
-def _with_variants(config: "Config", tree: "Tree") -> "Config":
-    """Return the configuration with what the weights that it names decide."""
-    if config.weight is None:
-        return config
-    from mindyolo_v4.checkpoint.file import Checkpoint
-    from mindyolo_v4.checkpoint.settings import take_over_variants
-
-    return take_over_variants(config, tree, Checkpoint.open(config.weight))[0]

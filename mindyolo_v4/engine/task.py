@@ -88,12 +88,6 @@ class Task:
     draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
 
 
-def log_warnings(split: Split | None) -> None:
-    """Log the warnings of a split, if there is one."""
-    for line in () if split is None else split.warning_lines():
-        logger.warning("%s", line)
-
-
 def log_unreadable(report: dict[str, Any]) -> None:
     """Name the images that a stream could not read, and the boxes that it left out."""
     unreadable = report["unreadable"]

@@ -31,7 +31,7 @@ from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
-from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable, log_warnings
+from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable
 from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory, peak_memory_gb
 from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
@@ -67,7 +67,7 @@ def train(
         callbacks: follow the training on rank 0.
     """
     # The data set and the network.
-    config, start_weights, taken_over = _starting_weights(config, tree)
+    config, start_weights, taken_over = starting_weights(config, tree)
     train_set = _training_set(task, config)
     val_set = _validation_set(task, config, train_set)
     config = with_recorded_anchors(config, resume, default_name)
@@ -101,7 +101,7 @@ def train(
     return folder
 
 
-def _starting_weights(config: Config, tree: Tree) -> tuple[Config, Checkpoint | None, list[str]]:
+def starting_weights(config: Config, tree: Tree) -> tuple[Config, Checkpoint | None, list[str]]:
     """Return the configuration that fits the weights to start from, these, and what to log."""
     if config.weight is None:
         return config, None, []
@@ -120,7 +120,8 @@ def _warn(
 ) -> None:
     """Log what may be wrong with the data set, and with a configuration for it."""
     for split in (train_set, val_set):
-        log_warnings(split)
+        for line in () if split is None else split.warning_lines():
+            logger.warning("%s", line)
     if task.check is not None:
         task.check(config, train_set, folder)
 
