@@ -32,7 +32,8 @@ class OptimizerConfig:
         if self.kind == "adamw":
             nesterov_problem = "belongs to optimizer.kind sgd"
             require(not self.nesterov, "optimizer.nesterov", nesterov_problem, self.kind)
-            momentum_problem = "must be > 0 for adamw"
+        if self.kind == "adamw" or self.nesterov:
+            momentum_problem = "must be > 0 for adamw and for optimizer.nesterov"
             require(self.momentum > 0, "optimizer.momentum", momentum_problem, self.momentum)
 
 

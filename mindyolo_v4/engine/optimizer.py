@@ -77,7 +77,6 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
         )
     momentum = settings.momentum
     if settings.nesterov:
-        require(momentum > 0.0, "optimizer.nesterov", "needs optimizer.momentum > 0", momentum)
         # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right, in 1.7 times the time.
         return nn.SGD(groups, learning_rate=0.0, momentum=momentum, nesterov=True)
     return Momentum(groups, momentum, updates_at_once(network, trained))

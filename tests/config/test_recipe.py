@@ -169,6 +169,11 @@ def test_every_key_has_a_default_and_round_trips() -> None:
     assert all(path.split(".")[0] in sections for path in paths)
 
 
+def test_nesterov_needs_momentum() -> None:
+    with pytest.raises(UserError, match=r"optimizer\.momentum: must be > 0.*nesterov"):
+        load_config(None, [("optimizer.nesterov", "true"), ("optimizer.momentum", "0")])
+
+
 def test_adamw_refuses_what_belongs_to_sgd() -> None:
     with pytest.raises(UserError, match=r"optimizer\.nesterov: belongs to optimizer\.kind sgd"):
         load_config(None, [("optimizer.kind", "adamw"), ("optimizer.nesterov", "true")])

@@ -131,11 +131,6 @@ def test_freeze_refuses_an_unknown_prefix():
         freeze(TinyNet(), ("backbome.",))
 
 
-def test_nesterov_without_momentum():
-    with pytest.raises(UserError, match=r"optimizer.nesterov: needs optimizer.momentum > 0"):
-        build_optimizer(TinyNet(), OptimizerConfig(momentum=0.0, nesterov=True))
-
-
 class Network(nn.Cell):
     """Two parts with everything that the real ones are made of."""
 
