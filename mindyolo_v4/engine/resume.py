@@ -117,9 +117,6 @@ def follow_limit(checkpoint: Checkpoint, state: TrainingState, train: TrainConfi
     """
     if not train.fit_schedule or not state.epochs:
         return []
-    if not state.fitted_minutes:  # a checkpoint of before this field
-        held = checkpoint.card.config.get("train", {})
-        state.fitted_minutes = held.get("max_minutes", train.max_minutes)
     fitted = state.fitted_minutes
     steps_left = train.epochs * state.steps_per_epoch - state.step
     if train.max_minutes == fitted or steps_left <= 0:

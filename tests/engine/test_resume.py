@@ -344,12 +344,6 @@ def test_another_time_fits_a_schedule_again():
     assert complete.epochs == 6  # one more, to measure it
     assert lines(fitted(8, epochs=8)) == []  # train.epochs are done
 
-    # Former checkpoints hold the limit in their configuration only.
-    former = fitted(2, fitted_minutes=0.0)
-    assert lines(former, 60.0) == []
-    assert former.fitted_minutes == 60.0
-    assert len(lines(fitted(2, fitted_minutes=0.0))) == 1
-
     match = r"train\.max_minutes: last\.ckpt has been trained for 10\.0 minutes \(got 9"
     with pytest.raises(UserError, match=match):
         lines(fitted(2), 9.0)
