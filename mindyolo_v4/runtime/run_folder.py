@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 from filelock import SoftFileLock, Timeout
 
 from mindyolo_v4.distributed.guard import RECORDS
@@ -76,8 +75,6 @@ def locked(folder: Path, runtime: AnyRuntime) -> Iterator[list[str]]:
         text = path.read_text("utf-8", errors="replace") if path.exists() else ""
         process, host = _owner(text)
         is_own_host = host == socket.gethostname()
-        if text.startswith("{") and is_own_host and not psutil.pid_exists(process):
-            path.unlink()  # SoftFileLock does not know this format
         try:
             lock.acquire()
         except Timeout:
@@ -102,13 +99,9 @@ def leave(folder: Path) -> None:
 
 
 def _owner(text: str) -> tuple[int, str]:
-    """Return process and host in the text of a lock; (0, "") where it names none.
-
-    Former versions wrote JSON.
-    """
-    pattern = r'\{"pid": (\d{1,9}), "host": "(.+?)"|(\d{1,9})\n(\S+)\n'
-    match = re.match(pattern, text)
-    return (int(match[1] or match[3]), match[2] or match[4]) if match else (0, "")
+    """Return process and host in the text of a lock; (0, "") where it names none."""
+    match = re.match(r"(\d{1,9})\n(\S+)\n", text)
+    return (int(match[1]), match[2]) if match else (0, "")
 
 
 def _refusal(path: Path, process: int, host: str, is_own_host: bool) -> UserError:

@@ -309,11 +309,6 @@ FOLDERS = [
     ),
     ("a lock that is empty", train("--resume", files={"run/run.lock": ""}), "run.lock: is damaged"),
     ("a lock that is damaged", train("--resume", files=lock("x", HOST)), "run.lock: is damaged"),
-    (
-        "a lock of a former version, of another host",
-        train("--resume", files={"run/run.lock": json.dumps({"pid": 7, "host": "far"})}),
-        "process 7 on host far writes",
-    ),
     ("a folder of results with files", test("--save_dir", "{dir}/set"), "--save_dir: is not empty"),
     (
         "a folder of results that is a file",

@@ -1,6 +1,5 @@
 """The folder of a command: its name, and one training at a time: live, dead and distant owners."""
 
-import json
 import os
 import signal
 import socket
@@ -106,24 +105,6 @@ def test_an_owner_on_another_host_is_respected(tmp_path):
     ):
         pytest.fail("taken")
     assert "far.example" in (tmp_path / "run.lock").read_text()
-
-
-def test_a_dead_owner_of_the_former_format_is_replaced(tmp_path, ended):
-    owner = {"pid": ended, "host": socket.gethostname(), "start_time": 7}
-    (tmp_path / "run.lock").write_text(json.dumps(owner) + "\n")
-    with locked(tmp_path, RUNTIME) as notes:
-        assert notes == [f"process {ended} left this run folder and has ended: taken over"]
-        assert (tmp_path / "run.lock").read_text().split()[0] == str(os.getpid())
-
-
-@pytest.mark.parametrize("host", ["far.example", None])
-def test_an_owner_of_the_former_format_that_may_live_is_respected(tmp_path, host):
-    owner = {"pid": os.getpid(), "host": host or socket.gethostname(), "start_time": 7}
-    (tmp_path / "run.lock").write_text(json.dumps(owner) + "\n")
-    refused = pytest.raises(UserError, match=f"process {os.getpid()} on .*host")
-    with refused, locked(tmp_path, RUNTIME):
-        pytest.fail("taken")
-    assert json.loads((tmp_path / "run.lock").read_text()) == owner
 
 
 def test_what_a_process_leaves_that_ends_inside_is_removed(tmp_path):
