@@ -8,22 +8,12 @@ from numpy.typing import NDArray
 KS = (1, 5)
 
 
-def true_class_ranks(
-    scores: NDArray[np.floating], class_ids: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """Return how many classes come before the true one in each row of scores (N, C): (N,).
-
-    Ties go to the lower class; a true class whose score is not a number has rank C.
-    """
-    own = np.take_along_axis(scores, class_ids[:, None].astype(np.int64), axis=1)  # (N, 1)
-    earlier = np.arange(scores.shape[1])[None, :] < class_ids[:, None]
-    ranks = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
-    return np.where(np.isnan(own[:, 0]), scores.shape[1], ranks)
-
-
 def best_classes(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
-    """Return the `count` best classes of scores (C,), best first; ties go to the lower class."""
-    return np.argsort(-scores, kind="stable")[:count]
+    """Return the `count` best classes of scores (..., C), best first.
+
+    Ties go to the lower class; scores that are not numbers come last.
+    """
+    return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
 
 
 def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -40,11 +30,13 @@ class TopK:
         self.counts = [0] * (1 + len(KS))  # images, then hits among the best k
 
     def add(self, scores: NDArray[np.floating], class_ids: NDArray[np.integer]) -> None:
-        """Count the rows of scores (N, C) with true classes (N,)."""
-        ranks = true_class_ranks(scores, class_ids)
-        self.counts[0] += len(ranks)
+        """Count the rows of scores (N, C) with true classes (N,); no number is no hit."""
+        best = best_classes(scores, max(KS))  # (N, 5)
+        is_number = ~np.isnan(np.take_along_axis(scores, best, axis=1))
+        hits = (best == class_ids[:, None]) & is_number
+        self.counts[0] += len(hits)
         for index, k in enumerate(KS, start=1):
-            self.counts[index] += int((ranks < k).sum())
+            self.counts[index] += int(hits[:, :k].sum())
 
 
 def top_k_metrics(counts: Sequence[int]) -> dict[str, float]:

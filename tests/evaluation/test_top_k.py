@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 
-from mindyolo_v4.evaluation.top_k import (
-    TopK,
-    best_classes,
-    format_top_k,
-    top_k_metrics,
-    true_class_ranks,
-)
+from mindyolo_v4.evaluation.top_k import TopK, best_classes, format_top_k, top_k_metrics
 
 
-def test_ranks():
+def test_ties_go_to_the_lower_class_and_no_number_is_no_hit():
     scores = np.array(
         [[0.1, 0.7, 0.2], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [np.nan, 1.0, 2.0]], np.float32
     )
-    assert true_class_ranks(scores, np.array([2, 0, 1, 0])).tolist() == [1, 0, 1, 3]
+    ranks = [1, 0, 1, 3]  # of the true classes
+    for row, class_id, rank in zip(scores, [2, 0, 1, 0], ranks, strict=True):
+        counter = TopK()
+        counter.add(row[None], np.array([class_id]))
+        assert counter.counts == [1, int(rank < 1), int(rank < 3)]
+    assert best_classes(scores, 2).tolist() == [[1, 2], [0, 1], [0, 1], [2, 1]]
 
 
 def test_counts_do_not_depend_on_the_batches(rng):
