@@ -75,21 +75,16 @@ def git_state(repository: Path) -> dict[str, object]:
 
     Both are None where the folder is no checkout, or git is not installed.
     """
-    state: dict[str, object] = {"git_commit": None, "git_changed": None}
+    nothing: dict[str, object] = {"git_commit": None, "git_changed": None}
     if not (repository / ".git").exists() or shutil.which("git") is None:
-        return state
-    commit = _git(repository, "rev-parse", "HEAD")
-    if commit is None:  # no commit yet, or a checkout of another user
-        return state
-    changes = _git(repository, "status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": commit.strip(), "git_changed": bool(changes)}
-
-
-def _git(repository: Path, *words: str) -> str | None:
-    """Return what git prints, or None where it fails."""
+        return nothing
+    words = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")  # by no tag's name
     command = ["git", "-C", str(repository), *words]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return done.stdout if done.returncode == 0 else None
+    if done.returncode != 0:  # no commit yet, or a checkout of another user
+        return nothing
+    commit, _, dirty = done.stdout.strip().partition("-")
+    return {"git_commit": commit, "git_changed": bool(dirty)}
 
 
 def _host() -> dict[str, object]:

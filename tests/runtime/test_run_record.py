@@ -75,6 +75,7 @@ def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("a = 1\n")
     git(tmp_path, "add", "a.py")
     git(tmp_path, "commit", "-q", "-m", "one")
+    git(tmp_path, "tag", "-a", "v1", "-m", "v1")
     commit = git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "notes.txt").write_text("not of the checkout")
     assert git_state(tmp_path) == {"git_commit": commit, "git_changed": False}
