@@ -1,8 +1,8 @@
 """The whole configuration: the sections, and what belongs to the run itself."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from types import SimpleNamespace
 from typing import Literal
 
 from mindyolo_v4.config.data import ClassifyConfig, DataConfig
@@ -47,8 +47,12 @@ class Config:
         if detects and self.data.resize in ("crop", "stretch_crop"):
             problem = "would cut boxes off, and is for classifiers"
             raise UserError("data.resize", problem, self.data.resize, "letterbox | stretch")
-        _check_detectors_data(self.data, detects)
-        _check_task(self)
+        if not detects:
+            _refuse(self, _SELECT_BOXES, "is for detectors, and this is a set of whole images")
+        if self.model.task == "detect":
+            _refuse(self, _CLASSIFIERS_ONLY, "is for classifiers, and this network is a detector")
+        else:
+            _refuse(self, _DETECTORS_ONLY, "is for detectors, and this network is a classifier")
         recompute = self.train.recompute
         problem = f"would count batch statistics twice with model.norm: {self.model.norm}"
         require(
@@ -62,13 +66,6 @@ class Config:
         require(known, "optimizer.scale_lr", needed)
 
 
-_DEFAULTS = SimpleNamespace(
-    data=DataConfig(),
-    model=ModelConfig(),
-    loss=LossConfig(),
-    train=TrainConfig(),
-    evaluate=EvaluateConfig(),
-)
 _DETECTORS_ONLY = (
     *(f"loss.{key.name}" for key in fields(LossConfig) if key.name != "label_smoothing"),
     *(f"data.augment.{name}_prob" for name in ("mixup", "cutmix", "copy_paste")),
@@ -76,28 +73,15 @@ _DETECTORS_ONLY = (
     "train.sat_prob",
     *("evaluate.nms", "evaluate.tta", "evaluate.tile"),
 )
+_SELECT_BOXES = tuple(f"data.{name}" for name in ("file", "classes", "single_cls", "fraction"))
 _CLASSIFIERS_ONLY = tuple(f"data.classify.{key.name}" for key in fields(ClassifyConfig))
 
 
-def _check_task(config: Config) -> None:
-    """Raise UserError for a value that has no effect, since its key is for the other task."""
-    detects = config.model.task == "detect"
-    own, other = ("detector", "classifiers") if detects else ("classifier", "detectors")
-    problem = f"is for {other}, and this network is a {own}"
-    for key in _CLASSIFIERS_ONLY if detects else _DETECTORS_ONLY:
-        value = attrgetter(key)(config)
-        default = attrgetter(key)(_DEFAULTS)
+def _refuse(config: Config, keys: Iterable[str], problem: str) -> None:
+    """Raise UserError for a value that has no effect: one of these keys that is not its default."""
+    for key in keys:
+        path, _, name = key.rpartition(".")
+        section = attrgetter(path)(config)
+        value = attrgetter(name)(section)
+        default = attrgetter(name)(type(section)())
         require(value == default, key, problem, value, default)
-
-
-def _check_detectors_data(data: DataConfig, detects: bool) -> None:
-    """Raise UserError where a classifier is given what selects boxes."""
-    given = {
-        "file": data.file,
-        "classes": data.classes,
-        "single_cls": data.single_cls or None,
-        "fraction": data.fraction if data.fraction < 1 else None,
-    }
-    for name, value in given.items():
-        problem = "is for detectors, and this is a set of whole images"
-        require(detects or value is None, f"data.{name}", problem, value)
