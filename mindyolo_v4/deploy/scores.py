@@ -7,7 +7,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.deploy.analysis import write_analysis
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.report import format_metrics_table
-from mindyolo_v4.runtime.scores import Scores
+from mindyolo_v4.runtime.scoring_run import Scores
 
 
 def detection_scores(evaluator: CocoEvaluator, data: DataConfig, for_test: bool = True) -> Scores:

@@ -27,8 +27,7 @@ from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.runtime.alone import Alone
-from mindyolo_v4.runtime.scores import Scores
-from mindyolo_v4.runtime.scoring_run import ScoringRun
+from mindyolo_v4.runtime.scoring_run import Scores, ScoringRun
 from mindyolo_v4.runtime.signals import StopSignals
 
 if TYPE_CHECKING:

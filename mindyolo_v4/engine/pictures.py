@@ -11,7 +11,7 @@ from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.files import whole_file
 from mindyolo_v4.runtime.report_page import write_report
 from mindyolo_v4.runtime.run_record import command_line
-from mindyolo_v4.runtime.scores import Scores
+from mindyolo_v4.runtime.scoring_run import Scores
 
 
 class Pictures:

@@ -14,8 +14,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.runtime.scores import Scores
-from mindyolo_v4.runtime.scoring_run import ScoredSplit
+from mindyolo_v4.runtime.scoring_run import ScoredSplit, Scores
 
 ImageLoss = Callable[..., NDArray[np.float32]]  # outputs and targets of images -> their loss
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
@@ -63,11 +62,6 @@ def end_record(folder: Path, end: Mapping[str, object]) -> None:
     """Add to run.json how a complete run has ended."""
     path = folder / RUN_FILE
     write_json(path, read_json(path) | {"end": dict(end)}, indent=1)
-
-
-def end_of_test(images: int, started_s: float) -> dict[str, object]:
-    """Return how a test has ended that began at `started_s` of `time.monotonic()`."""
-    return {"images": images, "test_seconds": round(time.monotonic() - started_s, 3)}
 
 
 def git_state(repository: Path) -> dict[str, object]:

@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mindyolo_v4.config.recipe import dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import StoppedError, UserError
 from mindyolo_v4.runtime.alone import AnyRuntime
-from mindyolo_v4.runtime.files import remove_unfinished
+from mindyolo_v4.runtime.files import remove_unfinished, write_json
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.report_page import write_report
 from mindyolo_v4.runtime.run_folder import make_run_folder
-from mindyolo_v4.runtime.run_record import begin_record, command_line, end_of_test, end_record
-from mindyolo_v4.runtime.scores import Scores, log_scores, write_scores
+from mindyolo_v4.runtime.run_record import begin_record, command_line, end_record
 from mindyolo_v4.runtime.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -32,6 +31,17 @@ class ScoredSplit(Protocol):
     def __len__(self) -> int: ...
 
     def warning_lines(self) -> Iterable[str]: ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one pass over a split has found."""
+
+    metrics: dict[str, Any]
+    table: str  # the metrics as text
+    files: dict[str, Any]  # what test.py writes besides metrics.json: file name -> JSON content
+    # Draws the scores into a run folder: pictures, and tables beside them.
+    draw: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +94,26 @@ class ScoringRun:
             raise
 
         if ranks.rank == 0:
-            write_scores(folder, scores)
-            end_record(folder, end_of_test(len(self.split), started_s))
-            write_report(folder, self.title, command_line(), dump_config(config))
-        wrong = log_scores(folder, scores, len(self.split))
+            self._write(folder, scores, started_s)
+        logger.info("%s\nwritten to %s", scores.table, folder)
+        unreadable = scores.metrics["unreadable"]
+        images = f"{unreadable} of {len(self.split)} images"
+        wrong = f"{images} could not be read and were scored as plain grey"
+        if unreadable:
+            logger.warning("%s", wrong)
         ranks.wait()  # one that left early would fail the others
-        if wrong and not self.allow_unreadable:
+        if unreadable and not self.allow_unreadable:
             self.runtime.heartbeat.done()
             expected = "--allow_unreadable if that is wanted"
             raise UserError(self.split.source, wrong, expected=expected)
         return 0
+
+    def _write(self, folder: Path, scores: Scores, started_s: float) -> None:
+        """Write metrics.json, the other files of a test, its pictures, its end and the report."""
+        for name, content in {"metrics.json": scores.metrics, **scores.files}.items():
+            write_json(folder / name, content)
+        if scores.draw is not None:
+            scores.draw(folder)
+        test_seconds = round(time.monotonic() - started_s, 3)
+        end_record(folder, {"images": len(self.split), "test_seconds": test_seconds})
+        write_report(folder, self.title, command_line(), dump_config(self.config))

@@ -113,7 +113,7 @@ WITHOUT_MINDSPORE = (
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("commands.console", "__main__"),
     *("runtime.alone", "runtime.log", "runtime.run_folder", "runtime.run_record"),
-    *("runtime.scores", "checkpoint.card", "engine.allocation", "engine.callbacks"),
+    *("runtime.scoring_run", "checkpoint.card", "engine.allocation", "engine.callbacks"),
     *("checkpoint.settings", "!data.loader.stream", "!data.loader.eval_stream"),
     *("!data.loader.pipeline", "evaluation", "deploy", "!deploy.onnx_graph"),
     *("!deploy.formats", "!deploy.mindspore_backend", "!deploy.opening", "!deploy.predictor"),
