@@ -39,7 +39,7 @@ def keep_newest(folder: Path, kind: re.Pattern[str], count: int) -> None:
 
 
 def newest_valid(folder: str | Path) -> Checkpoint | None:
-    """Return the run folder's undamaged checkpoint of the latest step, opened and verified.
+    """Return the undamaged checkpoint of the longest training in a run folder, opened and verified.
 
     A warning names each one that is passed over. None: the run ended before it wrote any; only its
     config.yaml is there.
@@ -53,12 +53,12 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
     if not paths and (folder / RUN_CONFIG).exists():
         logger.warning("%s has no checkpoint yet: starting from the beginning", folder)
         return None
-    checkpoints: dict[Checkpoint, int] = {}  # with the step of each
+    checkpoints: dict[Checkpoint, float] = {}  # with the epochs that were done
     damage: list[Exception] = []
     for path in paths:
         try:
             checkpoint = Checkpoint.open(path)
-            checkpoints[checkpoint] = checkpoint.step
+            checkpoints[checkpoint] = _epochs_done(checkpoint)
         except UserError as error:
             damage.append(error)
     for checkpoint in sorted(checkpoints, key=checkpoints.__getitem__, reverse=True):
@@ -67,7 +67,7 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
         except UserError as error:
             damage.append(error)
             continue
-        chosen = f"{checkpoint.path.name}, step {checkpoints[checkpoint]}"
+        chosen = f"{checkpoint.path.name}, step {checkpoint.step}"
         for reason in damage:
             logger.warning("passed over: %s; going on from %s", reason, chosen)
         return checkpoint
@@ -75,3 +75,10 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
         logger.warning("passed over: %s", reason)
     expected = f"{LAST}, epoch_NNNN.ckpt or step_NNNNNNNN.ckpt"
     raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), expected)
+
+
+def _epochs_done(checkpoint: Checkpoint) -> float:
+    """Return at which epoch a run wrote a checkpoint; another number of devices has other steps."""
+    step = checkpoint.step
+    length = checkpoint.tree["training"].get("steps_per_epoch")
+    return step / length if isinstance(length, int) and length > 0 else float(step)

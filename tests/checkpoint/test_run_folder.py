@@ -119,3 +119,12 @@ def test_a_kill_anywhere_in_a_save_leaves_a_whole_checkpoint(
     save(path, tensors(2), {"training": {"step": 4}})
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     Checkpoint.open(path).verify()
+
+
+def test_newest_valid_compares_epochs_where_the_number_of_devices_has_changed(tmp_path):
+    """An epoch has 1000 steps on one device and 250 on four, where the training went on."""
+    weights = {"stem.weight": TinyNet().stem.weight}
+    saved = {run_folder.epoch_path(tmp_path, 1): (1000, 1000), tmp_path / "last.ckpt": (300, 250)}
+    for path, (step, length) in saved.items():
+        save(path, weights, {"training": {"step": step, "steps_per_epoch": length}})
+    assert run_folder.newest_valid(tmp_path).path.name == "last.ckpt"
