@@ -72,10 +72,14 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
     if card.preprocessing != scheme.preprocessing:
         theirs = f"other input than {scheme.description} prepares"
         note(f"{own.path} was trained for {theirs}: {card.preprocessing}")
-    usual = replace(model, anchors_wh_px=None, anchor_masks=None)
-    if card.task == "detect" and model.anchor_set != usual.anchor_set:
-        levels = [level.anchors_wh_px for level in model.anchor_set.levels]
-        note(f"the anchors of {own.path} are its own: set them there too: {levels}")
+    levels = model.anchor_set.levels  # of a classifier: none
+    usual = ModelConfig(model.architecture).anchor_set.levels
+    anchors = [level.anchors_wh_px for level in levels]
+    if anchors != [level.anchors_wh_px for level in usual]:
+        note(f"the anchors of {own.path} are its own: set them there too: {anchors}")
+    scales = [level.scale_x_y for level in levels]
+    if scales != [level.scale_x_y for level in usual]:
+        note(f"scale_x_y of {own.path} is its own: set it there too: {scales}")
     tensors = shift_epsilon(own.tensors, model.bn_eps, scheme.bn_eps)
     return export_tensors(tensors, scheme, layers_of(model, len(card.class_names)), own.path)
 

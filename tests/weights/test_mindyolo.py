@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +186,26 @@ def test_anchors_of_ones_own_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     anchors = tuple((float(number), number + 1.0) for number in range(1, 10))
     source = write_own(tmp_path / "ours.ckpt", replace(DETECTOR, anchors_wh_px=anchors))
     assert run("mindyolo", source, tmp_path / "theirs.ckpt") == 0
-    assert "note: the anchors of" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "note: the anchors of" in error and "scale_x_y" not in error
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [("mindyolo", ".ckpt"), ("mindspore_zoo", ".ckpt"), ("pytorch", ".safetensors")],
+)
+def test_scales_of_ones_own_are_told(
+    command: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of bubbliiing, whose boxes the other programs would decode with theirs."""
+    padding: Any = "same" if command == "mindspore_zoo" else "symmetric"
+    model = replace(DETECTOR, scale_x_y=(1.0, 1.0, 1.0), stride2_padding=padding)
+    source = write_own(tmp_path / "ours.ckpt", model)
+    target = tmp_path / f"theirs{suffix}"
+    assert run(command, source, target) == 0
+    error = capsys.readouterr().err
+    assert f"note: scale_x_y of {source} is its own: set it there too: [1.0, 1.0, 1.0]" in error
+    assert "the anchors of" not in error
 
 
 def test_the_published_files_digest(
