@@ -64,9 +64,10 @@ def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) 
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
     base = merge_trees(_DATA_OF_TASK[card.task], recipe or _settings_of_run(checkpoint), source)
-    fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size}
-    if "img_size" not in overrides.get("data", {}):  # who names a size means a square
-        fixed["img_height"] = card.img_height
+    # Who names a size means a square, unless a height is named too.
+    is_square = "img_size" in overrides.get("data", {})
+    height = None if is_square else card.img_height
+    fixed = record_to_tree(card.preprocessing) | {"img_size": card.img_size, "img_height": height}
     del fixed["color"]
     if "names" not in written.get("data", {}) and not _selects_classes(base, overrides):
         fixed["names"] = list(card.class_names)

@@ -170,6 +170,12 @@ def test_who_names_a_size_means_a_square(card: Card) -> None:
     asked = read_tree(None, [("data.img_size", "416")])
     data = settings.config_for_checkpoint(checkpoint, {}, asked).data
     assert (data.img_size, data.img_height) == (416, None)
+    recipe = tree_of(data={"img_size": 608, "img_height": 352})
+    data = settings.config_for_checkpoint(checkpoint, recipe, asked).data
+    assert (data.img_size, data.img_height) == (416, None)
+    asked = read_tree(None, [("data.img_size", "416"), ("data.img_height", "224")])
+    data = settings.config_for_checkpoint(checkpoint, recipe, asked).data
+    assert (data.img_size, data.img_height) == (416, 224)
 
 
 def test_the_other_classes_of_start_weights_are_named(card: Card) -> None:
