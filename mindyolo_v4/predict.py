@@ -190,7 +190,10 @@ class _Run:
             except StoppedError as error:
                 stopped = error
         rate = frames / max(time.monotonic() - started_s, 1e-9)
-        logger.info("%d frames, %d detections, %.1f frames/s: %s", frames, found, rate, folder)
+        counts = f"{frames} frames"
+        if self.predictor.card.task == "detect":
+            counts += f", {found} detections"
+        logger.info("%s, %.1f frames/s: %s", counts, rate, folder)
         if stopped is not None:
             logger.warning("stopped by %s after %d frames", stopped, frames)
             raise stopped

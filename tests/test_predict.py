@@ -27,6 +27,7 @@ from tests.inputs.commands import checkpoint, picture
 from tests.support.bright_boxes import BrightBoxes
 from tests.support.exported import export
 from tests.support.videos import served_stream, write_video
+from tests.weights.narrow import CLASSIFIER, write_own
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -124,6 +125,18 @@ def test_a_video_gives_a_video_and_lines(exported: Path, tmp_path: Path) -> None
     log = (out / "predict.log").read_text()
     assert "back-end openvino" in log
     assert "5 frames, 15 detections" in log
+
+
+def test_the_video_of_a_classifier_has_no_detections(tmp_path: Path) -> None:
+    weight = write_own(tmp_path / "net.ckpt", CLASSIFIER)
+    exported = export(weight, tmp_path / "net.onnx")
+    video = write_video(tmp_path / "v.mp4", frames=3, fps=12)
+    out = tmp_path / "out"
+    assert run("--weight", exported, "--source", video, "--save_dir", out) == 0
+    rows = [json.loads(line) for line in (out / "v.jsonl").read_text().splitlines()]
+    assert [len(row["top5"]) for row in rows] == [3, 3, 3]  # it knows three classes
+    log = (out / "predict.log").read_text()
+    assert "3 frames, " in log and "detections" not in log
 
 
 @contextmanager
