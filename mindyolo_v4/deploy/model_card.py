@@ -1,7 +1,6 @@
 """The model card of an exported file: a README with the YAML header that model hubs read."""
 
 import hashlib
-import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from mindyolo_v4.checkpoint.card import Card, input_text
 from mindyolo_v4.deploy.exported import exported_files
 from mindyolo_v4.errors import UserError, first_names, require_file
+from mindyolo_v4.runtime.files import read_json
 
 MARK = "library_name: mindyolo_v4"  # a README with this line is ours, and is replaced
 _TASKS = {"detect": "object-detection", "classify": "image-classification"}
@@ -26,15 +26,9 @@ def require_own_readme(path: Path) -> None:
 def read_metrics(path: Path) -> dict[str, float]:
     """Return the numbers of a metrics.json. Raises UserError where it is none."""
     require_file(path)
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(path, f"is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(path, "is no metrics.json", type(content).__name__, "a mapping")
     return {
         name: value
-        for name, value in content.items()
+        for name, value in read_json(path).items()
         if type(value) in (int, float) and not name.endswith("_ms")
     }
 

@@ -54,5 +54,8 @@ def test_metrics_are_the_numbers(tmp_path: Path) -> None:
     path.write_text('{"AP": 0.5, "APl": null, "images": 3, "per_class": [], "read_ms": 1.5}')
     assert read_metrics(path) == {"AP": 0.5, "images": 3}
     path.write_text("[1]")
-    with pytest.raises(UserError, match=r"is no metrics.json \(got list, expected a mapping\)"):
+    with pytest.raises(UserError, match=r"is damaged \(got list, expected a JSON object\)"):
+        read_metrics(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not readable as JSON: maximum recursion depth"):
         read_metrics(path)

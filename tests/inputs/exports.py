@@ -154,7 +154,7 @@ CASES = [
         "metrics that are none",
         export("--format", "ckpt", "--card", "--metrics", "{dir}/text.txt"),
         2,
-        "{dir}/text.txt: is no JSON",
+        "{dir}/text.txt: not readable as JSON",
     ),
     Case(
         KIND,
