@@ -113,6 +113,24 @@ def test_nothing_stays_that_differs_too_much(
     assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
 
 
+@pytest.mark.parametrize("name", ["net.onnx", "net.weights", "net-slim.ckpt"])
+def test_a_failed_export_leaves_the_file_that_was_there(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {".onnx": "onnx", ".weights": "darknet", ".ckpt": "ckpt"}[Path(name).suffix]
+    words = ("--weight", tiny(tmp_path), "--format", form)
+    assert run(*words) == 0
+    (tmp_path / name).write_bytes(b"an earlier export")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    if form == "ckpt":  # as if the file held other values
+        monkeypatch.setattr(formats.np, "array_equal", lambda *_: False)
+        assert run(*words) == 2
+    else:
+        assert run(*words, "--tolerance", "1e-12") == 2
+    assert "was not written" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_slim_checkpoint_holds_the_averages_under_the_names_of_the_network(tmp_path: Path) -> None:
     shapes = parameter_shapes(TINY, 3)
     plain = random_tensors(shapes, seed=0)

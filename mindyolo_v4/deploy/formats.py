@@ -7,14 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import mindspore as ms
 import numpy as np
 from mindspore import nn
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint.file import Checkpoint
-from mindyolo_v4.checkpoint.formats import identify
+from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.checkpoint.network import load_network
 from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.root import Config
@@ -23,11 +21,10 @@ from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy import compare, int8
 from mindyolo_v4.deploy.onnx_file import run_onnx, run_openvino, write_onnx, write_openvino
 from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx, metadata
-from mindyolo_v4.errors import UserError, require, require_range
+from mindyolo_v4.errors import require, require_range
 from mindyolo_v4.models.forward import InferenceForward, inference
 from mindyolo_v4.weights import darknet, verify
-from mindyolo_v4.weights.command import Request
-from mindyolo_v4.weights.files import Own, output_file, read_own, write_checkpoint
+from mindyolo_v4.weights.files import Own, as_tensor, output_file, read_own
 
 if TYPE_CHECKING:
     import onnx
@@ -187,37 +184,26 @@ def export_mindir(job: Job) -> str:
 
 def export_darknet(job: Job) -> str:
     """Write darknet's files with the converter, and compare them as `convert.verify` does."""
-    weight = job.checkpoint.path
-    request = Request(identify(weight), job.target, None, None, None)
-    written = darknet.to_theirs(request, read_own(job.checkpoint))
-    cfg = job.target.with_suffix(".cfg")
-    is_good = False
-    try:
-        if job.config.model.residual != "plain":
-            is_good = True
+    own = replace(job.own, card=job.checkpoint.card)
+    with darknet.unfinished_files(job.target, own) as (weights, cfg):
+        if own.card.model.residual != "plain":
             return "not compared, since OpenCV cannot run weighted residual sums"
-        with TemporaryDirectory() as folder:
-            picture = Path(folder) / "picture.png"
-            cv2.imwrite(str(picture), job.images[0].transpose(1, 2, 0)[..., ::-1])
-            words = [weight, "--darknet", cfg, job.target, "--image", picture]
-            status = verify.main([*map(str, words), "--tolerance", repr(job.options.tolerance)])
-        is_good = status == 0
+        image = job.images.astype(np.float32) / 255
+        is_good = verify.is_equal(job.checkpoint, cfg, weights, image, job.options.tolerance)
         require(is_good, job.target, "was not written: OpenCV computes something else of it")
-        return f"equal to the network on {job.source}"
-    finally:
-        for path in () if is_good else written:
-            path.unlink()
+    return f"equal to the network on {job.source}"
 
 
 def export_checkpoint(job: Job) -> str:
     """Write the weights alone, averaged where there are averages, with the card."""
     tree = {name: value for name, value in job.checkpoint.tree.items() if name != "training"}
-    write_checkpoint(job.target, job.own.tensors, tree)
-    held = read_own(Checkpoint.open(job.target)).tensors
-    for name, values in job.own.tensors.items():
-        if not np.array_equal(held[name], values):
-            job.target.unlink()
-            raise UserError(job.target, "was not written: it holds another value", name)
+    tensors = {name: as_tensor(value) for name, value in job.own.tensors.items()}
+    with output_file(job.target) as unfinished:
+        save(unfinished, tensors, tree)
+        held = read_own(Checkpoint.open(unfinished)).tensors
+        for name, values in job.own.tensors.items():
+            is_same = np.array_equal(held[name], values)
+            require(is_same, job.target, "was not written: it holds another value", name)
     return f"the same {len(held)} tensors, without optimizer and averages"
 
 

@@ -46,7 +46,7 @@ def convert(
     module: str,
     description: str,
     to_ours: Callable[[Request], Converted],
-    to_theirs: Callable[[Request, Own], Sequence[Path]],
+    to_theirs: Callable[[Path, Own], Sequence[Path]],
 ) -> int:
     """Convert a checkpoint of ours to the foreign format, or any other file to ours.
 
@@ -56,7 +56,7 @@ def convert(
     request = parse_request(argv, module, description)
     if request.what.kind == "mindyolo_v4":
         refuse_options(request, "a checkpoint of ours says it itself")
-        written = to_theirs(request, read_own(Checkpoint.of(request.what)))
+        written = to_theirs(request.target, read_own(Checkpoint.of(request.what)))
         print(f"{request.source} -> {', '.join(str(path) for path in written)}")
         return 0
     require_suffix(request.target, ".ckpt", "a checkpoint of ours")

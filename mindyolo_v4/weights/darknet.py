@@ -7,7 +7,8 @@ network is assumed, and the length tells the number of classes. DST gets a `.cfg
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,23 @@ def assumption(network: CfgNetwork, why: str) -> str:
     return f"{why}: {what} are assumed to be those of the released {name}.cfg ({values})"
 
 
-def to_theirs(request: Request, own: Own) -> Sequence[Path]:
+def to_theirs(target: Path, own: Own) -> Sequence[Path]:
     """Write a .weights file and its .cfg. Raises UserError where darknet has no such network."""
+    with unfinished_files(target, own):
+        return (target, target.with_suffix(".cfg"))
+
+
+@contextmanager
+def unfinished_files(target: Path, own: Own) -> Iterator[tuple[Path, Path]]:
+    """Write a .weights file and its .cfg, and yield their names before the block has ended well.
+
+    Raises:
+        UserError: darknet has no such network, or another .cfg is there.
+    """
     check_complete(own)
     card = own.card
     model = own.card.model
-    target = request.target
-    cfg = request.target.with_suffix(".cfg")
+    cfg = target.with_suffix(".cfg")
     require_suffix(target, ".weights", "a darknet file")
     if model.stride2_padding != "symmetric":
         got = "model.stride2_padding: same"
@@ -130,11 +141,10 @@ def to_theirs(request: Request, own: Own) -> Sequence[Path]:
         problem = "is there already and says something else: move it away, or write elsewhere"
         raise UserError(cfg, problem)
     tensors = shift_epsilon(own.tensors, model.bn_eps, BN_EPS)
-    with output_file(target) as unfinished:
+    with output_file(target) as unfinished, output_file(cfg) as unfinished_cfg:
         write_weights(unfinished, _header(own), layers_of(model, classes), tensors)
-        with output_file(cfg) as unfinished_cfg:
-            unfinished_cfg.write_text(text, encoding="utf-8")
-    return (target, cfg)
+        unfinished_cfg.write_text(text, encoding="utf-8")
+        yield unfinished, unfinished_cfg
 
 
 def released(architecture: str, classes: int | None = None) -> CfgNetwork:

@@ -86,10 +86,10 @@ def scheme_of(tensors: Iterable[str]) -> Scheme:
     return DETECTOR if any("backblock0." in name for name in tensors) else CLASSIFIER
 
 
-def to_theirs(request: Request, own: Own) -> Sequence[Path]:
+def to_theirs(target: Path, own: Own) -> Sequence[Path]:
     """Write a checkpoint of ours with the zoo's names."""
     scheme = CLASSIFIER if own.card.architecture == "cspdarknet53" else DETECTOR
-    return write_mindspore(request.target, export_checked(own, scheme))
+    return write_mindspore(target, export_checked(own, scheme))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -107,9 +107,9 @@ def published_digest_notes(path: Path) -> tuple[str, ...]:
     return (f"{path}: not the published file, {expected}",)
 
 
-def to_theirs(request: Request, own: Own) -> Sequence[Path]:
+def to_theirs(target: Path, own: Own) -> Sequence[Path]:
     """Write a checkpoint of ours with mindyolo's names; a 1x1 top-down kernel is padded to 3x3."""
-    return write_mindspore(request.target, export_checked(own, SCHEME))
+    return write_mindspore(target, export_checked(own, SCHEME))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -42,19 +42,18 @@ def to_ours(request: Request) -> Converted:
     return replace(converted, origin=origin)
 
 
-def to_theirs(request: Request, own: Own) -> Sequence[Path]:
+def to_theirs(target: Path, own: Own) -> Sequence[Path]:
     """Write a .safetensors or, where PyTorch is installed, .pth file with Tianxiaomo's names."""
-    path = request.target
-    if path.suffix not in (".safetensors", ".pth"):
-        raise UserError(path, "not a PyTorch format", path.suffix, ".safetensors or .pth")
+    if target.suffix not in (".safetensors", ".pth"):
+        raise UserError(target, "not a PyTorch format", target.suffix, ".safetensors or .pth")
     tensors = export_checked(own, TIANXIAOMO)
     tensors |= _counters(tensors, own)
-    if path.suffix == ".pth":
-        write_pth(path, tensors)
+    if target.suffix == ".pth":
+        write_pth(target, tensors)
     else:
-        with output_file(path) as unfinished:
+        with output_file(target) as unfinished:
             safetensors.numpy.save_file(tensors, unfinished)
-    return (path,)
+    return (target,)
 
 
 def read_torch(path: Path, kind: str) -> dict[str, NDArray]:

@@ -39,7 +39,6 @@ def main(argv: Sequence[str]) -> int:
     """Print the largest difference of each output; return 1 where anything differs too much."""
     options = _parse(argv)
     checkpoint = Checkpoint.open(options.checkpoint)
-    check_complete(read_own(checkpoint))
     card = checkpoint.card
     width = card.img_size if options.img_size is None else options.img_size
     height = (None if options.img_size else card.img_height) or width
@@ -49,6 +48,20 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--tolerance", "must be positive", options.tolerance)
     image = make_image(width, height, options.image)
     cfg, weights = (Path(path) for path in options.darknet)
+    return 0 if is_equal(checkpoint, cfg, weights, image, options.tolerance) else 1
+
+
+def is_equal(
+    checkpoint: Checkpoint, cfg: Path, weights: Path, image: NDArray[np.float32], tolerance: float
+) -> bool:
+    """Print the differences of a checkpoint from darknet files; tell whether all are small.
+
+    Args:
+        image: RGB input (1, 3, H, W) in [0, 1].
+        tolerance: of the largest magnitude of an output.
+    """
+    check_complete(read_own(checkpoint))
+    card = checkpoint.card
     differing = list(differences(card, read_darknet(cfg, weights, card)))
     theirs = run_opencv(cfg, weights, image, card)
     ours = run_ours(checkpoint, image)
@@ -66,10 +79,11 @@ def main(argv: Sequence[str]) -> int:
         print(f"{name} {shape}: largest difference {difference:.3g} of {largest:.4g} = {ratio:.2e}")
     for text in differing:
         print(text)
-    is_equal = worst <= options.tolerance and not differing
-    verdict = f"{'equal' if is_equal else 'DIFFERENT'}: {worst:.2e}"
-    print(f"{verdict}, tolerance {options.tolerance:g}, input {width} x {height}")
-    return 0 if is_equal else 1
+    is_good = worst <= tolerance and not differing
+    verdict = f"{'equal' if is_good else 'DIFFERENT'}: {worst:.2e}"
+    height, width = image.shape[2:]
+    print(f"{verdict}, tolerance {tolerance:g}, input {width} x {height}")
+    return is_good
 
 
 def differences(card: Card, described: CfgNetwork) -> Iterator[str]:
