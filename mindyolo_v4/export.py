@@ -138,7 +138,7 @@ def _check_options(given: dict[str, Any]) -> None:
 
 def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     """Return what is exported. Raises UserError where checkpoint, data or image are unfit."""
-    given: dict[str, Any] = words.options
+    given = words.options
     form = str(given["format"])
     config = _config(words, checkpoint)
     is_detector = checkpoint.card.task == "detect"

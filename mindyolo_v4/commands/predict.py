@@ -11,7 +11,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     from mindyolo_v4.checkpoint.settings import config_for_checkpoint
     from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
     from mindyolo_v4.deploy.opening import open_weights
-    from mindyolo_v4.deploy.options import predict_parser, read_options
+    from mindyolo_v4.deploy.options import PredictOptions, predict_parser
 
     words = parse(predict_parser(), argv)
     words = words.with_default("evaluate.conf_thres", "0.25")
@@ -22,7 +22,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     weight = words.required("weight")
     if words.print_config:
         return print_config(config_for_checkpoint(open_weights(weight), recipe, overrides))
-    options = read_options(words.options)
+    options = PredictOptions(**words.options)
     from mindyolo_v4.predict import predict
 
     return predict(weight, recipe, overrides, asked, options, signals)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mindyolo_v4.config.peers import find_counterpart
 from mindyolo_v4.errors import UserError
@@ -67,7 +67,7 @@ class Arguments:
 
     config: str | None
     overrides: tuple[tuple[str, str], ...]  # (dotted key, text), in the order given
-    options: dict[str, object]  # the command's own options by name
+    options: dict[str, Any]  # the command's own options by name
     print_config: bool  # print the configuration and do nothing else
 
     def with_default(self, dotted: str, text: str) -> "Arguments":

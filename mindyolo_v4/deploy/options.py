@@ -1,6 +1,6 @@
 """The options of predict.py and test.py that are no keys of the configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, command_for, parse
@@ -12,7 +12,7 @@ _NOT_IN_PREDICTION = (
     *("is_parallel", "seed", "data_dir", "data_path", "epochs", "per_batch_size", "batch_size"),
     *("split", "compile_cache"),
 )
-_BACKEND_HELP = f"{' | '.join(BACKENDS)} (default: mindspore for a checkpoint, else auto)"
+_BACKEND_HELP = "what runs the network (default: mindspore for a checkpoint, else auto)"
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,6 @@ class PredictOptions:
     def __post_init__(self) -> None:
         require(bool(self.source), "--source", "missing")
         require_range("--stride", self.stride, 1)
-        is_known = self.backend is None or self.backend in BACKENDS
-        require(is_known, "--backend", "unknown", self.backend, " | ".join(BACKENDS))
 
     def class_ids(self, names: Sequence[str]) -> frozenset[int] | None:
         """Return the numbers of --classes among the names of all; None: all classes."""
@@ -64,10 +62,9 @@ def predict_parser() -> Parser:
     )
     text = "image or video file, folder, glob pattern, .txt of paths, -, camera number, or stream"
     parser.add_argument("--source", "--image_path", help=text)
-    parser.add_argument("--backend", help=_BACKEND_HELP)
-    parser.add_argument(
-        "--stride", help="of a video: every so many frames one is used (default: 1)"
-    )
+    parser.add_argument("--backend", choices=BACKENDS, help=_BACKEND_HELP)
+    text = "of a video: every so many frames one is used (default: %(default)s)"
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help=text)
     text = "report these only: names or numbers, as in cat,dog (default: all)"
     parser.add_argument("--classes", help=text)
     for name, text in (
@@ -89,27 +86,8 @@ def parse_test(argv: Sequence[str]) -> Arguments:
         hidden=("seed", "epochs", "compile_cache"),
         defaults={"img_size": "that of the weights", "data_dir": "that of their training"},
     )
-    parser.add_argument("--backend", help=_BACKEND_HELP)
+    parser.add_argument("--backend", choices=BACKENDS, help=_BACKEND_HELP)
     parser.add_argument("--exist_ok", action="store_true", help="write into a folder with files")
     text = "accept a score over images that cannot be read"
     parser.add_argument("--allow_unreadable", action="store_true", help=text)
     return parse(parser, argv)
-
-
-def read_options(words: Mapping[str, object]) -> PredictOptions:
-    """Return the options that were parsed. Raises UserError for a wrong one."""
-    stride = str(words["stride"] or "1")
-    require(stride.isdecimal(), "--stride", "is no number of frames", stride, "1, 2, ...")
-    backend = words["backend"]
-    classes = words["classes"]
-    return PredictOptions(
-        str(words["source"] or ""),
-        None if backend is None else str(backend),
-        bool(words["exist_ok"]),
-        bool(words["recursive"]),
-        int(stride),
-        None if classes is None else str(classes),
-        bool(words["no_draw"]),
-        bool(words["save_txt"]),
-        bool(words["save_crop"]),
-    )

@@ -15,7 +15,7 @@ from mindyolo_v4.deploy.outputs import jpeg_bytes
 from mindyolo_v4.errors import UserError, printable, require, require_range
 from mindyolo_v4.serve.batching import Batcher, ImagePredictor
 from mindyolo_v4.serve.metrics import Metrics
-from mindyolo_v4.serve.options import ServeOptions, parse_number
+from mindyolo_v4.serve.options import ServeOptions
 from mindyolo_v4.serve.uploads import Refusal, discard_upload, read_upload
 
 DEFAULT_CONF = 0.25
@@ -131,7 +131,10 @@ class Service:
             self._unanswered -= 1
 
     def _lowest_score(self, conf: str | None) -> float:
-        lowest = self.default_conf if conf is None else parse_number("conf", conf)
+        try:
+            lowest = self.default_conf if conf is None else float(conf)
+        except ValueError:
+            raise UserError("conf", "is no number", conf) from None
         require_range("conf", lowest, self.lowest_conf, 1.0)
         return lowest
 

@@ -1,22 +1,12 @@
 """The options of the service that are no keys of the configuration."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mindyolo_v4.config.command_line import Parser
 from mindyolo_v4.deploy.backends import BACKENDS
-from mindyolo_v4.errors import UserError, require, require_range
-
-_HELP = {
-    "host": "address to listen on; 0.0.0.0 is every one of this machine",
-    "port": "port to listen on; 0 is any free one",
-    "backend": " | ".join(BACKENDS),
-    "max_mb": "most megabytes of an upload",
-    "queue": "most requests that are read or wait; further ones get status 503",
-    "batch": "most images that the network sees at once",
-    "timeout": "most seconds that an upload may take",
-}
+from mindyolo_v4.errors import require, require_range
 
 
 @dataclass(frozen=True)
@@ -34,8 +24,6 @@ class ServeOptions:
     def __post_init__(self) -> None:
         require(bool(self.host), "--host", "missing")
         require_range("--port", self.port, 0, 65535)
-        expected = " | ".join(BACKENDS)
-        require(self.backend in BACKENDS, "--backend", "unknown", self.backend, expected)
         require_range("--max_mb", self.max_mb, 0.0, 1024.0, open_low=True)
         require_range("--queue", self.queue, 1, 4096)
         require_range("--batch", self.batch, 1, 64)
@@ -47,42 +35,30 @@ class ServeOptions:
         return round(self.max_mb * 1e6)
 
 
+_HELP = {
+    "host": "address to listen on; 0.0.0.0 is every one of this machine",
+    "port": "port to listen on; 0 is any free one",
+    "backend": "what runs the network",
+    "max_mb": "most megabytes of an upload",
+    "queue": "most requests that are read or wait; further ones get status 503",
+    "batch": "most images that the network sees at once",
+    "timeout": "most seconds that an upload may take",
+}
+
+
 def add_options(parser: Parser) -> None:
     """Add the options of the service to a parser."""
     for name, text in _HELP.items():
-        parser.add_argument(f"--{name}", help=f"{text} (default: {vars(ServeOptions)[name]})")
+        default = vars(ServeOptions)[name]
+        parser.add_argument(
+            f"--{name}",
+            type=type(default),
+            default=default,
+            choices=BACKENDS if name == "backend" else None,
+            help=f"{text} (default: %(default)s)",
+        )
 
 
-def read_options(words: Mapping[str, object]) -> ServeOptions:
+def read_options(words: Mapping[str, Any]) -> ServeOptions:
     """Return the options that were parsed. Raises UserError for a wrong one."""
-    given = {name: str(words[name]) for name in _HELP if words[name] is not None}
-    default = ServeOptions()
-    return ServeOptions(
-        given.get("host", default.host),
-        _whole("port", given, default.port),
-        given.get("backend", default.backend),
-        _number("max_mb", given, default.max_mb),
-        _whole("queue", given, default.queue),
-        _whole("batch", given, default.batch),
-        _number("timeout", given, default.timeout),
-    )
-
-
-def parse_number(name: str, text: str) -> float:
-    """Return the number that a text states. Raises UserError with the name where it is none."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise UserError(name, "is no number", text) from None
-    require(math.isfinite(number), name, "is no number", text)
-    return number
-
-
-def _number(name: str, given: Mapping[str, str], default: float) -> float:
-    return parse_number(f"--{name}", given[name]) if name in given else default
-
-
-def _whole(name: str, given: Mapping[str, str], default: int) -> int:
-    number = _number(name, given, default)
-    require(number == int(number), f"--{name}", "is no whole number", given.get(name))
-    return int(number)
+    return ServeOptions(**{name: words[name] for name in _HELP})

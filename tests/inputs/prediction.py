@@ -130,7 +130,7 @@ def benchmark(*options: str) -> Writer:
 
 
 NO_BOXES = "a classifier has no boxes"
-UNKNOWN = "expected auto | mindspore | openvino | onnxruntime | opencv)"
+UNKNOWN = "argument --backend: invalid choice: 'tensorrt' (choose from "
 REFUSED: list[tuple[str, Writer, str]] = [
     ("`--backend tensorrt`", predict("--backend", "tensorrt"), UNKNOWN),
     ("test.py with `--backend tensorrt`", score("--backend", "tensorrt"), UNKNOWN),
@@ -140,7 +140,11 @@ REFUSED: list[tuple[str, Writer, str]] = [
         predict("--stride", "2"),
         "--stride: is for videos, cameras and streams (got 2)",
     ),
-    ("`--stride` of a word", predict("--stride", "two"), "--stride: is no number of frames"),
+    (
+        "`--stride` of a word",
+        predict("--stride", "two"),
+        "argument --stride: invalid int value: 'two'",
+    ),
     ("`--max_det 0`", predict("--max_det", "0"), "evaluate.max_det: out of range"),
     (
         "`--classes` of another class",

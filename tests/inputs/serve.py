@@ -23,7 +23,11 @@ CASES: list[Case] = [
         ("no `--weight`", without_weight, "--weight: missing"),
         ("a file that is absent", serve(), "{dir}/no.onnx: no such file"),
         ("`--port 70000`", serve("--port", "70000"), "--port: out of range (got 70000, expected"),
-        ("`--port` of a word", serve("--port", "http"), "--port: is no number (got http)"),
+        (
+            "`--port` of a word",
+            serve("--port", "http"),
+            "argument --port: invalid int value: 'http'",
+        ),
         (
             "an address of another machine",
             serve("--host", "192.0.2.1"),
@@ -41,7 +45,7 @@ CASES: list[Case] = [
         (
             "`--backend tensorrt`",
             serve("--backend", "tensorrt"),
-            "--backend: unknown (got tensorrt, expected auto | mindspore",
+            "argument --backend: invalid choice: 'tensorrt' (choose from ",
         ),
     )
 ]

@@ -120,7 +120,7 @@ def test_too_many_bytes(client: TestClient) -> None:
     ("query", "said"),
     [
         ("conf=high", "conf: is no number (got high)"),
-        ("conf=nan", "conf: is no number (got nan)"),
+        ("conf=nan", "conf: out of range (got nan, expected >= 0.05 and <= 1)"),
         ("conf=0.01", "conf: out of range (got 0.01, expected >= 0.05 and <= 1)"),
         ("conf=2", "conf: out of range (got 2.0, expected >= 0.05 and <= 1)"),
         ("format=xml", "format: unknown (got xml, expected json | image)"),

@@ -23,9 +23,10 @@ def test_options_of_a_command_line() -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("--port", "1.5"), "--port: is no whole number .got 1.5"),
-        (("--max_mb", "nan"), "--max_mb: is no number .got nan"),
-        (("--max_mb", "inf"), "--max_mb: is no number .got inf"),
+        (("--port", "1.5"), "argument --port: invalid int value: '1.5'"),
+        (("--max_mb", "nan"), "--max_mb: out of range .got nan"),
+        (("--max_mb", "inf"), "--max_mb: out of range .got inf"),
+        (("--timeout", "long"), "argument --timeout: invalid float value: 'long'"),
         (("--host", ""), "--host: missing"),
     ],
 )
