@@ -1,7 +1,6 @@
 """What test.py writes about the errors of a detector: pictures and tables."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,8 @@ def write_analysis(
         return
     names = evaluator.dataset.class_names
     precision = evaluator.precision_at_50(evaluation)
-    _write_png(
-        folder / "precision_recall.png",
-        lambda png: analysis_plots.plot_precision_recall(precision, names, png),
-    )
+    with whole_file(folder / "precision_recall.png") as png:
+        analysis_plots.plot_precision_recall(precision, names, png)
 
     analysis = None
     if hotcoco_version() is None:
@@ -62,17 +59,12 @@ def write_analysis(
 def _write_errors(evaluator: CocoEvaluator, analysis: Analysis, folder: Path) -> None:
     """Write F1 curve, confusion matrix and kinds of errors."""
     names = evaluator.dataset.class_names
-    confusion = analysis.confusion
-    threshold = analysis.threshold
-    _write_png(
-        folder / "f1_confidence.png",
-        lambda png: analysis_plots.plot_f1(analysis.curves, names, png),
-    )
-    _write_png(
-        folder / "confusion_matrix.png",
-        lambda png: analysis_plots.plot_confusion(confusion, names, threshold, png),
-    )
-    _write_png(folder / "tide.png", lambda png: analysis_plots.plot_tide(analysis.tide, png))
+    with whole_file(folder / "f1_confidence.png") as png:
+        analysis_plots.plot_f1(analysis.curves, names, png)
+    with whole_file(folder / "confusion_matrix.png") as png:
+        analysis_plots.plot_confusion(analysis.confusion, names, analysis.threshold, png)
+    with whole_file(folder / "tide.png") as png:
+        analysis_plots.plot_tide(analysis.tide, png)
     write_text(folder / "confusion_matrix.csv", analysis_tables.confusion_table(analysis, names))
     write_text(folder / "tide.csv", analysis_tables.tide_table(analysis))
 
@@ -89,7 +81,7 @@ def _write_cases(
 
     def draw(name: str, record_id: int, detections: Detections, least_score: float) -> None:
         record = dataset.records[record_id]
-        image = read_or_grey(record, data)
+        image = read_or_grey(dataset, record_id, data)
         names = dataset.class_names
         pair = truth_beside_prediction(image, record, detections, names, least_score=least_score)
         write_jpeg(folder / name, pair)
@@ -104,9 +96,3 @@ def _write_cases(
     for rank, label in enumerate(analysis.suspicious, 1):
         detections = analysis.matches.of_result(label.result_id)
         draw(f"suspicious_{rank:02d}.jpg", label.record_id, detections, 0.0)
-
-
-def _write_png(path: Path, plot: Callable[[Path], None]) -> None:
-    """Write a picture as `whole_file` does."""
-    with whole_file(path) as png:
-        plot(png)

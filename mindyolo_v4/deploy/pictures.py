@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.evaluation.sheets import class_beside_prediction, sheet, truth_beside_prediction
@@ -34,7 +34,7 @@ def draw_validation(
     pairs = []
     for index, found in sorted(detections.items()):
         record = dataset.records[index]
-        image = read_or_grey(record, data)
+        image = read_or_grey(dataset, index, data)
         pairs.append(truth_beside_prediction(image, record, found, dataset.class_names))
     _write_pairs(pairs, folder)
 
@@ -50,15 +50,11 @@ def draw_class_validation(
     pairs = []
     for row in outputs[outputs[:, 0].argsort()]:
         index = int(row[0])
-        path = dataset.path(index)
-        try:
-            encoded = dataset.encoded(index)
-            image = decode_image(encoded, path, max_megapixels=data.max_megapixels)
-        except ImageReadError:
-            image = grey_image(data.img_size, data.pad_value)
+        image = read_or_grey(dataset, index, data)
+        name = dataset.path(index).name
         class_id = int(dataset.class_ids[index])
         names = dataset.class_names
-        pairs.append(class_beside_prediction(image, path.name, class_id, row[1:], names))
+        pairs.append(class_beside_prediction(image, name, class_id, row[1:], names))
     _write_pairs(pairs, folder)
 
 
@@ -68,9 +64,27 @@ def _write_pairs(pairs: Sequence[Image], folder: Path) -> None:
         write_jpeg(path, sheet(pairs[first : first + IMAGES_PER_PICTURE], 1))
 
 
-def read_or_grey(record: ImageRecord, data: DataConfig) -> Image:
-    """Return the image of a record, or a grey one in its size if it cannot be read."""
+def read_or_grey(
+    dataset: Dataset | ClassImages,
+    index: int,
+    data: DataConfig,
+    unreadable: list[str] | None = None,
+) -> Image:
+    """Return an image of a split; if it cannot be read, a grey one.
+
+    That has the size which the split states of it, or else that of the network's input.
+
+    Args:
+        unreadable: takes what is wrong with an image that cannot be read.
+    """
+    files = dataset.records if isinstance(dataset, Dataset) else dataset
     try:
-        return record.read(data.max_megapixels)
-    except ImageReadError:
+        path = files.path(index)
+        return decode_image(files.encoded(index), path, max_megapixels=data.max_megapixels)
+    except ImageReadError as error:
+        if unreadable is not None:
+            unreadable.append(str(error))
+    if isinstance(dataset, Dataset):
+        record = dataset.records[index]
         return grey_image(record.width, data.pad_value, record.height)
+    return grey_image(data.img_size, data.pad_value)

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.checkpoint.settings import require_same_classes
-from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy.backends import Backend, Maps
 from mindyolo_v4.deploy.opening import open_backend
 from mindyolo_v4.deploy.overlap import read_ahead
+from mindyolo_v4.deploy.pictures import read_or_grey
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
@@ -33,8 +33,6 @@ from mindyolo_v4.runtime.signals import StopSignals
 if TYPE_CHECKING:
     from mindyolo_v4.checkpoint.file import Checkpoint
     from mindyolo_v4.deploy.exported import ExportedFile
-
-Numbered = tuple[int, Image]  # number in the data set, and image
 
 _NAMED_IMAGES = 10  # unreadable images that the log names
 
@@ -84,104 +82,56 @@ def test_backend(
     switches = signals, exist_ok, allow_unreadable
     title = f"Test of {weights.path} by {backend.name}"
     run = ScoringRun(weights.path, title, dataset, config, Alone(), device, *switches)
-    return run(BackendScorer(backend, config, dataset))
+    return run(partial(score_backend, backend, config, dataset))
 
 
-class BackendScorer:
-    """Runs every image of a split through a back-end once per call."""
+def score_backend(
+    backend: Backend, config: Config, dataset: Dataset | ClassImages, check: Callable[[], None]
+) -> Scores:
+    """Run every image of a split through a back-end once; return what a test with MindSpore does.
 
-    def __init__(self, backend: Backend, config: Config, dataset: Dataset | ClassImages):
-        self._backend = TimedBackend(backend)
-        self._predictor = Predictor.of(self._backend, config)
-        self._config = config
-        self._dataset = dataset
-
-    def __call__(self, check: Callable[[], None]) -> Scores:
-        """Score the network; the metrics are those of a test with MindSpore.
-
-        Args:
-            check: called between two batches; it may raise.
-        """
-        logger.info("back-end %s: %s", self._backend.name, self._backend.path)
-        self._backend.spent_s = 0.0
-        count = len(self._dataset)
-        size = min(self._config.evaluate.per_batch_size or 1, count)
-        unreadable: list[str] = []
-        is_detector = isinstance(self._dataset, Dataset)
-        tally = _Objects(self._dataset) if is_detector else _Classes(self._dataset)
-        read_s = 0.0
-        counted_s = 0.0
-        bar = tqdm(total=count, unit="image", desc="validation", disable=None)
-        with bar, closing(read_ahead(self._images(unreadable), check)) as images:
+    Args:
+        check: called between two batches; it may raise.
+    """
+    logger.info("back-end %s: %s", backend.name, backend.path)
+    timed = TimedBackend(backend)
+    predictor = Predictor.of(timed, config)
+    count = len(dataset)
+    size = min(config.evaluate.per_batch_size or 1, count)
+    evaluator = CocoEvaluator(dataset) if isinstance(dataset, Dataset) else None
+    hits = TopK()
+    unreadable: list[str] = []
+    read_s = 0.0
+    counted_s = 0.0
+    bar = tqdm(total=count, unit="image", desc="validation", disable=None)
+    read = ((n, read_or_grey(dataset, n, config.data, unreadable)) for n in range(count))
+    with bar, closing(read_ahead(read, check)) as images:
+        since_s = time.perf_counter()
+        while batch := list(islice(images, size)):
+            started_s = time.perf_counter()
+            numbers = [number for number, _ in batch]
+            pixels = [image for _, image in batch]
+            if evaluator is not None:
+                for number, found in zip(numbers, predictor.detect(pixels, size), strict=True):
+                    evaluator.add(number, found)
+            else:
+                hits.add(predictor.classify(pixels, size), dataset.class_ids[numbers])
+            read_s += started_s - since_s
             since_s = time.perf_counter()
-            while batch := list(islice(images, size)):
-                started_s = time.perf_counter()
-                tally.add(self._predictor, batch, size)
-                read_s += started_s - since_s
-                since_s = time.perf_counter()
-                counted_s += since_s - started_s
-                bar.update(len(batch))
-        scores = tally.scores(self._config.data)
-        for line in unreadable[:_NAMED_IMAGES]:
-            logger.warning("%s", line)
-        network_ms = self._backend.spent_s * 1000 / count
-        scores.metrics.update(
-            unreadable=len(unreadable),
-            read_ms=read_s * 1000 / count,
-            network_ms=network_ms,
-            nms_ms=counted_s * 1000 / count - network_ms,
-        )
-        return scores
-
-    def _images(self, unreadable: list[str]) -> Iterator[Numbered]:
-        """Yield the number and the image of each; a grey one for one that cannot be read."""
-        data = self._config.data
-        dataset = self._dataset
-        files = dataset.records if isinstance(dataset, Dataset) else dataset
-        for number in range(len(files)):
-            try:
-                path = files.path(number)
-                image = decode_image(files.encoded(number), path, 1, data.max_megapixels)
-            except ImageReadError as error:
-                unreadable.append(str(error))
-                width = height = data.img_size
-                if isinstance(dataset, Dataset):
-                    width = dataset.records[number].width
-                    height = dataset.records[number].height
-                image = grey_image(width, data.pad_value, height)
-            yield number, image
-
-
-class _Objects:
-    """The detections of a split, and their AP."""
-
-    def __init__(self, dataset: Dataset):
-        self._evaluator = CocoEvaluator(dataset)
-
-    def add(self, predictor: Predictor, batch: Sequence[Numbered], size: int) -> None:
-        """Detect the objects in a batch of at most `size` images."""
-        detections = predictor.detect([image for _, image in batch], size)
-        for (number, _), found in zip(batch, detections, strict=True):
-            self._evaluator.add(number, found)
-
-    def scores(self, data: DataConfig) -> Scores:
-        """Return the metrics, COCO's files and the analysis."""
-        return detection_scores(self._evaluator, data)
-
-
-class _Classes:
-    """The hits of a classifier."""
-
-    def __init__(self, dataset: ClassImages):
-        self._class_ids = dataset.class_ids
-        self._counter = TopK()
-
-    def add(self, predictor: Predictor, batch: Sequence[Numbered], size: int) -> None:
-        """Classify a batch of at most `size` images."""
-        logits = predictor.classify([image for _, image in batch], size)
-        self._counter.add(logits, self._class_ids[[number for number, _ in batch]])
-
-    def scores(self, _: DataConfig) -> Scores:
-        """Return acc1 and acc5."""
-        metrics = top_k_metrics(self._counter.counts)
-        return Scores(dict(metrics), format_top_k(metrics), {})
+            counted_s += since_s - started_s
+            bar.update(len(batch))
+    for line in unreadable[:_NAMED_IMAGES]:
+        logger.warning("%s", line)
+    if evaluator is not None:
+        scores = detection_scores(evaluator, config.data)
+    else:
+        accuracy = top_k_metrics(hits.counts)
+        scores = Scores(dict(accuracy), format_top_k(accuracy), {})
+    network_ms = timed.spent_s * 1000 / count
+    scores.metrics.update(
+        unreadable=len(unreadable),
+        read_ms=read_s * 1000 / count,
+        network_ms=network_ms,
+        nms_ms=counted_s * 1000 / count - network_ms,
+    )
+    return scores

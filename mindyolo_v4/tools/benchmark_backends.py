@@ -22,7 +22,7 @@ from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy.backends import BACKENDS, Backend, Maps
 from mindyolo_v4.deploy.exported import size_mb
 from mindyolo_v4.deploy.opening import open_backend, open_weights
-from mindyolo_v4.deploy.scoring import BackendScorer
+from mindyolo_v4.deploy.scoring import score_backend
 from mindyolo_v4.errors import UserError, require, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.make_scenes import draw_scene
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         reference = reference or outputs
         score = None
         if dataset is not None:
-            score = BackendScorer(backend, config, dataset)(lambda: None).metrics[metric]
+            score = score_backend(backend, config, dataset, lambda: None).metrics[metric]
         difference = largest_difference(outputs, reference)
         rows.append(Row(name, call_ms, size_mb(backend.path), score, difference))
     height, width = images.shape[2:]
