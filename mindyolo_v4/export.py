@@ -28,7 +28,6 @@ from mindyolo_v4.deploy.model_card import model_card, read_metrics, require_own_
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.files import write_text
 from mindyolo_v4.tools.make_scenes import draw_scene
-from mindyolo_v4.weights.command import check_complete
 from mindyolo_v4.weights.files import read_own
 
 SUFFIXES = {  # format -> end of the file's name
@@ -148,8 +147,8 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     names = [field.name for field in fields(ExportOptions)]
     chosen = {name: given[name] for name in names if given[name] is not None}
     options = ExportOptions(**chosen)
+    checkpoint.check_network(whole=True)
     own = read_own(checkpoint)
-    check_complete(own)
     # The card of the file says the input that it takes.
     taken = make_card(config, own.card.class_names, own.card.source)
     card = replace(

@@ -26,8 +26,6 @@ SCALER = "scaler."
 LAYERS = "layers."  # what they remember between steps
 BESIDE_THE_MODEL = (EMA, OPTIMIZER, SCALER, LAYERS)
 
-_NETWORKS = {"detect": "detector", "classify": "classifier"}
-
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -108,19 +106,6 @@ class Checkpoint:
     def tensors(self) -> dict[str, NDArray]:
         """Return every tensor as a view of the file, by name. Raises UserError on damage."""
         return self.file.tensors()
-
-    def require(self, task: str | None, whole: bool = False) -> None:
-        """Raise UserError where the network is another task's or not whole.
-
-        Args:
-            task: "detect" or "classify", what the network must do; None: either.
-            whole: it must have its head, which training that starts from it does not need.
-        """
-        if task not in (None, self.card.task):
-            raise UserError(self.path, f"holds no {_NETWORKS[str(task)]}", self.card.task, task)
-        if (whole or task is not None) and not self.card.class_names:
-            problem = "holds the beginning of a network only, without a head"
-            raise UserError(self.path, f"{problem}: training can start from it")
 
     def check_network(self, whole: bool = False) -> None:
         """Compare the tensors with the network of the card, as `check_network` does."""

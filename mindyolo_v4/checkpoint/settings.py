@@ -17,7 +17,7 @@ from mindyolo_v4.config.recipe import (
     written_keys,
 )
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.errors import UserError, first_names, printable
+from mindyolo_v4.errors import UserError, first_names, printable, require
 
 _UNUSED_IN_INFERENCE = (
     *("bn_momentum", "objectness_prior", "class_prior"),
@@ -45,8 +45,6 @@ class Described(Protocol):
     @property
     def card(self) -> Card: ...
 
-    def require(self, task: str | None, whole: bool = False) -> None: ...
-
 
 def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) -> Config:
     """Return the configuration to test or predict with.
@@ -55,12 +53,13 @@ def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) 
     command line wins over both. Where no recipe is given, the run's own configuration is used.
 
     Raises:
-        UserError: the checkpoint holds no whole network, a written `model.*` key contradicts it, or
+        UserError: the checkpoint has no head, a written `model.*` key contradicts it, or
             an override has no effect.
     """
-    checkpoint.require(None, whole=True)
     card = checkpoint.card
     source = str(checkpoint.path)
+    problem = "holds the beginning of a network only, without a head: training can start from it"
+    require(bool(card.class_names), source, problem)
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
     base = merge_trees(_DATA_OF_TASK[card.task], recipe or _settings_of_run(checkpoint), source)

@@ -45,10 +45,6 @@ class ExportedFile:
         ):
             return content.find(b"QuantizeLinear") >= 0
 
-    def require(self, task: str | None, whole: bool = False) -> None:
-        """Raise UserError where the network is another task's; an exported one is whole."""
-        require(task in (None, self.card.task), self.path, "of another task", self.card.task, task)
-
 
 def exported_files(path: Path) -> list[Path]:
     """Return a file, and the weights that lie beside an .xml file."""

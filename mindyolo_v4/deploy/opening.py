@@ -157,7 +157,6 @@ def _onnx_bytes(checkpoint: "Checkpoint", is_fixed: bool) -> bytes:
     from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx
     from mindyolo_v4.weights.files import read_own
 
-    checkpoint.require(None, whole=True)
     checkpoint.check_network(whole=True)
     card = checkpoint.card
     options = OnnxOptions(opset=_OPSET)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from mindyolo_v4.checkpoint.card import input_text
-from mindyolo_v4.checkpoint.file import Checkpoint, check_network
+from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.config.model import Architecture
@@ -56,7 +56,9 @@ def convert(
     request = parse_request(argv, module, description)
     if request.what.kind == "mindyolo_v4":
         refuse_options(request, "a checkpoint of ours says it itself")
-        written = to_theirs(request.target, read_own(Checkpoint.of(request.what)))
+        checkpoint = Checkpoint.of(request.what)
+        checkpoint.check_network(whole=True)
+        written = to_theirs(request.target, read_own(checkpoint))
         print(f"{request.source} -> {', '.join(str(path) for path in written)}")
         return 0
     require_suffix(request.target, ".ckpt", "a checkpoint of ours")
@@ -160,9 +162,3 @@ def require_suffix(path: Path, suffix: str, what: str = "") -> None:
     """Raise UserError where the name of `what` does not end in `suffix`."""
     if path.suffix != suffix:
         raise UserError(path, f"{what} must end in {suffix}".strip(), path.suffix, suffix)
-
-
-def check_complete(own: Own) -> None:
-    """Raise UserError where a checkpoint does not hold the whole network of its card."""
-    held = {name: (value.shape, True) for name, value in own.tensors.items()}
-    check_network(own.path, own.card, held, whole=True)

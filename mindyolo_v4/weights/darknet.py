@@ -21,7 +21,7 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.sections import DARKNET_SLOPE, Layer
 from mindyolo_v4.models.topology import floats_of, layers_of
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
-from mindyolo_v4.weights.command import Request, check_complete, convert, require_suffix
+from mindyolo_v4.weights.command import Request, convert, require_suffix
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork, read_cfg, write_cfg
 from mindyolo_v4.weights.darknet_file import HEADERS, WeightsFile, open_weights, write_weights
 from mindyolo_v4.weights.files import Converted, Own, check_finite, note, output_file
@@ -116,7 +116,6 @@ def unfinished_files(target: Path, own: Own) -> Iterator[tuple[Path, Path]]:
     Raises:
         UserError: darknet has no such network, or another .cfg is there.
     """
-    check_complete(own)
     card = own.card
     model = own.card.model
     cfg = target.with_suffix(".cfg")

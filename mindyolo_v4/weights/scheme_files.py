@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.topology import layers_of
-from mindyolo_v4.weights.command import Request, check_complete, require_suffix
+from mindyolo_v4.weights.command import Request, require_suffix
 from mindyolo_v4.weights.files import Converted, Own, as_tensor, note, output_file
 from mindyolo_v4.weights.mapping import (
     export_tensors,
@@ -65,7 +65,6 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
         held = " or ".join(scheme.architectures)
         problem = f"is no network of {scheme.description}"
         raise UserError(own.path, problem, model.architecture, held)
-    check_complete(own)
     for key, got, expected in differences(model, scheme):
         problem = f"{scheme.description} differs in model.{key}: an export would not be exact"
         raise UserError(own.path, problem, got, expected)

@@ -24,10 +24,8 @@ from mindyolo_v4.errors import UserError, utf8_path
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.sections import DARKNET_SLOPE
 from mindyolo_v4.models.topology import parameter_shapes, sections_of
-from mindyolo_v4.weights.command import check_complete
 from mindyolo_v4.weights.darknet_cfg import CfgNetwork, read_cfg
 from mindyolo_v4.weights.darknet_file import open_weights
-from mindyolo_v4.weights.files import read_own
 
 _SEED = 0
 # darknet adds 1e-5 to the variance inside the root, OpenCV's reader of its files 1e-6. Our network
@@ -39,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Print the largest difference of each output; return 1 where anything differs too much."""
     options = _parse(argv)
     checkpoint = Checkpoint.open(options.checkpoint)
+    checkpoint.check_network(whole=True)
     card = checkpoint.card
     width = card.img_size if options.img_size is None else options.img_size
     height = (None if options.img_size else card.img_height) or width
@@ -60,7 +59,6 @@ def is_equal(
         image: RGB input (1, 3, H, W) in [0, 1].
         tolerance: of the largest magnitude of an output.
     """
-    check_complete(read_own(checkpoint))
     card = checkpoint.card
     differing = list(differences(card, read_darknet(cfg, weights, card)))
     theirs = run_opencv(cfg, weights, image, card)

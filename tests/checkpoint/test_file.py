@@ -224,24 +224,3 @@ def test_a_checksum_file_of_an_earlier_version_is_ignored(saved):
     path, _ = saved
     path.with_name("last.ckpt.sha256").write_text(f"{'0' * 64}  last.ckpt\n")
     assert Checkpoint.open(path).load_weights(TinyNet()).missing == ()
-
-
-@pytest.mark.parametrize(
-    ("task", "names", "whole", "problem"),
-    [
-        (None, (), False, None),
-        ("detect", ("a",), True, None),
-        ("classify", ("a",), False, r"last\.ckpt: holds no classifier \(got detect, expected cla"),
-        ("detect", (), False, "holds the beginning of a network only, without a head"),
-        (None, (), True, "holds the beginning of a network only, without a head"),
-    ],
-)
-def test_require(tmp_path, task, names, whole, problem):
-    path = tmp_path / "last.ckpt"
-    save(path, {"stem.weight": TinyNet().stem.weight}, {"class_names": names})
-    checkpoint = Checkpoint.open(path)
-    if problem is None:
-        checkpoint.require(task, whole)
-        return
-    with pytest.raises(UserError, match=problem):
-        checkpoint.require(task, whole)

@@ -34,5 +34,18 @@ def test_the_network_has_the_files_weights(path: Path, graph_mode: None) -> None
 
 
 def test_another_task_is_refused(path: Path) -> None:
-    with pytest.raises(UserError, match="holds no classifier"):
+    problem = r"x\.ckpt: holds no classifier \(got detect, expected classify\)"
+    with pytest.raises(UserError, match=problem):
         load_network(Checkpoint.open(path), "classify")
+
+
+def test_a_part_of_a_network_is_refused(path: Path) -> None:
+    parameters = named_parameters(build_network(MODEL, 3))
+    card = record_to_tree(Checkpoint.open(path).card)
+    for name in [name for name in parameters if name.startswith("head.")]:
+        del parameters[name]
+    for names in (["a", "b", "c"], []):
+        save(path, parameters, card | {"class_names": names})
+        for task in ("detect", None):
+            with pytest.raises(UserError, match="holds a part of its network only"):
+                load_network(Checkpoint.open(path), task)

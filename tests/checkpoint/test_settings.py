@@ -178,6 +178,12 @@ def test_who_names_a_size_means_a_square(card: Card) -> None:
     assert (data.img_size, data.img_height) == (416, 224)
 
 
+def test_the_beginning_of_a_network_is_for_training(card: Card) -> None:
+    problem = r"x\.ckpt: holds the beginning of a network only, without a head"
+    with pytest.raises(UserError, match=problem):
+        settings.config_for_checkpoint(checkpoint_of(replace(card, class_names=())), {}, {})
+
+
 def test_the_other_classes_of_start_weights_are_named(card: Card) -> None:
     def line(*names: str) -> list[str]:
         checkpoint = checkpoint_of(replace(card, class_names=names))
