@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from mindyolo_v4.data.images import Image
 from mindyolo_v4.evaluation.draw import draw_detections
 
+Named = tuple[str, Image]  # file, or "" for pixels, and image (H, W, 3) uint8 RGB
+
 
 class Detection(NamedTuple):
     """One object of a detector, or one class of a classifier."""

@@ -17,7 +17,7 @@ from mindyolo_v4.data.pixels import camera_pixels
 from mindyolo_v4.data.views import ImageViews, View
 from mindyolo_v4.deploy.backends import Backend
 from mindyolo_v4.deploy.opening import open_backend, open_weights
-from mindyolo_v4.deploy.prediction import Prediction
+from mindyolo_v4.deploy.prediction import Named, Prediction
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.evaluation.merge import ViewDetections, detect_in_view, merge_views
@@ -25,8 +25,6 @@ from mindyolo_v4.evaluation.top_k import best_classes, probabilities
 
 TOP = 5  # classes that a classifier names
 TILES_PER_BATCH = 4  # inputs of one size that the network sees at once
-
-Named = tuple[str, Image]  # file, or "" for pixels, and image (H, W, 3) uint8 RGB
 
 
 class Predictor:

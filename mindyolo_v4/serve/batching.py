@@ -12,13 +12,11 @@ import numpy as np
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image
-from mindyolo_v4.deploy.prediction import Prediction
-
-Named = tuple[str, Image]  # name of the upload, or "", and image (H, W, 3) uint8 RGB
+from mindyolo_v4.deploy.prediction import Named, Prediction
 
 
 class ImagePredictor(Protocol):
-    """What the service needs of a `Predictor`."""
+    """What the service needs of a `Predictor`, whose module loads MindSpore."""
 
     card: Card
     config: Config

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
@@ -19,7 +18,6 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.alone import OneProcess
 from mindyolo_v4.runtime.log import log_to_console
 from mindyolo_v4.runtime.signals import StopSignals
-from mindyolo_v4.serve.batching import parts
 from mindyolo_v4.serve.options import add_options, read_options
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Serve until a signal arrives; return the exit status."""
-    environment.prepare()
     defaults = {"img_size": "that of the weights", "conf_thres": _LOWEST_CONF, "iou_thres": "0.45"}
     text = "Serve predictions over HTTP."
     parser = build_parser(command_for("serve"), text, _NAMES, defaults=defaults)
@@ -123,5 +120,6 @@ def warm_up(predictor: Predictor, largest: int) -> None:
     """Predict one grey batch of each size, since a back-end may compile at the first one."""
     data = predictor.config.data
     image = grey_image(data.img_size, data.pad_value)
-    for size in {size for count in range(1, largest + 1) for _, size in parts(count, largest)}:
+    for power in range(largest.bit_length()):  # the sizes of `batching.parts`
+        size = 1 << power
         list(predictor.stream([("", image)] * size, size))

@@ -7,8 +7,8 @@ import cv2
 import pytest
 
 from mindyolo_v4.data.images import ImageReadError
-from mindyolo_v4.deploy.prediction import Prediction
-from mindyolo_v4.serve.batching import Batcher, Named, parts
+from mindyolo_v4.deploy.prediction import Named, Prediction
+from mindyolo_v4.serve.batching import Batcher, parts
 from tests.support.service import StandIn, scene
 
 

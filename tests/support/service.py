@@ -16,8 +16,7 @@ from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.deploy.prediction import Prediction
-from mindyolo_v4.serve.batching import Named
+from mindyolo_v4.deploy.prediction import Named, Prediction
 from mindyolo_v4.tools.make_scenes import draw_scene
 from tests.support.launch import free_port
 
