@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.checkpoint.card import make_card
+from mindyolo_v4.checkpoint.card import preprocessing_of
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
@@ -26,7 +26,7 @@ from mindyolo_v4.deploy.formats import (
 )
 from mindyolo_v4.deploy.model_card import model_card, read_metrics, require_own_readme
 from mindyolo_v4.errors import UserError, require
-from mindyolo_v4.runtime.files import write_text
+from mindyolo_v4.runtime.files import require_writable, write_text
 from mindyolo_v4.tools.make_scenes import draw_scene
 from mindyolo_v4.weights.files import read_own
 
@@ -150,12 +150,12 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     checkpoint.check_network(whole=True)
     own = read_own(checkpoint)
     # The card of the file says the input that it takes.
-    taken = make_card(config, own.card.class_names, own.card.source)
+    data = config.data
     card = replace(
         own.card,
-        img_size=taken.img_size,
-        img_height=taken.img_height,
-        preprocessing=taken.preprocessing,
+        img_size=data.img_size,
+        img_height=data.img_height,
+        preprocessing=preprocessing_of(data),
     )
     target = _target(given["output"], checkpoint.path, form, bool(given["int8"]))
     image, source = _picture(given["image"], config)
@@ -198,10 +198,7 @@ def _target(output: Any, weight: Path, form: str, is_int8: bool) -> Path:
     ending = "-int8" if is_int8 else "-slim" if form == "ckpt" else ""
     path = weight.with_name(weight.stem + ending + suffix) if output is None else Path(output)
     require(path.suffix == suffix, "--output", f"must end in {suffix}", str(path))
-    require(not path.is_dir(), path, "cannot be written", "a folder")
-    require(path.parent.is_dir(), path, "cannot be written", "no such folder")
-    is_source = path.exists() and path.samefile(weight)
-    require(not is_source, "--output", "is the file to read", str(path))
+    require_writable(path, weight)
     return path
 
 

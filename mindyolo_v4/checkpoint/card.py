@@ -53,12 +53,17 @@ def input_text(img_size: int, img_height: int | None) -> str:
     return f"{img_size} x {img_height}" if img_height else str(img_size)
 
 
+def preprocessing_of(data: DataConfig) -> Preprocessing:
+    """Return how a run with these settings prepares an image."""
+    return Preprocessing(
+        data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction
+    )
+
+
 def make_card(config: Config, class_names: tuple[str, ...], source: str) -> Card:
     """Return the card of the checkpoints that a run with `config` writes."""
     data = config.data
-    preprocessing = Preprocessing(
-        data.resize, data.pad_value, "rgb", data.mean, data.std, data.crop_fraction
-    )
+    preprocessing = preprocessing_of(data)
     model = config.model
     tree = record_to_tree(config)
     described = (model.task, model, class_names, data.img_size, preprocessing, source, tree)

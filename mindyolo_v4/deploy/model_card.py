@@ -1,6 +1,5 @@
 """The model card of an exported file: a README with the YAML header that model hubs read."""
 
-import hashlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 from mindyolo_v4.checkpoint.card import Card, input_text
 from mindyolo_v4.deploy.exported import exported_files
 from mindyolo_v4.errors import UserError, first_names, require_file
-from mindyolo_v4.runtime.files import read_json
+from mindyolo_v4.runtime.files import read_json, sha256_of
 
 MARK = "library_name: mindyolo_v4"  # a README with this line is ours, and is replaced
 _TASKS = {"detect": "object-detection", "classify": "image-classification"}
@@ -80,17 +79,9 @@ def _header(card: Card, exported: Path, metrics: dict[str, float], licence: str)
         "tags": ["mindspore", card.architecture, task],
         "metrics": list(metrics),
         "mindspore": metadata.version("mindspore"),
-        "sha256": _digest(exported),
+        "sha256": sha256_of(*exported_files(exported)),
         "model-index": [{"name": name, "results": [result]}],
     }
-
-
-def _digest(exported: Path) -> str:
-    """Return the hexadecimal SHA-256 of the bytes of an exported file: of the .xml, then .bin."""
-    digest = hashlib.sha256()
-    for path in exported_files(exported):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _dataset(card: Card) -> str:

@@ -1,6 +1,7 @@
-"""The one writer of whole files, and what happens when the disk is full."""
+"""The one writer of whole files, what files hold, and what happens when the disk is full."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mindyolo_v4.errors import FULL_DISK, UserError
+from mindyolo_v4.errors import FULL_DISK, UserError, require
 
 _LONGEST_NAME = 200  # bytes; systems take 255, and something is added to it
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
@@ -49,6 +50,14 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def require_writable(target: Path, source: Path) -> None:
+    """Raise UserError where a file made of `source` cannot be `target`."""
+    require(not target.is_dir(), target, "cannot be written", "a folder")
+    require(target.parent.is_dir(), target, "cannot be written", "no such folder")
+    is_source = target.exists() and target.samefile(source)
+    require(not is_source, target, "is the file to read")
+
+
 def short_name(name: str) -> str:
     """Return a name, cut if it is so long that the system would refuse a file of a longer one."""
     encoded = os.fsencode(name)
@@ -76,6 +85,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(path, "is damaged", type(content).__name__, "a JSON object")
     return content
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file, or of the bytes of several, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_unfinished(folder: Path) -> None:

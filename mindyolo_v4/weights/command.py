@@ -13,6 +13,7 @@ from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.config.model import Architecture
 from mindyolo_v4.data.readers.class_names import read_names
 from mindyolo_v4.errors import UserError, require_file
+from mindyolo_v4.runtime.files import require_writable
 from mindyolo_v4.weights.files import Converted, Own, note, read_own, recognise, write_own
 
 _OF_DARKNET = ("partial", "cfg")
@@ -121,12 +122,7 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     options = parser.parse_args(list(argv))
     target = options.target
     what = recognise(options.source)
-    if target.is_dir():
-        raise UserError(target, "cannot be written", "a folder")
-    if not target.parent.is_dir():
-        raise UserError(target, "cannot be written", "no such folder")
-    if target.exists() and target.samefile(options.source):
-        raise UserError(target, "is the file to read")
+    require_writable(target, options.source)
     names = None
     if options.names is not None:
         require_file(options.names)

@@ -1,6 +1,5 @@
 """Reading and writing the files on both sides of a conversion."""
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from mindyolo_v4.checkpoint.index import FormatError
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.errors import UserError, printable
-from mindyolo_v4.runtime.files import whole_file
+from mindyolo_v4.runtime.files import sha256_of, whole_file
 from mindyolo_v4.weights.coco_names import COCO_NAMES
 
 _SAFETENSORS_TYPES = {
@@ -195,15 +194,6 @@ def _class_names(
     if len(names) != classes:
         raise UserError("--names", f"wrong count for {path}", len(names), f"{classes} classes")
     return names
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def note(text: str) -> None:

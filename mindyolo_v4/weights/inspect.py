@@ -17,17 +17,12 @@ from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.errors import UserError, printable
 from mindyolo_v4.models.sections import Layer
 from mindyolo_v4.models.topology import floats_of
+from mindyolo_v4.runtime.files import sha256_of
 from mindyolo_v4.weights import mindspore_zoo, mindyolo, torch_schemes
 from mindyolo_v4.weights.cfg_sections import SUPPORTED, other_weights
 from mindyolo_v4.weights.darknet import INPUT, assumption, classes_of, find_cfg, released
 from mindyolo_v4.weights.darknet_file import WeightsFile, open_weights
-from mindyolo_v4.weights.files import (
-    model_tensors,
-    read_mindspore,
-    read_own,
-    read_safetensors,
-    sha256_of,
-)
+from mindyolo_v4.weights.files import model_tensors, read_mindspore, read_own, read_safetensors
 from mindyolo_v4.weights.mapping import bare_tensors, infer_model, missing_tensors
 from mindyolo_v4.weights.pytorch import read_torch
 from mindyolo_v4.weights.schemes import Scheme

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mindyolo_v4.checkpoint.card import Preprocessing
+from mindyolo_v4.runtime.files import sha256_of
 from mindyolo_v4.weights.command import Request, convert
-from mindyolo_v4.weights.files import Converted, Own, read_mindspore, sha256_of
+from mindyolo_v4.weights.files import Converted, Own, read_mindspore
 from mindyolo_v4.weights.scheme_files import export_checked, from_scheme, write_mindspore
 from mindyolo_v4.weights.schemes import MINDSPORE_NORM, Scheme, Slot, Suffixes, lookup
 

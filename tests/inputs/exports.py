@@ -147,7 +147,7 @@ CASES = [
         "the checkpoint as output",
         export("--format", "ckpt", "--output", "{dir}/net.ckpt"),
         2,
-        "--output: is the file to read (got {dir}/net.ckpt)",
+        "{dir}/net.ckpt: is the file to read",
     ),
     Case(
         KIND,

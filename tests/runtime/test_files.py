@@ -11,7 +11,13 @@ import pytest
 from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.runtime.files import full_disk_as_user_error, whole_file, write_text
+from mindyolo_v4.runtime.files import (
+    full_disk_as_user_error,
+    require_writable,
+    sha256_of,
+    whole_file,
+    write_text,
+)
 
 # From the second epoch on a file may grow to the size of a checkpoint and some bytes; the limit
 # stays with its process.
@@ -120,3 +126,26 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path):
     with pytest.raises(FileExistsError, match="is no file"):
         write_text(pipe, "text")
     assert pipe.is_fifo()
+
+
+def test_a_digest_of_two_files_is_that_of_their_bytes(tmp_path: Path) -> None:
+    for name, content in (("abc", b"abc"), ("a", b"a"), ("bc", b"bc")):
+        (tmp_path / name).write_bytes(content)
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    assert sha256_of(tmp_path / "abc") == expected
+    assert sha256_of(tmp_path / "a", tmp_path / "bc") == expected
+
+
+def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
+    source = tmp_path / "net.ckpt"
+    source.write_bytes(b"")
+    (tmp_path / "link.ckpt").symlink_to(source)
+    for name, problem in (
+        (".", r"cannot be written \(got a folder\)"),
+        ("none/net.onnx", r"cannot be written \(got no such folder\)"),
+        ("net.ckpt", "is the file to read"),
+        ("link.ckpt", "is the file to read"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            require_writable(tmp_path / name, source)
+    require_writable(tmp_path / "net.onnx", source)
