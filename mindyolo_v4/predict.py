@@ -167,6 +167,7 @@ class _Run:
         """Predict the frames of a video and write it with its JSON lines; return the status."""
         folder = self.outputs.folder
         name = video.source.name
+        of_frame = replace(self.outputs, draw=False)  # what is written besides the video
         found = 0
         frames = 0
         stopped: StoppedError | None = None
@@ -181,9 +182,7 @@ class _Run:
                     for frame in read:
                         prediction = self._predict(video.source.address, frame.image)
                         writer.put(output.write, frame, prediction)
-                        writer.put(
-                            self.frame_outputs.write, prediction, f"{name}_{frame.number:06d}"
-                        )
+                        writer.put(of_frame.write, prediction, f"{name}_{frame.number:06d}")
                         found += len(prediction)
                         frames += 1
                         bar.update()
@@ -207,11 +206,6 @@ class _Run:
         if not frames:
             raise UserError(video.source.address, "no frame could be read")
         return 0
-
-    @property
-    def frame_outputs(self) -> Outputs:
-        """What is written of a frame besides the video."""
-        return replace(self.outputs, draw=False)
 
     def _predict(self, file: str, image: Image) -> Prediction:
         (prediction,) = self.predictor.stream([(file, image)])

@@ -39,24 +39,6 @@ def decoded_outputs(raw_maps: Sequence[NDArray], anchors: AnchorSet) -> dict[str
     return {"boxes": np.concatenate(boxes)[None], "scores": np.concatenate(scores)[None]}
 
 
-def largest_difference(found: Arrays, expected: Arrays) -> float:
-    """Print the largest difference of each output, and return the largest of all.
-
-    Differences are parts of the largest magnitude of their output.
-    """
-    worst = 0.0
-    for name, values in expected.items():
-        largest = float(np.abs(values).max())
-        difference = np.inf
-        if found[name].shape == values.shape:
-            difference = float(np.abs(found[name] - values).max())
-        ratio = difference / largest if np.isfinite(difference) and largest > 0 else np.inf
-        shape = "x".join(str(count) for count in values.shape)
-        print(f"{name} {shape}: largest difference {difference:.3g} of {largest:.4g} = {ratio:.1e}")
-        worst = max(worst, ratio)
-    return worst
-
-
 def require_equal(worst: float, tolerance: float, target: object) -> None:
     """Raise UserError where the difference is too large."""
     if not worst <= tolerance:

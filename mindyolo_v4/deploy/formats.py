@@ -84,7 +84,7 @@ def _outputs_of(cell: nn.Cell, images: ms.Tensor, job: Job) -> dict[str, NDArray
 
 def _require_equal(job: Job, found: compare.Arrays, expected: compare.Arrays) -> str:
     """Return in words how equal a file is. Raises UserError where it differs too much."""
-    worst = compare.largest_difference(found, expected)
+    worst = verify.largest_difference(found, expected)
     compare.require_equal(worst, job.options.tolerance, job.target)
     text = f"equal to the network on {job.source}, largest difference {worst:.1e}"
     return f"{text} (tolerance {job.options.tolerance:g})"
@@ -106,8 +106,7 @@ def export_graph(job: Job) -> str:
     is_dynamic = chosen.dynamic
     wants_boxes = chosen.decode or chosen.nms
     options = OnnxOptions(
-        height=None if is_dynamic else data.img_height or data.img_size,
-        width=None if is_dynamic else data.img_size,
+        size_hw_px=None if is_dynamic else (data.img_height or data.img_size, data.img_size),
         batch=None if is_dynamic else 1,
         decode=wants_boxes,
         nms=chosen.nms,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.checkpoint.card import Card
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.recipe import record_to_tree
+from mindyolo_v4.deploy.exported import CARD_PROPERTY
 from mindyolo_v4.deploy.onnx_decode import add_decode, add_suppression
 from mindyolo_v4.deploy.onnx_writer import OnnxWriter, Shape
 from mindyolo_v4.errors import require, require_range
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
-CARD_PROPERTY = "mindyolo_v4.card"
 FIRST_OPSET = 13
 LAST_OPSET = 22
 MISH_OPSET = 18  # the first one that has the operator Mish
@@ -39,8 +39,7 @@ _LEAST = 1e-3
 class OnnxOptions:
     """What the graph takes and returns."""
 
-    height: int | None = None  # of the input, pixels; None: any multiple of 32
-    width: int | None = None
+    size_hw_px: tuple[int, int] | None = None  # of the input; None: any multiple of 32
     batch: int | None = None  # images; None: any number
     decode: bool = False  # boxes and scores instead of raw maps
     nms: bool = False  # and what the standard operator selects of them
@@ -50,15 +49,6 @@ class OnnxOptions:
 
     def __post_init__(self) -> None:
         require_range("--opset", self.opset, FIRST_OPSET, LAST_OPSET)
-        both = (self.height is None) == (self.width is None)
-        require(both, "--img_size", "needs height and width, or neither")
-
-    @property
-    def size_hw_px(self) -> tuple[int, int] | None:
-        """Return height and width of the input; None where they may change."""
-        if self.height is None or self.width is None:
-            return None
-        return self.height, self.width
 
 
 def build_onnx(tensors: Tensors, card: Card, options: OnnxOptions) -> "onnx.ModelProto":
@@ -98,12 +88,11 @@ def build_onnx(tensors: Tensors, card: Card, options: OnnxOptions) -> "onnx.Mode
     else:
         for level in levels:
             channels = len(level.anchor_ids) * (5 + classes)
-            sides = [
-                f"{name}/{level.stride}" if side is None else side // level.stride
-                for name, side in (("height", options.height), ("width", options.width))
-            ]
+            sides: Shape = (f"height/{level.stride}", f"width/{level.stride}")
+            if options.size_hw_px is not None:
+                sides = [side // level.stride for side in options.size_hw_px]
             shapes[outputs[level.stride]] = (batch, channels, *sides)
-    given = {"images": (batch, 3, options.height or "height", options.width or "width")}
+    given = {"images": (batch, 3, *(options.size_hw_px or ("height", "width")))}
     return graph.model(given, shapes, ("selected",), metadata(card, options.licence))
 
 

@@ -16,7 +16,7 @@ from mindyolo_v4.deploy.exported import SUFFIXES, ExportedFile
 from mindyolo_v4.deploy.extras import import_extra, is_usable
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.alone import Alone, AnyRuntime
-from mindyolo_v4.runtime.files import whole_file
+from mindyolo_v4.runtime.files import sha256_of, whole_file
 
 if TYPE_CHECKING:
     from mindyolo_v4.checkpoint.file import Checkpoint
@@ -125,10 +125,8 @@ def onnx_of(checkpoint: "Checkpoint", is_fixed: bool) -> ExportedFile:
     Args:
         is_fixed: the file states one image of the card's size, and not any number of any size.
     """
-    digest = hashlib.sha256(f"{__version__} {_OPSET}".encode())
-    with checkpoint.path.open("rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
+    made_of = f"{__version__} {_OPSET} {sha256_of(checkpoint.path)}"
+    digest = hashlib.sha256(made_of.encode())
     ending = "-fixed.onnx" if is_fixed else ".onnx"
     name = f"{checkpoint.path.stem}.{digest.hexdigest()[:16]}{ending}"
     folders = [checkpoint.path.absolute().parent, cache_folder()]
@@ -161,8 +159,7 @@ def _onnx_bytes(checkpoint: "Checkpoint", is_fixed: bool) -> bytes:
     card = checkpoint.card
     options = OnnxOptions(opset=_OPSET)
     if is_fixed:
-        options = replace(
-            options, height=card.img_height or card.img_size, width=card.img_size, batch=1
-        )
+        size_hw_px = (card.img_height or card.img_size, card.img_size)
+        options = replace(options, size_hw_px=size_hw_px, batch=1)
     content: bytes = build_onnx(read_own(checkpoint).tensors, card, options).SerializeToString()
     return content

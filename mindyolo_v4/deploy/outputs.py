@@ -52,16 +52,12 @@ class Outputs:
             replaced = sources.get((self.folder / name).resolve())
             problem = f"what is drawn would replace {replaced} of --source"
             require(replaced is None, "--save_dir", problem, str(self.folder))
-        if self.save_crop:
-            self._require_no_source_in("crops", sources)
+        crops = (self.folder / "crops").resolve()
+        for path, file in sources.items() if self.save_crop else ():
+            problem = f"crops could replace {file} of --source"
+            require(not path.is_relative_to(crops), "--save_dir", problem, str(self.folder))
         if self.save_txt:
             self._require_own_labels(sources)
-
-    def _require_no_source_in(self, name: str, sources: Mapping[Path, str]) -> None:
-        folder = (self.folder / name).resolve()
-        for path, file in sources.items():
-            problem = f"crops could replace {file} of --source"
-            require(not path.is_relative_to(folder), "--save_dir", problem, str(self.folder))
 
     def _require_own_labels(self, sources: Mapping[Path, str]) -> None:
         """Raise UserError where --save_txt would replace labels or names of classes.

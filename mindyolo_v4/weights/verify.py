@@ -5,7 +5,7 @@ and the decoded boxes are compared, and what the cfg and the card say of the net
 """
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,15 +66,7 @@ def is_equal(
     # The boxes of the same raw outputs, so that exp does not magnify what differs in those.
     for raw, level in zip(theirs.values(), card.model.anchor_set.levels, strict=False):
         ours.append(all_boxes(raw, level))
-    worst = 0.0
-    for (name, expected), found in zip(theirs.items(), ours, strict=True):
-        largest = float(np.abs(expected).max())
-        difference = float(np.abs(found - expected).max())
-        is_comparable = np.isfinite(difference) and largest > 0
-        ratio = difference / largest if is_comparable else float("inf")
-        worst = max(worst, ratio)
-        shape = "x".join(str(count) for count in expected.shape)
-        print(f"{name} {shape}: largest difference {difference:.3g} of {largest:.4g} = {ratio:.2e}")
+    worst = largest_difference(dict(zip(theirs, ours, strict=True)), theirs)
     for text in differing:
         print(text)
     is_good = worst <= tolerance and not differing
@@ -82,6 +74,24 @@ def is_equal(
     height, width = image.shape[2:]
     print(f"{verdict}, tolerance {tolerance:g}, input {width} x {height}")
     return is_good
+
+
+def largest_difference(found: Mapping[str, NDArray], expected: Mapping[str, NDArray]) -> float:
+    """Print the largest difference of each output, and return the largest of all.
+
+    Differences are parts of the largest magnitude of their output.
+    """
+    worst = 0.0
+    for name, values in expected.items():
+        largest = float(np.abs(values).max())
+        difference = np.inf
+        if found[name].shape == values.shape:
+            difference = float(np.abs(found[name] - values).max())
+        ratio = difference / largest if np.isfinite(difference) and largest > 0 else np.inf
+        shape = "x".join(str(count) for count in values.shape)
+        print(f"{name} {shape}: largest difference {difference:.3g} of {largest:.4g} = {ratio:.1e}")
+        worst = max(worst, ratio)
+    return worst
 
 
 def differences(card: Card, described: CfgNetwork) -> Iterator[str]:

@@ -58,7 +58,7 @@ def test_predictions_agree(name: str, weight: Path, reference: Predictor) -> Non
 
 def test_a_file_of_one_size_and_batch(tmp_path: Path) -> None:
     weight = write_own(tmp_path / "net.ckpt", TINY)
-    fixed = export(weight, tmp_path / "fixed.onnx", OnnxOptions(64, 64, 2, opset=13))
+    fixed = export(weight, tmp_path / "fixed.onnx", OnnxOptions((64, 64), 2, opset=13))
     free = export(weight, tmp_path / "free.onnx")
     images = PIXELS[:, :, :64]
     for backend in (kind(ExportedFile.open(fixed), [(64, 64)]) for kind in FOREIGN.values()):
@@ -75,7 +75,7 @@ def test_a_file_of_one_size_and_batch(tmp_path: Path) -> None:
 
 def test_the_operator_mish(tmp_path: Path) -> None:
     weight = write_own(tmp_path / "net.ckpt", DETECTOR)
-    late = export(weight, tmp_path / "late.onnx", OnnxOptions(64, 64, 1, opset=18))
+    late = export(weight, tmp_path / "late.onnx", OnnxOptions((64, 64), 1, opset=18))
     early = export(weight, tmp_path / "early.onnx")
     image = PIXELS[:1, :, :64]
     expected = FOREIGN["onnxruntime"](ExportedFile.open(early), [(64, 64)])(image)
@@ -87,7 +87,7 @@ def test_the_operator_mish(tmp_path: Path) -> None:
 
 def test_boxes_instead_of_maps_are_refused(tmp_path: Path) -> None:
     weight = write_own(tmp_path / "net.ckpt", TINY)
-    decoded = export(weight, tmp_path / "d.onnx", OnnxOptions(64, 64, 1, decode=True, opset=13))
+    decoded = export(weight, tmp_path / "d.onnx", OnnxOptions((64, 64), 1, decode=True, opset=13))
     for kind in FOREIGN.values():
         with pytest.raises(UserError, match=r"has no raw maps .got boxes, scores"):
             kind(ExportedFile.open(decoded), [(64, 64)])
@@ -96,7 +96,7 @@ def test_boxes_instead_of_maps_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "lacking"),
     [
-        (OnnxOptions(64, 64, 1, decode=True, nms=True, opset=13), "NonMaxSuppression"),
+        (OnnxOptions((64, 64), 1, decode=True, nms=True, opset=13), "NonMaxSuppression"),
         (OnnxOptions(opset=13), "Concat"),
     ],
 )
@@ -112,7 +112,7 @@ def test_what_opencv_lacks(options: OnnxOptions, lacking: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_graph_that_is_no_graph(name: str, tmp_path: Path) -> None:
-    fixed = OnnxOptions(64, 64, 1, opset=13)
+    fixed = OnnxOptions((64, 64), 1, opset=13)
     good = export(write_own(tmp_path / "net.ckpt", TINY), tmp_path / "net.onnx", fixed)
     file = ExportedFile.open(good)
     content = bytearray(good.read_bytes())

@@ -16,7 +16,8 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.deploy.compare import decoded_outputs, named_outputs
-from mindyolo_v4.deploy.onnx_graph import CARD_PROPERTY, OnnxOptions, build_onnx, fold_norm
+from mindyolo_v4.deploy.exported import CARD_PROPERTY
+from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx, fold_norm
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.evaluation.nms import non_max_suppression
 from mindyolo_v4.models.topology import parameter_shapes
@@ -48,7 +49,7 @@ MODELS = {
     "weighted_channel": replace(DETECTOR, residual="weighted_channel"),
 }
 IMAGES = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 96)).astype(np.float32)
-STATIC = OnnxOptions(64, 96, 2)
+STATIC = OnnxOptions((64, 96), 2)
 
 
 def run(model: onnx.ModelProto, images: NDArray = IMAGES) -> dict[str, NDArray]:

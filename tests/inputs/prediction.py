@@ -9,7 +9,7 @@ from tests.support.inputs import Case
 from tests.support.videos import write_video
 
 Writer = Callable[[Path], Sequence[object]]
-FIXED = {"height": 64, "width": 64, "batch": 1, "opset": 13}
+FIXED = {"size_hw_px": (64, 64), "batch": 1, "opset": 13}
 
 
 def predict(*options: str, weight: str = "net.onnx", **graph: object) -> Writer:

@@ -33,7 +33,7 @@ def test_an_exported_file_is_timed_and_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weight = write_own(tmp_path / "net.ckpt", TINY, 2, class_names=("cat", "dog"))
-    exported = export(weight, tmp_path / "net.onnx", OnnxOptions(64, 64, 1, opset=13))
+    exported = export(weight, tmp_path / "net.onnx", OnnxOptions((64, 64), 1, opset=13))
     data_set(tmp_path / "set", "0 0.5 0.5 0.4 0.6\n", 1)
     recipe = tmp_path / "set.yaml"
     data = f"root: {tmp_path / 'set'}, format: yolo, val: images/val, names: [cat, dog]"

@@ -9,6 +9,7 @@ import pytest
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.models.topology import parameter_shapes
+from mindyolo_v4.weights.verify import largest_difference
 from tests.weights.narrow import (
     CLASSIFIER,
     CSP,
@@ -166,3 +167,19 @@ def test_what_the_cfg_says_otherwise_is_named(
     assert ratios["conv_29"] < 1e-4 and ratios["conv_36"] < 1e-4  # raw
     assert ratios["yolo_37"] > 1e-2 and ratios["yolo_30"] < 1e-4  # decoded: stride 16 has the masks
     assert verdict.startswith("DIFFERENT: ")
+
+
+def test_differences_are_parts_of_the_largest_magnitude(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = {"a": np.array([1.0, -4.0]), "b": np.array([2.0])}
+    found = {"a": np.array([1.0, -4.4]), "b": np.array([2.1])}
+    assert largest_difference(found, expected) == pytest.approx(0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "a 2: largest difference 0.4 of 4 = 1.0e-01",
+        "b 1: largest difference 0.1 of 2 = 5.0e-02",
+    ]
+
+
+@pytest.mark.parametrize("values", [np.array([np.nan, 1.0]), np.zeros(3), np.zeros((1, 2))])
+def test_what_cannot_be_compared_is_different(values: np.ndarray) -> None:
+    assert largest_difference({"a": values}, {"a": np.array([1.0, 2.0])}) == np.inf
