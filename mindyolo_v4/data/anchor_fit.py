@@ -90,7 +90,9 @@ def with_fitted_anchors(
         placed.update(numbers)
         own = sizes_wh_px[level_of_box == index]
         if len(np.unique(own, axis=0)) < len(numbers):
-            anchors[numbers] = np.resize(level.anchors_wh_px, (len(numbers), 2))
+            # its first numbers may be those of a finer level
+            own_wh_px = level.anchors_wh_px[-len(numbers) :]
+            anchors[numbers] = np.resize(own_wh_px, (len(numbers), 2))
         elif numbers:
             anchors[numbers] = fit_anchors(own, len(numbers), rng)
             fitted.append(level.stride)

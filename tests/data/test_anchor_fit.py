@@ -126,6 +126,16 @@ def test_a_shared_anchor_belongs_to_the_finer_level(rng: np.random.Generator) ->
     assert (sides[1:4] < 60).all() and (sides[4:] > 120).all()
 
 
+def test_a_level_that_keeps_its_anchors_keeps_those_of_its_numbers(
+    rng: np.random.Generator,
+) -> None:
+    """Stride 32 of yolov4-tiny has the numbers 3 to 5; number 3 is fitted at stride 16."""
+    tiny = ModelConfig("yolov4-tiny", anchors_wh_px="auto")
+    model, strides = with_fitted_anchors(tiny, rng.uniform(20, 60, (50, 2)), seed=1)
+    assert strides == [16]
+    assert model.anchors_wh_px[4:] == ((135, 169), (344, 319))  # of yolov4-tiny.cfg
+
+
 def test_too_few_sizes_are_refused() -> None:
     message = r"model\.anchors_wh_px: no level has as many different sizes of boxes as anchors"
     with pytest.raises(UserError, match=message):
