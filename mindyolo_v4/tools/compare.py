@@ -23,7 +23,7 @@ from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.run_record import RUN_FILE
 
 PICTURE = "compare.png"
-_ALWAYS_DIFFERENT = ("save_dir", "started", "end", "earlier")
+_ALWAYS_DIFFERENT = ("save_dir", "started", "earlier")
 _ABSENT = "-"
 Values = dict[str, str]  # dotted key -> value as text
 
@@ -72,13 +72,11 @@ def read_run(folder: Path) -> Run:
     config = parse_yaml(read_text(path), path)
     require(isinstance(config, dict), path, "not a mapping of keys to values", config)
     record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}
-    end = record.get("end")
-    return Run(
-        folder,
-        dict(_flat(config)),
-        dict(_flat(record)),
-        _best(folder / "metrics.json") | dict(_flat(end if isinstance(end, dict) else {}, "end.")),
-    )
+    end = record.pop("end", None)
+    results = _best(folder / "metrics.json")
+    if isinstance(end, dict):
+        results |= dict(_flat(end, "end."))
+    return Run(folder, dict(_flat(config)), dict(_flat(record)), results)
 
 
 def differences(runs: Sequence[Values]) -> dict[str, list[str]]:

@@ -40,9 +40,19 @@ def test_differences_are_printed_and_curves_drawn(
     assert ["seed", "1", "-"] in lines
     assert ["best.AP", "0.25", "-"] in lines
     assert ["end.peak_memory_gb", "1.5", "-"] in lines
+    assert [line[:1] for line in lines].count(["end.peak_memory_gb"]) == 1
     assert not any(line[:1] in (["save_dir"], ["started"], ["best.per_class"]) for line in lines)
     assert lines[-1] == ["curves:", "runs/compare-1/compare.png"]
     assert Path("runs/compare-1/compare.png").stat().st_size > 10_000
+
+
+def test_the_end_of_a_run_is_no_part_of_its_record(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", 0.1)
+    (folder / "run.json").write_text('{"torch": 1, "end": {"hours": 2, "memory": {"gb": 3}}}')
+    run = read_run(folder)
+    assert (run.record, run.results) == ({"torch": "1"}, {"end.hours": "2", "end.memory.gb": "3"})
+    (folder / "run.json").write_text('{"torch": 1, "end": "killed"}')
+    assert (read_run(folder).record, read_run(folder).results) == ({"torch": "1"}, {})
 
 
 def test_equal_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
