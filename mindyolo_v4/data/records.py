@@ -192,6 +192,7 @@ class Dataset(WarningLines):
     category_ids: tuple[int, ...]  # COCO: the file's ids in class order; else class index + 1
     source: str  # annotation file, list or folder, for messages and reports
     warnings: tuple[str, ...]  # what was corrected (boxes dropped), with file and line where known
+    sources: tuple[Path, ...] = ()  # YOLO: the lists and folders, of which a split may have several
 
     def __len__(self) -> int:
         return len(self.records)

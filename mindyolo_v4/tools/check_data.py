@@ -230,10 +230,13 @@ def _fix(checked: dict[str, CheckedSplit], data: DataConfig, folder: Path) -> li
     edits: list[Edit] = []
     for one in checked.values():
         edits += one.faults.edits
+        if one.dataset is None:
+            continue
+        sources: Sequence[Path] = [Path(one.dataset.source)]
         if isinstance(one.dataset, Dataset):
             files += [Path(one.label_path) for one in one.dataset.records if one.label_path]
-        if one.dataset is not None and Path(one.dataset.source).is_file():
-            files.append(Path(one.dataset.source))
+            sources = one.dataset.sources or sources
+        files += [path for path in sources if path.is_file()]
     lines = []
     with_shift = [one for one in checked.values() if one.has("class-ids-from-one")]
     if 0 < len(with_shift) < len(checked):

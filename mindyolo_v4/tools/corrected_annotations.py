@@ -50,12 +50,13 @@ def _target(file: Path, root: Path, folder: Path) -> Path:
 
 def _told(edit: Edit) -> str:
     """Return what an edit does, in words, with entries counted as in the file."""
+    is_xml = edit.file.lower().endswith(".xml")
     what = {
         "line": f"line {edit.entry}",
         "object": f"object {edit.entry + 1}",
         "annotations": f"annotations[{edit.entry}]",
         "images": f"images[{edit.entry}]",
-        "size": f"size of image {edit.entry + 1}",
+        "size": "size" if is_xml else f"size of image {edit.entry + 1}",
     }[edit.part]
     if edit.value is None:
         return f"{what} removed"

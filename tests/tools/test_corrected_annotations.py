@@ -68,6 +68,38 @@ def test_yolo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "train.txt: line 2 removed" in text
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0 0.5 0.5 1.01 0.5 0.4 0.4 0.6 0.6",  # a box that reaches over the border, and key points
+        "0 0.1 0.1 1.01 0.2 0.3 0.9",  # a polygon
+    ],
+)
+def test_rows_of_more_than_a_box_stay(tmp_path: Path, row: str) -> None:
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    Image.new("RGB", (400, 100)).save(root / "images/a.png")
+    (root / "labels").mkdir()
+    (root / "labels/a.txt").write_text(f"{row}\n")
+    words = ["--data.format", "yolo", "--data.train", "images", "--data.names", "[cat]"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert before == after == ["box-over-border"]
+    assert (root / "labels/a.txt").read_text() == f"{row}\n"
+
+
+def test_all_lists_of_a_split_are_copied(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "ab")
+    (root / "labels").mkdir()
+    for name in "ab":
+        (root / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+        (root / f"{name}.txt").write_text(f"images/{name}.png\n")
+    words = ["--data.format", "yolo", "--data.train", "[a.txt, b.txt]", "--data.names", "[cat]"]
+    assert fix_and_check(root, words, tmp_path / "fixed") == ([], [])
+    copied = {str(file.relative_to(tmp_path / "fixed")) for file in (tmp_path / "fixed").rglob("*.*")}
+    assert copied == {"a.txt", "b.txt", "labels/a.txt", "labels/b.txt"}
+
+
 @pytest.mark.parametrize("val", ["1 0.5 0.5 0.5 0.5\n3 0.5 0.5 0.5 0.1\n", "1 0.5 0.5 0.5 0.5\n"])
 def test_class_ids_move_only_where_all_splits_start_at_1(
     tmp_path: Path, val: str, capsys: pytest.CaptureFixture[str]
@@ -213,7 +245,7 @@ def test_coco_boxes_of_negative_sides_and_places(tmp_path: Path) -> None:
     assert [entry["area"] for entry in found] == [width * height for *_, width, height in fixed]
 
 
-def test_voc(tmp_path: Path) -> None:
+def test_voc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def item(left: int, right: int, name: str = "cat") -> str:
         box = f"<xmin>{left}</xmin><ymin>2</ymin><xmax>{right}</xmax><ymax>9</ymax>"
         return f"<object><name>{name}</name><pose>left</pose><bndbox>{box}</bndbox></object>"
@@ -222,7 +254,7 @@ def test_voc(tmp_path: Path) -> None:
     images(root, "JPEGImages", "a")
     (root / "Annotations").mkdir()
     (root / "ImageSets/Main").mkdir(parents=True)
-    (root / "ImageSets/Main/train.txt").write_text("a\ngone\n")
+    (root / "ImageSets/Main/train.txt").write_text("gone\na\n")
     size = "<size><width>63</width><height>40</height></size>"
     objects = (item(1, 9), item(30, 20), item(5, 5), item(60, 80), item(1, 9, "cow"))
     text = f"<annotation><folder>x</folder>{size}{''.join(objects)}</annotation>"
@@ -238,6 +270,7 @@ def test_voc(tmp_path: Path) -> None:
         "wrong-size",
     ]
     assert after == []
+    assert "Annotations/a.xml: size: 64 32\n" in capsys.readouterr().out
     expected = text.replace("<width>63</width><height>40", "<width>64</width><height>32")
     expected = expected.replace(item(30, 20), item(20, 30)).replace(item(5, 5), "")
     expected = expected.replace(item(60, 80), item(60, 64)).replace(objects[4], "")

@@ -95,7 +95,8 @@ def _note_clipped(
         corners = np.clip(boxes_xyxy_px[index], 0, limits[index])
         if labels.are_fractions:
             corners /= limits[index]
-        edit = labels.edit(index, corners)
+        has_points = labels.boxes[index].has_points
+        edit = None if has_points else labels.edit(index, corners)
         faults.note("box-over-border", labels.place(index), problem, edit)
 
 

@@ -147,7 +147,8 @@ def _turn_to_decoded(
 
 def _resize(image: ListedImage, size: tuple[int, int]) -> Edit:
     """Return the edit that gives an image its own size, in the COCO or XML file that states it."""
-    entry = image.removal.entry if image.removal is not None else 0
+    removal = image.removal
+    entry = removal.entry if removal is not None and removal.part == "images" else 0
     return Edit(image.label_path, "size", entry, size)
 
 

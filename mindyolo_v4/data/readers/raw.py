@@ -36,6 +36,7 @@ class RawBox(NamedTuple):
     ignore: bool = False
     crowd: bool = False
     area_px: float = math.nan  # nan: not stated
+    has_points: bool = False  # a YOLO row with more than a box, which other corners would not fit
 
 
 class Labels(NamedTuple):

@@ -65,7 +65,7 @@ def read_yolo(
     boxes = read_rows(list(zip(paths, labels, strict=True)), len(names), data, root, faults)
     records = build_records(listed, boxes, True, faults, data.max_megapixels, are_fractions=True)
     ids = tuple(range(1, len(names) + 1))
-    return Dataset(records, names, ids, source, tuple(faults.warnings))
+    return Dataset(records, names, ids, source, tuple(faults.warnings), tuple(sources))
 
 
 def _source(split: str, root: Path, key: str) -> Path:

@@ -174,7 +174,15 @@ def _read_long_rows(
         if fault:
             row.refuse(*fault, faults)
             continue
-        boxes.append(RawBox(row.image, _corners(values), int(values[0]), row.line, row.line))
+        box = RawBox(
+            image=row.image,
+            box_xyxy=_corners(values),
+            class_id=int(values[0]),
+            number=row.line,
+            line=row.line,
+            has_points=True,
+        )
+        boxes.append(box)
     return boxes
 
 
