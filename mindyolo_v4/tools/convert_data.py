@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         folder = Path(unfinished) / "set"
         folder.mkdir()
         _write(contents, form, folder, link)
-        _compare(contents, form, folder)
+        _compare(contents, form, folder, data.max_megapixels)
         folder.replace(output)
 
     for split, content in contents.items():
@@ -262,13 +262,14 @@ def _place_images(contents: Contents, form: str, folder: Path, link: bool) -> No
             target.write_bytes(required_bytes(image.record.encoded))
 
 
-def _compare(contents: Contents, form: str, folder: Path) -> None:
+def _compare(contents: Contents, form: str, folder: Path, max_megapixels: float) -> None:
     """Read every split back. Raises UserError where a record is not the one that was written."""
     if form == "yolo":
         data = located(DataConfig(file=str(folder / DATA_YAML)))
     else:
         names = CLASSES if form == "voc" else None
         data = DataConfig(format=form, root=str(folder), names=names)
+    data = replace(data, max_megapixels=max_megapixels)
     for split, content in contents.items():
         if form != "yolo":
             place = split_place(form, split)

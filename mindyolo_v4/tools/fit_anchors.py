@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     model = config.model
     require(model.task == "detect", "model.architecture", "has no anchors", model.architecture)
 
-    sizes = box_sizes(read_split(config.data, "train", check_headers=False), config.data)
+    sizes = box_sizes(read_split(config.data, "train"), config.data)
     present = network_anchors(model)
     if arguments.options["clusters"] is not None:
         clusters = int(str(arguments.options["clusters"]))

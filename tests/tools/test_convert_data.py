@@ -17,6 +17,7 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.tools import convert_data
+from tests.inputs.images import png
 from tests.support.runs import command
 
 COCO128 = ("--data.format", "coco", "--data.train", "annotations/instances_train2017.json")
@@ -225,3 +226,16 @@ def test_nothing_is_left_of_a_conversion_that_fails(
     assert command(convert_data.main, *words) == 2
     assert "does not hold the boxes of" in capsys.readouterr().err
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_images_above_the_usual_limit_are_read_back(tmp_path: Path) -> None:
+    """20,000 x 20,000 pixels are 400 megapixels, and 256 is the default of the limit."""
+    folder = tmp_path / "large"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images/a.png").write_bytes(png(20_000, 20_000))
+    (folder / "images/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    source = ["--data.format", "yolo", "--data_dir", str(folder), "--data.train", "images"]
+    limit = ["--data.names", "[cat]", "--data.max_megapixels", "500"]
+    for form in ("yolo", "coco"):
+        data = convert([*source, *limit], form, tmp_path / form)
+        assert len(read_split(replace(data, max_megapixels=500), "train")) == 1

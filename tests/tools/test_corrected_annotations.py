@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.tools.check_data import main
+from tests.inputs.images import png
 
 FIVE = [
     "0 0.5 0.5 0.5 0.5",
@@ -96,7 +97,9 @@ def test_all_lists_of_a_split_are_copied(tmp_path: Path) -> None:
         (root / f"{name}.txt").write_text(f"images/{name}.png\n")
     words = ["--data.format", "yolo", "--data.train", "[a.txt, b.txt]", "--data.names", "[cat]"]
     assert fix_and_check(root, words, tmp_path / "fixed") == ([], [])
-    copied = {str(file.relative_to(tmp_path / "fixed")) for file in (tmp_path / "fixed").rglob("*.*")}
+    copied = {
+        str(file.relative_to(tmp_path / "fixed")) for file in (tmp_path / "fixed").rglob("*.*")
+    }
     assert copied == {"a.txt", "b.txt", "labels/a.txt", "labels/b.txt"}
 
 
@@ -145,6 +148,19 @@ def test_a_class_0_in_a_refused_row_shows_that_ids_start_at_0(tmp_path: Path) ->
     assert before == ["pixels-for-fractions", "unknown-class"]
     assert after == []
     assert [row[0] for row in (root / "labels/a.txt").read_text().splitlines()] == ["0", "1"]
+
+
+def test_pixels_of_an_image_above_the_usual_limit_become_fractions(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    (root / "images/a.png").write_bytes(png(20_000, 20_000))  # 400 megapixels
+    (root / "labels").mkdir()
+    (root / "labels/a.txt").write_text("0 5000 10000 2000 4000\n")
+    words = ["--data.format", "yolo", "--data.train", "images", "--data.names", "[cat]"]
+    words += ["--data.max_megapixels", "500", "--quick"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    assert (before, after) == (["pixels-for-fractions", "no-boxes"], [])
+    assert (root / "labels/a.txt").read_text() == "0 0.250000 0.500000 0.100000 0.200000\n"
 
 
 @pytest.mark.parametrize("row", ["0 1.3 0.5 0.3 0.3", "0 1.3 1.5 1.2 1.1", "0 20 0.5 10 8"])

@@ -1,10 +1,13 @@
 """The command: what it prints, and what it writes for a recipe."""
 
+import json
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.anchor_fit import fit_anchors
@@ -53,3 +56,27 @@ def test_the_networks_own_count_and_masks(
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("model: {anchors_wh_px: [[1, 1], [") and line.endswith("]]}")
     assert line.count("[") == 7
+
+
+def test_boxes_that_were_annotated_without_exif_orientation_are_turned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The decoder turns the image by a quarter, so boxes that lie in the file stand in the input."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 32)).save(tmp_path / "a.png", exif=exif)
+    boxes = ([2, 2, 20, 5], [2, 9, 24, 6])
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 32}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": 1, "bbox": box}
+            for number, box in enumerate(boxes, 1)
+        ],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    words = ["--data_dir", str(tmp_path), "--data.train", "train.json", "--img_size", "64"]
+    model = ["--model.architecture", "yolov4-tiny", "--clusters", "2"]
+    assert main(["--data.format", "coco", *words, *model]) == 0
+    width, height = re.findall(r"[\d.]+", capsys.readouterr().out.splitlines()[-1])[:2]
+    assert float(width) * 3 < float(height)

@@ -39,9 +39,7 @@ def _without_collector() -> Iterator[None]:
 
 
 @_without_collector()
-def read_coco(
-    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
-) -> Dataset:
+def read_coco(data: DataConfig, root: Path, key: str, split: Any, faults: Faults) -> Dataset:
     """Read a COCO annotation file.
 
     Classes are the file's categories by ascending id, or data.names, which must be the same set.
@@ -81,9 +79,7 @@ def read_coco(
         for image in images
     ]
     boxes = _boxes(file, index_of, class_of, faults)
-    records = build_records(
-        listed, boxes, check_headers, faults, data.max_megapixels, have_ids=True
-    )
+    records = build_records(listed, boxes, faults, data.max_megapixels, have_ids=True)
     first_ids = {class_id: category_id for category_id, class_id in reversed(class_of.items())}
     category_ids = tuple(first_ids[class_id] for class_id in range(len(names)))
     return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.box_checks import kept_boxes, refuse_fractions
 from mindyolo_v4.data.readers.faults import Edit, Faults, Place
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes, warn_of_deep
@@ -17,9 +16,8 @@ from mindyolo_v4.data.records import ImageRecord, Records
 def build_records(
     images: Sequence[ListedImage],
     boxes: Sequence[RawBox],
-    check_headers: bool,
     faults: Faults,
-    max_megapixels: float = DataConfig.max_megapixels,
+    max_megapixels: float,
     are_fractions: bool = False,
     have_ids: bool = False,
 ) -> Records:
@@ -29,7 +27,6 @@ def build_records(
     over the border are clipped.
 
     Args:
-        check_headers: read all headers, not only where the annotations state no size.
         have_ids: COCO's images and boxes have ids. A repeated image would be counted twice; a
             repeated box counts twice on COCO's server, too. A list repeats images on purpose.
 
@@ -38,7 +35,8 @@ def build_records(
             not the image's, boxes in fractions where pixels belong.
     """
     _report_repeated_images(images, have_ids, faults)
-    read = _headers(images, check_headers, max_megapixels, faults)
+    paths = [image.path for image in images]
+    read = read_headers(paths, [image.entry for image in images], max_megapixels, faults)
     images, headers, boxes = _with_headers(images, read, boxes, faults)
     warn_of_deep([image.path for image in images], headers, faults)
     owners = np.array([box.image for box in boxes], np.int64)
@@ -78,20 +76,6 @@ def _report_repeated_images(images: Sequence[ListedImage], have_ids: bool, fault
         entry, problem = repeated[0]
         problem += f"; {len(repeated)} repeated lines are kept as they are"
         faults.warn("info-repeated-line", entry, problem)
-
-
-def _headers(
-    images: Sequence[ListedImage], check_headers: bool, max_megapixels: float, faults: Faults
-) -> list[ImageHeader | None]:
-    wanted = [image for image in images if check_headers or image.stated_size is None]
-    paths = [image.path for image in wanted]
-    read = iter(read_headers(paths, [image.entry for image in wanted], max_megapixels, faults))
-    return [
-        next(read)
-        if check_headers or image.stated_size is None
-        else ImageHeader(*image.stated_size, orientation=1)
-        for image in images
-    ]
 
 
 def _with_headers(

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.faults import Faults, Kind, Place
 from mindyolo_v4.data.readers.jpeg_header import jpeg_size, plain_jpeg_size
 
@@ -82,7 +81,7 @@ class ImageHeaderError(OSError):
         self.kind = kind
 
 
-def read_header(path: Path, max_megapixels: float = DataConfig.max_megapixels) -> ImageHeader:
+def read_header(path: Path, max_megapixels: float) -> ImageHeader:
     """Read an image's size; EXIF orientation 5 to 8 swaps the sides, as read_image does.
 
     Raises:
@@ -235,7 +234,7 @@ def exif_orientation(image: Image.Image) -> int:
 def read_headers(
     paths: Sequence[Path],
     entries: Sequence[Place],
-    max_megapixels: float = DataConfig.max_megapixels,
+    max_megapixels: float,
     faults: Faults | None = None,
 ) -> list[ImageHeader | None]:
     """Read the header of every image, in parallel and in order.

@@ -100,7 +100,7 @@ def read_imagenet(data: DataConfig, split: str, faults: Faults | None = None) ->
         expected = f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
         raise FaultError("no-images", Place(source), "holds no images", None, expected)
     if not faults.collects:  # tools.check_data reads all headers
-        _warn_of_deep(folder, [name for name, _ in images], faults)
+        _warn_of_deep(folder, [name for name, _ in images], data.max_megapixels, faults)
     encoded = np.array([os.fsencode(name) for name, _ in images], np.bytes_)
     ids = np.array([label for _, label in images], np.int32)
     return ClassImages(folder, encoded, ids, names, source, tuple(faults.warnings))
@@ -264,8 +264,11 @@ def _folder_images(
     return images
 
 
-def _warn_of_deep(folder: Path, names: Iterable[str], faults: Faults) -> None:
+def _warn_of_deep(
+    folder: Path, names: Iterable[str], max_megapixels: float, faults: Faults
+) -> None:
     """Warn of images of more than 8 bits per channel, by the headers of those that are no JPEG."""
     paths = [folder / name for name in names if not name.lower().endswith(_EIGHT_BITS)]
     places = [Place(str(path)) for path in paths]
-    warn_of_deep(paths, read_headers(paths, places, faults=Faults(collects=True)), faults)
+    headers = read_headers(paths, places, max_megapixels, Faults(collects=True))
+    warn_of_deep(paths, headers, faults)

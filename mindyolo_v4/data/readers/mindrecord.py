@@ -80,9 +80,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
     raise FaultError("malformed-file", Place(str(path)), problem, f"no {absent[0]}")
 
 
-def read_mindrecord(
-    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
-) -> Dataset:
+def read_mindrecord(data: DataConfig, root: Path, key: str, split: Any, faults: Faults) -> Dataset:
     """Read a split that `tools.convert_data` packed; it was checked before.
 
     Args:

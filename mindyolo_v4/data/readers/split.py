@@ -18,15 +18,11 @@ from mindyolo_v4.errors import UserError
 _READERS = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc, "mindrecord": read_mindrecord}
 
 
-def read_split(
-    data: DataConfig, split: str, *, check_headers: bool = True, faults: Faults | None = None
-) -> Dataset:
+def read_split(data: DataConfig, split: str, *, faults: Faults | None = None) -> Dataset:
     """Read one split and check it: files, sizes, boxes, classes.
 
     Args:
         split: "train", "val" or "test", the configuration key that names its files.
-        check_headers: open every image's header. False trusts the sizes in COCO and VOC annotations
-            and opens no image that has one, for tools that need boxes alone.
         faults: takes what is wrong; by default the first fault that corrupts a training is raised.
 
     Raises:
@@ -41,7 +37,7 @@ def read_split(
     if location is None:
         raise UserError(key, "missing", expected="a split of the data set")
     faults = faults or Faults()
-    dataset = _READERS[data.format](data, root, key, location, check_headers, faults)
+    dataset = _READERS[data.format](data, root, key, location, faults)
     check_class_count(data, dataset.class_names, dataset.source)
     dataset = select(dataset, data, split)
     if any(len(record.boxes_xyxy_px) for record in dataset.records):

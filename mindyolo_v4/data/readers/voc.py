@@ -37,9 +37,7 @@ class _Entry:
     where: Place  # names it in messages
 
 
-def read_voc(
-    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
-) -> Dataset:
+def read_voc(data: DataConfig, root: Path, key: str, split: Any, faults: Faults) -> Dataset:
     """Read the images of an `ImageSets/Main` list; `difficult` objects become ignored boxes.
 
     Without data.names the classes are the sorted names in the annotations of all splits that the
@@ -69,7 +67,7 @@ def read_voc(
     names = names or _names_of_all_splits(data, root, source, annotations, faults)
     boxes = _boxes(entries, annotations, names, faults)
     listed = _listed(entries, annotations)
-    records = build_records(listed, boxes, check_headers, faults, data.max_megapixels)
+    records = build_records(listed, boxes, faults, data.max_megapixels)
     category_ids = tuple(range(1, len(names) + 1))
     return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))
 

@@ -32,12 +32,8 @@ _SPLIT = "a list file or an image folder"
 _NO_LABELS = ("classes.txt", "notes.txt")  # that labelling tools write beside the labels
 
 
-def read_yolo(
-    data: DataConfig, root: Path, key: str, split: Any, check_headers: bool, faults: Faults
-) -> Dataset:
+def read_yolo(data: DataConfig, root: Path, key: str, split: Any, faults: Faults) -> Dataset:
     """Read list files or image folders with their label files.
-
-    All headers are read, since a box means nothing without the size of its image.
 
     Args:
         key: configuration key of the split, for messages.
@@ -63,7 +59,7 @@ def read_yolo(
     if faults.collects:
         _note_labels_without_image(paths, labels, faults)
     boxes = read_rows(list(zip(paths, labels, strict=True)), len(names), data, root, faults)
-    records = build_records(listed, boxes, True, faults, data.max_megapixels, are_fractions=True)
+    records = build_records(listed, boxes, faults, data.max_megapixels, are_fractions=True)
     ids = tuple(range(1, len(names) + 1))
     return Dataset(records, names, ids, source, tuple(faults.warnings), tuple(sources))
 

@@ -75,7 +75,7 @@ def read_rows(
                 fault = _fault(values, class_count)
                 if fault:
                     kind, problem, expected = fault
-                    edit = Edit(str(label), "line", number, _corrected(kind, values, path))
+                    edit = Edit(str(label), "line", number, _corrected(kind, values, path, data))
                     got = line.strip()[:_SHOWN]
                     place = Place(str(label), number)
                     is_next = kind == "unknown-class" and values[0] == class_count
@@ -131,14 +131,16 @@ def _tell_ids_from_one(
     faults.edits += [Edit(label, "line", line, class_id - 1) for label, line, class_id in rows]
 
 
-def _corrected(kind: Kind, values: list[float], image: Path) -> tuple[float, ...] | None:
+def _corrected(
+    kind: Kind, values: list[float], image: Path, data: DataConfig
+) -> tuple[float, ...] | None:
     """Return the corners that a wrong row means, in fractions, or None."""
     if len(values) != 5 or kind not in ("pixels-for-fractions", "box-turned-round"):
         return None
     if kind == "box-turned-round":
         return _corners([*values[:3], abs(values[3]), abs(values[4])])
     try:
-        header = read_header(image)
+        header = read_header(image, data.max_megapixels)
     except OSError:
         return None
     if min(values[1:]) < 1 or max(values[1:]) < _LEAST_PIXELS:

@@ -48,7 +48,7 @@ def make_dataset(folder, sizes, orientations=(1,), suffix="jpg"):
     for number, (width, height) in enumerate(sizes):
         path = folder / f"{number}.{suffix}"
         save(path, smooth_picture(width, height, number), orientations[number % len(orientations)])
-        header = read_header(path)
+        header = read_header(path, 256)
         boxes = np.array([[0.1, 0.2, 0.7, 0.6], [0.5, 0.4, 1.0, 1.0]]) * np.tile(
             [header.width, header.height], 2
         )

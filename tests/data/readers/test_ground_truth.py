@@ -18,6 +18,8 @@ from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset, Records
 from mindyolo_v4.errors import UserError
 
+LIMIT = 256.0  # megapixels
+
 
 @pytest.mark.parametrize(
     ("suffix", "orientation"),
@@ -32,7 +34,7 @@ def test_header_is_the_size_that_is_decoded(tmp_path: Path, suffix: str, orienta
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (24, 16)).save(path, exif=exif)
-    header = read_header(path)
+    header = read_header(path, LIMIT)
     assert read_image(path).shape[:2] == (header.height, header.width)
 
 
@@ -47,7 +49,7 @@ def test_turned_boxes_lie_where_the_pixels_are(
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(pixels).save(path, exif=exif, lossless=True)
-    box = turn_boxes(np.array([[10.0, 2, 21, 5]]), read_header(path))[0]
+    box = turn_boxes(np.array([[10.0, 2, 21, 5]]), read_header(path, LIMIT))[0]
     rows, columns = np.nonzero(read_image(path)[..., 0])
     assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
@@ -56,7 +58,7 @@ def test_turned_boxes_lie_where_the_pixels_are(
 def test_broken_exif_counts_as_none(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("RGB", (24, 16)).save(path, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
-    assert read_header(path) == ImageHeader(24, 16, 1)
+    assert read_header(path, LIMIT) == ImageHeader(24, 16, 1)
 
 
 def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
         UserError,
         match=r"list:2: image has zero bytes; 4 more bad images follow \(got .*empty\.jpg",
     ):
-        read_headers(paths, [Place("list", n) for n in range(1, 7)])
+        read_headers(paths, [Place("list", n) for n in range(1, 7)], LIMIT)
     for path, problem in (
         (text, "not a readable"),
         (cut, "image"),
@@ -78,14 +80,14 @@ def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
         (tmp_path, "not a readable"),
     ):
         with pytest.raises(OSError, match=problem):
-            read_header(path)
+            read_header(path, LIMIT)
 
 
 def test_order_holds_over_many_chunks(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.bmp" for n in range(150)]
     for n, path in enumerate(paths):
         Image.new("L", (n + 1, 2)).save(path)
-    headers = read_headers(paths, [Place(str(path)) for path in paths])
+    headers = read_headers(paths, [Place(str(path)) for path in paths], LIMIT)
     assert [header.width for header in headers if header is not None] == list(range(1, 151))
 
 
@@ -141,6 +143,8 @@ def test_warning_lines_count_the_rest() -> None:
 
 
 def listed(path: Path) -> ListedImage:
+    """Write an image."""
+    Image.new("RGB", (24, 16)).save(path)
     return ListedImage(path, 1, "labels.txt", Place("list", 1), stated_size=(24, 16))
 
 
@@ -150,18 +154,18 @@ WARNING = "list:1: image is listed twice, first at list:1"
 def test_an_image_with_two_ids_is_refused_and_a_repeated_line_kept(tmp_path: Path) -> None:
     images = [listed(tmp_path / "a.jpg"), listed(tmp_path / "a.jpg")]
     with pytest.raises(UserError, match=r"list:1: image is listed twice, first at list:1"):
-        build_records(images, [], False, Faults(), have_ids=True)
+        build_records(images, [], Faults(), LIMIT, have_ids=True)
     faults = Faults()
-    build_records(images, [], False, faults)
+    build_records(images, [], faults, LIMIT)
     assert faults.warnings == [f"{WARNING}; 1 repeated lines are kept as they are"]
-    records = build_records([images[0], listed(tmp_path / "b.jpg")], [], False, Faults())
+    records = build_records([images[0], listed(tmp_path / "b.jpg")], [], Faults(), LIMIT)
     assert [record.path.name for record in records] == ["a.jpg", "b.jpg"]
 
 
 def test_fractions_among_boxes_in_pixels_are_named(tmp_path: Path) -> None:
     boxes = [RawBox(0, (1, 1, 9, 9), 0, 1), RawBox(0, (0.2, 0.3, 0.8, 0.9), 0, 2, line=7)]
     faults = Faults()
-    records = build_records([listed(tmp_path / "a.jpg")], boxes, False, faults)
+    records = build_records([listed(tmp_path / "a.jpg")], boxes, faults, LIMIT)
     problem = "within 0 to 1, where other boxes are in pixels (got 0.2 0.3 0.8 0.9)"
     assert faults.warnings == [f"labels.txt:7: {problem}"]
     assert len(records[0].boxes_xyxy_px) == 2
@@ -172,7 +176,7 @@ def test_warnings_and_summary_of_both_kinds_of_data_sets(tmp_path: Path, count: 
     warnings = tuple(f"warning {number}" for number in range(count))
     image = listed(tmp_path / "a.jpg")
     boxes = [RawBox(0, (1, 1, 9, 9), 0, 1), RawBox(0, (2, 2, 9, 9), 1, 2, ignore=True)]
-    records = build_records([image], boxes, False, Faults())
+    records = build_records([image], boxes, Faults(), LIMIT)
     detector = Dataset(records, ("a", "b"), (1, 2), "source", warnings)
     classifier = ClassImages(
         tmp_path, np.array([b"a.jpg"]), np.zeros(1, np.int32), ("a", "b"), "source", warnings

@@ -138,7 +138,7 @@ def test_stated_size(tmp_path: Path) -> None:
     unknown = _annotation(_object(), size=(0, 0))
     wrong = _annotation(_object(), size=(400, 300))
     data = _tree(tmp_path, {"a": unknown, "b": wrong}, train="a\n", val="b\n")
-    assert read_split(data, "train", check_headers=False).records[0].width == 40
+    assert read_split(data, "train").records[0].width == 40
     with pytest.raises(
         UserError, match=r"val\.txt:1: stated size is not that of .*got 400 x 300, expected 40 x 30"
     ):
