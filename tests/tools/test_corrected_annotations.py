@@ -97,9 +97,8 @@ def test_all_lists_of_a_split_are_copied(tmp_path: Path) -> None:
         (root / f"{name}.txt").write_text(f"images/{name}.png\n")
     words = ["--data.format", "yolo", "--data.train", "[a.txt, b.txt]", "--data.names", "[cat]"]
     assert fix_and_check(root, words, tmp_path / "fixed") == ([], [])
-    copied = {
-        str(file.relative_to(tmp_path / "fixed")) for file in (tmp_path / "fixed").rglob("*.*")
-    }
+    fixed = tmp_path / "fixed"
+    copied = {str(file.relative_to(fixed)) for file in fixed.rglob("*.*")}
     assert copied == {"a.txt", "b.txt", "labels/a.txt", "labels/b.txt"}
 
 

@@ -61,7 +61,7 @@ def test_the_networks_own_count_and_masks(
 def test_boxes_that_were_annotated_without_exif_orientation_are_turned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The decoder turns the image by a quarter, so boxes that lie in the file stand in the input."""
+    """The decoder turns the image by a quarter, and boxes that lie in the file then stand."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 32)).save(tmp_path / "a.png", exif=exif)

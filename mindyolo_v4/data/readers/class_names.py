@@ -12,8 +12,8 @@ from mindyolo_v4.errors import UserError
 # looked for in this order, then *.names
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "labels/classes.txt")
 _MOST_KEY_POINTS = 1000
-# a line of darknet's obj.data
-_SETTING = re.compile(r"(classes|train|valid|names|backup|eval)\s*=\s*(.*)")
+_SETTING = re.compile(r"\s*(\w+)\s*=\s*(.*?)\s*")  # a line of darknet's obj.data
+_KEYS = frozenset(("classes", "train", "valid", "names", "backup", "eval"))  # of which it has some
 
 
 def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
@@ -57,16 +57,23 @@ def read_names(path: Path, skip_empty: bool = False) -> tuple[str, ...]:
     """
     if path.suffix.lower() in (".yaml", ".yml"):
         return check_names(_yaml_names(path), path)
-    lines = _lines(path)
-    settings = {match[1]: match[2] for line in lines if (match := _SETTING.fullmatch(line))}
-    if len(settings) < 2:
-        return _check_lines(lines, path, skip_empty)
+    settings = read_settings(path)
+    if len(_KEYS & settings.keys()) < 2:
+        return _check_lines(_lines(path), path, skip_empty)
     named = settings.get("names", "")
     names = first_present([path.parent, Path()], spellings(named)) if named else None
     if names is None or names == path or not names.is_file():
         problem = "describes a data set for darknet, and the names file in it was not found"
         raise UserError(path, problem, named or "no names =", f"a file in {path.parent}")
     return _check_lines(_lines(names), names, skip_empty)
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """Return what the lines `key = value` of a file say, such as those of darknet's obj.data."""
+    lines = [line.partition("#")[0] for line in read_lines(path)]
+    matches = [match for line in lines if (match := _SETTING.fullmatch(line))]
+    # Of a key that stands twice darknet takes the first (option_find).
+    return {match[1]: match[2] for match in reversed(matches)}
 
 
 def _check_lines(lines: list[str], path: Path, skip_empty: bool) -> tuple[str, ...]:

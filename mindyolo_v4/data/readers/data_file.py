@@ -5,19 +5,17 @@ and `num_classes`.
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.text_files import is_null, parse_yaml, read_lines, read_text
-from mindyolo_v4.data.readers.class_names import read_names
+from mindyolo_v4.config.text_files import is_null, parse_yaml, read_text
+from mindyolo_v4.data.readers.class_names import read_names, read_settings
 from mindyolo_v4.data.readers.files import first_present, spellings, user_path
 from mindyolo_v4.errors import UserError, require, require_file
 
-_SETTING = re.compile(r"\s*(\w+)\s*=\s*(.*?)\s*")  # a line of obj.data
 _EXPECTED = "a data.yaml, with names, or darknet's obj.data, with classes, train, valid and names"
 
 
@@ -44,7 +42,7 @@ def located(data: DataConfig) -> DataConfig:
     require_file(path, "data.file")
     path = Path(os.path.normpath(path.absolute()))
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
-    described = _read_yaml(path) if is_yaml else _read_settings(path)
+    described = _read_yaml(path) if is_yaml else _read_obj_data(path)
 
     names = read_names(described.names)
     count = described.count
@@ -85,11 +83,8 @@ def _is_recipe(content: Any) -> bool:
     return isinstance(content, dict) and not {"data", "model", "__BASE__"}.isdisjoint(content)
 
 
-def _read_settings(path: Path) -> _Described:
-    lines = [line.partition("#")[0] for line in read_lines(path)]
-    matches = [match for line in lines if (match := _SETTING.fullmatch(line))]
-    # Of a key that stands twice darknet takes the first (option_find).
-    settings = {match[1]: match[2] for match in reversed(matches)}
+def _read_obj_data(path: Path) -> _Described:
+    settings = read_settings(path)
     if "names" not in settings or not {"train", "valid"} & set(settings):
         raise UserError(path, "describes no data set", None, _EXPECTED)
     # darknet takes paths from the folder that it is started in
