@@ -67,11 +67,6 @@ class ImageHeader:
     orientation: int
     notes: tuple[Kind, ...] = ()  # what is unusual about the file, and read all the same
 
-    @property
-    def is_deep(self) -> bool:
-        """Return whether the image has more than 8 bits per channel."""
-        return "info-deep-image" in self.notes
-
 
 class ImageHeaderError(OSError):
     """Report what kind of fault an image file has."""
@@ -270,8 +265,11 @@ def warn_of_deep(
     paths: Sequence[Path], headers: Sequence[ImageHeader | None], faults: Faults
 ) -> None:
     """Warn once of all images of more than 8 bits per channel."""
-    pairs = zip(paths, headers, strict=True)
-    deep = [path for path, header in pairs if header is not None and header.is_deep]
+    deep = [
+        path
+        for path, header in zip(paths, headers, strict=True)
+        if header is not None and "info-deep-image" in header.notes
+    ]
     if deep:
         problem = "more than 8 bits per channel and are scaled by the range of their pixels"
         faults.warnings.append(f"{len(deep)} images, such as {deep[0]}, have {problem}")
