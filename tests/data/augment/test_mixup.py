@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mindyolo_v4.data.augment.mixup import blend, mixup
+from mindyolo_v4.data.augment.mixup import mixup
 from mindyolo_v4.data.sample import Sample
 
 FIRST = Sample(
@@ -14,7 +14,11 @@ SECOND = Sample(
 
 
 def test_blend_is_the_weighted_mean_with_all_boxes():
-    blended = blend(FIRST, SECOND, 0.25)
+    class Draws:
+        def beta(self, a, b):
+            return 0.25
+
+    blended = mixup(FIRST, SECOND, Draws(), 8.0)
     assert np.unique(blended.image).tolist() == [125] and blended.image.dtype == np.uint8
     assert blended.boxes_xyxy_px.tolist() == [[0, 0, 2, 2], [1, 1, 4, 4]]
     assert blended.class_ids.tolist() == [1, 2]
