@@ -18,9 +18,7 @@ class Shards:
 
     paths: tuple[Path, ...]
     shard_ids: NDArray[np.int32]  # (N,) index into `paths`
-    offsets: NDArray[np.int64]  # (N,) bytes from the start of the file
-    lengths: NDArray[np.int64]  # (N,) bytes
-    crc32: NDArray[np.uint32]  # (N,)
+    packed: NDArray[np.int64]  # (N, 3) the fields of `Packed`
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +53,5 @@ class ClassImages(WarningLines):
         shards = self.shards
         if shards is None:
             return read_encoded(self.path(index))
-        columns = (shards.offsets, shards.lengths, shards.crc32)
-        packed = Packed(*(int(column[index]) for column in columns))
+        packed = Packed(*shards.packed[index].tolist())
         return read_packed(shards.paths[shards.shard_ids[index]], packed, self.path(index))

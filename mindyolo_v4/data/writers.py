@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.data.records import ImageRecord
 
 CLASSES = "classes.txt"
@@ -135,10 +136,7 @@ def _write_yolo(folder: Path, contents: Contents) -> None:
 
 def _yolo_rows(record: ImageRecord) -> list[str]:
     size = np.array([record.width, record.height] * 2, np.float64)
-    fractions = record.boxes_xyxy_px.astype(np.float64) / size
-    centres = (fractions[:, :2] + fractions[:, 2:]) / 2
-    sides = fractions[:, 2:] - fractions[:, :2]
-    table = np.concatenate([centres, sides], axis=1).tolist()
+    table = xyxy_to_cxcywh(record.boxes_xyxy_px.astype(np.float64) / size).tolist()
     return [
         f"{class_id} {' '.join(map(repr, row))}"
         for class_id, row in zip(record.class_ids.tolist(), table, strict=True)

@@ -125,7 +125,8 @@ def _read_packed_classes(data: DataConfig, folder: Path, split: str) -> ClassIma
     fields, files = _read_index(source, ("class_ids",))
     names = _class_names(data, Path(data.root or folder), fields, source)
     check_class_count(data, names, str(source))
-    shards = Shards(files, fields["shard_ids"], *(fields[name] for name in LOCATIONS))
+    packed = np.stack([fields[name] for name in LOCATIONS], axis=1).astype(np.int64)
+    shards = Shards(files, fields["shard_ids"], packed)
     return ClassImages(folder, fields["names"], fields["class_ids"], names, str(source), (), shards)
 
 
