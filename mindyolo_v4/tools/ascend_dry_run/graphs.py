@@ -7,7 +7,6 @@ from mindspore import Tensor
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.engine.micro_batches import MicroBatch, stand_in
-from mindyolo_v4.engine.optimizer import freeze
 from mindyolo_v4.engine.sat import as_float32
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.runtime.device import Runtime
@@ -70,11 +69,3 @@ def _sized_compilers(
         adversary.compile(batch)
 
     return step, alter
-
-
-def trained_parameters(config: Config) -> int:
-    """Return how many parameters the optimizer of a configuration moves."""
-    task = task_of(config)
-    network = task.build(config.model, CLASSES[task.name], config.seed)
-    freeze(network, config.train.freeze)
-    return len(network.trainable_params())
