@@ -22,7 +22,7 @@ from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Pla
 from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_of
 from mindyolo_v4.data.readers.headers import read_headers
 from mindyolo_v4.data.readers.imagenet import read_imagenet
-from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.data.readers.split import configured_splits, read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     )
     _require_outputs(json_file, fix, data)
     is_one = "evaluate.split" in dict(arguments.overrides)
-    splits = [config.evaluate.split] if is_one else _configured_splits(data)
+    splits = [config.evaluate.split] if is_one else configured_splits(data)
 
     is_quick = bool(arguments.options["quick"])
     checked = _check_splits(data, splits, config.data.file, is_quick)
@@ -100,14 +100,6 @@ def _require_outputs(json_file: Path | None, fix: Path | None, data: DataConfig)
         has_files = data.format != "mindrecord"
         expected = "the data set that was packed"
         require(has_files, "--fix", "corrects no packed annotations", data.format, expected)
-
-
-def _configured_splits(data: DataConfig) -> list[str]:
-    locations = {"train": data.train, "val": data.val, "test": data.test}
-    splits = [split for split, location in locations.items() if location is not None]
-    expected = "at least one of data.train, data.val, data.test"
-    require(bool(splits), "data.train", "missing", expected=expected)
-    return splits
 
 
 def _check_splits(

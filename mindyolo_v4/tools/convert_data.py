@@ -22,7 +22,7 @@ from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.images import required_bytes
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.files import user_path
-from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.data.readers.split import configured_splits, read_split
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.data.writers import (
     CLASSES,
@@ -98,14 +98,7 @@ def _target(arguments: Arguments) -> tuple[str, Path]:
 
 def _read_all(data: DataConfig) -> dict[str, Dataset]:
     """Read the configured splits. Raises UserError where they have other classes."""
-    locations = dict(zip(SPLITS, (data.train, data.val, data.test), strict=True))
-    datasets = {
-        split: read_split(data, split)
-        for split, location in locations.items()
-        if location is not None
-    }
-    expected = "at least one of data.train, data.val, data.test"
-    require(bool(datasets), "data.train", "missing", expected=expected)
+    datasets = {split: read_split(data, split) for split in configured_splits(data)}
     first, *others = datasets.values()
     for other in others:
         problem = f"its classes are not those of {first.source}"

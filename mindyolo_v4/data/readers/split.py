@@ -13,9 +13,18 @@ from mindyolo_v4.data.readers.selection import select
 from mindyolo_v4.data.readers.voc import read_voc
 from mindyolo_v4.data.readers.yolo import read_yolo
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require
 
 _READERS = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc, "mindrecord": read_mindrecord}
+
+
+def configured_splits(data: DataConfig) -> list[str]:
+    """Return which of train, val and test the data set has. Raises UserError for none."""
+    locations = {"train": data.train, "val": data.val, "test": data.test}
+    splits = [split for split, location in locations.items() if location is not None]
+    expected = "at least one of data.train, data.val, data.test"
+    require(bool(splits), "data.train", "missing", expected=expected)
+    return splits
 
 
 def read_split(data: DataConfig, split: str, *, faults: Faults | None = None) -> Dataset:
