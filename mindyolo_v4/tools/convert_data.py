@@ -13,13 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.images import required_bytes
+from mindyolo_v4.data.readers.box_checks import are_repeated
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.split import configured_splits, read_split
@@ -201,34 +201,19 @@ def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:
     if form == "coco":
         counts["difficult"] += int((record.ignore & ~record.crowd).sum())
         return replace(record, crowd=record.ignore)
-    kept = np.ones(len(record.class_ids), bool)
     if form == "yolo":
-        kept = ~record.ignore
-        counts["ignored"] += int((~kept).sum())
+        counts["ignored"] += int(record.ignore.sum())
+        record = record.with_boxes(~record.ignore)
     else:
         counts["crowd"] += int(record.crowd.sum())
-    is_repeated = kept & _repeats(record, kept)
+    labels = np.stack([record.class_ids, record.ignore], axis=1).astype(np.float64)
+    is_repeated = are_repeated(labels, record.boxes_xyxy_px)
     counts["repeated"] += int(is_repeated.sum())
-    kept &= ~is_repeated
-    record = record.with_boxes(kept)
+    record = record.with_boxes(~is_repeated)
     boxes = record.boxes_xyxy_px
     own_areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1)
     counts["areas"] += int((record.areas_px != own_areas).sum())
     return replace(record, crowd=np.zeros(len(boxes), bool), areas_px=own_areas)
-
-
-def _repeats(record: ImageRecord, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which boxes (N,) repeat an earlier one among some of them."""
-    seen: set[tuple[object, ...]] = set()
-    repeats = np.zeros(len(among), bool)
-    columns = (record.class_ids, record.ignore, record.boxes_xyxy_px)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    for number, (class_id, ignore, box) in enumerate(rows):
-        key = (class_id, ignore, *box)
-        repeats[number] = among[number] and key in seen
-        if among[number]:
-            seen.add(key)
-    return repeats
 
 
 def _write(contents: Contents, form: str, folder: Path, link: bool) -> None:

@@ -103,8 +103,15 @@ def _note_clipped(
 def _repeated(boxes: Sequence[RawBox], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which boxes (N,) an earlier box of the same image, class and flag equals."""
     labels = [(box.image, box.class_id, box.ignore) for box in boxes]
-    rows = np.concatenate([np.array(labels, np.float64).reshape(-1, 3), boxes_xyxy], axis=1)
-    is_repeated = np.ones(len(boxes), bool)
+    return are_repeated(np.array(labels, np.float64).reshape(-1, 3), boxes_xyxy)
+
+
+def are_repeated(
+    labels: NDArray[np.float64], boxes_xyxy: NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    """Tell which boxes (N, 4) an earlier box with the same labels (N, K) equals."""
+    rows = np.concatenate([labels, boxes_xyxy], axis=1)
+    is_repeated = np.ones(len(rows), bool)
     is_repeated[np.unique(rows, axis=0, return_index=True)[1]] = False
     return is_repeated
 
