@@ -83,7 +83,7 @@ class TrainStream:
         self._per_batch_size = per_batch_size
         self._ranks = ranks
         self._workers = worker_count(num_workers, ranks.size)
-        self._counts: Counter[str] = Counter()
+        self._truths_dropped = 0
         self._unreadable: Counter[str] = Counter()
         if self.steps_per_epoch == 0:
             raise UserError(
@@ -119,10 +119,8 @@ class TrainStream:
             samples.set_epochs(epochs)
 
     def report(self) -> dict[str, Any]:
-        """Return the counts so far: samples, truths_dropped, unreadable {path: attempts} ..."""
-        names = ("samples", "truths_dropped", "unreadable_unnamed")
-        counts = {name: self._counts[name] for name in names}
-        return {**counts, "unreadable": dict(self._unreadable)}
+        """Return the counts so far: truths_dropped, and unreadable {path: attempts}."""
+        return {"truths_dropped": self._truths_dropped, "unreadable": dict(self._unreadable)}
 
     def _row(self, number: int) -> Row:
         """Make row `number` of this device, counted from the start of the training."""
@@ -155,9 +153,7 @@ class TrainStream:
         if (notes[:, 1] == NOTHING_READABLE).any():
             raise NoReadableImageError(self.samples.source, files.path(0))
         named = notes[:, 2:][notes[:, 2:] >= 0]
-        self._counts["samples"] += len(notes)
-        self._counts["truths_dropped"] += int(notes[:, 0].sum())
-        self._counts["unreadable_unnamed"] += int(notes[:, 1].sum()) - len(named)
+        self._truths_dropped += int(notes[:, 0].sum())
         for path in (str(files.path(int(image))) for image in named):
             if path not in self._unreadable:
                 logger.warning("%s: could not be decoded; the next image takes its place", path)
