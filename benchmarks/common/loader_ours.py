@@ -20,6 +20,7 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import channels_first
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.runtime.alone import OneProcess
 
 SEED = 2
 MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without mosaic
@@ -89,7 +90,8 @@ def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) 
     from mindyolo_v4.data.loader.stream import TrainStream, worker_count
 
     assign = {config.data.img_size: make_assigner(config)}
-    stream = TrainStream(samples, assign, options.batch, config.data.num_workers)
+    workers_per_device = config.data.num_workers
+    stream = TrainStream(samples, assign, options.batch, workers_per_device, OneProcess())
     batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
     for _ in range(stream.steps_per_epoch):
         next(batches)

@@ -21,7 +21,7 @@ from mindyolo_v4.data.images import (
 )
 from mindyolo_v4.data.loader.epoch import ImageFiles
 from mindyolo_v4.data.loader.pipeline import Row, RowBatches, run, worker_count
-from mindyolo_v4.data.loader.stream import ONE_DEVICE, Ranks
+from mindyolo_v4.data.loader.stream import Ranks
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.views import ImageViews
 
@@ -42,7 +42,7 @@ class EvalStream:
         data: DataConfig,
         per_batch_size: int,
         num_workers: int | None,
-        ranks: Ranks = ONE_DEVICE,
+        ranks: Ranks,
         views: ImageViews | None = None,
     ):
         self._files: ImageFiles = dataset.records if isinstance(dataset, Dataset) else dataset

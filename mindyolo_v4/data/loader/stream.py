@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from traceback import format_exc
 from typing import Any, Protocol
 
@@ -45,15 +44,6 @@ class Ranks(Protocol):
     def size(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class _OneDevice:
-    rank: int = 0
-    size: int = 1
-
-
-ONE_DEVICE = _OneDevice()
-
-
 class TrainStream:
     """Micro-batches of a training, the same for any number of workers and any start.
 
@@ -72,7 +62,7 @@ class TrainStream:
         assign: Mapping[int, Targets],
         per_batch_size: int,
         num_workers: int | None,
-        ranks: Ranks = ONE_DEVICE,
+        ranks: Ranks,
         accumulate: int = 1,
     ):
         self.samples = samples

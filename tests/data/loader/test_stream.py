@@ -15,10 +15,12 @@ import pytest
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.loader.stream import ONE_DEVICE, TrainStream
+from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.errors import UserError
+from mindyolo_v4.runtime.alone import OneProcess
 
+ALONE = OneProcess()
 DATA = DataConfig(
     img_size=32,
     augment=AugmentConfig(
@@ -59,7 +61,7 @@ def failing(boxes_cxcywh, class_ids):
     return padded(boxes_cxcywh, class_ids)
 
 
-def stream(dataset, data=PLAIN, workers=1, assign=padded, batch=2, ranks=ONE_DEVICE):
+def stream(dataset, data=PLAIN, workers=1, assign=padded, batch=2, ranks=ALONE):
     samples = TrainSamples(dataset, data, seed=1, epochs=3)
     return TrainStream(samples, {data.img_size: assign}, batch, workers, ranks)
 
@@ -112,7 +114,7 @@ def test_worker_count_and_start_do_not_change_the_batches(dataset):
     assert_no_children()
 
 
-def sized_stream(dataset, data=DATA, workers=1, ranks=ONE_DEVICE):
+def sized_stream(dataset, data=DATA, workers=1, ranks=ALONE):
     def of_size(size):
         return lambda boxes, ids: (*padded(boxes, ids), np.array(size, np.int64))
 
