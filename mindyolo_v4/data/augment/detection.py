@@ -1,7 +1,7 @@
 """From decoded images to one training sample of a detector; `compose` reads top to bottom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,10 +22,10 @@ from mindyolo_v4.data.augment.mosaic import canvas_mosaic, darknet_mosaic
 from mindyolo_v4.data.augment.paste import copy_paste, cutmix, erase
 from mindyolo_v4.data.augment.transforms import (
     PixelTransforms,
+    change_colours,
+    flip_left_right,
+    flip_top_bottom,
     happens,
-    random_colours,
-    random_flip_left_right,
-    random_flip_top_bottom,
 )
 from mindyolo_v4.data.sample import Sample
 
@@ -111,9 +111,10 @@ def _change_whole(
     """Change the pixels of the whole S x S image, and mirror it."""
     sample = pixel_transforms(sample, rng)
     if colours_and_mirror:
-        sample = random_colours(sample, rng, augment)
-        sample = random_flip_left_right(sample, rng, augment)
-    return random_flip_top_bottom(sample, rng, augment)
+        sample = replace(sample, image=change_colours(sample.image, rng, augment))
+        if rng.random() < augment.flip_prob:
+            sample = flip_left_right(sample)
+    return flip_top_bottom(sample) if rng.random() < augment.flip_vertical_prob else sample
 
 
 def _mosaic(sources: Sequence[Sample], rng: np.random.Generator, data: DataConfig) -> Sample:

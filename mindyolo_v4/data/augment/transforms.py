@@ -37,20 +37,6 @@ def happens(rng: np.random.Generator, probability: float) -> bool:
     return probability > 0 and bool(rng.random() < probability)
 
 
-def random_flip_left_right(
-    sample: Sample, rng: np.random.Generator, augment: AugmentConfig
-) -> Sample:
-    """Mirror left-right with probability `flip_prob`."""
-    return flip_left_right(sample) if rng.random() < augment.flip_prob else sample
-
-
-def random_flip_top_bottom(
-    sample: Sample, rng: np.random.Generator, augment: AugmentConfig
-) -> Sample:
-    """Mirror top-bottom with probability `flip_vertical_prob`."""
-    return flip_top_bottom(sample) if rng.random() < augment.flip_vertical_prob else sample
-
-
 def rand_scale(rng: np.random.Generator, largest: float) -> float:
     """Draw a factor from U(1, largest), inverted with probability 1/2 (darknet's `rand_scale`)."""
     factor = rng.uniform(1.0, largest)
@@ -91,11 +77,6 @@ def change_colours(image: Image, rng: np.random.Generator, augment: AugmentConfi
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     cv2.LUT(hsv, draw(rng, augment)[:, None, :], dst=hsv)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
-
-
-def random_colours(sample: Sample, rng: np.random.Generator, augment: AugmentConfig) -> Sample:
-    """Change the colours of a sample as `change_colours` does."""
-    return replace(sample, image=change_colours(sample.image, rng, augment))
 
 
 class PixelTransforms:

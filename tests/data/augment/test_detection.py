@@ -1,6 +1,7 @@
 """What a sample of a detector is made of, and how many random numbers that takes."""
 
 import numpy as np
+import pytest
 
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.augment.detection import Plan, compose, draw_plan
@@ -52,6 +53,25 @@ def test_cutmix_and_copy_paste_take_the_images_after_those_of_the_base():
     both = joined(Plan(is_mosaic=True, is_mixup=False, is_cutmix=True, is_copy_paste=True))
     assert (both.image[8:56, 8:56] == 100).all() and 5 in both.class_ids
     assert 4 not in both.class_ids  # all boxes of single images lie at the same place
+
+
+@pytest.mark.parametrize(("field", "axis"), [("flip_prob", 1), ("flip_vertical_prob", 0)])
+def test_flips_obey_their_probability(rng, field, axis):
+    image = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    sample = Sample(image, np.array([[8, 8, 40, 50]], np.float32), np.array([0]))
+    mirrored = np.flip(image, axis)
+
+    def flips(probability, count):
+        data = DataConfig(img_size=64, augment=AugmentConfig(**{field: probability}))
+        plan = Plan(is_mosaic=False, is_mixup=False)
+        made = [compose([sample], plan, rng, data, PixelTransforms({})) for _ in range(count)]
+        is_mirrored = [np.array_equal(one.image, mirrored) for one in made]
+        same = sum(np.array_equal(one.image, image) for one in made)
+        assert same + sum(is_mirrored) == count
+        return sum(is_mirrored)
+
+    assert (flips(0.0, 20), flips(1.0, 20)) == (0, 20)
+    assert 60 < flips(0.25, 400) < 140
 
 
 def test_erasing_is_last():

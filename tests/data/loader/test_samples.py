@@ -219,7 +219,7 @@ def test_a_failure_names_files_seed_epoch_and_index(dataset, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr("mindyolo_v4.data.augment.detection.random_colours", fail)
+    monkeypatch.setattr("mindyolo_v4.data.augment.detection.change_colours", fail)
     samples = TrainSamples(dataset, config(), 6, 4)
     with pytest.raises(ZeroDivisionError, match="inside") as caught:
         samples.sample_with_notes(2, 5)[0]
