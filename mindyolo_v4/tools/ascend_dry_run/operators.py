@@ -69,16 +69,6 @@ class GeOperator:
         return self.kind not in _WITHOUT_KERNEL
 
 
-@dataclass(frozen=True)
-class KindSum:
-    """All operators of one kind together."""
-
-    kind: str
-    count: int
-    bytes_read: int
-    bytes_written: int
-
-
 def read_operators(file: Path) -> tuple[list[str], list[GeOperator]]:
     """Return the complete graphs and all operators that `ascend_dry_run_write` has written.
 
@@ -96,38 +86,28 @@ def read_operators(file: Path) -> tuple[list[str], list[GeOperator]]:
     return graphs, operators
 
 
-def sum_by_kind(operators: Iterable[GeOperator]) -> list[KindSum]:
-    """Return counts and bytes of the operators that have a kernel, most bytes first."""
-    by_kind: dict[str, list[GeOperator]] = defaultdict(list)
+def by_kind(operators: Iterable[GeOperator]) -> dict[str, list[GeOperator]]:
+    """Return the operators of each kind that has a kernel, the kind of most bytes first."""
+    groups: dict[str, list[GeOperator]] = defaultdict(list)
     for operator in operators:
         if operator.has_kernel:
-            by_kind[operator.kind].append(operator)
-    sums = [
-        KindSum(
-            kind,
-            len(group),
-            sum(operator.bytes_read for operator in group),
-            sum(operator.bytes_written for operator in group),
-        )
-        for kind, group in by_kind.items()
-    ]
-    return sorted(sums, key=lambda one: (-one.bytes_read - one.bytes_written, one.kind))
+            groups[operator.kind].append(operator)
+    bytes_of = {
+        kind: sum(operator.bytes_read + operator.bytes_written for operator in group)
+        for kind, group in groups.items()
+    }
+    return {kind: groups[kind] for kind in sorted(groups, key=lambda kind: (-bytes_of[kind], kind))}
 
 
 def table_of_kinds(operators: Iterable[GeOperator]) -> list[str]:
     """Return a heading, a line per kind of operator that has a kernel, and one for all."""
-    sums = sum_by_kind(operators)
-    total = KindSum(
-        "all",
-        sum(one.count for one in sums),
-        sum(one.bytes_read for one in sums),
-        sum(one.bytes_written for one in sums),
-    )
+    groups = by_kind(operators)
+    everything = [operator for group in groups.values() for operator in group]
     lines = [f"{'operator':32s} {'count':>6s} {'MB read':>10s} {'MB written':>10s}"]
-    for one in (*sums, total):
-        read_mb = one.bytes_read / 1e6
-        written_mb = one.bytes_written / 1e6
-        lines.append(f"{one.kind:32s} {one.count:6d} {read_mb:10.1f} {written_mb:10.1f}")
+    for kind, group in (*groups.items(), ("all", everything)):
+        read_mb = sum(operator.bytes_read for operator in group) / 1e6
+        written_mb = sum(operator.bytes_written for operator in group) / 1e6
+        lines.append(f"{kind:32s} {len(group):6d} {read_mb:10.1f} {written_mb:10.1f}")
     return lines
 
 

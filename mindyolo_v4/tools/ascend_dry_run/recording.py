@@ -9,8 +9,8 @@ from pathlib import Path
 from mindyolo_v4.tools.ascend_dry_run.operators import (
     AI_CPU_PREFIX,
     GeOperator,
+    by_kind,
     read_operators,
-    sum_by_kind,
 )
 
 # A node of a compiled graph. It can have several lines: MindSpore's reason for a fall-back does.
@@ -37,9 +37,9 @@ class Recording:
         lines = []
         if self.jit_level == "O2" and not self.graphs:
             lines.append("the graph engine got no whole graph")
-        for kind in sum_by_kind(self.operators):
-            if kind.kind.startswith(AI_CPU_PREFIX):
-                lines.append(f"{kind.count} {kind.kind} run on the AI CPU")
+        for kind, group in by_kind(self.operators).items():
+            if kind.startswith(AI_CPU_PREFIX):
+                lines.append(f"{len(group)} {kind} run on the AI CPU")
         _, *parts = _NODE.split(self.ir)
         nodes = list(zip(parts[::2], parts[1::2], strict=True))  # kind, all that follows it
         if count := sum(kind == "PyExecute" for kind, _ in nodes):
