@@ -6,7 +6,7 @@ inclusive, so the strict edges would be xmin - 1 and ymin - 1; the tools that wr
 today mean edges.)
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,6 @@ from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.readers.voc_file import VocAnnotation, read_annotation
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One image of a split and where its annotation lies."""
-
-    image: Path
-    label: Path | None
-    where: Place  # names it in messages
 
 
 def read_voc(data: DataConfig, root: Path, key: str, split: Any, faults: Faults) -> Dataset:
@@ -58,22 +49,28 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, faults: Faults)
         listing = str(root / "ImageSets" / "Main" / f"{split}.txt")
         expected = f"that list, or {key} . for all annotations below {root}"
         raise UserError(key, "list not found", listing, expected)
-    entries = _entries(source, root, faults)
-    if not entries:
+    images = _images(source, root, faults)
+    if not images:
         raise FaultError("no-images", Place(str(source)), "lists no images")
-    _warn_of_unlabelled(entries, source, root, faults)
-    annotations = [_annotation(entry.label, faults) for entry in entries]
+    _warn_of_unlabelled(images, source, root, faults)
+    annotations = [_annotation(image.label_path, faults) for image in images]
     names = configured_names(data, root)
     names = names or _names_of_all_splits(data, root, source, annotations, faults)
-    boxes = _boxes(entries, annotations, names, faults)
-    listed = _listed(entries, annotations)
+    boxes = _boxes(images, annotations, names, faults)
+    listed = [
+        replace(image, image_id=number, stated_size=annotation.stated_size)
+        for number, (image, annotation) in enumerate(zip(images, annotations, strict=True), 1)
+    ]
     records = build_records(listed, boxes, faults, data.max_megapixels)
     category_ids = tuple(range(1, len(names) + 1))
     return Dataset(records, names, category_ids, str(source), tuple(faults.warnings))
 
 
 def _boxes(
-    entries: list[_Entry], annotations: list[VocAnnotation], names: tuple[str, ...], faults: Faults
+    images: list[ListedImage],
+    annotations: list[VocAnnotation],
+    names: tuple[str, ...],
+    faults: Faults,
 ) -> list[RawBox]:
     class_of = {name: class_id for class_id, name in enumerate(names)}
     boxes = []
@@ -81,7 +78,7 @@ def _boxes(
         for item in annotation.objects:
             class_id = class_of.get(item.name)
             if class_id is None:
-                label = str(entries[index].label)
+                label = images[index].label_path
                 problem = "class is not among data.names"
                 place = Place(label, item.line)
                 edit = Edit(label, "object", item.number, None)
@@ -99,43 +96,29 @@ def _boxes(
     return boxes
 
 
-def _listed(entries: list[_Entry], annotations: list[VocAnnotation]) -> list[ListedImage]:
-    images = []
-    for number, (entry, annotation) in enumerate(zip(entries, annotations, strict=True), 1):
-        where = entry.where
-        image = ListedImage(
-            path=entry.image,
-            image_id=number,
-            label_path=str(entry.label or ""),
-            entry=where,
-            stated_size=annotation.stated_size,
-            removal=Edit(where.file, "line", where.line, None) if where.line else None,
-        )
-        images.append(image)
-    return images
-
-
-def _annotation(label: Path | None, faults: Faults) -> VocAnnotation:
-    """Return what is right of an annotation."""
-    if label is not None:
+def _annotation(label: str, faults: Faults) -> VocAnnotation:
+    """Return what is right of an annotation file; nothing for the name ""."""
+    if label:
         with faults.go_on():
-            return read_annotation(label, faults)
+            return read_annotation(Path(label), faults)
     return VocAnnotation(None, ())
 
 
-def _warn_of_unlabelled(entries: list[_Entry], source: Path, root: Path, faults: Faults) -> None:
-    absent = [entry for entry in entries if entry.label is None]
-    if len(absent) == len(entries):
-        expected = str(root / "Annotations" / f"{absent[0].image.stem}.xml")
+def _warn_of_unlabelled(
+    images: list[ListedImage], source: Path, root: Path, faults: Faults
+) -> None:
+    absent = [image for image in images if not image.label_path]
+    if len(absent) == len(images):
+        expected = str(root / "Annotations" / f"{absent[0].path.stem}.xml")
         problem = "none of its images has an annotation file"
         raise FaultError("no-annotations", Place(str(source)), problem, None, expected)
-    for entry in absent:
+    for image in absent:
         problem = "has no XML file, and counts as an image without objects"
-        faults.note("info-image-without-annotation", Place(str(entry.image)), problem)
+        faults.note("info-image-without-annotation", Place(str(image.path)), problem)
     if absent:
         problem = "have no XML file and count as images without objects"
-        count = f"{len(absent)} of {len(entries)} images"
-        text = f"{absent[0].where}: {count}, such as {absent[0].image}, {problem}"
+        count = f"{len(absent)} of {len(images)} images"
+        text = f"{absent[0].entry}: {count}, such as {absent[0].path}, {problem}"
         faults.warnings.append(text)
 
 
@@ -147,42 +130,43 @@ def _source(root: Path, split: str) -> Path | None:
     return listed or first_present((root,), spellings(split))
 
 
-def _entries(source: Path, root: Path, faults: Faults) -> list[_Entry]:
+def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
     """Return the images of a list with their annotations, or the annotations of a folder."""
     finder = FileFinder()
-    entries = []
+    images = []
     if source.is_dir():
         for name in sorted(files_below(source, (".xml",))):
             label = source / name
             where = Place(str(label))
-            image = _image_file(label.with_suffix("").name, _image_folders(label, root), finder)
-            if image is None:
+            path = _image_file(label.with_suffix("").name, _image_folders(label, root), finder)
+            if path is None:
                 expected = f"an image {label.stem} beside it or in JPEGImages"
                 problem = "its image is missing"
                 faults.refuse("annotation-without-image", where, problem, None, expected)
                 continue
-            entries.append(_Entry(image, label, where))
-        if not entries:
+            images.append(ListedImage(path, 0, str(label), where))
+        if not images:
             expected = "annotations, or a list of images"
             raise FaultError("no-images", Place(str(source)), "holds no XML file", None, expected)
-        return entries
+        return images
     for number, line in enumerate(annotation_lines(source), 1):
         name = line.strip()
         if not name:
             continue
         where = Place(str(source), number)
         found = (_image_file(text, [root / "JPEGImages"], finder) for text in spellings(name))
-        image = next((path for path in found if path is not None), None)
-        if image is None:
+        path = next((path for path in found if path is not None), None)
+        removal = Edit(where.file, "line", number, None)
+        if path is None:
             got = str(root / "JPEGImages" / name)
             expected = f"that name with one of {' '.join(IMAGE_SUFFIXES)}"
-            removal = Edit(where.file, "line", number, None)
             faults.refuse("missing-image", where, "image is missing", got, expected, removal)
             continue
-        entries.append(_Entry(image, _label_file(name, root, finder), where))
+        label_path = str(_label_file(name, root, finder) or "")
+        images.append(ListedImage(path, 0, label_path, where, removal=removal))
     if faults.collects:
         _note_labels_without_image(root, finder, faults)
-    return entries
+    return images
 
 
 def _note_labels_without_image(root: Path, finder: FileFinder, faults: Faults) -> None:
@@ -235,7 +219,7 @@ def _names_of_all_splits(
             labels |= {label for label in found if label is not None}
     of_others = Faults(faults.collects)  # whoever reads the other splits reports their faults
     for label in labels:
-        names.update(item.name for item in _annotation(label, of_others).objects)
+        names.update(item.name for item in _annotation(str(label), of_others).objects)
     if not names:
         problem = "its annotations hold no objects, and data.names is missing"
         raise FaultError("no-boxes", Place(str(source)), problem)
