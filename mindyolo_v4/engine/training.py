@@ -62,8 +62,7 @@ def train(
     Args:
         tree: the keys that the user wrote; the starting weights decide on some of the others.
         default_name: of the run folder, where the configuration names none.
-        resume: None, a checkpoint to continue in a folder without files, or "auto": the newest one
-            of the folder.
+        resume: a checkpoint, continued in a folder without files, or "auto": the folder's newest.
         callbacks: follow the training on rank 0.
     """
     # The data set and the network.
@@ -96,7 +95,6 @@ def train(
         pictures.begin(folder, train_set)
         _fit(session, folder, signals, goes_on)
         pictures.end()
-
     _report_end(task, session, stream, folder)
     return folder
 
