@@ -1,8 +1,6 @@
 """Training images from file to sample: reduced decoding changes few pixels, the cache nothing."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -211,11 +209,8 @@ def test_only_what_is_named_and_is_a_jpeg_is_reduced(tmp_path):
     ]
 
 
-@pytest.mark.skipif(
-    "MINDYOLO_V4_DATA" not in os.environ, reason="no real data: set MINDYOLO_V4_DATA to its folder"
-)
-def test_reduced_decoding_of_photographs(monkeypatch):
-    root = str(Path(os.environ["MINDYOLO_V4_DATA"]) / "coco128")
+def test_reduced_decoding_of_photographs(data_root, monkeypatch):
+    root = str(data_root / "coco128")
     data = config(MOSAIC, 96, root=root, train="annotations/instances_train2017.json")
     dataset = read_split(data, "train")
     reduced, full = TrainSamples(dataset, data, 1, 9), unreduced(dataset, data, monkeypatch)
