@@ -18,6 +18,7 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.alone import OneProcess
 from mindyolo_v4.runtime.log import log_to_console
 from mindyolo_v4.runtime.signals import StopSignals
+from mindyolo_v4.serve.batching import parts
 from mindyolo_v4.serve.options import add_options, read_options
 
 if TYPE_CHECKING:
@@ -120,6 +121,5 @@ def warm_up(predictor: Predictor, largest: int) -> None:
     """Predict one grey batch of each size, since a back-end may compile at the first one."""
     data = predictor.config.data
     image = grey_image(data.img_size, data.pad_value)
-    for power in range(largest.bit_length()):  # the sizes of `batching.parts`
-        size = 1 << power
+    for size in {size for count in range(1, largest + 1) for _, size in parts(count, largest)}:
         list(predictor.stream([("", image)] * size, size))
