@@ -21,7 +21,7 @@ from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.deploy.pictures import draw_class_validation, shown_images
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass
 from mindyolo_v4.engine.task import ImageLoss, Scores, Task
 from mindyolo_v4.evaluation.label_plot import plot_class_counts
@@ -45,7 +45,7 @@ def load_classifier(path: str | Path) -> tuple[nn.Cell, Card]:
     `card.preprocessing` says, and returns logits (B, C).
 
     Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or does not hold a classifier.
+        UserError: the file is damaged, is not a checkpoint of ours, or does not hold a classifier.
     """
     environment.prepare()
     checkpoint = Checkpoint.open(path)

@@ -38,7 +38,7 @@ from mindyolo_v4.data.views import ImageViews
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.deploy.pictures import draw_validation, shown_images
 from mindyolo_v4.deploy.scores import detection_scores
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine import training
 from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.scoring import ScoringPass
@@ -75,7 +75,7 @@ def load_detector(path: str | Path) -> tuple[nn.Cell, Card]:
     B x A(5+C) x H x W.
 
     Raises:
-        UserError: the file is damaged, is no checkpoint of ours, or does not hold a detector.
+        UserError: the file is damaged, is not a checkpoint of ours, or does not hold a detector.
     """
     environment.prepare()
     checkpoint = Checkpoint.open(path)
@@ -112,8 +112,10 @@ def complete(config: Config, dataset: Dataset, ranks: Ranks) -> tuple[Config, li
     model = replace(model, anchors_wh_px=pairs)
     named = (("default", network_anchors(config.model)), ("fitted", network_anchors(model)))
     text = ", ".join(f"[{width:g}, {height:g}]" for width, height in pairs)
-    source = f"{len(sizes)} boxes of data.train at the levels of strides {strides}"
-    lines = [f"model.anchors_wh_px: [{text}], fitted to {source}"]
+    source = f"fitted to {len(sizes)} boxes of data.train at the levels of strides {strides}"
+    if not strides:
+        source = "those of the network: no level has as many different sizes of boxes as anchors"
+    lines = [f"model.anchors_wh_px: [{text}], {source}"]
     return replace(config, model=model), [*lines, *describe_anchors(sizes, named)]
 
 

@@ -12,6 +12,7 @@ from mindyolo_v4.checkpoint.card import preprocessing_of
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
+from mindyolo_v4.config.evaluate import PREDICTION
 from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
@@ -52,7 +53,11 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     """Read the command line of export.py."""
     names = ("weight", "data_dir", "conf_thres", "iou_thres")
     text = "Write a checkpoint for other programs; it is compared with the network first."
-    defaults = {"conf_thres": "0.25", "iou_thres": "0.45", "data_dir": "that of the training"}
+    defaults = {
+        "conf_thres": PREDICTION["evaluate.conf_thres"],
+        "iou_thres": PREDICTION["evaluate.iou_thres"],
+        "data_dir": "that of the training",
+    }
     parser = build_parser(command_for("export"), text, names, defaults=defaults)
     add = parser.add_argument
     add("--data", dest="config", help="the same as --config: the data set for --int8")
@@ -173,8 +178,7 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
 
 def _config(words: Arguments, checkpoint: Checkpoint) -> Config:
     sizes = _size_overrides(words.options["size"])
-    defaults = (("evaluate.conf_thres", "0.25"), ("evaluate.iou_thres", "0.45"))
-    start = () if words.options["int8"] else defaults
+    start = () if words.options["int8"] else PREDICTION.items()
     overrides = read_tree(None, [*start, *words.overrides, *sizes])
     return config_for_checkpoint(checkpoint, read_tree(words.config), overrides)
 
@@ -185,7 +189,7 @@ def _size_overrides(text: Any) -> list[tuple[str, str]]:
         return []
     sides = str(text).split(",")
     good = len(sides) in (1, 2) and all(side.strip().isdecimal() for side in sides)
-    require(good, "--img_size", "is no size", text, "N or H,W in pixels")
+    require(good, "--img_size", "is not a size", text, "N or H,W in pixels")
     size = [("data.img_size", sides[-1].strip())]
     if len(sides) == 2 and int(sides[0]) != int(sides[1]):
         size.append(("data.img_height", sides[0].strip()))

@@ -28,7 +28,7 @@ from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.detect import load_detector
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.predict import predict_images

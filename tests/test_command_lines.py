@@ -113,7 +113,8 @@ def test_converters_list_what_they_take(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a recipe and the checkpoint of a narrow network."""
     folder = tmp_path_factory.mktemp("printed")
-    (folder / "mine.yaml").write_text("seed: 7\ndata: {names: [cat, dog], max_megapixels: 9}\n")
+    data = "data: {names: [cat, dog], max_megapixels: 9}"
+    (folder / "mine.yaml").write_text(f"seed: 7\n{data}\nevaluate: {{nms: soft_linear}}\n")
     checkpoint(folder / "net.ckpt")
     return folder
 
@@ -145,6 +146,8 @@ def test_print_config_prints_what_would_hold(
     assert shown == (narrow if name in OF_WEIGHTS else ("yolov4", 1.0, 608))
     own = {key[1]: value for key, value in OWN_DEFAULTS.items() if key[0] == name}
     assert config.evaluate.conf_thres == float(own.get("conf_thres", 0.001))
+    shows_boxes = name in ("predict", "export", "serve")  # once each, however AP was scored
+    assert config.evaluate.nms == ("iou" if shows_boxes else "soft_linear")
     assert "evaluate:\n" in text
     assert "  ema:\n" in text
 

@@ -30,7 +30,7 @@ from mindyolo_v4.detect import (
     train_stream,
     training_forward,
 )
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.sizes import forward_by_size
 from mindyolo_v4.models import blocks

@@ -19,7 +19,7 @@ from benchmarks.common.made_coco import ANNOTATIONS, CLASSES
 from benchmarks.common.measure import make_parser
 from mindyolo_v4 import detect
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.runtime.device import peak_memory_gb
 
 WORKERS = 2

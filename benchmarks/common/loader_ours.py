@@ -1,7 +1,7 @@
 """One measurement of our input pipeline, in this process; `benchmarks.loader` starts it.
 
 plain: samples made one after the other, with their target tables. workers: the training stream with
-MindData's processes, timed after the first pass. Both give images a second (for each process that
+MindData's processes, timed after the first pass. Both give images per second (for each process that
 makes samples) and images a core second, that is per second of CPU time of all processes.
 """
 
@@ -20,7 +20,7 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import channels_first
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.runtime.alone import OneProcess
+from mindyolo_v4.distributed.ranks import Ranks
 
 SEED = 2
 MANY_EPOCHS = 1000  # far from the last ones, which some recipes train without mosaic
@@ -91,7 +91,7 @@ def workers(samples: TrainSamples, config: Config, options: argparse.Namespace) 
 
     assign = {config.data.img_size: make_assigner(config)}
     workers_per_device = config.data.num_workers
-    stream = TrainStream(samples, assign, options.batch, workers_per_device, OneProcess())
+    stream = TrainStream(samples, assign, options.batch, workers_per_device, Ranks())
     batches = stream.batches(0, stream.steps_per_epoch * (options.steps + 1))
     for _ in range(stream.steps_per_epoch):
         next(batches)

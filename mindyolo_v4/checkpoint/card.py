@@ -40,7 +40,7 @@ class Card:
     source_sha256: str = ""  # converted weights: hexadecimal digest of the file they came in
     # Of converted weights: what converting back needs, and what was assumed.
     origin: dict[str, Any] = field(default_factory=dict)
-    img_height: int | None = None  # pixels, of an input that is no square
+    img_height: int | None = None  # pixels, of an input that is not a square
 
     @property
     def architecture(self) -> str:

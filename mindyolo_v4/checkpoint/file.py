@@ -243,5 +243,5 @@ def _foreign_file(what: Identity) -> UserError:
     if what.damage is not None:
         return UserError(path, f"cannot be read as a checkpoint: {what.damage}")
     if what.convert_command is None:
-        return UserError(path, "is no checkpoint of this package", what.description)
+        return UserError(path, "is not a checkpoint of this package", what.description)
     return UserError(path, f"is {what.description}; convert it: {what.convert_command}")

@@ -5,8 +5,8 @@ from mindspore import Parameter, nn
 # MindSpore's mixed precision hides a batch-normalisation cell behind an attribute of this name.
 _MIXED_PRECISION_WRAPPER = "_backbone."
 _STATISTICS = (".moving_mean", ".moving_variance")
-# How the names begin of what a layer remembers while training, which is no weight: inside a step,
-# and from step to step.
+# How the names begin of what a layer remembers while training: inside a step, and from step to
+# step. These are not weights.
 _STEP_STATE = "step_"
 _RUN_STATE = "run_"
 

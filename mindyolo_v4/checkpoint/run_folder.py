@@ -41,7 +41,7 @@ def keep_newest(folder: Path, kind: re.Pattern[str], count: int) -> None:
 def newest_valid(folder: str | Path) -> Checkpoint | None:
     """Return the undamaged checkpoint of the longest training in a run folder, opened and verified.
 
-    A warning names each one that is passed over. None: the run ended before it wrote any; only its
+    A warning names each one that is skipped. None: the run ended before it wrote any; only its
     config.yaml is there.
 
     Raises:
@@ -69,10 +69,10 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
             continue
         chosen = f"{checkpoint.path.name}, step {checkpoint.step}"
         for reason in damage:
-            logger.warning("passed over: %s; going on from %s", reason, chosen)
+            logger.warning("skipped: %s; continuing from %s", reason, chosen)
         return checkpoint
     for reason in damage:
-        logger.warning("passed over: %s", reason)
+        logger.warning("skipped: %s", reason)
     expected = f"{LAST}, epoch_NNNN.ckpt or step_NNNNNNNN.ckpt"
     raise UserError("--resume", "the run folder has no valid checkpoint", str(folder), expected)
 

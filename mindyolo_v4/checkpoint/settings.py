@@ -150,6 +150,11 @@ def take_over_variants(
             data = replace(data, **{name: value})
             taken.append(f"data.{name}: {list(value)}")
     lines = [f"taken over from {checkpoint.path}: {line}" for line in taken]
+    if model.residual != "plain" and card.model.residual == "plain":
+        text = f"the shares of one half change the plain residual sums of {checkpoint.path}"
+        lines.append(f"model.residual: {model.residual}: {text}")
+    if model.anchors_wh_px == "auto" and has_same_levels and card.class_names:
+        lines.append(f"model.anchors_wh_px: auto replaces the anchors of {checkpoint.path}")
     return replace(config, model=model, data=data), lines
 
 

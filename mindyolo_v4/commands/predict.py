@@ -9,13 +9,12 @@ from mindyolo_v4.runtime.signals import StopSignals
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     from mindyolo_v4.checkpoint.settings import config_for_checkpoint
+    from mindyolo_v4.config.evaluate import PREDICTION
     from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
     from mindyolo_v4.deploy.opening import open_weights
     from mindyolo_v4.deploy.options import PredictOptions, predict_parser
 
-    words = parse(predict_parser(), argv)
-    words = words.with_default("evaluate.conf_thres", "0.25")
-    words = words.with_default("evaluate.iou_thres", "0.45")
+    words = parse(predict_parser(), argv).with_defaults(PREDICTION)
     recipe = read_tree(words.config)
     overrides = read_tree(None, words.overrides)
     asked = build_config(merge_trees(recipe, overrides, "command line"))

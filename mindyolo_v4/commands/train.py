@@ -11,7 +11,7 @@ from mindyolo_v4.runtime.signals import StopSignals
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     description = "Train a detector or a classifier."
-    parser = build_parser(command_for("train"), description, hidden=("split", "compile_cache"))
+    parser = build_parser(command_for("train"), description, hidden=("split",))
     help_text = "continue from PATH, or from the run folder's newest checkpoint"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=help_text)
     words = parse(parser, argv)

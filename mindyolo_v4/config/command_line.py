@@ -70,9 +70,9 @@ class Arguments:
     options: dict[str, Any]  # the command's own options by name
     print_config: bool  # print the configuration and do nothing else
 
-    def with_default(self, dotted: str, text: str) -> "Arguments":
-        """Return the arguments with one more override, which any override of the user replaces."""
-        return replace(self, overrides=((dotted, text), *self.overrides))
+    def with_defaults(self, texts: Mapping[str, str]) -> "Arguments":
+        """Return the arguments with more overrides, which any override of the user replaces."""
+        return replace(self, overrides=(*texts.items(), *self.overrides))
 
     def required(self, dotted: str) -> str:
         """Return the last override of a key. Raises UserError where the user gave none."""

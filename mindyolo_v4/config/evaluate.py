@@ -6,6 +6,9 @@ from typing import Literal
 from mindyolo_v4.errors import require, require_range, require_ranges
 
 MOST_SCALES = 8  # of tta_scales: a graph is compiled for each
+# What predictions use instead of the keys' own defaults and of a recipe. Soft suppression and boxes
+# of low scores are for AP: shown, they are several boxes of one object.
+PREDICTION = {"evaluate.conf_thres": "0.25", "evaluate.iou_thres": "0.45", "evaluate.nms": "iou"}
 
 
 @dataclass(frozen=True)

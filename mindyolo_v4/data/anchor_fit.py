@@ -29,7 +29,6 @@ from mindyolo_v4.boxes import resize_geometry, shape_iou
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.data.records import Dataset
-from mindyolo_v4.errors import require
 
 RECALL_IOU = 0.213  # yolov4.cfg's iou_thresh, the default of loss.anchor_threshold
 LEAST_RECALL = 0.95  # best possible recall below which a training warns
@@ -72,8 +71,6 @@ def with_fitted_anchors(
     anchors keeps the anchors of the architecture. An anchor of several levels belongs to the finest
     one. An anchor that no level uses, as the first one of yolov4-tiny, becomes 1 x 1 pixel, so that
     no box is matched to it.
-
-    Raises UserError where no level can be fitted.
     """
     levels = ModelConfig(model.architecture).anchor_set.levels
     masks = model.anchor_masks or [level.anchor_ids for level in levels]
@@ -96,8 +93,6 @@ def with_fitted_anchors(
         elif numbers:
             anchors[numbers] = fit_anchors(own, len(numbers), rng)
             fitted.append(level.stride)
-    problem = "no level has as many different sizes of boxes as anchors"
-    require(len(fitted) > 0, "model.anchors_wh_px", problem, "auto", "null: those of the network")
     pairs = tuple((float(width), float(height)) for width, height in anchors)
     return replace(model, anchors_wh_px=pairs), fitted
 

@@ -15,8 +15,8 @@ from mindyolo_v4.deploy.backends import BACKENDS, EXTRAS, FOREIGN, Backend
 from mindyolo_v4.deploy.exported import SUFFIXES, ExportedFile
 from mindyolo_v4.deploy.extras import import_extra, is_usable
 from mindyolo_v4.errors import UserError, require
-from mindyolo_v4.runtime.alone import Alone, AnyRuntime
 from mindyolo_v4.runtime.files import sha256_of, whole_file
+from mindyolo_v4.runtime.process import Process
 
 if TYPE_CHECKING:
     from mindyolo_v4.checkpoint.file import Checkpoint
@@ -71,20 +71,17 @@ def choose_backend(name: str | None, weights: "Checkpoint | ExportedFile", confi
     return next(filter(_is_usable, FOREIGN))
 
 
-def start_runtime(chosen: str, config: Config) -> AnyRuntime:
+def start_runtime(chosen: str, config: Config) -> Process:
     """Start MindSpore where it runs the network; otherwise this process is alone."""
     if chosen != "mindspore":
-        return Alone()
+        return Process()
     from mindyolo_v4.runtime.device import start
 
     return start(config)
 
 
 def open_backend(
-    name: str,
-    weights: "Checkpoint | ExportedFile",
-    config: Config,
-    runtime: AnyRuntime | None = None,
+    name: str, weights: "Checkpoint | ExportedFile", config: Config, runtime: Process | None = None
 ) -> Backend:
     """Return the back-end that runs a network on inputs of the configured sizes.
 

@@ -1,23 +1,25 @@
-"""The options of predict.py and test.py that are no keys of the configuration."""
+"""The options of predict.py and test.py that are not keys of the configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, command_for, parse
+from mindyolo_v4.config.evaluate import PREDICTION
+from mindyolo_v4.data.readers.selection import class_numbers
 from mindyolo_v4.deploy.backends import BACKENDS
 from mindyolo_v4.errors import require, require_range
 
 _NOT_IN_PREDICTION = (
     *("data", "single_cls"),
     *("is_parallel", "seed", "data_dir", "data_path", "epochs", "per_batch_size", "batch_size"),
-    *("split", "compile_cache"),
+    "split",
 )
 _BACKEND_HELP = "what runs the network (default: mindspore for a checkpoint, else auto)"
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """The options of predict.py that are no keys of the configuration."""
+    """The options of predict.py that are not keys of the configuration."""
 
     source: str
     backend: str | None = None  # None: MindSpore for a checkpoint, auto for an exported file
@@ -37,13 +39,8 @@ class PredictOptions:
         """Return the numbers of --classes among the names of all; None: all classes."""
         if self.classes is None:
             return None
-        numbers = {str(number): number for number in range(len(names))}
-        numbers |= {name: number for number, name in enumerate(names)}
         wanted = [word.strip() for word in self.classes.split(",")]
-        for word in wanted:
-            expected = f"names or numbers of {', '.join(names)}"
-            require(word in numbers, "--classes", "is no class of the weights", word, expected)
-        return frozenset(numbers[word] for word in wanted)
+        return frozenset(class_numbers(wanted, names, "--classes"))
 
     def check_task(self, task: str) -> None:
         """Raise UserError where an option is for detectors only."""
@@ -58,7 +55,11 @@ def predict_parser() -> Parser:
         command_for("predict"),
         "Draw the objects in images, or name the five best classes of each.",
         hidden=_NOT_IN_PREDICTION,
-        defaults={"img_size": "that of the weights", "conf_thres": "0.25", "iou_thres": "0.45"},
+        defaults={
+            "img_size": "that of the weights",
+            "conf_thres": PREDICTION["evaluate.conf_thres"],
+            "iou_thres": PREDICTION["evaluate.iou_thres"],
+        },
     )
     text = "image or video file, folder, glob pattern, .txt of paths, -, camera number, or stream"
     parser.add_argument("--source", "--image_path", help=text)
@@ -83,7 +84,7 @@ def parse_test(argv: Sequence[str]) -> Arguments:
     parser = build_parser(
         command_for("test"),
         "Score a checkpoint on a split of a data set.",
-        hidden=("seed", "epochs", "compile_cache"),
+        hidden=("seed", "epochs"),
         defaults={"img_size": "that of the weights", "data_dir": "that of their training"},
     )
     parser.add_argument("--backend", choices=BACKENDS, help=_BACKEND_HELP)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4 import environment
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
+from mindyolo_v4.config.evaluate import PREDICTION
 from mindyolo_v4.config.recipe import read_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import Image, channels_first, fit_image, read_image
@@ -68,7 +69,8 @@ class Predictor:
             "evaluate.tile": tile,
             "evaluate.tile_overlap": overlap,
         }
-        given = {name: value for name, value in named.items() if value is not None}
+        given: dict[str, object] = dict(PREDICTION)
+        given |= {name: value for name, value in named.items() if value is not None}
         given |= dict(settings or {})
         weights = open_weights(weight)
         overrides = read_tree(None, [(name, str(value)) for name, value in given.items()])
@@ -113,9 +115,11 @@ class Predictor:
 
         Raises:
             UserError: an image is of no certain meaning, for instance an array of floating point.
-            ImageReadError: a file is no readable image.
+            ImageReadError: a file is not a readable image.
         """
-        require(color in ("rgb", "bgr"), "color", "is no order of channels", color, "rgb or bgr")
+        require(
+            color in ("rgb", "bgr"), "color", "is not an order of channels", color, "rgb or bgr"
+        )
         size = _count(batch_size)
         if isinstance(images, list | tuple):
             named = (self._named(one, f"images[{n}]", color) for n, one in enumerate(images))
@@ -233,6 +237,6 @@ def _count(batch_size: object) -> int:
     try:
         size = operator.index(batch_size)  # type: ignore[arg-type]
     except TypeError:
-        raise UserError("batch_size", "is no whole number", batch_size, ">= 1") from None
+        raise UserError("batch_size", "is not a whole number", batch_size, ">= 1") from None
     require(size >= 1, "batch_size", "out of range", size, ">= 1")
     return size

@@ -26,15 +26,13 @@ from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
-from mindyolo_v4.runtime.alone import Alone
-from mindyolo_v4.runtime.scoring_run import Scores, ScoringRun
+from mindyolo_v4.runtime.process import Process
+from mindyolo_v4.runtime.scoring_run import Scores, ScoringRun, log_unreadable
 from mindyolo_v4.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
     from mindyolo_v4.checkpoint.file import Checkpoint
     from mindyolo_v4.deploy.exported import ExportedFile
-
-_NAMED_IMAGES = 10  # unreadable images that the log names
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ def test_backend(
     device = {"target": "CPU", "back_end": backend.name}
     switches = signals, exist_ok, allow_unreadable
     title = f"Test of {weights.path} by {backend.name}"
-    run = ScoringRun(weights.path, title, dataset, config, Alone(), device, *switches)
+    run = ScoringRun(weights.path, title, dataset, config, Process(), device, *switches)
     return run(partial(score_backend, backend, config, dataset))
 
 
@@ -120,8 +118,7 @@ def score_backend(
             since_s = time.perf_counter()
             counted_s += since_s - started_s
             bar.update(len(batch))
-    for line in unreadable[:_NAMED_IMAGES]:
-        logger.warning("%s", line)
+    log_unreadable(unreadable)
     if evaluator is not None:
         scores = detection_scores(evaluator, config.data)
     else:

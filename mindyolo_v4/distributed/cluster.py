@@ -83,7 +83,7 @@ def _can_bind(host: str, port: int) -> bool:
 
 
 def _is_foreign(port: int) -> bool:
-    """Tell whether the listener at a port, a second ago, was no child of this process's launcher.
+    """Tell whether the listener at a port was, a second ago, no child of this process's launcher.
 
     A worker that comes before its scheduler may be lost to MindSpore for half a minute, so this
     waits for a listener.

@@ -5,8 +5,7 @@ float32, exact below 2^24.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import mindspore as ms
 import numpy as np
@@ -14,77 +13,35 @@ from mindspore import Parameter, ParameterTuple, Tensor, communication, nn, ops
 from numpy.typing import NDArray
 
 from mindyolo_v4.cpu_ops.device import on_cpu
+from mindyolo_v4.distributed.ranks import Ranks
 
-LONGEST_TEXT = 4096  # characters that `text_of_rank_0` can carry
+
+def joined_ranks() -> Ranks:
+    """Return the ranks of the processes that have met; rank 0 of 1 before they have."""
+    if not communication.GlobalComm.INITED or communication.get_group_size() == 1:
+        return Ranks()
+    return Ranks(communication.get_rank(), communication.get_group_size(), ArrayExchange())
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """Which device of how many this process is, and what it exchanges outside a graph.
+class ArrayExchange:
+    """What `Ranks` exchanges, outside a graph."""
 
-    Every device must call the same methods in the same order. One device exchanges nothing.
-    """
+    def sum(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the sum of the values over all devices."""
+        return ops.AllReduce(ops.ReduceOp.SUM)(Tensor(values)).asnumpy()
 
-    rank: int = 0
-    size: int = 1
-
-    def sum(self, counts: Sequence[int]) -> list[int]:
-        """Return the sums of counts over all devices; each sum must be below 2^24."""
-        if self.size == 1:
-            return list(counts)
-        return [round(float(count)) for count in _sum(np.array(counts, np.float32))]
-
-    def any(self, flag: bool) -> bool:
-        """Tell whether the flag is set on any device, so that all leave a loop together."""
-        return self.sum([int(flag)])[0] > 0
-
-    def wait(self) -> None:
-        """Return when every device has come here."""
-        self.sum([0])
-
-    def gather_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the rows (N, K) of all devices in the order of ranks; N differs by device."""
-        if self.size == 1:
-            return rows
-        counts = self.sum([len(rows) if rank == self.rank else 0 for rank in range(self.size)])
-        longest = max(counts)
-        if longest == 0:
-            return rows
-        padded = np.zeros((longest, rows.shape[1]), np.float32)
-        padded[: len(rows)] = rows
-        gathered = ops.AllGather()(Tensor(padded)).asnumpy()
-        parts = gathered.reshape(self.size, longest, rows.shape[1])
-        return np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
+    def gather(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the rows of all devices in the order of ranks; each has as many."""
+        return ops.AllGather()(Tensor(rows)).asnumpy()
 
     def take_from_rank_0(self, parameters: Iterable[Parameter]) -> None:
         """Give every parameter the value that it has on rank 0."""
-        if self.size == 1:
-            return
         broadcast = ops.Broadcast(0)
         for parameter in parameters:
             values = parameter.asnumpy()
             flat = Tensor(values.astype(np.float32).reshape(-1))
             shared = broadcast((flat,))[0].asnumpy()
             parameter.set_data(Tensor(shared.astype(values.dtype).reshape(values.shape)))
-
-    def text_of_rank_0(self, text: str) -> str:
-        """Return on every rank the text of rank 0; the texts of the other ranks must be empty."""
-        if self.size == 1:
-            return text
-        codes = np.zeros(LONGEST_TEXT, np.float32)
-        codes[: len(text)] = [ord(letter) for letter in text]
-        return "".join(chr(int(code)) for code in _sum(codes) if code > 0)
-
-
-def joined_ranks() -> Ranks:
-    """Return the ranks of the processes that have met; rank 0 of 1 before they have."""
-    if not communication.GlobalComm.INITED:
-        return Ranks()
-    return Ranks(communication.get_rank(), communication.get_group_size())
-
-
-def _sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return ops.AllReduce(ops.ReduceOp.SUM)(Tensor(values)).asnumpy()
 
 
 class MeanOverRanks(nn.Cell):

@@ -206,12 +206,12 @@ class Guard:
         if self.done or self.own.error or self.own.rank < 0:
             return
         cause = "killed, out of memory, or ended by MindSpore"
-        error = "it has died without a word"
+        error = "it has ended without reporting an error"
         if self.scheduler is not None and not is_running(self.scheduler):
             scheduler = f"the scheduler (process {self.scheduler}; scheduler.log)"
             cause = f"ended by MindSpore, since {scheduler} has died"
             error = "the scheduler has died, and MindSpore has ended it"
-        process = f"process {self.own.process} has died without a word"
+        process = f"process {self.own.process} has ended without reporting an error"
         self.say(f"{process}: {cause} (worker_{self.own.rank}.log)")
         self.report_error(error)
 

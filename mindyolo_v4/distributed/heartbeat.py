@@ -71,7 +71,7 @@ class Heartbeat:
             time.sleep(guard.READ_BY_ALL_S)
 
     def done(self) -> None:
-        """Report that this rank is finished: its end is no failure."""
+        """Report that this rank is finished: its end is not a failure."""
         self._report(done=True)
 
     def __enter__(self) -> "Heartbeat":

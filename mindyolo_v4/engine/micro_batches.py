@@ -39,7 +39,7 @@ class StepBatches:
         return epoch * self.batches_per_epoch + inside * self.accumulate
 
     def grouped(self, batches: Iterable[MicroBatch], first: int) -> Iterator[list[MicroBatch]]:
-        """Yield the micro-batches of each step; what fills no step of its epoch is passed over.
+        """Yield the micro-batches of each step; what fills no step of its epoch is left out.
 
         Args:
             batches: from number `first` on, which begins a step.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mindyolo_v4.engine.board import Board
+from mindyolo_v4.engine.tensorboard import TensorBoardFile
 from mindyolo_v4.runtime.files import write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Records:
         write_text(folder / "steps.csv", _table(self.step_columns, steps))
         self.validations = _rows_up_to(folder / "metrics.csv", resumed_step)
         self._write_validations()
-        self.board = Board(folder / "tensorboard", purge_step=resumed_step + 1)
+        self.board = TensorBoardFile(folder / "tensorboard", purge_step=resumed_step + 1)
 
     def __enter__(self) -> "Records":
         return self

@@ -13,21 +13,24 @@ from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.runtime.run_folder import require_run_folder
 
 
-def with_recorded_anchors(config: Config, resume: str | None, default_name: str) -> Config:
+def with_recorded_anchors(
+    config: Config, resumed: Checkpoint | None, goes_on: bool, default_name: str
+) -> Config:
     """Replace the anchors `auto` by those that the run to continue has fitted.
 
     Args:
-        resume: a checkpoint, or "auto": the run folder of the configuration, or the newest one of
-            `default_name`; None: there is no such run.
+        resumed: its checkpoint, where the user named one.
+        goes_on: in the run folder of the configuration, or the newest one of `default_name`.
     """
-    if resume is None or config.model.anchors_wh_px != "auto":
+    model = config.model
+    if model.anchors_wh_px != "auto":
         return config
-    if resume != "auto":
-        model = Checkpoint.open(resume).card.model
-    else:
+    if resumed is not None:
+        model = resumed.card.model
+    elif goes_on:
         path = require_run_folder(config.save_dir, default_name) / RUN_CONFIG
         # without the file there is no run yet
-        model = load_config(path).model if path.is_file() else config.model
+        model = load_config(path).model if path.is_file() else model
     return replace(config, model=replace(config.model, anchors_wh_px=model.anchors_wh_px))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.engine.task import EvalBatches, ImageLoss, Scores, Split, Task, log_unreadable
+from mindyolo_v4.engine.task import EvalBatches, ImageLoss, Scores, Split, Task, log_left_out
 from mindyolo_v4.runtime.device import Runtime
 
 
@@ -59,7 +59,7 @@ class Scorer:
         scores = self.task.score(config, self.split, one_pass, for_test)
 
         report = stream.report()
-        log_unreadable(report)
+        log_left_out(report)
         (unreadable,) = ranks.sum([len(report["unreadable"])])
         scores.metrics.update(unreadable=unreadable, **one_pass.ms_per_image())
         return scores

@@ -17,7 +17,6 @@ from mindyolo_v4.engine.compilation import compile_steps
 from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.micro_batches import MicroBatch, StepBatches
 from mindyolo_v4.engine.optimizer import build_optimizer
-from mindyolo_v4.engine.parts import Check, TrainingParts
 from mindyolo_v4.engine.plan import fitted_epochs, make_plan, parts_by_size
 from mindyolo_v4.engine.progress import Progress
 from mindyolo_v4.engine.recorder import Recorder
@@ -28,6 +27,7 @@ from mindyolo_v4.engine.saving import Saver, training_tensors
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.engine.step_profiler import StepProfiler
+from mindyolo_v4.engine.task import Check, TrainingParts
 from mindyolo_v4.errors import StoppedError, require
 from mindyolo_v4.runtime.device import Runtime
 

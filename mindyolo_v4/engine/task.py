@@ -1,7 +1,7 @@
 """What a task, detection or classification, brings to training and testing."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.runtime.scoring_run import ScoredSplit, Scores
+from mindyolo_v4.distributed.ranks import Ranks
+from mindyolo_v4.engine.callbacks import Callback
+from mindyolo_v4.engine.micro_batches import MicroBatch
+from mindyolo_v4.runtime.scoring_run import ScoredSplit, Scores, log_unreadable
 
+Check = Callable[[], None]  # raises StoppedError where a signal has come
 ImageLoss = Callable[..., NDArray[np.float32]]  # outputs and targets of images -> their loss
-
-NAMED_IMAGES = 10  # unreadable images that the log names
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +88,31 @@ class Task:
     draw_curves: Callable[[Path, Path], None]  # run folder, picture to write
 
 
-def log_unreadable(report: dict[str, Any]) -> None:
-    """Name the images that a stream could not read, and the boxes that it left out."""
-    unreadable = report["unreadable"]
-    for path, count in list(unreadable.items())[:NAMED_IMAGES]:
-        logger.warning("%s: could not be decoded (%d times)", path, count)
-    if len(unreadable) > NAMED_IMAGES:
-        logger.warning("... and %d more images", len(unreadable) - NAMED_IMAGES)
+@dataclass(frozen=True)
+class TrainingParts:
+    """What a task hands to the training loop: the network with its loss, its batches, its score."""
+
+    forward: nn.Cell  # construct(*micro-batch) -> (total, (part, ...)); attribute `part_names`
+    network: nn.Cell  # inside `forward`: what is saved, averaged and frozen
+    batches: Callable[[int, int], Iterator[MicroBatch]]  # number start..stop-1 of the training
+    steps_per_epoch: int  # micro-batches per epoch on each device
+    # Scores the network as it is now, on every device; calls the argument between its batches.
+    evaluate: Callable[[Check], Mapping[str, Any]] | None
+    card: Mapping[str, Any]  # what the checkpoints say of themselves; the session adds "training"
+    # Images and a rate -> the images that self-adversarial training makes of them, if it is on.
+    alter: nn.Cell | None = None
+    best_metric: str = "AP"  # the largest value of this metric makes best.ckpt
+    # Draws the micro-batches of a step, which counts from 0, as the network sees them.
+    see_batches: Callable[[int, Sequence[MicroBatch]], None] = lambda step, batches: None
+    # Tells the samples another number of epochs; calls of `batches` after it follow.
+    set_epochs: Callable[[int], None] = lambda epochs: None
+    callbacks: Sequence[Callback] = ()  # of rank 0
+
+
+def log_left_out(report: dict[str, Any]) -> None:
+    """Name the images that a stream could not read, and count the boxes that it left out."""
+    unreadable = report["unreadable"].items()
+    log_unreadable([f"{path}: could not be decoded ({count} times)" for path, count in unreadable])
     if report.get("truths_dropped"):
         count = report["truths_dropped"]
         logger.warning("%d boxes exceeded data.max_truths and were not trained", count)

@@ -23,7 +23,6 @@ from mindyolo_v4.engine.allocation import failed_allocation_as_user_error
 from mindyolo_v4.engine.callbacks import Callback
 from mindyolo_v4.engine.loop import fit
 from mindyolo_v4.engine.optimizer import freeze, recompute
-from mindyolo_v4.engine.parts import Check, TrainingParts
 from mindyolo_v4.engine.pictures import Pictures
 from mindyolo_v4.engine.resume import with_recorded_anchors
 from mindyolo_v4.engine.sat import AlteredImages
@@ -31,7 +30,7 @@ from mindyolo_v4.engine.schedule import describe_batch
 from mindyolo_v4.engine.scoring import Scorer
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.sizes import forward_by_size
-from mindyolo_v4.engine.task import Split, Stream, Task, log_unreadable
+from mindyolo_v4.engine.task import Check, Split, Stream, Task, TrainingParts, log_left_out
 from mindyolo_v4.errors import require
 from mindyolo_v4.runtime.device import Runtime, describe_peak_memory, peak_memory_gb
 from mindyolo_v4.runtime.files import full_disk_as_user_error, write_text
@@ -65,11 +64,12 @@ def train(
         resume: a checkpoint, continued in a folder without files, or "auto": the folder's newest.
         callbacks: follow the training on rank 0.
     """
-    # The data set and the network.
+    goes_on = resume == "auto"
+    resumed = None if resume is None or goes_on else Checkpoint.open(resume)
     config, start_weights, taken_over = starting_weights(config, tree)
     train_set = _training_set(task, config)
     val_set = _validation_set(task, config, train_set)
-    config = with_recorded_anchors(config, resume, default_name)
+    config = with_recorded_anchors(config, resumed, goes_on, default_name)
     config, completed = task.complete(config, train_set, runtime.ranks)
     lines = [train_set.summary(), *taken_over, *completed]
     config = _with_names(config, train_set.class_names)
@@ -80,11 +80,10 @@ def train(
     session = Session(parts, config, runtime)
 
     # The run folder, which nothing is written to before all of the above is right.
-    if resume == "auto":
+    if goes_on:
         require_run_folder(config.save_dir, default_name)
-    elif resume is not None:
-        lines += session.resume(Checkpoint.open(resume))
-    goes_on = resume == "auto"
+    elif resumed is not None:
+        lines += session.resume(resumed)
     folder = make_run_folder(config.save_dir, default_name, runtime, _CONTINUE, goes_on)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
@@ -144,7 +143,7 @@ def _end(session: Session) -> dict[str, Any]:
 
 def _report_end(task: Task, session: Session, stream: Stream, folder: Path) -> None:
     """Tell the log and the callbacks how the training has ended; wait for the other devices."""
-    log_unreadable(stream.report())
+    log_left_out(stream.report())
     memory = f"{describe_peak_memory(session.runtime.device_target)}; run folder: {folder}"
     lines = session.state.end_lines(task.best_metric, session.stopped_by)
     logger.info("%s", "\n".join([*lines, memory]))
@@ -162,7 +161,7 @@ def _with_names(config: Config, class_names: tuple[str, ...]) -> Config:
 
 
 def _training_set(task: Task, config: Config) -> Split:
-    """Return the training split. Raises UserError for an input that is no square."""
+    """Return the training split. Raises UserError for an input that is not a square."""
     height = config.data.img_height
     require(height is None, "data.img_height", "training takes square inputs only", height)
     return task.read(config.data, "train")
@@ -213,8 +212,7 @@ def _training_parts(
     callbacks: Sequence[Callback],
 ) -> TrainingParts:
     class_names = pictures.class_names
-    network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
-    forward = forward_by_size(config, lambda sized: task.forward(sized, network, len(class_names)))
+    network, forward, alter = training_cells(task, config, runtime, network, len(class_names))
     card = make_card(config, class_names, f"trained by mindyolo_v4 {__version__}")
     evaluate = None
     if val_set is not None:
@@ -233,7 +231,7 @@ def _training_parts(
         stream.steps_per_epoch,
         evaluate,
         record_to_tree(card),
-        altering(task, config, network, runtime),
+        alter,
         task.best_metric,
         pictures.step,
         stream.set_epochs,
@@ -241,12 +239,20 @@ def _training_parts(
     )
 
 
-def altering(task: Task, config: Config, network: nn.Cell, runtime: Runtime) -> nn.Cell | None:
-    """Return the cell that alters images for self-adversarial training, if that is on."""
+def training_cells(
+    task: Task, config: Config, runtime: Runtime, network: nn.Cell, classes: int
+) -> tuple[nn.Cell, nn.Cell, nn.Cell | None]:
+    """Return what a step runs: the network in its precision, it with its loss, and image altering.
+
+    The last one is for self-adversarial training; None if that is off.
+    """
+    network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
+    forward = forward_by_size(config, lambda sized: task.forward(sized, network, classes))
     if config.train.sat_prob == 0.0 or task.hiding is None:
-        return None
+        return network, forward, None
     loss_scale = 1.0 if runtime.amp_level == "O0" else config.train.loss_scale_value
-    return AlteredImages(task.inference(config, network), task.hiding(config), loss_scale)
+    alter = AlteredImages(task.inference(config, network), task.hiding(config), loss_scale)
+    return network, forward, alter
 
 
 def _describe(

@@ -5,7 +5,7 @@ import os
 import resource
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import mindspore as ms
@@ -15,14 +15,15 @@ from mindyolo_v4 import environment
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.distributed.cluster import check_port, explain
-from mindyolo_v4.distributed.collectives import Ranks, joined_ranks
+from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.distributed.heartbeat import Heartbeat
 from mindyolo_v4.errors import UserError, error_line
 from mindyolo_v4.runtime.precision import choose_amp_level, overflow_saturates
+from mindyolo_v4.runtime.process import Process
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Runtime(Process):
     """What is in force, after fall-backs."""
 
     device_target: str
@@ -32,8 +33,6 @@ class Runtime:
     amp_dtype: str = "float16"
     overflow_saturates: bool = False
     notes: tuple[str, ...] = ()  # fall-backs and their reasons, a sentence each
-    ranks: Ranks = field(default_factory=Ranks)
-    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
     @property
     def precision(self) -> str:
@@ -88,8 +87,8 @@ def start(config: Config) -> Runtime:
         config.ms_amp_dtype,
         saturates,
         tuple(notes),
-        joined_ranks(),
-        heartbeat,
+        ranks=joined_ranks(),
+        heartbeat=heartbeat,
     )
 
 

@@ -30,7 +30,7 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
             was.
     """
     if path.exists() and not path.is_file():  # a device, which a file would replace
-        raise OSError(errno.EEXIST, "is there and is no file", str(path))
+        raise OSError(errno.EEXIST, "exists and is not a regular file", str(path))
     # Some writers want the suffix.
     unfinished = path.with_name(f".{short_name(path.stem)}.unfinished{path.suffix}")
     try:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from mindyolo_v4 import environment
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import printable
-from mindyolo_v4.runtime.alone import AnyRanks
 
 PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
 _LONGEST = 10**5  # characters of a line
@@ -30,7 +30,7 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def log_to_console(ranks: AnyRanks) -> None:
+def log_to_console(ranks: Ranks) -> None:
     """Direct the package's log to the console alone."""
     for handler in list(PACKAGE_LOGGER.handlers):
         PACKAGE_LOGGER.removeHandler(handler)
@@ -44,7 +44,7 @@ def log_to_console(ranks: AnyRanks) -> None:
     PACKAGE_LOGGER.propagate = False
 
 
-def setup_logger(folder: Path, file_name: str, ranks: AnyRanks) -> None:
+def setup_logger(folder: Path, file_name: str, ranks: Ranks) -> None:
     """Direct the package's log to the console and to `file_name` in the folder.
 
     Of several devices, each writes its lines to rank_<r>.log as well; `file_name` has those of rank

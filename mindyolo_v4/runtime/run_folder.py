@@ -11,8 +11,8 @@ from filelock import SoftFileLock, Timeout
 
 from mindyolo_v4.distributed.guard import RECORDS
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.alone import AnyRuntime
 from mindyolo_v4.runtime.files import remove_unfinished
+from mindyolo_v4.runtime.process import Process
 
 LOCK = "run.lock"
 RUNS = Path("runs")
@@ -20,7 +20,7 @@ _ATTEMPTS_S = 0.2  # of taking the lock, each 0.05 s
 
 
 def make_run_folder(
-    save_dir: str | None, default_name: str, runtime: AnyRuntime, reuse_option: str, reuse: bool
+    save_dir: str | None, default_name: str, runtime: Process, reuse_option: str, reuse: bool
 ) -> Path:
     """Return the run folder, made if need be: `save_dir`, or the next free runs/<default_name>-<n>.
 
@@ -57,7 +57,7 @@ def require_run_folder(save_dir: str | None, default_name: str) -> Path:
 
 
 @contextmanager
-def locked(folder: Path, runtime: AnyRuntime) -> Iterator[list[str]]:
+def locked(folder: Path, runtime: Process) -> Iterator[list[str]]:
     """Hold the run folder for one training, all its devices; yield what to log of that.
 
     The lock is a file that names process and host of its owner, since locks of the operating system

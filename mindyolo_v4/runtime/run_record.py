@@ -67,7 +67,7 @@ def end_record(folder: Path, end: Mapping[str, object]) -> None:
 def git_state(repository: Path) -> dict[str, object]:
     """Return the commit of a checkout, and whether files differ from it.
 
-    Both are None where the folder is no checkout, or git is not installed.
+    Both are None where the folder is not a checkout, or git is not installed.
     """
     nothing: dict[str, object] = {"git_commit": None, "git_changed": None}
     if not (repository / ".git").exists() or shutil.which("git") is None:

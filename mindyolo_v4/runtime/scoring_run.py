@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +11,25 @@ from typing import Any, Protocol
 from mindyolo_v4.config.recipe import dump_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import StoppedError, UserError
-from mindyolo_v4.runtime.alone import AnyRuntime
 from mindyolo_v4.runtime.files import remove_unfinished, write_json
 from mindyolo_v4.runtime.log import setup_logger
+from mindyolo_v4.runtime.process import Process
 from mindyolo_v4.runtime.report_page import write_report
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.run_record import begin_record, command_line, end_record
 from mindyolo_v4.runtime.signals import StopSignals
 
+_NAMED_IMAGES = 10  # unreadable images that the log names
+
 logger = logging.getLogger(__name__)
+
+
+def log_unreadable(images: Sequence[str]) -> None:
+    """Log what is wrong with the first images, a line each, and how many more there are."""
+    for line in images[:_NAMED_IMAGES]:
+        logger.warning("%s", line)
+    if len(images) > _NAMED_IMAGES:
+        logger.warning("... and %d more images", len(images) - _NAMED_IMAGES)
 
 
 class ScoredSplit(Protocol):
@@ -52,14 +62,14 @@ class ScoringRun:
         title: of the report.
         device: what the network runs on, for run.json.
         exist_ok: take the run folder though it is not empty.
-        allow_unreadable: a score over images that could not be read is no error.
+        allow_unreadable: a score over images that could not be read is not an error.
     """
 
     weights: Path
     title: str
     split: ScoredSplit
     config: Config
-    runtime: AnyRuntime
+    runtime: Process
     device: Mapping[str, object]
     signals: StopSignals | None = None
     exist_ok: bool = False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from mindyolo_v4.errors import StoppedError
 
 if TYPE_CHECKING:
-    from mindyolo_v4.runtime.alone import AnyRanks
+    from mindyolo_v4.distributed.ranks import Ranks
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_INTERVAL_S = 1.0  # devices agree about so often,
@@ -34,7 +34,7 @@ class StopSignals:
         self.received: signal.Signals | None = None
         self._deferring = False
         self._clean_up: Callable[[], None] | None = None
-        self._ranks: AnyRanks | None = None
+        self._ranks: Ranks | None = None
         self._boundaries = 0
         self._agreed_at = 0  # boundary of the last agreement
         self._agree_at = 1  # boundary of the next one
@@ -59,7 +59,7 @@ class StopSignals:
 
     @contextmanager
     def deferred(
-        self, ranks: "AnyRanks", clean_up: Callable[[], None] | None = None
+        self, ranks: "Ranks", clean_up: Callable[[], None] | None = None
     ) -> Iterator["StopSignals"]:
         """Obey signals only where `check` is called while the block runs.
 

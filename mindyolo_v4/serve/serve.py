@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
+from mindyolo_v4.config.evaluate import PREDICTION
 from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
 from mindyolo_v4.data.images import grey_image
 from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.opening import open_backend, open_weights
 from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.alone import OneProcess
 from mindyolo_v4.runtime.log import log_to_console
+from mindyolo_v4.runtime.process import Process
 from mindyolo_v4.runtime.signals import StopSignals
 from mindyolo_v4.serve.batching import parts
 from mindyolo_v4.serve.options import add_options, read_options
@@ -37,7 +38,11 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Serve until a signal arrives; return the exit status."""
-    defaults = {"img_size": "that of the weights", "conf_thres": _LOWEST_CONF, "iou_thres": "0.45"}
+    defaults = {
+        "img_size": "that of the weights",
+        "conf_thres": _LOWEST_CONF,
+        "iou_thres": PREDICTION["evaluate.iou_thres"],
+    }
     text = "Serve predictions over HTTP."
     parser = build_parser(command_for("serve"), text, _NAMES, defaults=defaults)
     parser.add_argument(
@@ -46,9 +51,8 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     add_options(parser)
     words = parse(parser, argv)
     megapixels = words.options["max_megapixels"] or _MAX_MEGAPIXELS
-    words = words.with_default("data.max_megapixels", str(megapixels))
-    words = words.with_default("evaluate.conf_thres", _LOWEST_CONF)
-    words = words.with_default("evaluate.iou_thres", "0.45")
+    own = {"data.max_megapixels": str(megapixels), "evaluate.conf_thres": _LOWEST_CONF}
+    words = words.with_defaults({**PREDICTION, **own})
     recipe = read_tree(words.config)
     overrides = read_tree(None, words.overrides)
     build_config(merge_trees(recipe, overrides, "command line"))  # a wrong key, before all else
@@ -62,7 +66,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
 
     from mindyolo_v4.serve.app import create_app
 
-    log_to_console(OneProcess())
+    log_to_console(Process().ranks)
     weight = words.required("weight")
     with bind(options.host, options.port) as listener:  # before the weights, which take longer
         weights = open_weights(weight)
@@ -85,7 +89,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
 
 async def serve(server: "Server", listener: socket.socket, signals: StopSignals) -> None:
     """Serve until a signal arrives, then answer the requests that are under way."""
-    with signals.deferred(OneProcess()):
+    with signals.deferred(Process().ranks):
         watch = asyncio.create_task(_stop_on_signal(server, signals))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

@@ -16,9 +16,9 @@ from mindyolo_v4.config.text_files import parse_yaml, read_text
 from mindyolo_v4.errors import UserError, require
 from mindyolo_v4.evaluation.comparison import comparison_table, plot_comparison
 from mindyolo_v4.evaluation.report import CLASSIFICATION_CURVES, DETECTION_CURVES
-from mindyolo_v4.runtime.alone import Alone
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import read_json, whole_file
+from mindyolo_v4.runtime.process import Process
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.run_record import RUN_FILE
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     names = [str(run.folder) for run in runs]
     require(len(set(names)) == len(names), "RUN", "names a folder twice", " ".join(names))
     curves = _curves(runs)
-    folder = make_run_folder(options.save_dir, "compare", Alone(), "another folder", False)
+    folder = make_run_folder(options.save_dir, "compare", Process(), "another folder", False)
 
     configs = differences([run.config for run in runs])
     records = differences([run.record for run in runs])
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 def read_run(folder: Path) -> Run:
     """Read the files of a run folder. Raises UserError where it is none, or a file is damaged."""
     path = folder / RUN_CONFIG
-    require(path.is_file(), folder, f"is no run folder of a training: it has no {RUN_CONFIG}")
+    require(path.is_file(), folder, f"is not a run folder of a training: it has no {RUN_CONFIG}")
     config = parse_yaml(read_text(path), path)
     require(isinstance(config, dict), path, "not a mapping of keys to values", config)
     record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}

@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
         clusters = int(str(arguments.options["clusters"]))
         model = replace(model, anchors_wh_px="auto", anchor_masks=_masks(model, clusters, sizes))
     model, strides = with_fitted_anchors(model, sizes, config.seed)
+    problem = "no level has as many different sizes of boxes as anchors"
+    require(len(strides) > 0, "model.anchors_wh_px", problem, None, "those of the network")
     fitted = network_anchors(model)
 
     boxes = f"{len(sizes)} boxes of data.train, {config.data.resize} to {config.data.img_size} px"

@@ -11,14 +11,11 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.augment.classification import most_images
 from mindyolo_v4.engine.micro_batches import MicroBatch
 from mindyolo_v4.engine.optimizer import freeze, recompute
-from mindyolo_v4.engine.parts import TrainingParts
 from mindyolo_v4.engine.session import Session
-from mindyolo_v4.engine.sizes import forward_by_size
-from mindyolo_v4.engine.task import Task
-from mindyolo_v4.engine.training import altering
+from mindyolo_v4.engine.task import Task, TrainingParts
+from mindyolo_v4.engine.training import training_cells
 from mindyolo_v4.losses.assign import Assigner
 from mindyolo_v4.runtime.device import Runtime
-from mindyolo_v4.runtime.precision import to_mixed_precision
 
 BOXES_PER_IMAGE = 30  # about a mosaic of four COCO images
 
@@ -41,9 +38,7 @@ def training_session(
     network = task.build(config.model, classes, config.seed)
     freeze(network, config.train.freeze)
     recompute(network, config.train.recompute)
-    network = to_mixed_precision(network, runtime.amp_level, runtime.amp_dtype)
-    alter = altering(task, config, network, runtime)
-    forward = forward_by_size(config, lambda sized: task.forward(sized, network, classes))
+    network, forward, alter = training_cells(task, config, runtime, network, classes)
     forward.set_train(True)
 
     def no_batches(start: int, stop: int) -> Iterator[MicroBatch]:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.config is None:
         defaults = {"data.format": "imagenet", "data.train": "train", "data.val": "val"}
         for key, text in defaults.items():
-            arguments = arguments.with_default(key, text)
+            arguments = arguments.with_defaults({key: text})
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)

@@ -133,17 +133,20 @@ def test_a_checkpoint_of_another_package(tmp_path):
     ms.save_checkpoint(
         [{"name": "conv1.weight", "data": Tensor(np.ones(3, np.float32))}], str(path)
     )
-    with pytest.raises(UserError, match=r"is no checkpoint of this package"):
+    with pytest.raises(UserError, match=r"is not a checkpoint of this package"):
         Checkpoint.open(path)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: b"", "is no checkpoint of this package .got an empty file"),
+        (lambda data: b"", "is not a checkpoint of this package .got an empty file"),
         (lambda data: data[: len(data) // 2], "is cut short"),
         (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], "checksum does not match"),
-        (lambda data: b"\x93garbage" * 40, "is no checkpoint of this package .got no weight file"),
+        (
+            lambda data: b"\x93garbage" * 40,
+            "is not a checkpoint of this package .got no weight file",
+        ),
         (lambda data: b"PK\x03\x04" + data, "got a PyTorch file"),
         (
             lambda data: b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(400),

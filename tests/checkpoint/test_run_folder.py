@@ -78,7 +78,7 @@ def test_newest_valid_compares_steps_of_all_kinds(tmp_path, caplog):
     assert run_folder.newest_valid(tmp_path).path.name == "last.ckpt"
     (line,) = caplog.messages
     assert str(newest) in line
-    assert line.endswith("; going on from last.ckpt, step 40")
+    assert line.endswith("; continuing from last.ckpt, step 40")
 
 
 class KilledError(BaseException):

@@ -85,7 +85,7 @@ def test_resume_with_and_without_path() -> None:
 
 
 def test_a_default_loses_against_the_users_own() -> None:
-    arguments = parse_train("--conf_thres 0.5").with_default("evaluate.conf_thres", "0.25")
+    arguments = parse_train("--conf_thres 0.5").with_defaults({"evaluate.conf_thres": "0.25"})
     assert load_config(None, arguments.overrides).evaluate.conf_thres == 0.5
 
 

@@ -136,10 +136,11 @@ def test_a_level_that_keeps_its_anchors_keeps_those_of_its_numbers(
     assert model.anchors_wh_px[4:] == ((135, 169), (344, 319))  # of yolov4-tiny.cfg
 
 
-def test_too_few_sizes_are_refused() -> None:
-    message = r"model\.anchors_wh_px: no level has as many different sizes of boxes as anchors"
-    with pytest.raises(UserError, match=message):
-        with_fitted_anchors(MODEL, np.array([[3.0, 4], [5, 6], [3, 4]]), seed=1)
+def test_too_few_sizes_leave_the_anchors_of_the_network() -> None:
+    sizes = np.array([[3.0, 4], [5, 6], [3, 4]])
+    model, strides = with_fitted_anchors(MODEL, sizes, seed=1)
+    assert strides == []
+    assert model.anchors_wh_px == tuple(map(tuple, network_anchors(MODEL).tolist()))
 
 
 def test_auto_is_no_list_of_anchors() -> None:

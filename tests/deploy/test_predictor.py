@@ -176,12 +176,15 @@ def test_lists_and_iterators_come_in_batches(bright) -> None:
     ("arguments", "said"),
     [
         ({"images": np.zeros((8, 8, 3), np.float32)}, "image: is of no certain range .got type fl"),
-        ({"images": [np.zeros((8, 8), np.uint8), np.zeros(8, np.uint8)]}, r"images\[1\]: is no im"),
-        ({"images": 3}, "image: is no array .got int"),
+        (
+            {"images": [np.zeros((8, 8), np.uint8), np.zeros(8, np.uint8)]},
+            r"images\[1\]: is not an im",
+        ),
+        ({"images": 3}, "image: is not an array .got int"),
         ({"images": "a.png", "color": "bgr"}, "color: is for arrays; a file is read as RGB"),
         ({"images": Image.new("RGB", (8, 8)), "color": "bgr"}, "color: is for arrays"),
-        ({"images": [], "color": "BGR"}, "color: is no order of channels .got BGR"),
-        ({"images": [], "batch_size": 2.0}, "batch_size: is no whole number .got 2.0, expected"),
+        ({"images": [], "color": "BGR"}, "color: is not an order of channels .got BGR"),
+        ({"images": [], "batch_size": 2.0}, "batch_size: is not a whole number .got 2.0, expected"),
         ({"images": [], "batch_size": 0}, "batch_size: out of range .got 0, expected >= 1"),
     ],
 )

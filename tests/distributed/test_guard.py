@@ -105,10 +105,10 @@ def test_nothing_is_left_of_a_rank_that_is_through(tmp_path: Path) -> None:
 def test_a_death_without_a_word_is_told(tmp_path: Path) -> None:
     one = listening(tmp_path)
     one.report_loss()
-    assert "has died without a word" in (tmp_path / "rank_0.log").read_text()
+    assert "has ended without reporting an error" in (tmp_path / "rank_0.log").read_text()
     record = guard.read_record(one.path(0))
     assert record is not None
-    assert record.error == "it has died without a word"
+    assert record.error == "it has ended without reporting an error"
 
 
 def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:

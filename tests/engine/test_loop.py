@@ -13,7 +13,7 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.parameters import named_parameters
 from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.config.train import EmaConfig
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.recorder import TrainingDivergedError
 from mindyolo_v4.errors import UserError
 from tests.support.runs import rows, tensor_bytes

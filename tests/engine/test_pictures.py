@@ -9,7 +9,7 @@ from mindspore import Tensor
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.pictures import Pictures
 from mindyolo_v4.engine.task import Scores
 from tests.support.fake_task import FAKE_TASK, FakeSplit

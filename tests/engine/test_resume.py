@@ -19,7 +19,7 @@ from mindyolo_v4.config.model import DropBlockConfig, ModelConfig
 from mindyolo_v4.config.recipe import dump_config, record_to_tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import EmaConfig
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.plan import make_plan
 from mindyolo_v4.engine.resume import (
     follow_epochs,
@@ -44,13 +44,6 @@ SETTINGS = {
     "clip_norm": 1.0,
     "epochs": 3,
 }
-
-
-class Alone(Ranks):
-    """One of several devices that exchanges nothing."""
-
-    def take_from_rank_0(self, parameters):
-        return
 
 
 class PowerCutError(Exception):
@@ -229,7 +222,7 @@ def test_another_number_of_devices_goes_on_at_the_same_image(
     """
     shutil.copytree(finished(per_epoch), tmp_path, dirs_exist_ok=True)
     saved = Checkpoint.open(step_path(tmp_path, at))
-    runtime = replace(RUNTIME, ranks=Alone(size=2))
+    runtime = replace(RUNTIME, ranks=Ranks(size=2))
     settings = config(epochs=2, per_batch_size=batch)
     parts = Task(steps_per_epoch=per_epoch // batch).parts()
     run = Session(parts, settings, runtime)
@@ -356,12 +349,14 @@ FITTED = tuple((float(10 * number), 20.0) for number in range(1, 10))
 def test_a_continued_training_reads_the_anchors_that_were_fitted(tmp_path):
     """Of a folder from its config.yaml, of a checkpoint from its card; without a run they stay."""
     auto = Config(save_dir=str(tmp_path), model=ModelConfig(anchors_wh_px="auto"))
-    assert with_recorded_anchors(auto, "auto", "mine") == auto
+    assert with_recorded_anchors(auto, None, True, "mine") == auto
     fitted = replace(auto, model=ModelConfig(anchors_wh_px=FITTED))
     (tmp_path / "config.yaml").write_text(dump_config(fitted))
-    assert with_recorded_anchors(auto, "auto", "mine") == fitted
+    assert with_recorded_anchors(auto, None, True, "mine") == fitted
 
     card = make_card(fitted, ("a",), "test")
     save(tmp_path / "x.ckpt", {}, record_to_tree(card))
-    assert with_recorded_anchors(auto, str(tmp_path / "x.ckpt"), "mine") == fitted
-    assert with_recorded_anchors(Config(), "auto", "mine") == Config()
+    assert (
+        with_recorded_anchors(auto, Checkpoint.open(tmp_path / "x.ckpt"), False, "mine") == fitted
+    )
+    assert with_recorded_anchors(Config(), None, True, "mine") == Config()

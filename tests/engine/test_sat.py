@@ -11,7 +11,7 @@ from mindyolo_v4.config.recipe import build_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.detect import TASK
 from mindyolo_v4.engine.sat import AlteredImages, SelfAdversary, as_float32
-from mindyolo_v4.engine.training import altering
+from mindyolo_v4.engine.training import training_cells
 from mindyolo_v4.losses.hiding import FOUND
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.rig import RATE, Rig
@@ -156,7 +156,7 @@ def test_a_detector_sees_its_objects_less_on_the_images_that_it_altered(graph_mo
     config = build_config(SEEING)
     before = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64)).astype(np.uint8)
     network = seeing_detector(config, before)
-    alter = altering(TASK, config, network, RUNTIME)
+    _, _, alter = training_cells(TASK, config, RUNTIME, network, classes=1)
     targets = (Tensor([1]), Tensor([2.0]))
     adversary = SelfAdversary(alter, network, np.array([1e-3]))
     ((after, *kept),) = adversary(0, [(Tensor(before), *targets)])

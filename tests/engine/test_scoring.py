@@ -12,7 +12,7 @@ from mindspore import Tensor
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass, eval_batch_size
 from mindyolo_v4.errors import StoppedError
 from tests.support.tiny_task import RUNTIME

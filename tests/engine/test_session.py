@@ -97,7 +97,7 @@ SCORES = (0.25, 0.5, 0.5, None, 0.125, 0.75)  # of the epochs 1 to 6
     [(1, 3, "patience"), (2, 5, "patience"), (3, 6, "epochs"), (None, 6, "epochs")],
 )
 def test_patience_ends_a_training_that_does_not_improve(tmp_path, patience, epochs, stopped_by):
-    """An equal AP is no improvement, and one that is undefined does not count."""
+    """An equal AP is not an improvement, and one that is undefined does not count."""
     settings = config(epochs=6, patience=patience)
     result = fit(Task(scores=SCORES).parts(), settings, RUNTIME, tmp_path)
     assert (result.state.epoch, result.stopped_by) == (epochs, stopped_by)

@@ -14,6 +14,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import EmaConfig
 from mindyolo_v4.data.loader.sizes import TrainSizes
+from mindyolo_v4.engine.sat import AlteredImages
 from mindyolo_v4.engine.sizes import ForwardBySize, forward_by_size
 from tests.support.rig import RATE, Rig, frozen_net
 from tests.support.runs import rows, tensor_bytes
@@ -100,8 +101,17 @@ class SizedTask(Task):
             self.asked.append(number)
             yield batch(number, self.sizes.of_batch(number))
 
-    def parts(self, **changes):
+    def parts(self, sat_prob: float = 0.0, **changes):
+        if sat_prob > 0.0:
+            changes["alter"] = AlteredImages(self.network, Power())
         return super().parts(forward=by_size(self.network), **changes)
+
+
+class Power(nn.Cell):
+    """The loss by which images are altered."""
+
+    def construct(self, output):
+        return (output**2).sum()
 
 
 def sized_config(**train) -> Config:
@@ -112,21 +122,24 @@ def sized_config(**train) -> Config:
 
 
 @pytest.mark.slow
-def test_graphs_are_counted_and_a_resume_is_exact(graph_mode, tmp_path, caplog, compilations):
+@pytest.mark.parametrize(("sat_prob", "graphs"), [(0.0, 4), (0.5, 7)])
+def test_graphs_are_counted_and_a_resume_is_exact(
+    graph_mode, tmp_path, caplog, compilations, sat_prob, graphs
+):
     caplog.set_level("INFO", logger="mindyolo_v4")
     whole, rest = tmp_path / "whole", tmp_path / "rest"
     for folder in (whole, rest):
         folder.mkdir()
-    settings = sized_config(checkpoint_steps=23)
-    fit(SizedTask(steps_per_epoch=15).parts(), settings, RUNTIME, whole)
+    settings = sized_config(checkpoint_steps=23, sat_prob=sat_prob)
+    fit(SizedTask(steps_per_epoch=15).parts(sat_prob), settings, RUNTIME, whole)
     lines = [line for line in caplog.messages if "compiled in" in line]
-    # 96 px is 2.25 times the batch: 4 parts, which an applying graph follows.
+    # 96 px is 2.25 times the batch: 4 parts, which an applying graph follows. SAT: one per size.
     assert [line.split()[0] for line in lines] == ["32", "64", "96", "compiled"]
-    assert lines[-1].endswith(": 4 graphs")
-    assert compilations.count(True) == 4  # no step has compiled any more
+    assert lines[-1].endswith(f": {graphs} graphs")
+    assert compilations.count(True) == graphs  # no step has compiled any more
 
     second = SizedTask(steps_per_epoch=15)
-    fit(second.parts(), settings, RUNTIME, rest, Checkpoint.open(step_path(whole, 23)))
+    fit(second.parts(sat_prob), settings, RUNTIME, rest, Checkpoint.open(step_path(whole, 23)))
     assert second.asked == list(range(23, 45))
     assert tensor_bytes(whole / "last.ckpt") == tensor_bytes(rest / "last.ckpt")
     losses = [[row["loss"] for row in rows(folder / "steps.csv")] for folder in (whole, rest)]

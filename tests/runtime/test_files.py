@@ -123,7 +123,7 @@ def test_the_longest_names_are_written(tmp_path):
 def test_a_device_is_not_replaced_by_a_file(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(FileExistsError, match="is no file"):
+    with pytest.raises(FileExistsError, match="is not a regular file"):
         write_text(pipe, "text")
     assert pipe.is_fifo()
 

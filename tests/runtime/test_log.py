@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.runtime import log
 from mindyolo_v4.runtime.log import setup_logger
 

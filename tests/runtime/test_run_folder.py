@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.run_folder import leave, locked, make_run_folder, require_run_folder

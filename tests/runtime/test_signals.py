@@ -10,7 +10,7 @@ import pytest
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.run_folder import newest_valid
 from mindyolo_v4.config.train import EmaConfig
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import StoppedError
 from mindyolo_v4.runtime import signals as stopping
 from mindyolo_v4.runtime.command import run_command
@@ -130,7 +130,7 @@ if mode == "early":
     time.sleep(60)
 import mindspore as ms
 import numpy as np
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 ms.set_device("CPU")
 ms.set_context(mode=ms.GRAPH_MODE)
 with stop.deferred(Ranks()):

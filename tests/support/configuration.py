@@ -112,10 +112,11 @@ def field_comments(section: type) -> dict[str, str]:
 
 
 def sentence(words: str) -> str:
-    """Return a comment with a capital letter and a full stop."""
+    """Return a comment with a capital letter, unless a name comes first, and a full stop."""
     if not words:
         return ""
-    is_name = words.split()[0].endswith(":")
+    first = words.split()[0]
+    is_name = first.endswith(":") or "." in first
     start = words[0] if is_name else words[0].upper()
     return f"{start}{words[1:]}{'' if words.endswith('.') else '.'}"
 

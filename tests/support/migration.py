@@ -16,8 +16,9 @@ defaults and their short names. An option or key of another project is answered 
 error: --lrf: unknown option, of ultralytics (expected --schedule.final_factor)
 ```
 
-Weights of these projects are converted first: [weights.md](weights.md). `python -m
-tests.support.migration > docs/migration.md` writes this page from `mindyolo_v4/config/peers.py`."""
+Weights of these projects are converted first: [weights.md](weights.md). This page is
+written from `mindyolo_v4/config/peers.py` by
+`python -m tests.support.migration > docs/migration.md`."""
 MINDYOLO_TEXT = """## mindyolo
 
 Options of mindyolo 0.5, and keys of its YAML files. The same in both projects: `--config`,

@@ -112,7 +112,7 @@ WITHOUT_MINDSPORE = (
     *("cpu_ops.build", "distributed", "!distributed.collectives", "runtime.command"),
     *("runtime.files", "runtime.signals", "engine.schedule", "engine.state", "data"),
     *("commands.console", "__main__"),
-    *("runtime.alone", "runtime.log", "runtime.run_folder", "runtime.run_record"),
+    *("runtime.process", "runtime.log", "runtime.run_folder", "runtime.run_record"),
     *("runtime.scoring_run", "checkpoint.card", "engine.allocation", "engine.callbacks"),
     *("checkpoint.settings", "!data.loader.stream", "!data.loader.eval_stream"),
     *("!data.loader.pipeline", "evaluation", "deploy", "!deploy.onnx_graph"),

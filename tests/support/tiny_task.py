@@ -11,8 +11,8 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import OptimizerConfig, ScheduleConfig, TrainConfig
 from mindyolo_v4.engine import loop
-from mindyolo_v4.engine.parts import TrainingParts
 from mindyolo_v4.engine.session import Session
+from mindyolo_v4.engine.task import TrainingParts
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.signals import StopSignals
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch

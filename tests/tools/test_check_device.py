@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
-from mindyolo_v4.distributed.collectives import Ranks
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.device import Runtime

@@ -128,5 +128,5 @@ def test_errors(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         read_classes(data(root), "train")
     index = root.parent / "packed/train.index.npz"
     index.write_bytes(index.read_bytes()[:-50])
-    with pytest.raises(UserError, match=r"train\.index\.npz: is no index of packed images"):
+    with pytest.raises(UserError, match=r"train\.index\.npz: is not an index of packed images"):
         read_classes(data(root), "train")

@@ -30,28 +30,16 @@ class TrainSamples(EpochSamples):
     def sample_with_notes(self, epoch: int, index: int) -> tuple[Sample, SampleNotes]:
         """Return the sample (S x S image) at position `index` of the epoch's order.
 
-        An exception carries a note with the image files, seed, epoch and index. Raises
-        NoReadableImageError when there is no image that can be read.
+        Raises NoReadableImageError when there is no image that can be read.
         """
         rng = np.random.default_rng((self.seed, epoch, index))
         plan = draw_plan(rng, self.data.augment, may_join=epoch < self._joining_epochs)
-        images: list[int] = []
         sources: list[Sample] = []
         unreadable: list[int] = []
-        try:
-            for position in self._positions(epoch, index, plan.images):
-                image, (pixels, original_wh_px) = self._read(epoch, position, unreadable)
-                images.append(image)
-                targets = self._records.targets(image)
-                sources.append(Sample(pixels, *targets, original_wh_px))
-            sample = compose(sources, plan, rng, self.data, self._pixel_transforms)
-        except Exception as error:
-            files = ", ".join(str(self.files.path(image)) for image in images)
-            where = f"seed {self.seed}, epoch {epoch}, index {index}"
-            note = f"while making the sample of {files} ({where})"
-            # Python 3.10 has no add_note(), and keeps the note without printing it.
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
-            raise
+        for position in self._positions(epoch, index, plan.images):
+            image, (pixels, original_wh_px) = self._read(epoch, position, unreadable)
+            sources.append(Sample(pixels, *self._records.targets(image), original_wh_px))
+        sample = compose(sources, plan, rng, self.data, self._pixel_transforms)
         kept = keep_largest(sample, self.data.max_truths)
         dropped = len(sample.class_ids) - len(kept.class_ids)
         return kept, SampleNotes(tuple(unreadable), dropped)

@@ -1,5 +1,6 @@
 """The part of a data set that is used: some of its classes or images, one class for all."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,7 @@ def select(dataset: Dataset, data: DataConfig, split: str) -> Dataset:
     category_ids = dataset.category_ids
     kept = list(range(len(names)))
     if data.classes is not None:
-        kept = class_numbers(data.classes, names)
+        kept = class_numbers(data.classes, names, "data.classes")
     new_ids = np.full(len(names), -1, np.int64)
     new_ids[kept] = 0 if data.single_cls else np.arange(len(kept))
     if data.single_cls:
@@ -45,10 +46,10 @@ def select(dataset: Dataset, data: DataConfig, split: str) -> Dataset:
     return replace(dataset, records=records, class_names=names, category_ids=category_ids)
 
 
-def class_numbers(classes: tuple[str, ...], class_names: tuple[str, ...]) -> list[int]:
+def class_numbers(classes: Sequence[str], class_names: Sequence[str], key: str) -> list[int]:
     """Return the numbers, ascending, of classes that are given by name or by number.
 
-    Raises UserError where one of them is not there, or is given twice.
+    Raises UserError, which names `key`, where one of them is not there, or is given twice.
     """
     number_of = {str(number): number for number in range(len(class_names))}
     number_of |= {name: number for number, name in enumerate(class_names)}
@@ -56,9 +57,9 @@ def class_numbers(classes: tuple[str, ...], class_names: tuple[str, ...]) -> lis
     for text in classes:
         if text not in number_of:
             expected = f"{', '.join(class_names)}, or 0 to {len(class_names) - 1}"
-            raise UserError("data.classes", "no class of the data set", text, expected)
+            raise UserError(key, "there is no such class", text, expected)
         if number_of[text] in numbers:
-            raise UserError("data.classes", "names a class twice", text)
+            raise UserError(key, "names a class twice", text)
         numbers.append(number_of[text])
     return sorted(numbers)
 

@@ -15,7 +15,7 @@ from mindyolo_v4.data.loader.epoch import NoReadableImageError, epoch_permutatio
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.readers.imagenet import read_imagenet
-from mindyolo_v4.runtime.alone import OneProcess
+from mindyolo_v4.distributed.ranks import Ranks
 from tests.support.class_folders import COLOURS, write_imagenet
 
 DATA = DataConfig(
@@ -186,7 +186,7 @@ def hand_on(class_ids: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, ...]
 def test_batches_do_not_depend_on_workers_or_start(dataset: ClassImages) -> None:
     def batches(workers: int, start: int) -> list[tuple[np.ndarray, ...]]:
         samples = ClassTrainSamples(dataset, DATA, seed=1)
-        stream = TrainStream(samples, {32: hand_on}, 5, workers, OneProcess())
+        stream = TrainStream(samples, {32: hand_on}, 5, workers, Ranks())
         assert stream.steps_per_epoch == 5
         return [tuple(column.asnumpy() for column in batch) for batch in stream.batches(start, 8)]
 
@@ -222,7 +222,7 @@ def test_every_test_image_once_whatever_batch_and_devices(
 
 def test_a_classifier_s_images_have_the_size_of_the_step(dataset: ClassImages) -> None:
     assign = {32: hand_on, 64: hand_on}
-    stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=0), assign, 5, 1, OneProcess())
+    stream = TrainStream(ClassTrainSamples(dataset, DATA, seed=0), assign, 5, 1, Ranks())
     batches = [[column.asnumpy() for column in batch] for batch in stream.batches(0, 20)]
     sides = [images.shape[-1] for images, _, _ in batches]
     assert sides == [32] * 10 + [64] * 10

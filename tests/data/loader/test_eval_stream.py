@@ -13,7 +13,7 @@ from mindyolo_v4.data.loader import eval_stream
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.data.views import ImageViews
-from mindyolo_v4.runtime.alone import OneProcess
+from mindyolo_v4.distributed.ranks import Ranks
 from tests.data.loader.test_stream import assert_no_children
 
 PLAIN = DataConfig(img_size=32, resize="stretch", augment=AugmentConfig(mosaic="none"))
@@ -42,7 +42,7 @@ def dataset(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_eval_gives_every_image_once_and_pads_the_last_batch(dataset, workers):
-    test = EvalStream(dataset, PLAIN, 4, workers, OneProcess())
+    test = EvalStream(dataset, PLAIN, 4, workers, Ranks())
     seen = []
     for images, indices in test.batches():
         assert images.shape == (4, 3, 32, 32)
@@ -64,7 +64,7 @@ def test_eval_shares_between_devices(dataset):
 
 def test_eval_gives_grey_for_an_unreadable_image_and_names_it(dataset):
     dataset.records[6].path.write_bytes(b"broken")
-    test = EvalStream(dataset, PLAIN, 5, 2, OneProcess())
+    test = EvalStream(dataset, PLAIN, 5, 2, Ranks())
     batches = [(images.asnumpy(), indices.tolist()) for images, indices in test.batches()]
     assert [indices for _, indices in batches] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     assert (batches[1][0][1] == 114).all()
@@ -73,7 +73,7 @@ def test_eval_gives_grey_for_an_unreadable_image_and_names_it(dataset):
 
 def test_eval_of_nothing():
     empty = Dataset(Records(()), ("a",), (1,), "labels", ())
-    assert list(EvalStream(empty, PLAIN, 2, 1, OneProcess()).batches()) == []
+    assert list(EvalStream(empty, PLAIN, 2, 1, Ranks()).batches()) == []
 
 
 # ---------------------------------------------------------------- views
@@ -92,7 +92,7 @@ def test_every_view_comes_once_and_shows_its_region(tmp_path, workers, rng):
         noise = rng.integers(0, 256, (record.height, record.width, 3), np.uint8)
         cv2.imwrite(str(record.path), noise)
     views = views_of(dataset)
-    test = EvalStream(dataset, PLAIN, 3, workers, OneProcess(), views)
+    test = EvalStream(dataset, PLAIN, 3, workers, Ranks(), views)
     pixels = [read_image(record.path) for record in dataset.records]
     seen = []
     for images, numbers in test.batches():
@@ -129,14 +129,14 @@ def test_an_image_is_decoded_once_for_all_its_tiles(tmp_path, monkeypatch):
 
     eval_stream_decode = eval_stream.decode_image
     monkeypatch.setattr(eval_stream, "decode_image", counted)
-    list(EvalStream(dataset, PLAIN, 2, 1, OneProcess(), views_of(dataset)).batches())
+    list(EvalStream(dataset, PLAIN, 2, 1, Ranks(), views_of(dataset)).batches())
     assert decoded == ["image0.png", "image1.png"]
 
 
 def test_an_unreadable_image_is_grey_in_every_view_and_named_once(tmp_path):
     dataset = written(tmp_path, [(80, 30), (32, 32)])
     dataset.records[0].path.write_bytes(b"broken")
-    test = EvalStream(dataset, PLAIN, 5, 1, OneProcess(), views_of(dataset))
+    test = EvalStream(dataset, PLAIN, 5, 1, Ranks(), views_of(dataset))
     (small, numbers), *_ = test.batches()
     assert numbers.tolist() == [0, 4, 8, 12, 16]
     assert (small.asnumpy()[:4] == 114).all()

@@ -17,10 +17,10 @@ from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import TrainStream
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.runtime.alone import OneProcess
 
-ALONE = OneProcess()
+ALONE = Ranks()
 DATA = DataConfig(
     img_size=32,
     augment=AugmentConfig(

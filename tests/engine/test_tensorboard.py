@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore  # noqa: F401 - its own protocol buffers cannot be loaded after tensorboardX's
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from mindyolo_v4.engine.board import Board
+from mindyolo_v4.engine.tensorboard import TensorBoardFile
 
 
 def events(folder: Path) -> list[Event]:
@@ -25,7 +25,7 @@ def events(folder: Path) -> list[Event]:
 
 
 def test_scalars_of_a_step_come_back(tmp_path):
-    board = Board(tmp_path / "tensorboard", purge_step=5)
+    board = TensorBoardFile(tmp_path / "tensorboard", purge_step=5)
     board.add("train", {"loss": 0.5, "lr": 0.25}, step=5)
     board.close()
     *_, start, loss, rate = events(tmp_path / "tensorboard")

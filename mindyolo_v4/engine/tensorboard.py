@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 FLUSH_S = 60.0
 
 
-class Board:
+class TensorBoardFile:
     """The events file of one process; scalars reach the disk after a minute at the latest."""
 
     def __init__(self, folder: Path, purge_step: int):
