@@ -14,13 +14,14 @@ from mindyolo_v4.config.model import DropBlockConfig, ModelConfig
 from mindyolo_v4.config.recipe import build_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.detect import TASK
-from mindyolo_v4.distributed.collectives import Ranks
-from mindyolo_v4.engine.parts import TrainingParts
+from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.session import Session
 from mindyolo_v4.engine.step import Gradients
-from mindyolo_v4.engine.training import altering
+from mindyolo_v4.engine.task import TrainingParts
+from mindyolo_v4.engine.training import training_cells
 from mindyolo_v4.models.blocks import ConvNormAct, Residual, conv_style
 from mindyolo_v4.models.drop_block import DropBlock
+from mindyolo_v4.runtime.precision import to_mixed_precision
 from mindyolo_v4.tools.make_scenes import SceneSet, write_scenes
 from tests.support.tiny_task import RUNTIME
 
@@ -47,15 +48,8 @@ def session_of(config: Config) -> Session:
     """Return a training of the detector, without a run folder."""
     stream = TASK.stream(config, TASK.read(config.data, "train"), Ranks())
     network = TASK.build(config.model, CLASSES, config.seed)
-    parts = TrainingParts(
-        TASK.forward(config, network, CLASSES),
-        network,
-        stream.batches,
-        stream.steps_per_epoch,
-        None,
-        {},
-        altering(TASK, config, network, RUNTIME),
-    )
+    network, forward, alter = training_cells(TASK, config, RUNTIME, network, CLASSES)
+    parts = TrainingParts(forward, network, stream.batches, stream.steps_per_epoch, None, {}, alter)
     return Session(parts, config, RUNTIME)
 
 
@@ -122,9 +116,9 @@ def test_the_options_of_the_paper_train_together(tmp_path: Path, graph_mode: Non
 class SmallNet(nn.Cell):
     """Each option once, in the package's own cells: (2, 3, 6, 6) -> (2, 4, 6, 6)."""
 
-    def __init__(self):
+    def __init__(self, norm: str = "cmbn"):
         super().__init__()
-        style = conv_style(ModelConfig(norm="cmbn", residual="weighted", bn_eps=EPS), "mish")
+        style = conv_style(ModelConfig(norm=norm, residual="weighted", bn_eps=EPS), "mish")
         self.stem = ConvNormAct(3, 4, 3, style)
         self.block = Residual(4, 4, style)
         self.drop = DropBlock(DropBlockConfig(0.3, 2))
@@ -176,6 +170,31 @@ class SmallReference:
         shift = self.weights[f"{name}.bn.beta"] - mean * scale
         y = y * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
         return y * np.tanh(np.log1p(np.exp(y)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["cmbn", "cbn"])
+def test_mixed_precision_changes_little(graph_mode: None, norm: str) -> None:
+    """Loss, gradients and statistics after three micro-batches at O2, beside those of float32."""
+    results = []
+    for level in ("O0", "O2"):
+        rng = np.random.default_rng(1)
+        network = SmallNet(norm).set_train(True)
+        for value in network.get_parameters():
+            if value.requires_grad:
+                drawn = rng.normal(1.0 if value.ndim == 1 else 0.0, 0.3, value.shape)
+                value.set_data(Tensor(drawn, ms.float32))
+        mixed = to_mixed_precision(network, level)
+        weights = ParameterTuple(network.trainable_params())
+        gradients = Gradients(SmallForward(mixed).set_train(True), weights, None)
+        factors = Tensor(rng.normal(size=MAP), ms.float32)
+        for _ in range(3):
+            images = Tensor(rng.normal(10.0, 3.0, size=(2, 3, 6, 6)), ms.float32)
+            values, slopes = gradients(images, factors)
+        state = [value for value in network.get_parameters() if not value.requires_grad]
+        results.append([value.asnumpy() for value in (values, *slopes, *state)])
+    for exact, found in zip(*results, strict=True):
+        assert np.linalg.norm(found - exact) <= 0.03 * np.linalg.norm(exact)
 
 
 @pytest.mark.slow

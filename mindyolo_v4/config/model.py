@@ -97,7 +97,7 @@ class ModelConfig:
         problem = f"has no meaning with model.norm: {self.norm}"
         require(self.norm == "bn" or not self.sync_bn, "model.sync_bn", problem, True, False)
         problem = f"there are no fused operators for model.norm: {self.norm}"
-        is_possible = self.norm == "bn" or self.cpu_fused != "on"
+        is_possible = self.norm != "cbn" or self.cpu_fused != "on"
         require(is_possible, "model.cpu_fused", problem, self.cpu_fused, "auto or off")
         has_residuals = self.residual == "plain" or "tiny" not in self.architecture
         problem = f"{self.architecture} has no residual blocks"

@@ -19,7 +19,7 @@ class Config:
 
     # Where the network runs; auto: what the machine has.
     device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"
-    # Several devices, a process each; auto: on in a process of msrun.
+    # Several devices, one process per device; auto: on in a process of msrun.
     is_parallel: Literal["auto", "True", "False"] = "auto"
     # Compiled graphs, or one operator at a time: slow, to look for mistakes.
     ms_mode: Literal["graph", "pynative"] = "graph"
@@ -58,6 +58,9 @@ class Config:
         require(
             self.model.norm == "bn" or not recompute, "train.recompute", problem, recompute, "[]"
         )
+        problem = f"model.norm: {self.model.norm} needs float32 statistics"
+        is_float32 = self.model.norm == "bn" or self.ms_amp_level != "O3"
+        require(is_float32, "ms_amp_level", problem, self.ms_amp_level, "O2")
         drops = self.model.dropblock.prob > 0
         problem = "would draw other masks for the gradient with model.dropblock"
         require(not (drops and recompute), "train.recompute", problem, recompute, "[]")

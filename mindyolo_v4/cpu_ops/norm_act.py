@@ -62,6 +62,43 @@ def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
     return InPlace(f"{library}:{name}_forward", output, output, read=4, written=2, bprop=bprop)
 
 
+@cache
+def pooled_operator(library: Path, name: str) -> Callable[..., Tensor]:
+    """Return the operator `name` with statistics that are pooled with earlier ones.
+
+    It takes what `fused_operator` takes and, before the moving mean, the earlier statistics (3, C):
+    mean, variance and number of the micro-batches; behind the moving variance, the parameter (3, C)
+    that gets those of the step so far. The two must not share memory.
+    """
+
+    def output(x, gamma, beta, settings, earlier, moving_mean, moving_variance, step_statistics):
+        return x
+
+    def gradient_outputs(dy, x, gamma, beta, settings, earlier):
+        return x, gamma, beta
+
+    source = f"{library}:{name}_pooled"
+    backward = ops.Custom(f"{source}_backward", gradient_outputs, gradient_outputs, "aot")
+    zeros_like = ops.ZerosLike()
+
+    def bprop(
+        x, gamma, beta, settings, earlier, moving_mean, moving_variance, step_statistics, out, dout
+    ):
+        dx, dgamma, dbeta = backward(dout, x, gamma, beta, settings, earlier)
+        return (
+            dx,
+            dgamma,
+            dbeta,
+            zeros_like(settings),
+            zeros_like(earlier),
+            zeros_like(moving_mean),
+            zeros_like(moving_variance),
+            zeros_like(step_statistics),
+        )
+
+    return InPlace(f"{source}_forward", output, output, read=5, written=3, bprop=bprop)
+
+
 class FusedNormAct(nn.BatchNorm2d):
     """Batch normalisation, then the activation: (B, C, H, W) -> (B, C, H, W).
 
@@ -73,6 +110,8 @@ class FusedNormAct(nn.BatchNorm2d):
         leaky_slope: of leaky for negative inputs.
         act: the same activation as a cell of stock operators.
     """
+
+    is_fused = True
 
     def __init__(
         self,
@@ -98,5 +137,5 @@ class FusedNormAct(nn.BatchNorm2d):
 
 
 def is_fused(network: nn.Cell) -> bool:
-    """Tell whether `network` was built with the fused operator."""
-    return any(isinstance(cell, FusedNormAct) for _, cell in network.cells_and_names())
+    """Tell whether `network` was built with the fused operators."""
+    return any(getattr(cell, "is_fused", False) for _, cell in network.cells_and_names())

@@ -55,9 +55,10 @@ def choose_norm(model: ModelConfig) -> tuple[Path | None, str]:
     devices = joined_ranks().size
     if model.sync_bn and devices > 1:
         return None, f"stock operators, statistics of all {devices} devices (model.sync_bn)"
-    if model.norm != "bn":
-        return None, f"stock operators, statistics of model.norm: {model.norm}"
-    return choose_fused(model.cpu_fused)
+    if model.norm == "cbn":
+        return None, "stock operators, statistics of model.norm: cbn"
+    library, words = choose_fused(model.cpu_fused)
+    return library, words if model.norm == "bn" else f"{words}, statistics of model.norm: cmbn"
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -103,7 +104,8 @@ class ConvNormAct(nn.Cell):
         self.compensated = model.norm == "cbn"
         self.fused = style.fused is not None
         if style.fused:  # the same parameters, but `bn` activates as well
-            self.bn = FusedNormAct(
+            fused_norm = CrossMiniBatchNorm if model.norm == "cmbn" else FusedNormAct
+            self.bn = fused_norm(
                 out_channels,
                 model.bn_eps,
                 model.bn_momentum,

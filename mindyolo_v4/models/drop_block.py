@@ -12,8 +12,9 @@ micro-batch) and m = min(1, i / ramp_steps), the schedule is one of
     linear    p = prob m,  b = size                            (the paper's)
     darknet   p = prob m,  b = max(1, floor(size m))           (dropout_layer_kernels.cu)
 
-darknet's ramp_steps is 0.85 max_batches. Only its schedule is followed. Its squares differ: at most
-one per channel, p / b^2 without the correction for the border, the rest scaled per image.
+In darknet the ramp takes 0.85 max_batches optimizer steps, here as many x train.accumulate passes.
+Only its schedule is followed. Its squares differ: at most one per channel, p / b^2 without the
+correction for the border, the rest scaled per image.
 
 The random numbers are a function of seed, layer, device, i and cell: murmur3's finaliser, computed
 in the graph from whole numbers of 32 bits. So a resumed training goes on with the masks that it

@@ -20,10 +20,13 @@ micro-batch alone; here, those of the earlier micro-batches are constants, and t
 derivative.
 """
 
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, Tensor, nn, ops
 
+from mindyolo_v4.cpu_ops.norm_act import pooled_operator
 from mindyolo_v4.models.norm_base import PooledNorm
 
 
@@ -31,16 +34,51 @@ class CrossMiniBatchNorm(PooledNorm):
     """Normalise by the statistics of the step so far: (B, C, H, W) -> (B, C, H, W).
 
     `step_statistics` (3, C) holds m, s and t. The train step clears it (`engine.step`).
+
+    Args:
+        activation, leaky_slope, act, library: as of `cpu_ops.norm_act.FusedNormAct`. With a
+            library, the activation follows, and the fused operator computes both while training in
+            float32; without one, nothing follows.
     """
 
-    def __init__(self, channels: int, eps: float, momentum: float):
+    def __init__(
+        self,
+        channels: int,
+        eps: float,
+        momentum: float,
+        activation: str = "",
+        leaky_slope: float = 0.0,
+        act: nn.Cell | None = None,
+        library: Path | None = None,
+    ):
         super().__init__(channels, eps, momentum)
         nothing = Tensor(np.zeros((3, channels), np.float32))
         self.step_statistics = Parameter(nothing, requires_grad=False)
+        self.is_fused = library is not None
+        self.act = nn.Identity() if act is None else act
+        if library is not None:
+            self.operator = pooled_operator(library, activation)
+            self.settings = Tensor(np.asarray([eps, 1.0 - momentum, leaky_slope], np.float32))
 
     def construct(self, x: Tensor) -> Tensor:
         if not self.training or self.use_batch_statistics is not None:
-            return super().construct(x)
+            return self.act(super().construct(x))
+        if self.is_fused and x.dtype == ms.float32:
+            earlier = ops.stack(ops.unstack(self.step_statistics))  # a copy
+            return self.operator(
+                x,
+                self.gamma,
+                self.beta,
+                self.settings,
+                earlier,
+                self.moving_mean,
+                self.moving_variance,
+                self.step_statistics,
+            )
+        return self.act(self.by_formula(x))
+
+    def by_formula(self, x: Tensor) -> Tensor:
+        """Normalise by stock operators."""
         wide = x.astype(ms.float32)
         own_mean, own_variance = self.own_statistics(wide)
         earlier_mean, earlier_variance, count = ops.unstack(self.step_statistics)

@@ -71,7 +71,7 @@ class NormaliseByPooled(nn.Cell):
         return normalised(x, gamma, beta, mean, variance, self.eps)
 
     def bprop(self, x, gamma, beta, mean, variance, weight, out, dout):
-        """Return the derivatives by x, gamma and beta; statistics and weight are no inputs."""
+        """Return the derivatives by x, gamma and beta; statistics and weight are not inputs."""
         root = ops.rsqrt(variance + self.eps)
         centred = x - mean.reshape(1, -1, 1, 1)
         dbeta = dout.sum((0, 2, 3))

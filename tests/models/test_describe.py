@@ -4,8 +4,15 @@ import pytest
 from mindspore import nn
 
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.models.classifier import CSPDarknet53Classifier
-from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
+from mindyolo_v4.models.describe import (
+    describe_network,
+    giga_flops,
+    mega_activations,
+    parameter_count,
+)
 from mindyolo_v4.models.yolov4 import YoloV4
 from mindyolo_v4.models.yolov4_tiny import YoloV4Tiny
 
@@ -36,6 +43,14 @@ def test_published_sizes(
     network = cell(ModelConfig(architecture=architecture), num_classes)
     assert parameter_count(network) == parameters
     assert [round(giga_flops(network, size), 3) for size in SIZES] == list(operations)
+
+
+@pytest.mark.parametrize(("accumulate", "is_said"), [(1, True), (2, False)])
+def test_cmbn_with_one_micro_batch_is_said_to_be_bn(accumulate: int, is_said: bool) -> None:
+    model = ModelConfig(architecture="yolov4-tiny", width=0.0625, norm="cmbn")
+    config = Config(model=model, train=TrainConfig(accumulate=accumulate))
+    line = describe_network(config, YoloV4Tiny(model, 2))[0]
+    assert ("with one micro-batch per step are those of bn" in line) == is_said
 
 
 def test_outputs_of_the_convolutions_of_yolov4_tiny() -> None:

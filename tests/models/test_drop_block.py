@@ -97,7 +97,7 @@ def test_numbers_are_uniform_and_unlike_those_of_other_passes_and_layers(graph_m
 
 
 def test_squares_lie_where_they_start(graph_mode: None) -> None:
-    """A loop over the starts in NumPy; the map is no square, and the block is even."""
+    """A loop over the starts in NumPy; the map is not a square, and the block is even."""
     drop = DropBlock(DropBlockConfig(0.3, 4))
     passes = Tensor([5], ms.int32)
     shape = (2, 3, 9, 7)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.parameters import batch_norms, named_parameters, run_state, step_state
 from mindyolo_v4.config.model import ModelConfig
+from mindyolo_v4.cpu_ops.norm_act import fused_library
 from mindyolo_v4.engine.optimizer import freeze
 from mindyolo_v4.models.blocks import ConvNormAct, conv_style
 from mindyolo_v4.models.mini_batch_norm import CrossMiniBatchNorm
@@ -29,6 +30,17 @@ class NormLoss(nn.Cell):
 
     def construct(self, x: Tensor, weights: Tensor) -> Tensor:
         return (self.norm(x) * weights).sum()
+
+
+def make_norm(channels: int, momentum: float, form: str, eps: float = EPS) -> CrossMiniBatchNorm:
+    """Return the norm of stock operators, or the fused one with an activation that does nothing."""
+    if form == "stock":
+        return CrossMiniBatchNorm(channels, eps, momentum)
+    identity = ("leaky", 1.0, nn.Identity(), fused_library())
+    return CrossMiniBatchNorm(channels, eps, momentum, *identity)
+
+
+FORMS = pytest.mark.parametrize("form", ["stock", "fused"])
 
 
 def as_map(values: NDArray) -> Tensor:
@@ -64,13 +76,14 @@ def test_statistics_of_the_step_so_far(any_mode: None) -> None:
     np.testing.assert_allclose(norm.step_statistics.asnumpy().ravel(), [2.25, 6.1875, 4], rtol=1e-6)
 
 
+@FORMS
 def test_the_last_micro_batch_is_normalised_as_in_the_whole_batch(
-    rng: np.random.Generator, graph_mode: None
+    rng: np.random.Generator, graph_mode: None, form: str
 ) -> None:
     x = rng.normal(3.0, 2.0, (6, 3, 4, 4)).astype(np.float32)
     # A running statistic takes the whole of the last one with momentum 0.
     whole = nn.BatchNorm2d(3, eps=EPS, momentum=0.0).set_train()
-    parts = CrossMiniBatchNorm(3, EPS, momentum=0.0).set_train()
+    parts = make_norm(3, 0.0, form).set_train()
     expected = whole(Tensor(x)).asnumpy()
     for start in (0, 2, 4):
         y = parts(Tensor(x[start : start + 2])).asnumpy()
@@ -80,10 +93,13 @@ def test_the_last_micro_batch_is_normalised_as_in_the_whole_batch(
         np.testing.assert_allclose(found, statistic, rtol=1e-5)
 
 
-def test_gradient_of_the_second_micro_batch(rng: np.random.Generator, graph_mode: None) -> None:
+@FORMS
+def test_gradient_of_the_second_micro_batch(
+    rng: np.random.Generator, graph_mode: None, form: str
+) -> None:
     first, second, weights = rng.normal(1.0, 2.0, (3, 2, 3, 3, 3))
     gamma, beta = rng.uniform(0.5, 1.5, (2, 3))
-    norm = CrossMiniBatchNorm(3, EPS, 0.9).set_train()
+    norm = make_norm(3, 0.9, form).set_train()
     norm.gamma.set_data(Tensor(gamma, ms.float32))
     norm.beta.set_data(Tensor(beta, ms.float32))
     gradient = ms.value_and_grad(NormLoss(norm).set_train(), 0, [norm.gamma, norm.beta])
@@ -113,10 +129,11 @@ def test_gradient_of_the_second_micro_batch(rng: np.random.Generator, graph_mode
             assert float(found.asnumpy()[index]) == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 
-def test_one_micro_batch_per_step_is_batch_normalisation(graph_mode: None) -> None:
+@FORMS
+def test_one_micro_batch_per_step_is_batch_normalisation(graph_mode: None, form: str) -> None:
     """Weights, averages and running statistics after 3 steps; the state is cleared each time."""
     plain = Rig(norm_net(nn.BatchNorm2d(4, EPS, 0.9)), TinyForward, ema=0.9)
-    rig = Rig(norm_net(CrossMiniBatchNorm(4, EPS, 0.9)), TinyForward, ema=0.9)
+    rig = Rig(norm_net(make_norm(4, 0.9, form)), TinyForward, ema=0.9)
     for index in range(3):
         for each in (plain, rig):
             each.step(RATE, [tiny_batch(index)])
@@ -126,8 +143,9 @@ def test_one_micro_batch_per_step_is_batch_normalisation(graph_mode: None) -> No
         np.testing.assert_allclose(rig.value(name), plain.value(name), rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_of_two_micro_batches(graph_mode: None) -> None:
-    rig = Rig(norm_net(CrossMiniBatchNorm(4, EPS, 0.9)), TinyForward, accumulate=2, ema=0.9)
+@FORMS
+def test_a_step_of_two_micro_batches(graph_mode: None, form: str) -> None:
+    rig = Rig(norm_net(make_norm(4, 0.9, form)), TinyForward, accumulate=2, ema=0.9)
     batches = [tiny_batch(0), tiny_batch(1)]
     features = np.concatenate([rig.network.stem(x).asnumpy() for x, _ in batches])
     rig.step(RATE, batches)
@@ -151,7 +169,7 @@ def test_evaluation_names_and_frozen_statistics_are_those_of_bn(
     norm: str, graph_mode: None
 ) -> None:
     style = conv_style(ModelConfig(norm=norm), "mish")
-    assert style.fused is None  # the fused operator computes statistics of its own
+    assert (style.fused is None) == (norm == "cbn")
     network = nn.SequentialCell([ConvNormAct(3, 4, 3, style)])
     plain = nn.SequentialCell(
         [ConvNormAct(3, 4, 3, conv_style(ModelConfig(cpu_fused="off"), "mish"))]
