@@ -76,6 +76,11 @@ class LossConfig:
         expected = "gradient: darknet, box: not mse"
         require(self.max_delta is None or clips, key, "no step to clip", self.max_delta, expected)
 
+        key = "loss.iou_normalizer"
+        is_used = is_darknet or self.iou_normalizer == LossConfig.iou_normalizer
+        problem = "has no effect without gradient: darknet, see box_gain"
+        require(is_used, key, problem, self.iou_normalizer)
+
         key = "loss.focal_gamma"
         gamma = self.focal_gamma
         is_known = not is_darknet or gamma in (None, 2.0)

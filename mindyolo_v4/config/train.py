@@ -153,7 +153,7 @@ class TrainConfig:
         is_limited = not self.fit_schedule or self.max_minutes is not None
         require(is_limited, "train.fit_schedule", "needs train.max_minutes")
         require_ranges(self, section, ("sat_prob",), 0.0, 1.0)
-        require_ranges(self, section, ("sat_lr",), 0.0, 1e6)
+        require_ranges(self, section, ("sat_lr",), 0.0, 1e6, open_low=True)
         if self.random_sizes is not None:
             _check_sizes(self.random_sizes)
         first, last = self.profile_steps or (1, 1)

@@ -162,10 +162,24 @@ def focal_weight(logits: Tensor) -> Tensor:
     g = -(1 - q) (2 q ln q + q - 1) with q the probability of the true class: darknet's
     `focal_loss=1`, the derivative of Lin's loss with gamma 2 over that of the cross-entropy at the
     true class. darknet gives it to the other classes too, and takes q of the first target of a
-    prediction; a second class is then trained without it, here with its own.
+    prediction; a second class is then trained without it.
 
     Args:
         logits: of the true classes.
     """
     q = ops.sigmoid(ops.stop_gradient(logits))
     return -0.5 * (1 - q) * (2 * q * ops.log(q + 1e-15) + q - 1)
+
+
+def of_same_prediction(values: Tensor, prediction: Tensor) -> Tensor:
+    """Return for each match the sum of the values of all matches of its prediction.
+
+    Args:
+        values: (B, 1, P).
+        prediction: int32 (B, 1, P).
+
+    Returns:
+        (B, 1, P).
+    """
+    is_same = prediction == prediction.transpose(0, 2, 1)  # (B, P, P)
+    return ops.sum(values * is_same.astype(ms.float32), dim=2).expand_dims(1)

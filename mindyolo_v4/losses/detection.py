@@ -18,7 +18,7 @@ from mindyolo_v4.losses.assign import (
 )
 from mindyolo_v4.losses.box_term import BoxTerm
 from mindyolo_v4.losses.cross_entropy import cross_entropy
-from mindyolo_v4.losses.darknet import behind_logistic, focal_weight
+from mindyolo_v4.losses.darknet import behind_logistic, focal_weight, of_same_prediction
 from mindyolo_v4.losses.decode import (
     box_logits,
     box_logits_transposed,
@@ -165,7 +165,7 @@ class DetectionLoss(nn.Cell):
         if self.plain_classes:
             cls = self._class_term(classes, class_id, values)
         else:
-            cls = self._general_classes(classes, class_id, values, class_weight)
+            cls = self._general_classes(classes, class_id, prediction, values, class_weight)
 
         images = match_ids.shape[0]
         obj = obj * (self.gains[0] / images)
@@ -257,19 +257,26 @@ class DetectionLoss(nn.Cell):
         return ops.sum(every) + ops.sum(row_weight * (own - replaced))
 
     def _general_classes(
-        self, classes: Tensor, class_id: Tensor, values: tuple[Tensor, ...], class_weight: Tensor
+        self,
+        classes: Tensor,
+        class_id: Tensor,
+        prediction: Tensor,
+        values: tuple[Tensor, ...],
+        class_weight: Tensor,
     ) -> Tensor:
         """Sum BCE with target e / 2 over the classes, and replace it at the own class."""
         wrong_target = self.smoothing / 2
         own = self.class_score(classes, class_id)
         every = ops.sum(cross_entropy(classes, wrong_target, self.gamma), dim=1, keepdim=True)
         true = class_weight * cross_entropy(own, 1 - wrong_target, self.gamma)
-        true = true - cross_entropy(own, wrong_target, self.gamma)
+        replaced = cross_entropy(own, wrong_target, self.gamma)
+        first = values[WEIGHT_OBJECT]
         if self.darknet_focal:
-            factor = focal_weight(own)
+            factor = first * focal_weight(own)
             every = factor * every
-            true = factor * true
-        return ops.sum(values[WEIGHT_OBJECT] * every) + ops.sum(values[WEIGHT_CLASS] * true)
+            true = (factor + 1 - first) * true
+            replaced = of_same_prediction(factor, prediction) * replaced
+        return ops.sum(first * every) + ops.sum(values[WEIGHT_CLASS] * (true - replaced))
 
 
 def _require_count(key: str, values: tuple[float, ...] | None, count: int) -> None:

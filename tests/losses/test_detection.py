@@ -228,6 +228,18 @@ def test_darknet_focal_loss_of_classes(pynative_mode):
     np.testing.assert_allclose(delta(gradients, 2, 1, 9, 9), expected, atol=1e-6)
 
 
+def test_darknet_focal_loss_of_a_shared_prediction(pynative_mode):
+    """T3 with class 2 first, at logit 0, then class 0 at p = 0.9, which has no focal factor."""
+    case = LossCase(LossConfig(gradient="darknet", focal_gamma=2.0))
+    maps = case.empty_maps()
+    class_0 = 1 * (5 + case.classes) + 5  # of anchor 1
+    maps[2][0, class_0, 11, 5] = np.log(9)
+    gradients = case.run(maps, case.tables([(T3_BOXES, [2, 0])]))[2]
+    half = (np.log(2) / 2 + 0.25) / 2
+    expected = [0.5, 0.1, -0.5 * half, 0.5 * half]
+    np.testing.assert_allclose(delta(gradients, 2, 1, 11, 5), expected, atol=1e-6)
+
+
 def test_darknet_smooth_objectness_has_no_matches(pynative_mode):
     """A match keeps its background delta; the neighbour of T3 is trained towards its IoU."""
     case = LossCase(LossConfig(gradient="darknet", objectness_smooth=True))
