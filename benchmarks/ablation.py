@@ -8,12 +8,14 @@ baseline, in a process and a run folder of its own; a run that has ended is not 
 that was stopped is resumed. Scored is the validation split, never the test split.
 
 The table gives the mean over the seeds, and the mean and standard deviation of the differences from
-the baseline of the same seed. The time per step comes from short trainings at the end, each switch
-in turn and all of them twice: it means something where nothing else runs on the machine.
+the baseline of the same seed. The time per step comes from short trainings at the end: the baseline
+and a few switches are in memory together and make a step each in turn, so that a machine that is
+faster in one minute than in the next is so for all of them. Nothing else should run meanwhile.
 """
 
 import argparse
 import csv
+import json
 import shutil
 import statistics
 import subprocess
@@ -22,7 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common.measure import REPOSITORY, make_parser, option_words
+from benchmarks.common.measure import REPOSITORY, make_parser, measuring_command, option_words
+from benchmarks.common.turns import SteppedProcess, steps_in_turns
 
 RECIPE = "configs/yolov4/bccd.yaml"
 EPOCHS = 16  # of 205 images
@@ -38,9 +41,9 @@ SMALL = {
     "train.checkpoint_interval": "4",
     "train.ema.decay": "0",
 }
-TIMED_STEPS = 60
-UNTIMED_STEPS = 8  # at the start of a timed training
-TIMED_ROUNDS = 2
+TIMED_STEPS = 40
+UNTIMED_STEPS = 8  # after the first one of a timed training
+TIMED_AT_ONCE = 5  # switches beside the baseline; each holds about a GB
 BASELINE = "baseline"
 # What is switched on, one key or a few that belong together.
 SWITCHES: Mapping[str, Mapping[str, str]] = {
@@ -131,16 +134,9 @@ def main() -> int:
     for seed in seeds:
         for name in names:
             train(name, seed, output / name / str(seed), options.data_dir)
-    for number in range(1, TIMED_ROUNDS + 1):
-        for name in names:
-            train_timed(name, output / name / f"timed-{number}", options.data_dir)
-
+    ratios = time_steps(names, output, options.data_dir)
     runs = {name: [read_run(output / name / str(seed)) for seed in seeds] for name in names}
-    step_ms = {name: read_step_ms(output / name) for name in names}
-    rows = [
-        make_row(name, runs[name], runs[BASELINE], step_ms[name] / step_ms[BASELINE])
-        for name in names
-    ]
+    rows = [make_row(name, runs[name], runs[BASELINE], ratios[name]) for name in names]
     print("\n".join([HEADS if seeds else TIME_HEADS, *map(str, rows)]))
     if seeds:
         draw(rows, output / "ablation.png")
@@ -179,25 +175,8 @@ def train(name: str, seed: int, folder: Path, data_dir: str) -> None:
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"training {name} with seed {seed} -> {folder}", file=sys.stderr, flush=True)
-    _run_training(name, seed, folder, data_dir, {}, resume)
-
-
-def train_timed(name: str, folder: Path, data_dir: str) -> None:
-    """Train one switch for a few steps, unless it was done. Raises SystemExit if it fails."""
-    steps = UNTIMED_STEPS + TIMED_STEPS
-    table = folder / "steps.csv"
-    if table.is_file() and len(_rows(table)) == steps:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    print(f"timing {name} -> {folder}", file=sys.stderr, flush=True)
-    _run_training(name, 1, folder, data_dir, {"train.max_steps": str(steps)}, resume=False)
-
-
-def _run_training(
-    name: str, seed: int, folder: Path, data_dir: str, further: Mapping[str, str], resume: bool
-) -> None:
     options = {"config": RECIPE, "data_dir": Path(data_dir).absolute()}
-    options |= {"save_dir": folder.absolute(), **SMALL, "seed": seed, **SWITCHES[name], **further}
+    options |= {"save_dir": folder.absolute(), **SMALL, "seed": seed, **SWITCHES[name]}
     words = [*option_words(options), *(["--resume"] if resume else [])]
     command = [sys.executable, "train.py", *map(str, words)]
     ended = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
@@ -220,18 +199,47 @@ def read_run(folder: Path) -> Run:
     return Run(float(last["AP50"]), float(last["AP"]))
 
 
-def read_step_ms(folder: Path) -> float:
-    """Return the mean time per step of a switch, in the faster of its timed trainings.
+def time_steps(names: Sequence[str], output: Path, data_dir: str) -> dict[str, float]:
+    """Return the mean time per step of each switch as a multiple of the baseline's.
 
-    The mean, since some features act in a part of the steps only.
+    The mean, since some features act in a part of the steps only. `times.json` keeps the multiples.
     """
-    return min(
-        statistics.mean(
-            1000 * BATCH / float(row["images_per_s"])
-            for row in _rows(folder / f"timed-{number}" / "steps.csv")[UNTIMED_STEPS:]
-        )
-        for number in range(1, TIMED_ROUNDS + 1)
-    )
+    path = output / "times.json"
+    ratios = json.loads(path.read_text()) if path.is_file() else {BASELINE: 1.0}
+    missing = [name for name in names if name not in ratios]
+    for first in range(0, len(missing), TIMED_AT_ONCE):
+        group = [BASELINE, *missing[first : first + TIMED_AT_ONCE]]
+        print(f"timing {', '.join(group)}", file=sys.stderr, flush=True)
+        ratios |= time_group(group, output, data_dir)
+        path.write_text(json.dumps(ratios, indent=1))
+    return ratios
+
+
+def time_group(group: Sequence[str], output: Path, data_dir: str) -> dict[str, float]:
+    """Return the multiples of the switches in a group, whose first one is the baseline."""
+    trainings = [timed_training(name, output / name / "timed", data_dir) for name in group]
+    steps = steps_in_turns(trainings, UNTIMED_STEPS, TIMED_STEPS)
+    means = {
+        name: statistics.mean(sum(seconds for (seconds,) in rows) for rows in of_name)
+        for name, of_name in steps.items()
+    }
+    return {name: mean / means[BASELINE] for name, mean in means.items()}
+
+
+def timed_training(name: str, folder: Path, data_dir: str) -> SteppedProcess:
+    """Start a training of one switch that makes a step whenever it is told to."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    # The first step compiles the graph, the last one saves checkpoints.
+    steps = 1 + UNTIMED_STEPS + TIMED_STEPS + 1
+    overrides = {**SMALL, "seed": "1", **SWITCHES[name], "train.max_steps": str(steps)}
+    overrides["schedule.warmup_epochs"] = "0"  # SAT begins behind it
+    options = {"folder": folder.absolute(), "data_dir": Path(data_dir).absolute()}
+    options["overrides"] = json.dumps(overrides)
+    words = ("common.loop", "bccd", "--by_line", *option_words(options))
+    command = measuring_command(sys.executable, *words)
+    micro_batches = int(SWITCHES[name].get("train.accumulate", 1))
+    return SteppedProcess(name, command, folder / "stderr.log", micro_batches)
 
 
 def make_row(name: str, runs: Sequence[Run], baseline: Sequence[Run], time_ratio: float) -> Row:

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     for name, value in sorted(medians.items(), key=lambda pair: -pair[1]):
         print(f"  {name:<9}{value:8.1f}")
     best_ms = 1000 / max(medians["eager"], medians["pil"])
-    kept = figure("classifier_reading_ms_an_image", 1000 / medians["ours"], 1.05, best_ms)
+    kept = figure("classifier_reading_ms_per_image", 1000 / medians["ours"], 1.05, best_ms)
     return 0 if kept else 1
 
 
@@ -104,7 +104,7 @@ def _pillow(images: ClassImages, epoch: int, index: int) -> np.ndarray:
 
 
 def _pipeline(images: ClassImages, epoch: int) -> float:
-    """Return images a second of processor time of MindData's own pipeline, its threads included."""
+    """Return images per second of processor time of MindData's own pipeline with its threads."""
     ds.config.set_seed(epoch)
     rows = ds.NumpySlicesDataset({"index": np.arange(len(images))}, shuffle=False)
     rows = rows.map(lambda index: read_encoded(images.path(int(index))), ["index"], ["image"])

@@ -88,7 +88,7 @@ def others(recipe: Path, folder: Path) -> None:
         "scheduler killed": (dead_scheduler, ""),
         "port busy": (busy_port, "held by another"),
         "disk full": (full_disk, ""),
-        "newest checkpoint damaged": (damaged_checkpoint, "passed over"),
+        "newest checkpoint damaged": (damaged_checkpoint, "skipped"),
     }
     for name, (fault, text) in faults.items():
         job, ended = fault(recipe, folder / name.split()[0])

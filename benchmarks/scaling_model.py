@@ -10,7 +10,7 @@ latencies:
     efficiency(n) = step(1) / step(n)
 
 --step_ms is measured on --step_devices devices; the work of one is what the model leaves of it. A
-host must decode and augment devices x batch / step images a second. Nothing is measured here.
+host must decode and augment devices x batch / step images per second. Nothing is measured here.
 """
 
 import argparse

@@ -1,10 +1,13 @@
 """One training by the package's own loop, watched from its loader.
 
-python -m benchmarks.common.loop scenes|bccd --folder FOLDER
+python -m benchmarks.common.loop scenes|bccd --folder FOLDER [--by_line]
 
 Waiting is the time that the loop spends in asking the loader for the next batch, work all other
 time between two requests; both are measured around `TrainStream.batches`, which is replaced here,
 and nowhere else. `memory` and `data_wait` start it and read the JSON object that it prints.
+
+With --by_line, each micro-batch waits for a line on stdin, and the seconds of work on it are a line
+on stdout: `ablation` has several trainings step in turn.
 """
 
 import contextlib
@@ -52,6 +55,18 @@ class Watch:
             self.resident_gb.append(resident_gb())
 
 
+def by_line(batches: Iterator) -> Iterator:
+    """Pass a batch on for each line of stdin, and print the seconds of work on it."""
+    for batch in batches:
+        if not sys.stdin.readline():
+            raise SystemExit("stdin has ended")
+        got = time.perf_counter()
+        try:
+            yield batch
+        finally:
+            print(time.perf_counter() - got, flush=True)
+
+
 def resident_gb() -> float:
     """Return the resident GB of this process and its children; shared pages count for each."""
     this = psutil.Process()
@@ -73,6 +88,7 @@ def main() -> int:
     parser.add_argument(
         "--overrides", default="{}", help="JSON object: dotted or flat key -> value"
     )
+    parser.add_argument("--by_line", action="store_true", help="a micro-batch per line of stdin")
     options = parser.parse_args()
     overrides = {"save_dir": options.folder / "run", "device_target": "CPU", "data.val": "null"}
     recipe = BCCD_RECIPE
@@ -88,13 +104,15 @@ def main() -> int:
     overrides |= {FLAT.get(name, name): value for name, value in given.items()}
     watch = Watch()
     original = TrainStream.batches
-    TrainStream.batches = lambda stream, start, stop: watch.around(original(stream, start, stop))
+    handed_on = by_line if options.by_line else watch.around
+    TrainStream.batches = lambda stream, start, stop: handed_on(original(stream, start, stop))
     tree = read_tree(recipe, [(name, str(value)) for name, value in overrides.items()])
     config = build_config(tree)
     runtime = start(config)
     with runtime.heartbeat:
         train(detect.TASK, config, tree, runtime, "benchmark")
-    print(json.dumps(vars(watch)))
+    if not options.by_line:
+        print(json.dumps(vars(watch)))
     return 0
 
 

@@ -1,21 +1,14 @@
 """The ablation: its switches are valid, runs that ended stay, and differences are of one seed."""
 
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import ablation
-from benchmarks.ablation import (
-    BASELINE,
-    EPOCHS,
-    RECIPE,
-    SMALL,
-    SWITCHES,
-    TIMED_ROUNDS,
-    TIMED_STEPS,
-    UNTIMED_STEPS,
-)
+from benchmarks.ablation import BASELINE, EPOCHS, RECIPE, SMALL, SWITCHES, time_steps
 from benchmarks.common.measure import REPOSITORY
 from mindyolo_v4.config.recipe import build_config, read_tree
 
@@ -25,11 +18,8 @@ def write_run(folder: Path, ap50: float, epoch: int = EPOCHS) -> None:
     (folder / "metrics.csv").write_text(f"epoch,AP,AP50\n{epoch},{ap50 / 2},{ap50}\n")
 
 
-def write_timed(folder: Path, *images_per_s: float) -> None:
-    """Write a timed training whose steps after the first ones repeat some rates."""
-    folder.mkdir(parents=True)
-    rates = [1.0] * UNTIMED_STEPS + list(images_per_s) * (TIMED_STEPS // len(images_per_s))
-    (folder / "steps.csv").write_text("\n".join(["images_per_s", *map(str, rates)]) + "\n")
+def write_ratios(output: Path, **ratios: float) -> None:
+    (output / "times.json").write_text(json.dumps({BASELINE: 1.0, **ratios}))
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -47,9 +37,7 @@ def test_table_compares_runs_of_one_seed(
     for seed, (before, after) in enumerate(((0.50, 0.54), (0.70, 0.72)), 1):
         write_run(tmp_path / BASELINE / str(seed), before)
         write_run(tmp_path / "mixup" / str(seed), after)
-    for number, noise in ((1, 1.0), (2, 0.5)):
-        write_timed(tmp_path / BASELINE / f"timed-{number}", 16.0 * noise)
-        write_timed(tmp_path / "mixup" / f"timed-{number}", 4.0 * noise, 16.0 * noise)
+    write_ratios(tmp_path, mixup=2.5)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it has ended"))
     words = ["ablation", "--output", str(tmp_path), "--only", "mixup", "--seeds", "2"]
     monkeypatch.setattr("sys.argv", words)
@@ -64,9 +52,7 @@ def test_table_compares_runs_of_one_seed(
 def test_without_seeds_the_table_has_the_time_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, images_per_s in ((BASELINE, 16.0), ("mixup", 12.8)):
-        for number in range(1, TIMED_ROUNDS + 1):
-            write_timed(tmp_path / name / f"timed-{number}", images_per_s)
+    write_ratios(tmp_path, mixup=1.25, mosaic=3.0)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it has ended"))
     words = ["ablation", "--output", str(tmp_path), "--only", "mixup", "--seeds", "0"]
     monkeypatch.setattr("sys.argv", words)
@@ -75,6 +61,35 @@ def test_without_seeds_the_table_has_the_time_alone(
     table = ["| switch | time per step |", "|---|---|", "| baseline | 1.00 |", "| mixup | 1.25 |"]
     assert capsys.readouterr().out.splitlines() == table
     assert not (tmp_path / "ablation.png").exists()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Let a script take the place of the timed training; it finds the overrides in sys.argv[1]."""
+
+    def command(_: str, *words: object) -> list[object]:
+        return [sys.executable, "-c", f"import sys\n{source}", words[-1]]
+
+    monkeypatch.setattr(ablation, "measuring_command", command)
+
+
+def test_time_per_step_is_a_multiple_of_the_baselines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = "0.75 if 'mixup_prob' in sys.argv[1] else 0.25"
+    stand_in(monkeypatch, f"for line in sys.stdin: print({seconds}, flush=True)")
+    names = [BASELINE, "mixup", "accumulate"]
+    expected = {BASELINE: 1.0, "mixup": 3.0, "accumulate": 2.0}  # two micro-batches of 0.25 s
+    assert time_steps(names, tmp_path, "data") == expected
+    write_ratios(tmp_path, mixup=7.0)
+    assert time_steps([BASELINE, "mixup"], tmp_path, "data")["mixup"] == 7.0
+
+
+def test_a_timed_training_that_ends_early_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, "sys.exit('no images' if sys.stdin.readline() else 0)")
+    with pytest.raises(SystemExit, match=r"baseline: the timed training has ended\nno images"):
+        time_steps([BASELINE, "mixup"], tmp_path, "data")
 
 
 @pytest.mark.parametrize("has_checkpoint", [True, False])
