@@ -4,7 +4,15 @@ The public names are loaded on first use, so that importing the package costs no
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mindyolo_v4.classify import load_classifier as load_classifier
+    from mindyolo_v4.config.recipe import load_config as load_config
+    from mindyolo_v4.deploy.predictor import Predictor as Predictor
+    from mindyolo_v4.detect import load_detector as load_detector
+    from mindyolo_v4.engine.callbacks import Callback as Callback
+    from mindyolo_v4.predict import predict_images as predict_images
 
 __version__ = "0.1.0"
 

@@ -61,7 +61,7 @@ def predict_images(
 
     Raises:
         UserError: the checkpoint or an array is not usable.
-        ImageReadError: a file is no readable image.
+        ImageReadError: a file is not a readable image.
     """
     if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]

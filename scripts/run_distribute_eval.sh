@@ -2,7 +2,7 @@
 # Scores a checkpoint on the devices of one machine and waits for the end; the status is not 0 if a process failed.
 set -euo pipefail
 usage="usage: $0 DEVICES LOG_DIR --weight CHECKPOINT [option of test.py ...]
-  DEVICES  processes to start, one a device
+  DEVICES  processes to start, one per device
   LOG_DIR  folder for worker_<rank>.log and scheduler.log
 in the environment: MASTER_PORT (8118), CLUSTER_TIME_OUT (300, seconds to wait for all processes)"
 if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then echo "$usage" && exit 0; fi

@@ -1,4 +1,4 @@
-"""Messages: texts of others are escaped and of bounded length, what is no file is named."""
+"""Messages: texts of others are escaped and of bounded length, what is not a file is named."""
 
 import os
 from pathlib import Path

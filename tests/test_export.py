@@ -232,7 +232,7 @@ def test_int8_is_refused_where_it_loses_too_much(
 ) -> None:
     words = int8_words(tmp_path, "onnx")
     scores = iter([0.5, 0.48, 0.5, 0.48])
-    monkeypatch.setattr(formats.int8, "average_precision", lambda *_: next(scores))
+    monkeypatch.setattr(formats, "average_precision", lambda *_: next(scores))
     assert run(*words) == 2
     captured = capsys.readouterr()
     assert "AP 0.5000 in float32, 0.4800 in int8" in captured.out

@@ -62,7 +62,7 @@ def test_one_image_alone_is_a_list_of_one(weight, tmp_path, compiled_once):
 
 
 def test_a_wrong_image_is_named_by_its_number(weight):
-    with pytest.raises(UserError, match=r"images\[1\]: is no image"):
+    with pytest.raises(UserError, match=r"images\[1\]: is not an image"):
         predict_images(weight, [RGB, np.zeros((5, 5, 2))])
 
 

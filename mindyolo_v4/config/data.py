@@ -140,7 +140,7 @@ class DataConfig:
     # only.
     fraction: float = 1.0
     img_size: int = 608  # network input side, pixels, a multiple of 32
-    # Height in pixels of an input that is no square; img_size is the width then. Not for training.
+    # Height of an input that is not a square, pixels; img_size is the width then. Not for training.
     img_height: int | None = None
     # How a test image is fitted to img_size. Classifiers: crop scales the short side to
     # img_size / crop_fraction, stretch_crop scales both sides to it; the centre is cut out.

@@ -111,7 +111,10 @@ DARKNET: Table = {
     "cbn": ("model.norm cmbn", "cbn=1 is CmBN; model.norm: cbn is the method of Yao et al."),
     "weights_type": ("model.residual", "per_feature: weighted; per_channel: weighted_channel"),
     "weights_normalization": ("model.residual", "weighted has relu, weighted_channel softmax"),
-    "dropblock": ("model.dropblock", "of the backbone's maps of stride 16 and 32"),
+    "dropblock": (
+        "model.dropblock",
+        "of the backbone's maps of stride 16 and 32; ramp_steps: 0.85 max_batches x subdivisions",
+    ),
     "dropblock_size_abs": ("model.dropblock.size", ""),
     "dropblock_size_rel": ("", "the side of a square is a number of cells: model.dropblock.size"),
     "probability": ("model.dropblock.prob", "of a [dropout] section with dropblock=1"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.data.images import ImageReadError, decode_image
-from mindyolo_v4.data.readers.faults import Faults, Place
+from mindyolo_v4.data.readers.faults import Faults, Location
 from mindyolo_v4.environment import cores_of_process
 
 _MOST_THREADS = 8
@@ -52,7 +52,7 @@ def decode_all(
             if isinstance(picture, Picture):
                 pictures.append(picture)
             else:
-                faults.note("damaged-image", Place(str(path)), picture.problem)
+                faults.note("damaged-image", Location(str(path)), picture.problem)
     return pictures
 
 
@@ -81,9 +81,9 @@ def note_shared(
             bands.setdefault(key, []).append(picture)
     for picture in second:
         equal = by_digest.get(picture.digest)
-        place = Place(str(picture.path))
+        location = Location(str(picture.path))
         if equal is not None:
-            faults.note("shared-image", place, f"the same picture is in {first_name}: {equal}")
+            faults.note("shared-image", location, f"the same picture is in {first_name}: {equal}")
             continue
         candidates = (
             other for key in _bands(picture.gradient_hash) for other in bands.get(key, ())
@@ -91,7 +91,7 @@ def note_shared(
         near = _first_near(picture, candidates)
         if near is not None:
             problem = f"looks nearly like a picture of {first_name}: {near.path}"
-            faults.note("info-near-duplicate", place, problem)
+            faults.note("info-near-duplicate", location, problem)
 
 
 def _bands(gradient_hash: int) -> list[tuple[int, int]]:

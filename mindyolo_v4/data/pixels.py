@@ -26,16 +26,16 @@ def rgb_pixels(array: object, name: str, expected: str = _ANY_RANGE) -> NDArray[
         UserError: it is something else; the message has `name` and `expected`.
     """
     if not isinstance(array, np.ndarray):
-        raise UserError(name, "is no array", type(array).__name__, f"a path, or {expected}")
+        raise UserError(name, "is not an array", type(array).__name__, f"a path, or {expected}")
     pixels = array
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
-        raise UserError(name, "is no image", f"shape {pixels.shape}", expected)
+        raise UserError(name, "is not an image", f"shape {pixels.shape}", expected)
     if pixels.dtype.kind not in "buif":
-        raise UserError(name, "is no image", f"type {pixels.dtype}", expected)
+        raise UserError(name, "is not an image", f"type {pixels.dtype}", expected)
 
     pixels = pixels[:, :, [0, 0, 0] if pixels.shape[2] == 1 else [0, 1, 2]]
     low = float(pixels.min())
@@ -46,7 +46,7 @@ def rgb_pixels(array: object, name: str, expected: str = _ANY_RANGE) -> NDArray[
     elif pixels.dtype.kind in "bf" and 0 <= low <= high <= 1:
         pixels = np.rint(pixels * 255.0)
     elif not (is_whole and 0 <= low <= high <= 255):
-        raise UserError(name, "is no image", f"values {low:g} to {high:g}", expected)
+        raise UserError(name, "is not an image", f"values {low:g} to {high:g}", expected)
     return np.ascontiguousarray(pixels, np.uint8)
 
 

@@ -49,7 +49,7 @@ def image_folder(form: str, split: str) -> Path:
     return Path("JPEGImages") if form == "voc" else Path("images", split)
 
 
-def split_place(form: str, split: str) -> str:
+def split_location(form: str, split: str) -> str:
     """Return how a recipe names a split of a data set in any format but "yolo"."""
     return f"annotations/instances_{split}.json" if form == "coco" else split
 
@@ -64,7 +64,7 @@ def options_of(form: str, folder: Path, splits: Sequence[str]) -> str:
     if form == "yolo":
         return f"--data {folder / DATA_YAML}"
     words = [f"--data.format {form} --data_dir {folder}"]
-    words += [f"--data.{split} {split_place(form, split)}" for split in splits]
+    words += [f"--data.{split} {split_location(form, split)}" for split in splits]
     if form == "voc":
         words.append(f"--data.names {CLASSES}")
     return " ".join(words)
@@ -77,7 +77,7 @@ def _write_coco(folder: Path, contents: Contents) -> None:
     (folder / "annotations").mkdir(parents=True)
     for split, content in contents.items():
         text = json.dumps(_coco_file(content), ensure_ascii=False)
-        (folder / split_place("coco", split)).write_text(text, encoding="utf-8")
+        (folder / split_location("coco", split)).write_text(text, encoding="utf-8")
 
 
 def _coco_file(content: SplitContent) -> dict[str, Any]:

@@ -18,10 +18,14 @@ from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
+from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy import compare, int8
+from mindyolo_v4.deploy.exported import ExportedFile
 from mindyolo_v4.deploy.onnx_file import run_onnx, run_openvino, write_onnx, write_openvino
 from mindyolo_v4.deploy.onnx_graph import OnnxOptions, build_onnx, metadata
-from mindyolo_v4.errors import require, require_range
+from mindyolo_v4.deploy.opening import open_backend
+from mindyolo_v4.deploy.scoring import score_backend
+from mindyolo_v4.errors import UserError, require, require_range
 from mindyolo_v4.models.forward import InferenceForward, inference
 from mindyolo_v4.weights import darknet, verify
 from mindyolo_v4.weights.files import Own, as_tensor, output_file, read_own
@@ -136,13 +140,14 @@ def _write_int8(job: Job, model: "onnx.ModelProto", expected: compare.Arrays) ->
     records = int8.evenly(measured.records, job.options.calibration)
     images = [int8.input_of(record, config.data) for record in records]
     write, quantise, run = _ENGINES[job.format]
+    backend = "openvino" if job.format == "openvino" else "onnxruntime"
     with TemporaryDirectory(dir=job.target.parent) as folder, _unfinished_file(job) as unfinished:
         exact = Path(folder) / f"float32{job.target.suffix}"
         write(model, exact)
         _require_equal(job, run(exact)(job.images), expected)
         quantise(model, unfinished, images)
-        before = int8.average_precision(run(exact), config, scored)
-        after = int8.average_precision(run(unfinished), config, scored)
+        before = average_precision(exact, backend, config, scored)
+        after = average_precision(unfinished, backend, config, scored)
         text = f"AP {before:.4f} in float32, {after:.4f} in int8, {scored.source}"
         print(f"{text}, calibrated on {len(records)} images of {measured.source}")
         limit = job.options.max_drop
@@ -151,6 +156,22 @@ def _write_int8(job: Job, model: "onnx.ModelProto", expected: compare.Arrays) ->
         good = before - after <= limit or job.options.force
         require(good, job.target, problem, f"{before - after:.4f}", expected_text)
     return f"int8, AP {before:.4f} -> {after:.4f}"
+
+
+def average_precision(path: Path, backend: str, config: Config, dataset: Dataset) -> float:
+    """Return the AP of an exported file, as `test.py --backend` scores it.
+
+    Raises:
+        UserError: an image cannot be read, or there is no box to score on.
+    """
+    opened = open_backend(backend, ExportedFile.open(path), config)
+    metrics = score_backend(opened, config, dataset, lambda: None).metrics
+    problem = "has images that cannot be read, and int8 needs every image"
+    require(metrics["unreadable"] == 0, dataset.source, problem)
+    score = metrics["AP"]
+    if score is None:
+        raise UserError(dataset.source, "has no boxes, and int8 is judged by AP")
+    return score
 
 
 def export_mindir(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Static quantisation of an exported detector to int8, and its AP beside that of float32.
+"""Static quantisation of an exported detector to int8.
 
 onnxruntime puts pairs of QuantizeLinear and DequantizeLinear (QDQ) around the convolutions; their
 weights have one scale per output channel. NNCF does the same to OpenVINO's IR. The predictions of
@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from mindyolo_v4.boxes import resize_geometry
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image
-from mindyolo_v4.data.records import Dataset, ImageRecord
+from mindyolo_v4.data.records import ImageRecord
 from mindyolo_v4.deploy.extras import import_extra
-from mindyolo_v4.deploy.onnx_file import Run, save_openvino, to_openvino
+from mindyolo_v4.deploy.onnx_file import save_openvino, to_openvino
 from mindyolo_v4.errors import UserError
-from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
-from mindyolo_v4.evaluation.nms import detect_objects
 
 if TYPE_CHECKING:
     import onnx
@@ -87,30 +82,6 @@ def quantise_openvino(model: "onnx.ModelProto", path: Path, images: Images) -> N
         ignored_scope=nncf.IgnoredScope(patterns=["^map.*"]),
     )
     save_openvino(quantised, path)
-
-
-def average_precision(run: Run, config: Config, dataset: Dataset) -> float:
-    """Return the AP of a file with raw maps as outputs.
-
-    Raises:
-        UserError: an image cannot be read, or there is no box to score on.
-    """
-    anchors = config.model.anchor_set
-    data = config.data
-    evaluator = CocoEvaluator(dataset)
-    bar = tqdm(dataset.records, unit="image", disable=None)
-    for index, record in enumerate(bar):
-        outputs = run(input_of(record, data))
-        raw_maps = [outputs[f"map{level.stride}"][0] for level in anchors.levels]
-        geometry = resize_geometry(
-            data.resize, record.width, record.height, data.img_size, data.img_height
-        )
-        found = detect_objects(raw_maps, anchors, config.evaluate)
-        evaluator.add(index, found.to_original(geometry))
-    score = evaluator.metrics()["AP"]
-    if score is None:
-        raise UserError(dataset.source, "has no boxes, and int8 is judged by AP")
-    return float(score)
 
 
 def evenly(records: Sequence[ImageRecord], count: int) -> list[ImageRecord]:

@@ -17,9 +17,9 @@ _BACKBONES = {"yolov4-tiny": "cspdarknet53-tiny", "yolov4-tiny-3l": "cspdarknet5
 
 
 def require_own_readme(path: Path) -> None:
-    """Raise UserError where a file is there that is no model card of this package."""
+    """Raise UserError where a file is there that is not a model card of this package."""
     if path.exists() and MARK not in path.read_text("utf-8", errors="replace").splitlines():
-        raise UserError(path, "is there already and is no model card of this package")
+        raise UserError(path, "exists and is not a model card of this package")
 
 
 def read_metrics(path: Path) -> dict[str, float]:

@@ -28,7 +28,7 @@ _STDIN = "standard input"
 _ADDRESS = re.compile(r"(rtsp|rtmp|http|https|tcp|udp)://")
 _PATIENCE_MS = 10_000  # until a stream that gives nothing has ended
 _USUAL_FPS = 25.0  # where a video does not say
-_HIGHEST_FPS = 1000.0  # above, the number is no rate
+_HIGHEST_FPS = 1000.0  # above, the number is not a rate
 
 
 class Frame(NamedTuple):

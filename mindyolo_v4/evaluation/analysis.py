@@ -53,7 +53,7 @@ class ImageErrors:
     record_id: int  # index into Dataset.records
     f1: float
     hits: int
-    wrong: int  # detections that are no hits
+    wrong: int  # detections that are not hits
     missed: int  # ground-truth boxes without a hit
 
 

@@ -34,7 +34,7 @@ class ViewDetections:
 
 
 def view_settings(settings: EvaluateConfig) -> EvaluateConfig:
-    """Return how each of several views is suppressed: by IoU where the merge is no suppression."""
+    """Return how each of several views is suppressed: by IoU where the merge suppresses nothing."""
     return settings if settings.nms == "diou" else replace(settings, nms="iou")
 
 

@@ -57,7 +57,7 @@ def plot_results(
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read a CSV file of numbers into column name -> values; what is no number is NaN."""
+    """Read a CSV file of numbers into column name -> values; what is not a number is NaN."""
     text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
     header, *rows = [line.split(",") for line in text.splitlines() if line] or [[]]
     table = [[_number(cell) for cell in row] for row in rows if len(row) == len(header)]

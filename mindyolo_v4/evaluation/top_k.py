@@ -30,7 +30,7 @@ class TopK:
         self.counts = [0] * (1 + len(KS))  # images, then hits among the best k
 
     def add(self, scores: NDArray[np.floating], class_ids: NDArray[np.integer]) -> None:
-        """Count the rows of scores (N, C) with true classes (N,); no number is no hit."""
+        """Count the rows of scores (N, C) with true classes (N,); NaN is not a hit."""
         best = best_classes(scores, max(KS))  # (N, 5)
         is_number = ~np.isnan(np.take_along_axis(scores, best, axis=1))
         hits = (best == class_ids[:, None]) & is_number

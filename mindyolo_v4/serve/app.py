@@ -134,7 +134,7 @@ class Service:
         try:
             lowest = self.default_conf if conf is None else float(conf)
         except ValueError:
-            raise UserError("conf", "is no number", conf) from None
+            raise UserError("conf", "is not a number", conf) from None
         require_range("conf", lowest, self.lowest_conf, 1.0)
         return lowest
 

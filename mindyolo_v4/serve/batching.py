@@ -59,7 +59,7 @@ class Batcher:
         """Return the prediction of an encoded image.
 
         Raises:
-            ImageReadError: the bytes are no readable image.
+            ImageReadError: the bytes are not a readable image.
         """
         job = _Job(name, encoded, asyncio.get_running_loop().create_future())
         self._waiting.append(job)

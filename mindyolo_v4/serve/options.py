@@ -1,4 +1,4 @@
-"""The options of the service that are no keys of the configuration."""
+"""The options of the service that are not keys of the configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

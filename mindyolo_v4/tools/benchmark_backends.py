@@ -128,7 +128,7 @@ def table(rows: Sequence[Row], batch: int, metric: str) -> str:
 
 
 def _count(option: str, text: object) -> int:
-    require(str(text).isdecimal(), option, "is no number", text, "1, 2, ...")
+    require(str(text).isdecimal(), option, "is not a number", text, "1, 2, ...")
     require_range(option, int(str(text)), 1)
     return int(str(text))
 

@@ -18,7 +18,7 @@ from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.image_check import Picture, ReadBytes, decode_all, note_shared
 from mindyolo_v4.data.images import read_encoded
 from mindyolo_v4.data.readers.data_file import located
-from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Place
+from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Location
 from mindyolo_v4.data.readers.files import IMAGE_SUFFIXES, data_root, files_of
 from mindyolo_v4.data.readers.headers import read_headers
 from mindyolo_v4.data.readers.imagenet import read_imagenet
@@ -96,7 +96,7 @@ def _require_outputs(json_file: Path | None, fix: Path | None, data: DataConfig)
         require(is_file, "--json", "cannot be written", str(json_file), "a file in a folder")
     if fix is not None:
         is_new = not fix.exists() or (fix.is_dir() and not any(fix.iterdir()))
-        require(is_new, "--fix", "is no new or empty folder", str(fix), "a folder to be made")
+        require(is_new, "--fix", "is not a new or empty folder", str(fix), "a folder to be made")
         has_files = data.format != "mindrecord"
         expected = "the data set that was packed"
         require(has_files, "--fix", "corrects no packed annotations", data.format, expected)
@@ -119,7 +119,7 @@ def _check_splits(
                 raise
             absent.append(error)
             checked[split] = CheckedSplit(Faults(collects=True))
-            checked[split].faults.note("no-images", Place(file), str(error))
+            checked[split].faults.note("no-images", Location(file), str(error))
     if len(absent) == len(splits):
         raise absent[0]
     return checked
@@ -140,7 +140,7 @@ def check_split(data: DataConfig, split: str, is_quick: bool = False) -> Checked
             checked.dataset = classes
             paths = [classes.path(index) for index in range(len(classes))]
             headers = read_headers(
-                paths, [Place(str(path)) for path in paths], data.max_megapixels, faults
+                paths, [Location(str(path)) for path in paths], data.max_megapixels, faults
             )
             images = {
                 path: partial(read_encoded, path)
@@ -179,14 +179,14 @@ def _compare(first_name: str, first: CheckedSplit, second: CheckedSplit, faults:
         return
     if first.dataset.class_names != second.dataset.class_names:
         problem = f"has other classes than {first_name}"
-        faults.note("classes-differ", Place(second.dataset.source), problem)
+        faults.note("classes-differ", Location(second.dataset.source), problem)
     if first.pictures and second.pictures:
         note_shared(first.pictures, second.pictures, first_name, faults)
         return
     if isinstance(first.dataset, Dataset) and isinstance(second.dataset, Dataset):
         paths = {record.path for record in first.dataset.records}
         for path in sorted({record.path for record in second.dataset.records} & paths):
-            faults.note("shared-image", Place(str(path)), f"is in {first_name}, too")
+            faults.note("shared-image", Location(str(path)), f"is in {first_name}, too")
 
 
 def _note_unused(checked: dict[str, CheckedSplit], bad: set[str], faults: Faults) -> None:
@@ -198,22 +198,22 @@ def _note_unused(checked: dict[str, CheckedSplit], bad: set[str], faults: Faults
         unused = [path for path in paths if path not in used and str(path) not in bad]
         if unused:
             problem = f"{len(unused)} images are in none of the splits, such as {unused[0].name}"
-            faults.note("info-unused-image", Place(str(folder)), problem)
+            faults.note("info-unused-image", Location(str(folder)), problem)
 
 
 def _note_training(train: Dataset | ClassImages, data: DataConfig, faults: Faults) -> None:
-    place = Place(train.source)
+    location = Location(train.source)
     counts = class_counts(train)
     absent = [name for name, count in zip(train.class_names, counts, strict=True) if count == 0]
     if absent:
         names = printable(", ".join(absent[:10]))
         problem = f"{len(absent)} classes have no box to train on: {names}"
-        faults.note("info-class-without-boxes", place, problem)
+        faults.note("info-class-without-boxes", location, problem)
     if isinstance(train, Dataset):
         most = int(train.records.objects_per_image().max(initial=0))
         if most > data.max_truths:
             problem = f"an image has {most} boxes, more than data.max_truths {data.max_truths}"
-            faults.note("info-many-boxes", place, problem)
+            faults.note("info-many-boxes", location, problem)
 
 
 def _fix(checked: dict[str, CheckedSplit], data: DataConfig, folder: Path) -> list[str]:

@@ -102,7 +102,7 @@ def table(figures: dict[str, float]) -> list[str]:
 def _count(text: str) -> int:
     """Return a number of steps, at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise UserError("--steps", "is no number of steps", text, "a whole number from 1 on")
+        raise UserError("--steps", "is not a number of steps", text, "a whole number from 1 on")
     return int(text)
 
 

@@ -32,7 +32,7 @@ from mindyolo_v4.data.writers import (
     SplitContent,
     image_folder,
     options_of,
-    split_place,
+    split_location,
     write_annotations,
 )
 from mindyolo_v4.errors import UserError, printable, require
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     data = located(config.data)
     link = bool(arguments.options["link"])
     is_packed = "mindrecord" in (form, data.format)
-    problem = "images in MindRecord files are no files of their own"
+    problem = "images in MindRecord files are not files of their own"
     require(not (link and is_packed), "--link", problem, expected="copies, without --link")
 
     datasets = _read_all(data)
@@ -92,7 +92,7 @@ def _target(arguments: Arguments) -> tuple[str, Path]:
     require(given is not None, "--output", "missing", expected="a folder")
     output = user_path(str(given))
     is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    require(is_free, "--output", "is no empty folder", given, "a new or an empty folder")
+    require(is_free, "--output", "is not an empty folder", given, "a new or an empty folder")
     return str(form), output
 
 
@@ -108,7 +108,7 @@ def _read_all(data: DataConfig) -> dict[str, Dataset]:
 
 
 def _shares(text: str) -> dict[str, float]:
-    """Return the share of each split. Raises UserError where they are no shares."""
+    """Return the share of each split. Raises UserError where they are not shares."""
     expected = "shares of train, val and test, as 8,1,1 or 0.8,0.2"
     try:
         numbers = [float(word) for word in text.split(",")]
@@ -250,7 +250,7 @@ def _compare(contents: Contents, form: str, folder: Path, max_megapixels: float)
     data = replace(data, max_megapixels=max_megapixels)
     for split, content in contents.items():
         if form != "yolo":
-            place = split_place(form, split)
+            place = split_location(form, split)
             data = replace(data, train=place, val=place, test=place)
         read = read_split(data, split)
         problem = "does not hold the images that were written"

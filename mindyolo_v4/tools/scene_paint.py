@@ -35,7 +35,7 @@ def draw_background(rng: np.random.Generator, size: int) -> Image:
 
 
 def draw_distractors(rng: np.random.Generator, image: Image) -> None:
-    """Draw lines, parts of outlines, soft blobs and speckle, which are no objects."""
+    """Draw lines, parts of outlines, soft blobs and speckle, which are not objects."""
     for _ in range(int(rng.integers(0, 4))):
         _draw_blob(rng, image)
     for _ in range(int(rng.integers(0, 3))):

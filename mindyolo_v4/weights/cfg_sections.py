@@ -44,7 +44,7 @@ class CfgSection:
         """Return a whole number that is not negative. Raises UserError where the option is none."""
         value = self.options.get(key, default)
         if not re.fullmatch("[0-9]{1,9}", value):
-            raise UserError(self.where, f"[{self.kind}] {key} is no whole number", value[:60])
+            raise UserError(self.where, f"[{self.kind}] {key} is not a whole number", value[:60])
         return int(value)
 
     def numbers(self, key: str, default: str, kind: type[_Number]) -> tuple[_Number, ...]:
@@ -55,7 +55,7 @@ class CfgSection:
             if not all(map(math.isfinite, numbers)):
                 raise ValueError("not finite")
         except (ValueError, OverflowError) as error:
-            problem = f"[{self.kind}] {key} holds what is no number"
+            problem = f"[{self.kind}] {key} holds what is not a number"
             raise UserError(self.where, problem, value[:60]) from error
         return numbers
 

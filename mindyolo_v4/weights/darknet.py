@@ -137,7 +137,7 @@ def unfinished_files(target: Path, own: Own) -> Iterator[tuple[Path, Path]]:
     letterbox = card.preprocessing.resize == "letterbox"
     text = write_cfg(model, classes, card.img_size, letterbox, card.img_height)
     if cfg.exists() and cfg.read_text(encoding="utf-8", errors="replace") != text:
-        problem = "is there already and says something else: move it away, or write elsewhere"
+        problem = "exists with other content: move it away, or write elsewhere"
         raise UserError(cfg, problem)
     tensors = shift_epsilon(own.tensors, model.bn_eps, BN_EPS)
     with output_file(target) as unfinished, output_file(cfg) as unfinished_cfg:

@@ -54,7 +54,7 @@ class CfgNetwork:
     classes: int
     img_size: int  # pixels; the width where there is a height
     preprocessing: Preprocessing
-    img_height: int | None = None  # of an input that is no square
+    img_height: int | None = None  # of an input that is not a square
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

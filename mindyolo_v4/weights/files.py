@@ -50,7 +50,7 @@ class Converted:
     description: str  # of the format
     origin: dict[str, Any] = field(default_factory=dict)  # needed to convert back only
     notes: tuple[str, ...] = ()  # what the user should know, one sentence each
-    img_height: int | None = None  # of an input that is no square; img_size is its width
+    img_height: int | None = None  # of an input that is not a square; img_size is its width
 
 
 def recognise(path: Path) -> Identity:

@@ -63,7 +63,7 @@ def export_checked(own: Own, scheme: Scheme) -> dict[str, NDArray]:
     model = own.card.model
     if model.architecture not in scheme.architectures:
         held = " or ".join(scheme.architectures)
-        problem = f"is no network of {scheme.description}"
+        problem = f"is not a network of {scheme.description}"
         raise UserError(own.path, problem, model.architecture, held)
     for key, got, expected in differences(model, scheme):
         problem = f"{scheme.description} differs in model.{key}: an export would not be exact"

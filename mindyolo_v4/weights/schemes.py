@@ -63,13 +63,13 @@ class Scheme:
     architectures: tuple[str, ...]  # that names and shapes do not tell apart, the usual one first
     leading: str = ""  # pattern of a name's beginning that is dropped
     aliases: tuple[tuple[str, str], ...] = ()  # (another beginning of a name, the usual one)
-    ignored: str = ""  # pattern of tensors that are no part of the network
+    ignored: str = ""  # pattern of tensors that are not part of the network
     exported_prefix: str = ""  # of every name that we write
     variants: dict[str, object] = field(default_factory=dict)  # model options that its weights need
     assumed: str = ""  # what its files do not tell, and what is taken instead
 
     def bare(self, name: str) -> str | None:
-        """Return a tensor's usual name; None where it is no part of the network."""
+        """Return a tensor's usual name; None where it is not part of the network."""
         name = self.usual(name)
         return None if self.ignored and re.search(self.ignored, name) else name
 

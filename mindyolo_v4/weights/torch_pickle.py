@@ -204,7 +204,7 @@ class _Machine:
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             if isinstance(identity, tuple) and identity[:1] == ("module",):
                 raise self._runs_code(None, True)
-            raise ValueError("a reference to something that is no storage")
+            raise ValueError("a reference to something that is not a storage")
         _, kind, key, _, length, *view = identity
         is_typed = isinstance(kind, _Name) and kind.full in _STORAGES
         if not is_typed or not isinstance(key, str) or not _is_size(length):
@@ -237,9 +237,9 @@ def _call(kind: object, arguments: object) -> Any:
 
 
 def _update(target: object, items: Any) -> None:
-    """Set items of a dict. Keys that are no texts are left out: to hash them may take forever."""
+    """Set items of a dict. Keys that are not texts are left out: to hash them may take forever."""
     if target is not _INERT and not isinstance(target, dict):
-        raise TypeError("items of what is no dict")
+        raise TypeError("items of what is not a dict")
     for key, value in items:
         if isinstance(target, dict) and isinstance(key, str):
             if key in target:
@@ -268,7 +268,7 @@ def _rebuild_parameter(tensor: object, *rest: object) -> object:
 def _sizes(values: Sequence[int] = ()) -> tuple[int, ...]:
     """Stand for torch.Size."""
     if not isinstance(values, tuple | list) or len(values) > 32 or not all(map(_is_size, values)):
-        raise ValueError("a size that is no tuple of at most 32 numbers")
+        raise ValueError("a size that is not a tuple of at most 32 numbers")
     return tuple(values)
 
 

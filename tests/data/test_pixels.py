@@ -49,8 +49,8 @@ def test_arrays_whose_meaning_is_certain_are_converted(given, expected):
         (np.zeros((1, 5, 5, 3), np.uint8), r"shape \(1, 5, 5, 3\)"),
         (np.zeros(3, np.uint8), r"shape \(3,\)"),
         (np.zeros(()), r"shape \(\)"),
-        (None, "is no array .got NoneType, expected a path, or"),
-        (RGB.tolist(), "is no array .got list"),
+        (None, "is not an array .got NoneType, expected a path, or"),
+        (RGB.tolist(), "is not an array .got list"),
         (np.full((5, 5, 3), "a"), "type <U1"),
         (np.full((5, 5, 3), 1j), "type complex"),
         (np.full((5, 5, 3), 256), "values 256 to 256"),
@@ -115,7 +115,7 @@ def closed() -> Image.Image:
         (RGB.astype(np.int64), "type int64"),
         (np.zeros((5, 5, 2), np.uint8), r"shape \(5, 5, 2\)"),
         (Image.fromarray(np.zeros((4, 4), np.float32)), "mode F"),
-        (3, "is no array"),
+        (3, "is not an array"),
     ],
 )
 def test_pixels_of_no_certain_meaning_are_refused(given, said):

@@ -56,7 +56,7 @@ def test_confusion_equals_numpy(seed):
     analysis = analysis_of(evaluator_of(split, detected))
     expected = expected_confusion(split, analysis.matches, analysis.threshold)
     assert analysis.confusion.tolist() == expected.tolist()
-    assert np.count_nonzero(expected) == 8  # all but background that is no detection
+    assert np.count_nonzero(expected) == 8  # all but background that is not a detection
 
 
 def test_confusion_by_hand():

@@ -218,7 +218,7 @@ def test_the_limits_count_the_chosen_classes_only(rng, anchors, kind, limit):
     of_class = all_found.take(all_found.class_ids == 2)
     settings = EvaluateConfig(nms=kind, **{limit: 1})
     (score,) = detect_objects(maps, anchors, settings, {2}).scores
-    if kind != "wbf" or limit == "max_det":  # a single candidate is no mean of several
+    if kind != "wbf" or limit == "max_det":  # a single candidate is not a mean of several
         assert score == of_class.scores[0]
     assert not len(detect_objects(maps, anchors, settings, {CLASSES}))
 

@@ -314,7 +314,7 @@ CARDS = [
     ),
     Case(
         K,
-        "settings of a run that are no section",
+        "settings of a run that are not a section",
         carded(config={"data": 5}),
         2,
         "{dir}/net.ckpt: the configuration in its card cannot be used: data: is a section",
@@ -380,7 +380,7 @@ SAFETENSORS = [
     ),
 ]
 
-K = "Files that are no weights"
+K = "Files that are not weights"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 OTHERS = [
     Case(K, "a pipe", no_file("pipe", "predict.py"), 2, "a pipe or a device, not a file"),

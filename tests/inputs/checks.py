@@ -164,7 +164,7 @@ CASES = [
          options("--fix", "{dir}/fixed", write=coco(bbox=[-5, -3, 9, 9])), 1,
          "{dir}/fixed/train.json: annotations[0]: box 0 0 4 6"),
     Case(OPTIONS, "--fix into a folder that holds files", options("--fix", "{dir}"), 2,
-         "--fix: is no new or empty folder (got {dir}"),
+         "--fix: is not a new or empty folder (got {dir}"),
     Case(OPTIONS, "--json into a folder that does not exist", options("--json", "{dir}/a/b.json"),
          2, "--json: cannot be written (got {dir}/a/b.json"),
     Case(OPTIONS, "--json with the name of a folder", options("--json", "{dir}"), 2,

@@ -452,12 +452,12 @@ TOOLS = [
     (
         "check_device: no steps",
         plain("check_device", "--steps", "0"),
-        "--steps: is no number of steps",
+        "--steps: is not a number of steps",
     ),
     (
         "check_device: a word as steps",
         plain("check_device", "--steps", "many"),
-        "--steps: is no number of steps",
+        "--steps: is not a number of steps",
     ),
     (
         "ascend_dry_run: no devices",

@@ -62,11 +62,11 @@ CASES = [
         "a size that is none",
         export(*ONNX, "--img_size", "big"),
         2,
-        "--img_size: is no size (got big, expected N or H,W in pixels)",
+        "--img_size: is not a size (got big, expected N or H,W in pixels)",
     ),
     Case(
         KIND,
-        "a size that is no multiple of 32",
+        "a size that is not a multiple of 32",
         export(*ONNX, "--img_size", "64,100"),
         2,
         "data.img_size: not a multiple of 32 (got 100)",

@@ -78,7 +78,9 @@ CASES = (
     Case(K, "a file of the model zoo", zoo, 2, "of the MindSpore model zoo; convert it: "),
     Case(K, "a file of darknet", darknet, 2, "conv.137: is a darknet .weights file; convert it: "),
     Case(K, "a file of Tianxiaomo's", pytorch, 2, "pytorch-YOLOv4; convert it: "),
-    Case(K, "a PyTorch file of another network", unknown, 2, "best.pt: is no checkpoint of this"),
+    Case(
+        K, "a PyTorch file of another network", unknown, 2, "best.pt: is not a checkpoint of this"
+    ),
     Case(
         K,
         "finetune.yaml, no data",

@@ -149,7 +149,7 @@ REFUSED: list[tuple[str, Writer, str]] = [
     (
         "`--classes` of another class",
         predict("--classes", "cat,horse"),
-        "--classes: is no class of the weights (got horse, expected names or numbers of cat, dog)",
+        "--classes: there is no such class (got horse, expected cat, dog, or 0 to 1)",
     ),
     ("`--save_txt` with a classifier", classifier("--save_txt"), f"--save_txt: {NO_BOXES}"),
     ("`--save_crop` with a classifier", classifier("--save_crop"), f"--save_crop: {NO_BOXES}"),
@@ -174,7 +174,7 @@ REFUSED: list[tuple[str, Writer, str]] = [
         "--save_txt: {dir}/images/a.jpg and {dir}/images/a.png would have one label file",
     ),
     ("benchmark_backends: no call", benchmark("--calls", "0"), "--calls: out of range"),
-    ("benchmark_backends: a word", benchmark("--batch", "few"), "--batch: is no number"),
+    ("benchmark_backends: a word", benchmark("--batch", "few"), "--batch: is not a number"),
 ]
 EXPORTED: list[tuple[str, Writer, str]] = [
     ("a text as `.onnx`", with_file("a.onnx", b"no graph"), "is damaged, or no ONNX file"),

@@ -112,11 +112,11 @@ RECORDS = [
 COMPARED = [
     ("one run", compare("a"), "RUN: needs two run folders or more (got 1)"),
     ("the same run twice", compare("a", "a"), "RUN: names a folder twice"),
-    ("a folder that is not there", compare("a", "c"), "{dir}/c: is no run folder of a training"),
+    ("a folder that is not there", compare("a", "c"), "{dir}/c: is not a run folder of a training"),
     (
         "a folder of other files",
         compare("a", "files"),
-        "{dir}/files: is no run folder of a training: it has no config.yaml",
+        "{dir}/files: is not a run folder of a training: it has no config.yaml",
     ),
     (
         "a config.yaml that is damaged",

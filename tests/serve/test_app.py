@@ -80,7 +80,7 @@ HOSTILE = [
         "upload: the multipart body has no file",
     ),
     (
-        "a form that is no form",
+        "a form that is not a form",
         JPEG,
         {"content-type": "multipart/form-data; boundary=x"},
         "upload: ",
@@ -119,7 +119,7 @@ def test_too_many_bytes(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("conf=high", "conf: is no number (got high)"),
+        ("conf=high", "conf: is not a number (got high)"),
         ("conf=nan", "conf: out of range (got nan, expected >= 0.05 and <= 1)"),
         ("conf=0.01", "conf: out of range (got 0.01, expected >= 0.05 and <= 1)"),
         ("conf=2", "conf: out of range (got 2.0, expected >= 0.05 and <= 1)"),

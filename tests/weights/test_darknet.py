@@ -375,7 +375,7 @@ def test_a_cfg_of_the_users_is_not_overwritten(
     source = write_own(tmp_path / "ours.ckpt")
     (tmp_path / "net.cfg").write_text("[net]\nlearning_rate=0.001\n")
     assert run("darknet", source, tmp_path / "net.weights") == 2
-    assert "net.cfg: is there already and says something else" in capsys.readouterr().err
+    assert "net.cfg: exists with other content" in capsys.readouterr().err
     assert not (tmp_path / "net.weights").exists()
     assert (
         run("darknet", source, tmp_path / "new.weights")

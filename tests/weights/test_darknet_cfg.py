@@ -122,10 +122,10 @@ def line_of(text: str, section: int) -> int:
         (7, "from=4", "from=3", "[shortcut] from is not"),
         (54, "size=5", "size=7", "[maxpool] size is not"),
         (85, "mask=0,1,2", "mask=6,7,9", "[yolo] model.anchor_masks: not numbers of anchors"),
-        (85, "mask=0,1,2", "mask=6,7.5", "[yolo] mask holds what is no number"),
+        (85, "mask=0,1,2", "mask=6,7.5", "[yolo] mask holds what is not a number"),
         (85, "mask=0,1,2", "mask=6,7", "[convolutional] filters is not our network's (got 30"),
         (0, "activation=mish", "activation=leaky\nleaky_slope=0.2", "(got 0.2, expected 0.01)"),
-        (85, "anchors=12,16", "anchors=12,x", "[yolo] anchors holds what is no number"),
+        (85, "anchors=12,16", "anchors=12,x", "[yolo] anchors holds what is not a number"),
         (85, "anchors=12,16, ", "anchors=", "[yolo] model.anchor_masks: not numbers of anchors"),
         (85, "scale_x_y=1.2", "scale_x_y=0.5", "[yolo] model.scale_x_y: must be >= 1"),
         (
@@ -142,7 +142,7 @@ def line_of(text: str, section: int) -> int:
             "[convolutional] stride is not our network's (got 1, expected 2)",
         ),
         (-1, "width=96", "width=100", "wrong input sides (got 100x96, expected"),
-        (-1, "width=96", "width=1e2", "[net] width is no whole number (got 1e2)"),
+        (-1, "width=96", "width=1e2", "[net] width is not a whole number (got 1e2)"),
         (-1, "channels=3", "channels=1", "[net] channels (got 1, expected 3)"),
     ],
 )

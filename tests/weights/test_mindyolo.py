@@ -161,9 +161,9 @@ def test_our_network_there_and_back(tmp_path: Path, pynative_mode: None) -> None
     [
         (
             TINY,
-            "is no network of mindyolo's YOLOv4 (got yolov4-tiny, expected yolov4 or yolov4-silu)",
+            "not a network of mindyolo's YOLOv4 (got yolov4-tiny, expected yolov4 or yolov4-silu)",
         ),
-        (CLASSIFIER, "is no network of mindyolo's YOLOv4 (got cspdarknet53"),
+        (CLASSIFIER, "is not a network of mindyolo's YOLOv4 (got cspdarknet53"),
         (replace(DETECTOR, stride2_padding="same"), "differs in model.stride2_padding"),
         (replace(DETECTOR, box_decode="square"), "differs in model.box_decode"),
         (

@@ -195,7 +195,7 @@ def test_half_precision_becomes_single(tmp_path: Path) -> None:
         (
             replace(DETECTOR, architecture="yolov4-silu"),
             "out.pth",
-            "is no network of Tianxiaomo's pytorch-YOLOv4",
+            "is not a network of Tianxiaomo's pytorch-YOLOv4",
         ),
         (replace(DETECTOR, topdown_kernel=3), "out.safetensors", "differs in model.topdown_kernel"),
         (DETECTOR, "out.onnx", "not a PyTorch format (got .onnx, expected .safetensors or .pth)"),

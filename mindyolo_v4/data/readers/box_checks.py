@@ -33,13 +33,13 @@ def refuse_fractions(boxes_xyxy: NDArray[np.float64], labels: Labels, faults: Fa
         for index in np.flatnonzero(is_fraction):
             got = _shown(boxes_xyxy[index])
             problem = f"within 0 to 1, where other boxes are in pixels (got {got})"
-            faults.warn("fractions-for-pixels", labels.place(index), problem)
+            faults.warn("fractions-for-pixels", labels.location(index), problem)
         return
     first = int(has_area.argmax())
     got = _shown(boxes_xyxy[first])
     problem = "all boxes are fractions of the image"
     expected = "pixels: multiply by the image's width and height"
-    faults.refuse("fractions-for-pixels", labels.place(first), problem, got, expected)
+    faults.refuse("fractions-for-pixels", labels.location(first), problem, got, expected)
     if boxes_xyxy[has_area].max() > 1 + FRACTION_TOLERANCE:
         return
     boxes_xyxy *= labels.limits
@@ -72,13 +72,13 @@ def kept_boxes(
         kind = next(kind for kind, (_, applies) in reasons.items() if applies[index])
         got = _shown(boxes_xyxy_px[index])
         problem = f"{reasons[kind][0]}, box dropped (got {got})"
-        faults.warn(kind, labels.place(index), problem, labels.edit(index, None))
+        faults.warn(kind, labels.location(index), problem, labels.edit(index, None))
     if faults.collects:
         _note_clipped(boxes_xyxy_px, kept & ~are_turned, labels, faults)
     if faults.collects and labels.have_ids:
         for index in np.flatnonzero(kept & _repeated(labels.boxes, boxes_xyxy_px)):
             edit = labels.edit(index, None)
-            faults.note("repeated-box", labels.place(index), "repeats an earlier one", edit)
+            faults.note("repeated-box", labels.location(index), "repeats an earlier one", edit)
     return kept
 
 
@@ -97,7 +97,7 @@ def _note_clipped(
             corners /= limits[index]
         has_points = labels.boxes[index].has_points
         edit = None if has_points else labels.edit(index, corners)
-        faults.note("box-over-border", labels.place(index), problem, edit)
+        faults.note("box-over-border", labels.location(index), problem, edit)
 
 
 def _repeated(boxes: Sequence[RawBox], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.bool_]:

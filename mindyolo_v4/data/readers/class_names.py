@@ -50,7 +50,7 @@ def read_names(path: Path, skip_empty: bool = False) -> tuple[str, ...]:
     """Read names: one per line, `names` of a YAML file, or the file that darknet's obj.data names.
 
     Args:
-        skip_empty: an empty line between names is no error.
+        skip_empty: an empty line between names is not an error.
 
     Raises:
         UserError: names the file, and the line, that is wrong.

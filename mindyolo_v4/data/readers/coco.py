@@ -15,14 +15,14 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names
 from mindyolo_v4.data.readers.coco_classes import is_integer, read_classes
 from mindyolo_v4.data.readers.coco_file import CocoFile, load_coco
-from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Location
 from mindyolo_v4.data.readers.files import first_present, spellings
 from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, require
 
-_LARGEST = 1e12  # a number beyond is no coordinate, and no area
+_LARGEST = 1e12  # a number beyond is neither a coordinate nor an area
 _PROBES = 5  # images that are looked for in a folder before it is taken for the right one
 
 
@@ -56,8 +56,8 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, faults: Faults
     location = split if isinstance(split, dict) else {"annotations": split}
     source = first_present((root,), spellings(location["annotations"]))
     if source is None or not source.is_file():
-        place = str(root / location["annotations"])
-        raise UserError(key, "annotation file not found", place, "a COCO JSON file")
+        absent = str(root / location["annotations"])
+        raise UserError(key, "annotation file not found", absent, "a COCO JSON file")
     file = load_coco(source, with_lines=faults.collects)
     given = configured_names(data, root)
     names, class_of = read_classes(file, given, faults)
@@ -72,7 +72,7 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, faults: Faults
             path=_image_path(folder, image.name),
             image_id=image.image_id,
             label_path=str(source),
-            entry=image.place,
+            entry=image.location,
             stated_size=image.stated_size,
             removal=image.removal,
         )
@@ -98,7 +98,7 @@ class _Image(NamedTuple):
     image_id: int | str
     name: str
     stated_size: tuple[int, int] | None
-    place: Place
+    location: Location
     removal: Edit
 
 
@@ -112,20 +112,20 @@ def _images(file: CocoFile, faults: Faults) -> tuple[list[_Image], dict[int | st
         image_id: Any = entry.get("id")
         name = entry.get("file_name")
         if not is_integer(image_id) and not isinstance(image_id, str):
-            place = file.place("images", number)
+            location = file.location("images", number)
             problem = "id is not an integer or a string"
-            faults.refuse("malformed-entry", place, problem, image_id, edit=removal)
+            faults.refuse("malformed-entry", location, problem, image_id, edit=removal)
             continue
-        place = file.place("images", number, f"image {image_id}")
+        location = file.location("images", number, f"image {image_id}")
         if not isinstance(name, str) or not name:
-            faults.refuse("malformed-entry", place, "has no file_name", edit=removal)
+            faults.refuse("malformed-entry", location, "has no file_name", edit=removal)
             continue
         if image_id in index_of:
-            faults.refuse("repeated-image-id", place, "image id occurs twice", name)
+            faults.refuse("repeated-image-id", location, "image id occurs twice", name)
             continue
         if name in id_of:
             problem = f"file_name occurs twice, first in image {id_of[name]}"
-            faults.refuse("repeated-image", place, problem, name)
+            faults.refuse("repeated-image", location, problem, name)
             continue
         size: Any = (entry.get("width"), entry.get("height"))
         if size == (None, None):
@@ -135,13 +135,13 @@ def _images(file: CocoFile, faults: Faults) -> tuple[list[_Image], dict[int | st
         else:
             expected = "two positive integers"
             problem = "malformed width or height"
-            faults.refuse("malformed-entry", place, problem, list(size), expected)
+            faults.refuse("malformed-entry", location, problem, list(size), expected)
             size = None
         id_of[name] = image_id
         index_of[image_id] = len(images)
-        images.append(_Image(image_id, name, size, place, removal))
+        images.append(_Image(image_id, name, size, location, removal))
     if not images:
-        raise FaultError("no-images", Place(str(file.source)), "has no images")
+        raise FaultError("no-images", Location(str(file.source)), "has no images")
     return images, index_of
 
 
@@ -155,10 +155,10 @@ def _boxes(
         fault = _fault(entry, index_of, class_of)
         if fault:
             kind, problem, got, expected = fault
-            place = file.place("annotations", number, name)
+            location = file.location("annotations", number, name)
             meant = _ordered_corners(entry["bbox"]) if kind == "box-turned-round" else None
             edit = Edit(str(file.source), "annotations", number, meant)
-            faults.refuse(kind, place, problem, got, expected, edit)
+            faults.refuse(kind, location, problem, got, expected, edit)
             if meant is None:
                 continue
         left, top, width, height = entry["bbox"]
@@ -194,8 +194,8 @@ def _note_repeated_ids(file: CocoFile, faults: Faults) -> None:
         if own_id in known:
             unused += 1
             edit = Edit(str(file.source), "annotations", number, unused)
-            place = file.place("annotations", number, f"annotation {own_id}")
-            faults.note("repeated-annotation-id", place, "annotation id occurs twice", edit)
+            location = file.location("annotations", number, f"annotation {own_id}")
+            faults.note("repeated-annotation-id", location, "annotation id occurs twice", edit)
         known.add(own_id)
 
 
@@ -271,4 +271,4 @@ def find_image_folder(source: Path, root: Path, images: list[_Image], key: str) 
         raise UserError(key, problem, ", ".join(map(str, others)), expected)
     tried = ", ".join(str(folder) for folder in likely if folder.is_dir())
     problem = f"image is missing: {probes[0]} in {tried}"
-    raise FaultError("missing-image", images[0].place, problem, None, expected)
+    raise FaultError("missing-image", images[0].location, problem, None, expected)

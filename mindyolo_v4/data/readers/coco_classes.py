@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mindyolo_v4.data.readers.coco_file import CocoFile
-from mindyolo_v4.data.readers.faults import FaultError, Faults, Place
+from mindyolo_v4.data.readers.faults import FaultError, Faults, Location
 from mindyolo_v4.errors import UserError, first_names
 
 
@@ -23,13 +23,13 @@ def read_classes(
         category_id: Any = category.get("id")
         name = category.get("name")
         if not is_integer(category_id) or not isinstance(name, str):
-            place = Place(str(source), file.line("categories", number))
+            location = Location(str(source), file.line("categories", number))
             expected = "an integer id and a name"
-            faults.refuse("malformed-entry", place, "malformed category", category, expected)
+            faults.refuse("malformed-entry", location, "malformed category", category, expected)
             continue
         if category_id in name_of:
-            place = file.place("categories", number, f"category {category_id}")
-            faults.refuse("malformed-entry", place, "its id occurs twice", name)
+            location = file.location("categories", number, f"category {category_id}")
+            faults.refuse("malformed-entry", location, "its id occurs twice", name)
             continue
         name_of[category_id] = name
         categories.append(category)
@@ -40,10 +40,10 @@ def read_classes(
             del name_of[category_id]
             problem = "is only the supercategory of others, no class"
             problem = f"category {category_id} {name!r} {problem}"
-            faults.warn("info-category", Place(str(source)), problem)
+            faults.warn("info-category", Location(str(source)), problem)
     if not name_of:
         problem = "has no categories that are classes"
-        raise FaultError("malformed-file", Place(str(source)), problem)
+        raise FaultError("malformed-file", Location(str(source)), problem)
     ids = sorted(name_of)
     names = given or tuple(dict.fromkeys(name_of[category_id] for category_id in ids))
     if set(names) != set(name_of.values()):
@@ -52,7 +52,7 @@ def read_classes(
         raise _names_differ(source, absent, unnamed)
     if len(ids) > len(names):
         problem = f"{len(ids)} categories have {len(names)} names, each one class"
-        faults.warn("info-category", Place(str(source)), problem)
+        faults.warn("info-category", Location(str(source)), problem)
     class_of = {name: number for number, name in enumerate(names)}
     return names, {category_id: class_of[name_of[category_id]] for category_id in ids}
 

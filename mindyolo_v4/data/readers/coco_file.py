@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindyolo_v4.data.readers.faults import FaultError, Place, annotation_text
+from mindyolo_v4.data.readers.faults import FaultError, Location, annotation_text
 
 _SPACE = re.compile(r"[\s,:]*")
 
@@ -27,38 +27,38 @@ class CocoFile:
         """Return the line of an entry, 0 where it was not asked for."""
         return self.lines[part][number] if part in self.lines else 0
 
-    def place(self, part: str, number: int, entry: str = "") -> Place:
+    def location(self, part: str, number: int, entry: str = "") -> Location:
         """Return what names an entry."""
-        return Place(str(self.source), self.line(part, number), entry or f"{part}[{number}]")
+        return Location(str(self.source), self.line(part, number), entry or f"{part}[{number}]")
 
 
 def load_coco(source: Path, with_lines: bool = False) -> CocoFile:
     """Read a COCO file without its polygons. Raises FaultError."""
     text = annotation_text(source)
-    place = Place(str(source))
+    location = Location(str(source))
     try:
         # polygons are most of a COCO file, and no reader needs them
         content = json.loads(text, object_hook=_without_segmentation)
     except json.JSONDecodeError as error:
         problem = f"not valid JSON: {error.msg}"
-        raise FaultError("malformed-file", Place(str(source), error.lineno), problem) from None
+        raise FaultError("malformed-file", Location(str(source), error.lineno), problem) from None
     except RecursionError:
         problem = "not valid JSON: nested too deeply"
-        raise FaultError("malformed-file", place, problem) from None
+        raise FaultError("malformed-file", location, problem) from None
     except ValueError as error:  # of numbers of more than 4300 digits
-        raise FaultError("malformed-file", place, f"not valid JSON: {error}") from None
+        raise FaultError("malformed-file", location, f"not valid JSON: {error}") from None
     if not isinstance(content, dict):
         got = type(content).__name__
         expected = "an object with images and categories"
-        raise FaultError("malformed-file", place, "not a COCO file", got, expected)
+        raise FaultError("malformed-file", location, "not a COCO file", got, expected)
     for key in ("images", "categories"):
         if key not in content:
-            raise FaultError("malformed-file", place, f"not a COCO file: no {key!r}")
+            raise FaultError("malformed-file", location, f"not a COCO file: no {key!r}")
     for key in ("images", "categories", "annotations"):
         entries = content.get(key, [])
         are_objects = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
         if not are_objects:
-            raise FaultError("malformed-file", place, f"{key!r} is not a list of objects")
+            raise FaultError("malformed-file", location, f"{key!r} is not a list of objects")
     return CocoFile(source, content, entry_lines(text) if with_lines else {})
 
 

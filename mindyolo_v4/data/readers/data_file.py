@@ -33,7 +33,7 @@ class _Described:
 def located(data: DataConfig) -> DataConfig:
     """Return the data set with the fields that `data.file` decides; unchanged if there is none.
 
-    A path that leads nowhere stays as it is: reading that split then reports it.
+    A path that does not exist stays as it is: reading that split then reports it.
     Raises UserError where the file is missing, or does not describe a data set.
     """
     if data.file is None:
@@ -104,7 +104,7 @@ def _paths(entry: Any, path: Path, key: str) -> Any:
         return None
     entries = entry if isinstance(entry, list) else [entry]
     are_paths = bool(entries) and all(isinstance(one, str) and one for one in entries)
-    require(are_paths, path, f"{key} is no path", entry, f"{key}: PATH, or a list of paths")
+    require(are_paths, path, f"{key} is not a path", entry, f"{key}: PATH, or a list of paths")
     return [str(one) for one in entry] if isinstance(entry, list) else str(entry)
 
 

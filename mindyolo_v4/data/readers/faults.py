@@ -56,7 +56,7 @@ Kind = Literal[
 ]
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A file, and where in it."""
 
     file: str
@@ -92,11 +92,16 @@ class FaultError(UserError):
     """A fault that training cannot go on with."""
 
     def __init__(
-        self, kind: Kind, place: Place, problem: str, got: object = None, expected: object = None
+        self,
+        kind: Kind,
+        location: Location,
+        problem: str,
+        got: object = None,
+        expected: object = None,
     ):
-        super().__init__(place, problem, got, expected)
-        entry = f"{printable(place.entry)}: " if place.entry else ""
-        self.fault = Fault(kind, place.file, place.line or None, f"{entry}{self.statement}")
+        super().__init__(location, problem, got, expected)
+        entry = f"{printable(location.entry)}: " if location.entry else ""
+        self.fault = Fault(kind, location.file, location.line or None, f"{entry}{self.statement}")
 
 
 class Edit(NamedTuple):
@@ -130,30 +135,30 @@ class Faults:
     def refuse(
         self,
         kind: Kind,
-        place: Place,
+        location: Location,
         problem: str,
         got: object = None,
         expected: object = None,
         edit: Edit | None = None,
     ) -> None:
         """Report what corrupts a training. Raises FaultError, unless faults are collected."""
-        error = FaultError(kind, place, problem, got, expected)
+        error = FaultError(kind, location, problem, got, expected)
         if not self.collects:
             raise error
         self.found.append(error.fault)
         self._keep(edit)
 
-    def warn(self, kind: Kind, place: Place, problem: str, edit: Edit | None = None) -> None:
+    def warn(self, kind: Kind, location: Location, problem: str, edit: Edit | None = None) -> None:
         """Report what a training does without."""
-        self.warnings.append(f"{place}: {problem}")
-        self.note(kind, place, problem, edit)
+        self.warnings.append(f"{location}: {problem}")
+        self.note(kind, location, problem, edit)
 
-    def note(self, kind: Kind, place: Place, problem: str, edit: Edit | None = None) -> None:
+    def note(self, kind: Kind, location: Location, problem: str, edit: Edit | None = None) -> None:
         """Report what changes nothing for a training, which does not mention it."""
         if self.collects:
-            entry = f"{place.entry}: " if place.entry else ""
+            entry = f"{location.entry}: " if location.entry else ""
             message = printable(f"{entry}{problem}", 900)
-            self.found.append(Fault(kind, place.file, place.line or None, message))
+            self.found.append(Fault(kind, location.file, location.line or None, message))
             self._keep(edit)
 
     def _keep(self, edit: Edit | None) -> None:
@@ -189,4 +194,6 @@ def annotation_lines(path: Path) -> list[str]:
 
 
 def _malformed(path: Path, error: UserError) -> FaultError:
-    return FaultError("malformed-file", Place(str(path)), error.problem, error.got, error.expected)
+    return FaultError(
+        "malformed-file", Location(str(path)), error.problem, error.got, error.expected
+    )

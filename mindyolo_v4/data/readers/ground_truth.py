@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.readers.box_checks import kept_boxes, refuse_fractions
-from mindyolo_v4.data.readers.faults import Edit, Faults, Place
+from mindyolo_v4.data.readers.faults import Edit, Faults, Location
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes, warn_of_deep
 from mindyolo_v4.data.readers.raw import Labels, ListedImage, RawBox
 from mindyolo_v4.data.records import ImageRecord, Records
@@ -61,7 +61,7 @@ def build_records(
 
 def _report_repeated_images(images: Sequence[ListedImage], have_ids: bool, faults: Faults) -> None:
     """Refuse images that have two ids; warn once of lines that repeat an image."""
-    first_entry: dict[Path, Place] = {}
+    first_entry: dict[Path, Location] = {}
     repeated = []
     for image in images:
         if image.path not in first_entry:

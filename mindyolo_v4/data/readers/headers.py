@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from mindyolo_v4.data.readers.faults import Faults, Kind, Place
+from mindyolo_v4.data.readers.faults import Faults, Kind, Location
 from mindyolo_v4.data.readers.jpeg_header import jpeg_size, plain_jpeg_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -228,7 +228,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 def read_headers(
     paths: Sequence[Path],
-    entries: Sequence[Place],
+    entries: Sequence[Location],
     max_megapixels: float,
     faults: Faults | None = None,
 ) -> list[ImageHeader | None]:
@@ -256,7 +256,7 @@ def read_headers(
             headers.append(None)
         else:
             for kind in result.notes:
-                faults.note(kind, Place(str(path)), _NOTES[kind])
+                faults.note(kind, Location(str(path)), _NOTES[kind])
             headers.append(result)
     return headers
 
@@ -276,13 +276,13 @@ def warn_of_deep(
 
 
 def _report(
-    error: ImageHeaderError, path: Path, entry: Place, further: str, faults: Faults
+    error: ImageHeaderError, path: Path, entry: Location, further: str, faults: Faults
 ) -> None:
     if not faults.collects or error.kind == "missing-image" or entry.file == str(path):
         problem = str(error) if faults.collects else f"{error}{further}"
         faults.refuse(error.kind, entry, problem, str(path), "an image file")
     else:
-        faults.refuse(error.kind, Place(str(path)), f"{error}, named by {entry}")
+        faults.refuse(error.kind, Location(str(path)), f"{error}, named by {entry}")
 
 
 def _read_chunk(

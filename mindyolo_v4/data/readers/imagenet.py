@@ -14,7 +14,14 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.recipe import recipes_folder
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
-from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place, annotation_lines
+from mindyolo_v4.data.readers.faults import (
+    Edit,
+    FaultError,
+    Faults,
+    Kind,
+    Location,
+    annotation_lines,
+)
 from mindyolo_v4.data.readers.files import (
     IMAGE_SUFFIXES,
     data_root,
@@ -36,7 +43,7 @@ class _Line:
 
     name: str  # relative to the split's folder
     label: int
-    entry: Place
+    entry: Location
 
     @property
     def folder(self) -> str:
@@ -98,7 +105,7 @@ def read_imagenet(data: DataConfig, split: str, faults: Faults | None = None) ->
     check_class_count(data, names, source)
     if not images:
         expected = f"<class>/*{IMAGE_SUFFIXES[1].upper()} or the like"
-        raise FaultError("no-images", Place(source), "holds no images", None, expected)
+        raise FaultError("no-images", Location(source), "holds no images", None, expected)
     if not faults.collects:  # tools.check_data reads all headers
         _warn_of_deep(folder, [name for name, _ in images], data.max_megapixels, faults)
     encoded = np.array([os.fsencode(name) for name, _ in images], np.bytes_)
@@ -170,7 +177,7 @@ def _read_list(path: Path, split: str, faults: Faults) -> list[_Line]:
         if not text.strip():
             continue
         *name, label = text.rsplit(maxsplit=1)
-        where = Place(str(path), number)
+        where = Location(str(path), number)
         if not name or not label.isdecimal():
             got = text.strip()[:80]
             expected = "relative/path label"
@@ -185,7 +192,7 @@ def _read_list(path: Path, split: str, faults: Faults) -> list[_Line]:
 
 
 def _refuse(
-    kind: Kind, line: Place, problem: str, got: object, expected: object, faults: Faults
+    kind: Kind, line: Location, problem: str, got: object, expected: object, faults: Faults
 ) -> None:
     """Report a line of a list, whose removal mends it."""
     faults.refuse(kind, line, problem, got, expected, Edit(line.file, "line", line.line, None))
@@ -245,7 +252,7 @@ def _with_files(lines: list[_Line], folder: Path, listing: Path, faults: Faults)
     unlisted = files - {line.name for line in lines}
     if unlisted:
         problem = f"does not name {len(unlisted)} images of {folder}, such as {min(unlisted)}"
-        faults.warn("info-unused-image", Place(str(listing)), problem)
+        faults.warn("info-unused-image", Location(str(listing)), problem)
     return present
 
 
@@ -257,7 +264,7 @@ def _folder_images(
     for name in _class_folders(folder):
         if name not in labels:
             problem = "is a class that the training split does not have"
-            faults.refuse("unknown-class", Place(str(folder / name)), problem)
+            faults.refuse("unknown-class", Location(str(folder / name)), problem)
             continue
         files = sorted(f"{name}/{file}" for file in files_below(folder / name))
         images += [(file, labels[name]) for file in files]
@@ -269,6 +276,6 @@ def _warn_of_deep(
 ) -> None:
     """Warn of images of more than 8 bits per channel, by the headers of those that are no JPEG."""
     paths = [folder / name for name in names if not name.lower().endswith(_EIGHT_BITS)]
-    places = [Place(str(path)) for path in paths]
-    headers = read_headers(paths, places, max_megapixels, Faults(collects=True))
+    locations = [Location(str(path)) for path in paths]
+    headers = read_headers(paths, locations, max_megapixels, Faults(collects=True))
     warn_of_deep(paths, headers, faults)

@@ -58,7 +58,7 @@ def plain_jpeg_size(path: Path) -> tuple[int, int] | None:
 
 def has_end(data: memoryview) -> bool:
     """Return whether a JPEG has its end marker, whatever follows it."""
-    # most files end with it; a marker in the last bytes is no segment
+    # most files end with it; a marker in the last bytes is not a segment
     is_last = bytes([0xFF, _END]) in bytes(data[-_LEAST_SEGMENT:])
     return is_last or any(marker == _END for marker, _ in _segments(data))
 

@@ -17,7 +17,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages, Shards
 from mindyolo_v4.data.images import Packed
 from mindyolo_v4.data.readers.class_names import check_class_count, configured_names
-from mindyolo_v4.data.readers.faults import FaultError, Faults, Place
+from mindyolo_v4.data.readers.faults import FaultError, Faults, Location
 from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.imagenet import read_imagenet
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
@@ -74,10 +74,10 @@ def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
             if not absent:
                 return {name: file[name] for name in names}
     except _UNREADABLE as error:
-        problem = f"is no index of packed images: {error}"
-        raise FaultError("malformed-file", Place(str(path)), problem) from None
+        problem = f"is not an index of packed images: {error}"
+        raise FaultError("malformed-file", Location(str(path)), problem) from None
     problem = "is of another task, or no index of packed images"
-    raise FaultError("malformed-file", Place(str(path)), problem, f"no {absent[0]}")
+    raise FaultError("malformed-file", Location(str(path)), problem, f"no {absent[0]}")
 
 
 def read_mindrecord(data: DataConfig, root: Path, key: str, split: Any, faults: Faults) -> Dataset:
@@ -136,15 +136,15 @@ def _read_index(source: Path, more: Sequence[str]) -> tuple[Arrays, tuple[Path, 
     version = fields["version"].tolist()
     if version != INDEX_VERSION:
         problem = "was written by another version of this package"
-        place = Place(str(source))
-        raise FaultError("malformed-file", place, problem, version, INDEX_VERSION)
+        location = Location(str(source))
+        raise FaultError("malformed-file", location, problem, version, INDEX_VERSION)
     files = tuple(source.parent / str(name) for name in fields["files"])
     for path, size in zip(files, fields["sizes"].tolist(), strict=True):
         size_now = path.stat().st_size if path.is_file() else None
         if size_now != size:
             problem = "is missing or not the file that was packed"
-            place = Place(str(path))
-            raise FaultError("malformed-file", place, problem, size_now, f"{size} bytes")
+            location = Location(str(path))
+            raise FaultError("malformed-file", location, problem, size_now, f"{size} bytes")
     return fields, files
 
 

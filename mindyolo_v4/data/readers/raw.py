@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.data.readers.faults import Edit, Place
+from mindyolo_v4.data.readers.faults import Edit, Location
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ListedImage:
     path: Path  # absolute
     image_id: int | str
     label_path: str  # file that holds its annotations; "" where there is none
-    entry: Place  # what names it in messages: "train.txt:7", "train.json: image 12"
+    entry: Location  # what names it in messages: "train.txt:7", "train.json: image 12"
     stated_size: tuple[int, int] | None = None  # width and height in the annotations, pixels
     removal: Edit | None = None  # that takes it out of a list or a COCO file
 
@@ -48,10 +48,10 @@ class Labels(NamedTuple):
     are_fractions: bool
     have_ids: bool
 
-    def place(self, index: int) -> Place:
+    def location(self, index: int) -> Location:
         """Return what names a box."""
         box = self.boxes[index]
-        return Place(self.images[box.image].label_path, box.line, box.entry)
+        return Location(self.images[box.image].label_path, box.line, box.entry)
 
     def edit(self, index: int, box_xyxy: NDArray[np.float64] | None) -> Edit:
         """Return the edit that removes a box, or gives it other corners."""

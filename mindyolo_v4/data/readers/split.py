@@ -6,7 +6,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import check_class_count
 from mindyolo_v4.data.readers.coco import read_coco
 from mindyolo_v4.data.readers.data_file import located
-from mindyolo_v4.data.readers.faults import Faults, Place
+from mindyolo_v4.data.readers.faults import Faults, Location
 from mindyolo_v4.data.readers.files import data_root
 from mindyolo_v4.data.readers.mindrecord import read_mindrecord
 from mindyolo_v4.data.readers.selection import select
@@ -51,9 +51,9 @@ def read_split(data: DataConfig, split: str, *, faults: Faults | None = None) ->
     dataset = select(dataset, data, split)
     if any(len(record.boxes_xyxy_px) for record in dataset.records):
         return dataset
-    place = Place(dataset.source)
+    location = Location(dataset.source)
     if split == "train":
-        faults.refuse("no-boxes", place, "holds no boxes to train on")
+        faults.refuse("no-boxes", location, "holds no boxes to train on")
     else:
-        faults.warn("info-no-boxes", place, "holds no boxes, its AP is undefined")
+        faults.warn("info-no-boxes", location, "holds no boxes, its AP is undefined")
     return replace(dataset, warnings=tuple(faults.warnings))

@@ -12,7 +12,7 @@ from typing import Any
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names
-from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Place, annotation_lines
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Location, annotation_lines
 from mindyolo_v4.data.readers.files import (
     FileFinder,
     files_below,
@@ -51,7 +51,7 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, faults: Faults)
         raise UserError(key, "list not found", listing, expected)
     images = _images(source, root, faults)
     if not images:
-        raise FaultError("no-images", Place(str(source)), "lists no images")
+        raise FaultError("no-images", Location(str(source)), "lists no images")
     _warn_of_unlabelled(images, source, root, faults)
     annotations = [_annotation(image.label_path, faults) for image in images]
     names = configured_names(data, root)
@@ -80,9 +80,9 @@ def _boxes(
             if class_id is None:
                 label = images[index].label_path
                 problem = "class is not among data.names"
-                place = Place(label, item.line)
+                location = Location(label, item.line)
                 edit = Edit(label, "object", item.number, None)
-                faults.refuse("unknown-class", place, problem, item.name, ", ".join(names), edit)
+                faults.refuse("unknown-class", location, problem, item.name, ", ".join(names), edit)
                 continue
             box = RawBox(
                 image=index,
@@ -111,10 +111,10 @@ def _warn_of_unlabelled(
     if len(absent) == len(images):
         expected = str(root / "Annotations" / f"{absent[0].path.stem}.xml")
         problem = "none of its images has an annotation file"
-        raise FaultError("no-annotations", Place(str(source)), problem, None, expected)
+        raise FaultError("no-annotations", Location(str(source)), problem, None, expected)
     for image in absent:
         problem = "has no XML file, and counts as an image without objects"
-        faults.note("info-image-without-annotation", Place(str(image.path)), problem)
+        faults.note("info-image-without-annotation", Location(str(image.path)), problem)
     if absent:
         problem = "have no XML file and count as images without objects"
         count = f"{len(absent)} of {len(images)} images"
@@ -137,7 +137,7 @@ def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
     if source.is_dir():
         for name in sorted(files_below(source, (".xml",))):
             label = source / name
-            where = Place(str(label))
+            where = Location(str(label))
             path = _image_file(label.with_suffix("").name, _image_folders(label, root), finder)
             if path is None:
                 expected = f"an image {label.stem} beside it or in JPEGImages"
@@ -147,13 +147,15 @@ def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
             images.append(ListedImage(path, 0, str(label), where))
         if not images:
             expected = "annotations, or a list of images"
-            raise FaultError("no-images", Place(str(source)), "holds no XML file", None, expected)
+            raise FaultError(
+                "no-images", Location(str(source)), "holds no XML file", None, expected
+            )
         return images
     for number, line in enumerate(annotation_lines(source), 1):
         name = line.strip()
         if not name:
             continue
-        where = Place(str(source), number)
+        where = Location(str(source), number)
         found = (_image_file(text, [root / "JPEGImages"], finder) for text in spellings(name))
         path = next((path for path in found if path is not None), None)
         removal = Edit(where.file, "line", number, None)
@@ -175,7 +177,7 @@ def _note_labels_without_image(root: Path, finder: FileFinder, faults: Faults) -
         stem = name[: -len(".xml")]
         if _image_file(stem, [root / "JPEGImages"], finder) is None:
             problem = f"no image of this name in {root / 'JPEGImages'}"
-            faults.note("annotation-without-image", Place(str(folder / name)), problem)
+            faults.note("annotation-without-image", Location(str(folder / name)), problem)
 
 
 def _label_file(name: str, root: Path, finder: FileFinder) -> Path | None:
@@ -222,5 +224,5 @@ def _names_of_all_splits(
         names.update(item.name for item in _annotation(str(label), of_others).objects)
     if not names:
         problem = "its annotations hold no objects, and data.names is missing"
-        raise FaultError("no-boxes", Place(str(source)), problem)
+        raise FaultError("no-boxes", Location(str(source)), problem)
     return tuple(sorted(names))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Place
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Location
 from mindyolo_v4.data.readers.xml_lines import LINE, parse_xml
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -45,7 +45,7 @@ def _object(path: Path, element: Element, number: int, faults: Faults) -> VocObj
     line = int(element.get(LINE, "0"))
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise FaultError("malformed-entry", Place(str(path), line), "object has no name")
+        raise FaultError("malformed-entry", Location(str(path), line), "object has no name")
     difficult = (element.findtext("difficult") or "0").strip()
     if difficult not in ("0", "1"):
         where = _place_of(path, element, "difficult")
@@ -86,8 +86,8 @@ def _number(path: Path, element: Element, tag: str, required: bool = True) -> fl
     return value
 
 
-def _place_of(path: Path, element: Element, tag: str) -> Place:
+def _place_of(path: Path, element: Element, tag: str) -> Location:
     """Return file and line of an element's child, or of the element where it has no such child."""
     child = element.find(tag)
     line = (element if child is None else child).get(LINE, "0")
-    return Place(str(path), int(line))
+    return Location(str(path), int(line))

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from mindyolo_v4.data.readers.faults import FaultError, Place
+from mindyolo_v4.data.readers.faults import FaultError, Location
 
 _MOST_BYTES = 64 * 2**20
 LINE = "{line}"  # attribute that carries an element's line; no XML name can hold braces
@@ -34,11 +34,11 @@ def parse_xml(path: Path) -> Element:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             problem = f"has {size} bytes, more than an annotation may have"
-            raise FaultError("malformed-file", Place(str(path)), problem, None, _MOST_BYTES)
+            raise FaultError("malformed-file", Location(str(path)), problem, None, _MOST_BYTES)
         content, encoding = _decode(path.read_bytes(), path)
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-        raise FaultError("malformed-file", Place(str(path)), problem) from None
+        raise FaultError("malformed-file", Location(str(path)), problem) from None
     builder = TreeBuilder()
     parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
@@ -52,13 +52,13 @@ def parse_xml(path: Path) -> Element:
         parser.Parse(content, True)
     except expat.ExpatError as error:
         problem = f"not valid XML: {expat.ErrorString(error.code)}"
-        raise FaultError("malformed-file", Place(str(path), error.lineno), problem) from None
+        raise FaultError("malformed-file", Location(str(path), error.lineno), problem) from None
     return builder.close()
 
 
 def _refuse_entity(path: Path, parser: expat.XMLParserType, name: str) -> None:
     problem = "not valid XML: an annotation declares no entities"
-    raise FaultError("malformed-file", Place(str(path), parser.CurrentLineNumber), problem, name)
+    raise FaultError("malformed-file", Location(str(path), parser.CurrentLineNumber), problem, name)
 
 
 def _decode(content: bytes, path: Path) -> tuple[bytes, str | None]:
@@ -82,4 +82,4 @@ def _decode(content: bytes, path: Path) -> tuple[bytes, str | None]:
             return content.decode(_SUPERSETS[codec]).encode(), "utf-8"
     except (LookupError, ValueError) as error:
         problem = f"cannot be read in the encoding that it declares: {error}"
-        raise FaultError("malformed-file", Place(str(path)), problem, name) from None
+        raise FaultError("malformed-file", Location(str(path)), problem, name) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.class_names import configured_names, names_beside_labels
-from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Place, annotation_lines
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Location, annotation_lines
 from mindyolo_v4.data.readers.files import (
     FileFinder,
     files_below,
@@ -77,7 +77,7 @@ def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
     listed = _folder_images(source) if source.is_dir() else _list_images(source, root, faults)
     if not listed:
         expected = f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
-        raise FaultError("no-images", Place(str(source)), "holds no images", None, expected)
+        raise FaultError("no-images", Location(str(source)), "holds no images", None, expected)
     return listed
 
 
@@ -87,12 +87,12 @@ def _warn_of_unlabelled(
     absent = [image for image in images if not image.label_path]
     if len(absent) == len(images):
         expected = " or ".join(map(str, label_candidates(absent[0].path, root)))
-        place = Place(source)
+        location = Location(source)
         problem = "none of its images has a label file"
-        raise FaultError("no-annotations", place, problem, absent[0].path, expected)
+        raise FaultError("no-annotations", location, problem, absent[0].path, expected)
     for image in absent:
         problem = "has no label file, and counts as an image without objects"
-        faults.note("info-image-without-annotation", Place(str(image.path)), problem)
+        faults.note("info-image-without-annotation", Location(str(image.path)), problem)
     if len(absent) > _MANY * len(images):
         count = f"{len(absent)} of {len(images)} images have no label file"
         problem = "they count as images without objects"
@@ -115,15 +115,15 @@ def _note_labels_without_image(
         }
         for name in sorted(files_of(folder, (".txt",))):
             if plain_name(Path(name).stem) not in stems and name not in _NO_LABELS:
-                places = ", ".join(map(str, sorted(image_folders)))
-                problem = f"no image of this name in {places}"
-                faults.note("annotation-without-image", Place(str(folder / name)), problem)
+                locations = ", ".join(map(str, sorted(image_folders)))
+                problem = f"no image of this name in {locations}"
+                faults.note("annotation-without-image", Location(str(folder / name)), problem)
 
 
 def _folder_images(folder: Path) -> list[ListedImage]:
     """Return the images below the folder, sorted."""
     paths = sorted(folder / name for name in files_below(folder))
-    return [ListedImage(path, 0, "", Place(str(path))) for path in paths]
+    return [ListedImage(path, 0, "", Location(str(path))) for path in paths]
 
 
 def _list_images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
@@ -133,7 +133,7 @@ def _list_images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
         name = line.strip()
         if not name:
             continue
-        entry = Place(str(source), number)
+        entry = Location(str(source), number)
         removal = Edit(str(source), "line", number, None)
         path = first_present((root, source.parent), spellings(name))
         if path is None:

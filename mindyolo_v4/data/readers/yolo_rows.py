@@ -10,7 +10,14 @@ import numpy as np
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.box_checks import FRACTION_TOLERANCE
 from mindyolo_v4.data.readers.class_names import key_point_shape
-from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Kind, Place, annotation_lines
+from mindyolo_v4.data.readers.faults import (
+    Edit,
+    FaultError,
+    Faults,
+    Kind,
+    Location,
+    annotation_lines,
+)
 from mindyolo_v4.data.readers.headers import read_header
 from mindyolo_v4.data.readers.raw import RawBox
 
@@ -33,15 +40,15 @@ class _LongRow(NamedTuple):
     def refuse(self, kind: Kind, problem: str, expected: str, faults: Faults) -> None:
         got = " ".join(f"{value:g}" for value in self.values)[:_SHOWN]
         removal = Edit(str(self.label), "line", self.line, None)
-        place = Place(str(self.label), self.line)
-        faults.refuse(kind, place, problem, got, expected, removal)
+        location = Location(str(self.label), self.line)
+        faults.refuse(kind, location, problem, got, expected, removal)
 
 
 class _RefusedRow(NamedTuple):
     """A row with a fault."""
 
     edit: Edit  # mends it, or removes it
-    values: list[float]  # none where one is no number
+    values: list[float]  # none where one is not a number
     has_next_id: bool  # its class id is the number of classes
 
 
@@ -77,9 +84,9 @@ def read_rows(
                     kind, problem, expected = fault
                     edit = Edit(str(label), "line", number, _corrected(kind, values, path, data))
                     got = line.strip()[:_SHOWN]
-                    place = Place(str(label), number)
+                    location = Location(str(label), number)
                     is_next = kind == "unknown-class" and values[0] == class_count
-                    faults.refuse(kind, place, problem, got, expected, None if is_next else edit)
+                    faults.refuse(kind, location, problem, got, expected, None if is_next else edit)
                     refused.append(_RefusedRow(edit, values, is_next))
                 elif len(values) > 5:
                     long_rows.append(_LongRow(image, label, number, values))
@@ -102,7 +109,7 @@ def _lines(label: Path) -> list[str]:
         problem = "too large for the labels of one image"
         got = f"{megabytes:.0f} MB"
         expected = f"at most {_MOST_MEGABYTES} MB"
-        raise FaultError("malformed-file", Place(str(label)), problem, got, expected)
+        raise FaultError("malformed-file", Location(str(label)), problem, got, expected)
     return annotation_lines(label)
 
 
@@ -121,8 +128,8 @@ def _tell_ids_from_one(
         return
     first = of_next_id[0]
     problem = f"class ids seem to start at 1: {len(of_next_id)} rows have the id after the last"
-    place = Place(first.file, first.entry)
-    faults.note("class-ids-from-one", place, f"{problem}, and none has the id 0")
+    location = Location(first.file, first.entry)
+    faults.note("class-ids-from-one", location, f"{problem}, and none has the id 0")
     rows += [
         (row.edit.file, row.edit.entry, int(row.values[0]))
         for row in refused
@@ -159,8 +166,8 @@ def _read_long_rows(
     if shape is None and _hold_key_points([row.values for row in rows]):
         numbers = len(rows[0].values)
         meaning = "read as class cx cy w h and key points (kpt_shape in data.yaml makes it certain)"
-        place = Place(str(rows[0].label), rows[0].line)
-        faults.warn("info-key-points", place, f"rows of {numbers} numbers {meaning}")
+        location = Location(str(rows[0].label), rows[0].line)
+        faults.warn("info-key-points", location, f"rows of {numbers} numbers {meaning}")
 
     boxes = []
     for row in rows:
@@ -218,7 +225,7 @@ def _hold_key_points(rows: list[list[float]]) -> bool:
 
 
 def _numbers(fields: Sequence[str]) -> list[float]:
-    """Return the numbers of a row, or none where one is no number."""
+    """Return the numbers of a row, or none where one is not a number."""
     try:
         return [float(text) for text in fields]
     except ValueError:

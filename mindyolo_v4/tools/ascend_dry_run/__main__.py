@@ -29,12 +29,12 @@ from mindyolo_v4.tools.ascend_dry_run.run import (
 _NOT_IN_GRAPHS = (
     *("device_target", "is_parallel", "weight", "save_dir", "data_dir", "data_path", "epochs"),
     *("seed", "conf_thres", "iou_thres", "max_det", "split", "tta", "tile", "overlap"),
-    *("data", "single_cls", "compile_cache"),
+    *("data", "single_cls"),
 )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compile the graphs and print what was found; return 1 where something speaks against one."""
+    """Compile the graphs and print what was found; return 1 where one has problems."""
     environment.prepare()
     description = "Show what MindSpore's Ascend back end makes of a configuration, without Ascend."
     parser = build_parser(command_for("ascend-dry-run"), description, hidden=_NOT_IN_GRAPHS)
@@ -72,11 +72,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_recording(recording: Recording) -> None:
-    """Print the operators of a graph by kind, and what speaks against it."""
+    """Print the operators of a graph by kind, and its problems."""
     print(f"{recording.name}: {recording.jit_level}, {recording.seconds:.1f} s")
     print("\n".join(table_of_kinds(recording.operators)))
     for finding in recording.findings():
-        print(f"  against it: {finding}")
+        print(f"  problem: {finding}")
 
 
 if __name__ == "__main__":

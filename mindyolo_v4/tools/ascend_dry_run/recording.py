@@ -1,4 +1,4 @@
-"""What `recorder.record` has kept of a graph, and what speaks against the graph."""
+"""What `recorder.record` has kept of a graph, and the problems of the graph."""
 
 import json
 import re
@@ -31,7 +31,7 @@ class Recording:
     ir: str  # the graphs that MindSpore itself executes, as it writes them; none with O2
 
     def findings(self) -> list[str]:
-        """Return what speaks against the graph, a line each."""
+        """Return the problems of the graph, one line each."""
         if self.error is not None:
             return [f"{self.name}: {self.error}"]
         lines = []

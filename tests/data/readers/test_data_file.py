@@ -75,8 +75,8 @@ def test_lists_and_the_working_folder(root: Path, tmp_path: Path) -> None:
             read_split(data, "val")
 
 
-@pytest.mark.parametrize("place", ["data/obj.data", "cfg/obj.data", "obj.data"])
-def test_obj_data(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("location", ["data/obj.data", "cfg/obj.data", "obj.data"])
+def test_obj_data(tmp_path: Path, location: str) -> None:
     """Paths are those of the folder that darknet is started in."""
     for name in ("a", "b"):
         write_image(tmp_path / f"data/obj_train_data/{name}.png")
@@ -85,7 +85,7 @@ def test_obj_data(tmp_path: Path, place: str) -> None:
     (tmp_path / "data/obj.names").write_text("cat\ndog\n")
     text = "# mine\nclasses= 2\ntrain  = data/train.txt\nvalid = data/test.txt\n"
     text += "names = data/obj.names\nbackup = backup/\n"
-    data = write(tmp_path / place, text)
+    data = write(tmp_path / location, text)
     assert (names_of(data, "train"), names_of(data, "val")) == (["a.png"], ["b.png"])
     assert read_split(data, "train").class_names == ("cat", "dog")
     assert located(data).test is None

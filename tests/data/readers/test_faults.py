@@ -7,7 +7,7 @@ import pytest
 
 from mindyolo_v4.config.command_line import build_parser, parse
 from mindyolo_v4.config.recipe import load_config
-from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Kind, Place
+from mindyolo_v4.data.readers.faults import Edit, Fault, FaultError, Faults, Kind, Location
 from mindyolo_v4.data.readers.split import read_split
 from tests.inputs import annotations, images
 from tests.support.inputs import Case
@@ -19,15 +19,15 @@ STOPS_TRAINING = [
 
 
 def test_a_fault_is_raised_or_collected() -> None:
-    place = Place("a.txt", 3)
+    location = Location("a.txt", 3)
     edit = Edit("a.txt", "line", 3, None)
     with pytest.raises(FaultError, match=r"^a\.txt:3: is wrong \(got 1, expected 2\)$"):
-        Faults().refuse("malformed-row", place, "is wrong", 1, 2)
+        Faults().refuse("malformed-row", location, "is wrong", 1, 2)
     faults = Faults(collects=True)
-    faults.refuse("malformed-row", place, "is wrong", 1, 2, edit)
+    faults.refuse("malformed-row", location, "is wrong", 1, 2, edit)
     with faults.go_on():
-        raise FaultError("malformed-file", Place("b.json", 7, "image 5"), "is worse")
-    faults.note("info-grey-image", Place("c.png"), "is grey")
+        raise FaultError("malformed-file", Location("b.json", 7, "image 5"), "is worse")
+    faults.note("info-grey-image", Location("c.png"), "is grey")
     assert faults.found == [
         Fault("malformed-row", "a.txt", 3, "is wrong (got 1, expected 2)"),
         Fault("malformed-file", "b.json", 7, "image 5: is worse"),
@@ -40,8 +40,8 @@ def test_a_fault_is_raised_or_collected() -> None:
 
 def test_a_training_hears_of_warnings_and_not_of_notes() -> None:
     faults = Faults()
-    faults.warn("box-outside", Place("a.json", 9, "annotation 2"), "outside")
-    faults.note("info-grey-image", Place("c.png"), "is grey")
+    faults.warn("box-outside", Location("a.json", 9, "annotation 2"), "outside")
+    faults.note("info-grey-image", Location("c.png"), "is grey")
     assert faults.warnings == ["a.json: annotation 2: outside"]
     assert faults.found == []
 

@@ -10,7 +10,7 @@ from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import read_image
 from mindyolo_v4.data.readers.class_names import names_beside_labels, read_names
-from mindyolo_v4.data.readers.faults import Faults, Place
+from mindyolo_v4.data.readers.faults import Faults, Location
 from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
 from mindyolo_v4.data.readers.raw import ListedImage, RawBox
@@ -72,7 +72,7 @@ def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
         UserError,
         match=r"list:2: image has zero bytes; 4 more bad images follow \(got .*empty\.jpg",
     ):
-        read_headers(paths, [Place("list", n) for n in range(1, 7)], LIMIT)
+        read_headers(paths, [Location("list", n) for n in range(1, 7)], LIMIT)
     for path, problem in (
         (text, "not a readable"),
         (cut, "image"),
@@ -87,7 +87,7 @@ def test_order_holds_over_many_chunks(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.bmp" for n in range(150)]
     for n, path in enumerate(paths):
         Image.new("L", (n + 1, 2)).save(path)
-    headers = read_headers(paths, [Place(str(path)) for path in paths], LIMIT)
+    headers = read_headers(paths, [Location(str(path)) for path in paths], LIMIT)
     assert [header.width for header in headers if header is not None] == list(range(1, 151))
 
 
@@ -145,7 +145,7 @@ def test_warning_lines_count_the_rest() -> None:
 def listed(path: Path) -> ListedImage:
     """Write an image."""
     Image.new("RGB", (24, 16)).save(path)
-    return ListedImage(path, 1, "labels.txt", Place("list", 1), stated_size=(24, 16))
+    return ListedImage(path, 1, "labels.txt", Location("list", 1), stated_size=(24, 16))
 
 
 WARNING = "list:1: image is listed twice, first at list:1"

@@ -58,8 +58,8 @@ def test_a_fraction_of_the_training_images_at_equal_distances(data: DataConfig) 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (("bird",), r"data\.classes: no class of the data set \(got bird, expected cat, dog, 1"),
-        (("3",), r"no class of the data set"),
+        (("bird",), r"data\.classes: there is no such class \(got bird, expected cat, dog, 1"),
+        (("3",), r"there is no such class"),
         (("cat", "0"), r"data\.classes: names a class twice \(got 0\)"),
     ],
 )

@@ -192,7 +192,7 @@ def test_coco128_equals_the_json(data_root: Path) -> None:
         other = by_name[record.path.name]
         trained = ~other.ignore
         assert (record.width, record.height) == (other.width, other.height)
-        # Rows may stand in another order: compare them sorted by class and place.
+        # Rows may stand in another order: compare them sorted by class and location.
         mine = np.column_stack([record.class_ids, record.boxes_xyxy_px])
         theirs = np.column_stack([other.class_ids[trained], other.boxes_xyxy_px[trained]])
         mine, theirs = (rows[np.lexsort(np.round(rows).T[::-1])] for rows in (mine, theirs))
