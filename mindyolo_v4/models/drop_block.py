@@ -18,7 +18,8 @@ correction for the border, the rest scaled per image.
 
 The random numbers are a function of seed, layer, device, i and cell: murmur3's finaliser, computed
 in the graph from whole numbers of 32 bits. So a resumed training goes on with the masks that it
-would have had.
+would have had. MindSpore 2.7.0 rounds the constants of the hash: its graphs have other masks, which
+are as random.
 """
 
 import mindspore as ms
