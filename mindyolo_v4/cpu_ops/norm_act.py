@@ -29,6 +29,15 @@ def fused_library() -> Path:
     return compiled_library(_SOURCE)
 
 
+def settings_of(eps: float, momentum: float, leaky_slope: float) -> Tensor:
+    """Return eps, weight of the new statistics and negative slope (3,), as the operators read them.
+
+    Args:
+        momentum: weight of the OLD running statistic.
+    """
+    return Tensor(np.asarray([eps, 1.0 - momentum, leaky_slope], np.float32))
+
+
 @cache
 def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
     """Return the differentiable operator `name` (mish, silu or leaky) of norm_act.cc.
@@ -125,7 +134,7 @@ class FusedNormAct(nn.BatchNorm2d):
     ):
         super().__init__(channels, eps=eps, momentum=momentum)
         self.operator = fused_operator(library, activation)
-        self.settings = Tensor(np.asarray([eps, 1.0 - momentum, leaky_slope], np.float32))
+        self.settings = settings_of(eps, momentum, leaky_slope)
         self.act = act
 
     def construct(self, x: Tensor) -> Tensor:

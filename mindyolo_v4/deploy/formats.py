@@ -123,7 +123,7 @@ def export_graph(job: Job) -> str:
     if wants_boxes:
         raw_maps = list(expected.values())
         expected = compare.decoded_outputs(raw_maps, job.config.model.anchor_set)
-    write, _, run = _ENGINES[job.format]
+    write, _, run, _ = _ENGINES[job.format]
     if chosen.int8:
         return _write_int8(job, model, expected)
     with _unfinished_file(job) as unfinished:
@@ -139,8 +139,7 @@ def _write_int8(job: Job, model: "onnx.ModelProto", expected: compare.Arrays) ->
     measured = scored if config.data.train is None else read_split(config.data, "train")
     records = int8.evenly(measured.records, job.options.calibration)
     images = [int8.input_of(record, config.data) for record in records]
-    write, quantise, run = _ENGINES[job.format]
-    backend = "openvino" if job.format == "openvino" else "onnxruntime"
+    write, quantise, run, backend = _ENGINES[job.format]
     with TemporaryDirectory(dir=job.target.parent) as folder, _unfinished_file(job) as unfinished:
         exact = Path(folder) / f"float32{job.target.suffix}"
         write(model, exact)
@@ -227,7 +226,7 @@ def export_checkpoint(job: Job) -> str:
     return f"the same {len(held)} tensors, without optimizer and averages"
 
 
-_ENGINES = {  # format -> how a model is written, quantised and run
-    "onnx": (write_onnx, int8.quantise_onnx, run_onnx),
-    "openvino": (write_openvino, int8.quantise_openvino, run_openvino),
+_ENGINES = {  # format -> how a model is written, quantised and run, and the back-end that scores it
+    "onnx": (write_onnx, int8.quantise_onnx, run_onnx, "onnxruntime"),
+    "openvino": (write_openvino, int8.quantise_openvino, run_openvino, "openvino"),
 }

@@ -26,7 +26,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindyolo_v4.cpu_ops.norm_act import pooled_operator
+from mindyolo_v4.cpu_ops.norm_act import pooled_operator, settings_of
 from mindyolo_v4.models.norm_base import PooledNorm
 
 
@@ -58,7 +58,7 @@ class CrossMiniBatchNorm(PooledNorm):
         self.act = nn.Identity() if act is None else act
         if library is not None:
             self.operator = pooled_operator(library, activation)
-            self.settings = Tensor(np.asarray([eps, 1.0 - momentum, leaky_slope], np.float32))
+            self.settings = settings_of(eps, momentum, leaky_slope)
 
     def construct(self, x: Tensor) -> Tensor:
         if not self.training or self.use_batch_statistics is not None:
