@@ -35,9 +35,9 @@ from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.data.views import ImageViews
+from mindyolo_v4.deploy.analysis import detection_scores
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.deploy.pictures import draw_validation, shown_images
-from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine import training
 from mindyolo_v4.engine.callbacks import Callback
@@ -241,7 +241,10 @@ def batch_losses(
     dataset: Dataset,
     views: ImageViews,
 ) -> NDArray[np.float32]:
-    """Return the losses (n, 4) of the first n images of a batch, whose numbers (n,) are given."""
+    """Return the losses (n, 4) of the first n images of a batch, whose numbers (n,) are given.
+
+    n is 0 in the last batch of a device that has fewer images than the others.
+    """
     rows = []
     for slot, number in enumerate(numbers):
         boxes_px, class_ids = dataset.records.targets(int(number))
@@ -249,7 +252,7 @@ def batch_losses(
         boxes = xyxy_to_cxcywh(geometry.to_input(boxes_px)) / geometry.input_width
         levels = [level[slot] for level in raw_maps]
         rows.append(loss(levels, boxes, class_ids))
-    return np.stack(rows)
+    return np.array(rows, np.float32).reshape(-1, len(ValidationLoss.part_names))
 
 
 def draw_batch(columns: Sequence[NDArray], class_names: Sequence[str], path: Path) -> None:

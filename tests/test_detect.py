@@ -29,6 +29,7 @@ from mindyolo_v4.detect import (
     load_detector,
     train_stream,
     training_forward,
+    validation_loss,
 )
 from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.scoring import Scorer
@@ -399,6 +400,19 @@ def test_a_network_that_sees_every_object_scores_full_marks(
     assert {name: both[name] for name in ("AP", "AP75", "AR100")} == {
         name: metrics[name] for name in ("AP", "AP75", "AR100")
     }
+
+
+def test_a_device_whose_last_batch_is_empty_has_losses(rectangles: Path) -> None:
+    """Of 5 images in batches of 2, the second device has 2, and two batches as the first one."""
+    data = {"format": "yolo", "root": str(rectangles), "val": "images", "names": ["a", "b"]}
+    data |= {"img_size": 64, "num_workers": 1}
+    config = build_config({"data": data, "evaluate": {"per_batch_size": 2}})
+    dataset = TASK.read(config.data, "val")
+    task = replace(TASK, inference=lambda *_: BrightBoxes(config.model.anchor_set, 2))
+    runtime = replace(RUNTIME, ranks=Ranks(1, 2))
+    loss = validation_loss(config, 2)
+    metrics = Scorer(task, config, nn.Cell(), dataset, runtime, loss)(lambda: None).metrics
+    assert metrics["val_loss"] > 0
 
 
 def test_predict_draws_and_lists_every_image(run: Path, scenes: Path, tmp_path: Path) -> None:
