@@ -33,8 +33,12 @@ def numbered(folder: Path, kind: re.Pattern[str]) -> list[Path]:
 
 
 def keep_newest(folder: Path, kind: re.Pattern[str], count: int) -> None:
-    """Delete all but the `count` latest checkpoints of a kind, EPOCH or STEP."""
-    for path in numbered(folder, kind)[:-count]:
+    """Delete all but the last `count` written checkpoints of a kind, EPOCH or STEP.
+
+    Their numbers do not tell: after a resume on more devices the steps have smaller ones.
+    """
+    by_age = sorted(numbered(folder, kind), key=lambda path: path.stat().st_mtime_ns)
+    for path in by_age[:-count]:
         path.unlink()
 
 
@@ -63,7 +67,7 @@ def newest_valid(folder: str | Path) -> Checkpoint | None:
             damage.append(error)
     for checkpoint in sorted(checkpoints, key=checkpoints.__getitem__, reverse=True):
         try:
-            checkpoint.verify()
+            checkpoint.file.verify()
         except UserError as error:
             damage.append(error)
             continue

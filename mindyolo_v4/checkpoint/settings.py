@@ -135,8 +135,11 @@ def take_over_variants(
     if card.model.activations[0] != model.activations[0]:
         given["backbone_activation"] = card.model.activations[0]
     written = tree.get("model", {})
-    if card.architecture == model.architecture and written.keys().isdisjoint(_ANCHORS):
-        given |= {name: getattr(card.model, name) for name in _ANCHORS}
+    if card.architecture == model.architecture:
+        if card.model.activations[1] != model.activations[1]:
+            given["neck_activation"] = card.model.activations[1]
+        if written.keys().isdisjoint(_ANCHORS):
+            given |= {name: getattr(card.model, name) for name in _ANCHORS}
     changed = {
         name: value
         for name, value in given.items()

@@ -48,7 +48,8 @@ class Pictures:
                 scores.draw(self.folder)
 
     def end(self) -> None:
-        """Draw the curves of the training, and write the report."""
+        """Draw the curves of the training, and write the report; the other devices wait."""
+        self._runtime.heartbeat.expect("drawing")
         if not self._writes:
             return
         with whole_file(self.folder / "results.png") as png:

@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-PACKAGE_LOGGER = logging.getLogger("mindyolo_v4")
+from mindyolo_v4.runtime.log import PACKAGE_LOGGER
+
 logger = logging.getLogger(__name__)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from mindyolo_v4.engine.tensorboard import TensorBoardFile
 from mindyolo_v4.runtime.files import write_json, write_text
 
+_POSITION = ("epoch", "step")  # columns of both tables
+
 logger = logging.getLogger(__name__)
 
 
@@ -19,12 +21,17 @@ class Records:
     """Rows and scalars of one run folder; a row is in its file when the call returns.
 
     Args:
-        resumed_step: rows behind this step are dropped first.
+        resumed: the epoch and step from which a training goes on, as the run before counted; rows
+            behind them are dropped first.
         writes: False on all ranks but the first.
     """
 
     def __init__(
-        self, folder: Path, part_names: Sequence[str], resumed_step: int = 0, writes: bool = True
+        self,
+        folder: Path,
+        part_names: Sequence[str],
+        resumed: tuple[int, int] = (0, 0),
+        writes: bool = True,
     ):
         self.folder = folder
         self.writes = writes
@@ -32,11 +39,11 @@ class Records:
         self.step_columns = ["step", "epoch", *self.names]
         if not writes:
             return
-        steps = _rows_up_to(folder / "steps.csv", resumed_step)
+        steps = _rows_up_to(folder / "steps.csv", *resumed)
         write_text(folder / "steps.csv", _table(self.step_columns, steps))
-        self.validations = _rows_up_to(folder / "metrics.csv", resumed_step)
+        self.validations = _rows_up_to(folder / "metrics.csv", *resumed)
         self._write_validations()
-        self.board = TensorBoardFile(folder / "tensorboard", purge_step=resumed_step + 1)
+        self.board = TensorBoardFile(folder / "tensorboard", purge_step=resumed[1] + 1)
 
     def __enter__(self) -> "Records":
         return self
@@ -91,8 +98,12 @@ class Records:
             path.unlink(missing_ok=True)
 
 
-def _rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
-    """Return a table's rows up to a step. What a killed process left of a row is none."""
+def _rows_up_to(path: Path, epoch: int, step: int) -> list[dict[str, str]]:
+    """Return a table's rows up to a step of an epoch. What a killed process left of a row is none.
+
+    Another number of devices counts other steps, so they are compared inside the epoch only, and
+    the last row that fits ends the table.
+    """
     if step == 0 or not path.exists():
         return []
     header, *lines = path.read_text("utf-8", errors="replace").split("\n")
@@ -101,11 +112,15 @@ def _rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
     cells = [line.split(",") for line in lines]
     whole = [row for row in cells if len(row) == len(columns)]
     rows = [dict(zip(columns, row, strict=True)) for row in whole]
-    rows = [row for row in rows if re.fullmatch(r"[0-9]{1,15}", row.get("step", ""))]
+    number = re.compile(r"[0-9]{1,15}")
+    rows = [row for row in rows if all(number.fullmatch(row.get(key, "")) for key in _POSITION)]
     if len(rows) < len(lines):
         logger.warning("%s: %d damaged lines are left out", path, len(lines) - len(rows))
-    # Another number of devices counts other steps, so the last row that fits ends the table.
-    ends = [count for count, row in enumerate(rows, 1) if int(row["step"]) <= step]
+    ends = [
+        count
+        for count, row in enumerate(rows, 1)
+        if int(row["epoch"]) < epoch or (int(row["epoch"]) == epoch and int(row["step"]) <= step)
+    ]
     return rows[: max(ends, default=0)]
 
 

@@ -115,9 +115,6 @@ class ScoringPass:
 
     def ms_per_image(self) -> dict[str, float]:
         """Return the mean milliseconds per image of each part on this device."""
-        own = max(self._own_images(), 1)
-        return {name: value / own for name, value in self.spent_ms.items()}
-
-    def _own_images(self) -> int:
         ranks = self.runtime.ranks
-        return len(range(ranks.rank, self.images, ranks.size))
+        own = max(len(range(ranks.rank, self.images, ranks.size)), 1)
+        return {name: value / own for name, value in self.spent_ms.items()}

@@ -1,10 +1,12 @@
 """One training put together: schedule, optimizer, averages, train step, records, checkpoints."""
 
 import logging
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter
@@ -30,6 +32,7 @@ from mindyolo_v4.engine.step_profiler import StepProfiler
 from mindyolo_v4.engine.task import Check, TrainingParts
 from mindyolo_v4.errors import StoppedError, require
 from mindyolo_v4.runtime.device import Runtime
+from mindyolo_v4.runtime.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class Session:
         require(can_stop, "train.patience", "needs validations", settings.patience, "data.val")
         self.writes = runtime.ranks.rank == 0
         self.resumed: Checkpoint | None = None
-        self.resumed_step = 0  # as the run that wrote the checkpoint counted
+        self.resumed_at = (0, 0)  # epoch and step, as the run that wrote the checkpoint counted
         self.started_s = time.monotonic()
         self.step_batches = StepBatches(
             parts.steps_per_epoch, settings.accumulate, parts_by_size(config)
@@ -98,8 +101,10 @@ class Session:
         if state.epochs:
             self._follow(state.epochs)
         self._stop_without_progress()
+        if state.ends_epoch and not self.settings.fit_schedule:
+            self._stop_behind_limit(state.train_seconds)
         self.resumed = checkpoint
-        self.resumed_step = saved.step
+        self.resumed_at = saved.epoch, saved.step
         lines.append(f"resumed from {checkpoint.path} at step {state.step}")
         for line in changed_settings(checkpoint, self.config):
             lines.append(f"resumed with another value than the checkpoint's: {line}")
@@ -112,7 +117,7 @@ class Session:
         self.train_step.update.remember_statistics()
         self.folder = folder
         names = self.parts.forward.part_names
-        self.records = Records(folder, names, self.resumed_step, self.writes)
+        self.records = Records(folder, names, self.resumed_at, self.writes)
         self.progress = Progress(names, self.state.step, self.last_step, self.plan.epochs)
         self.recorder = Recorder(
             self.state, self.settings, self.records, self.progress, self.parts.callbacks
@@ -128,6 +133,8 @@ class Session:
             self._train_seconds,
         )
         self.profiler = StepProfiler(self.settings.profile_steps, folder, self.runtime.heartbeat)
+        if self.resumed and self.state.best and self.writes:
+            self._bring_best(self.resumed.path.with_name(checkpoints.BEST), self.state.best)
         with self.records, self.progress, self.profiler:
             yield
 
@@ -191,10 +198,7 @@ class Session:
         self.recorder.flush()
         self.recorder.end_epoch()
         ended_s = time.monotonic()
-        limit_s = 60.0 * (self.settings.max_minutes or float("inf"))
-        if self.runtime.ranks.any(self._train_seconds() > limit_s):
-            self.last_step = self.state.step
-            self.stopped_by = "max_minutes"
+        self._stop_behind_limit(self._train_seconds())
         self._validate_and_save(check, ended_s)
         self.recorder.start_epoch()
 
@@ -202,8 +206,10 @@ class Session:
         """Do what a stopped or killed training has left undone behind the step it resumes from."""
         if self.state.validation_due:
             self._validate_and_save(check)
-        elif self.is_over and self.resumed and self.resumed.path.name != checkpoints.LAST:
-            self.saver.save()  # last.ckpt is damaged, and no step will write it again
+        elif self.is_over and self.resumed:
+            last = self.folder / checkpoints.LAST
+            if self.resumed.path.resolve() != last.resolve():
+                self.saver.save()  # it is damaged or elsewhere, and no step will write it
 
     @property
     def is_over(self) -> bool:
@@ -304,6 +310,23 @@ class Session:
         if is_enough and not self.is_over:
             self.last_step = self.state.step
             self.stopped_by = "patience"
+
+    def _stop_behind_limit(self, train_seconds: float) -> None:
+        """End the training here, at the end of an epoch, if it took over `train.max_minutes`."""
+        limit_s = 60.0 * (self.settings.max_minutes or float("inf"))
+        if self.runtime.ranks.any(train_seconds > limit_s):
+            self.last_step = self.state.step
+            self.stopped_by = "max_minutes"
+
+    def _bring_best(self, source: Path, best: Mapping[str, Any]) -> None:
+        """Bring metrics.json and best.ckpt where another folder's run goes on in this one."""
+        target = self.folder / checkpoints.BEST
+        if source.resolve() == target.resolve():
+            return
+        self.records.best(best)
+        if source.is_file() and Checkpoint.open(source).step == best["step"]:
+            with whole_file(target, source.stat().st_size) as unfinished:
+                shutil.copyfile(source, unfinished)
 
     def _train_seconds(self) -> float:
         """Return the wall clock of the training until now, and note it in the state."""

@@ -31,8 +31,9 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():  # a device, which a file would replace
         raise OSError(errno.EEXIST, "exists and is not a regular file", str(path))
-    # Some writers want the suffix.
-    unfinished = path.with_name(f".{short_name(path.stem)}.unfinished{path.suffix}")
+    # A name of its own, since two processes may write the same file. Some writers want the suffix.
+    own = f".{short_name(path.stem)}.{os.getpid()}.unfinished{path.suffix}"
+    unfinished = path.with_name(own)
     try:
         if size:
             _require_room(unfinished, size)

@@ -103,6 +103,7 @@ class ScoringRun:
             logger.warning("stopped by %s before all images were scored: no results", error)
             raise
 
+        self.runtime.heartbeat.expect("writing the results")
         if ranks.rank == 0:
             self._write(folder, scores, started_s)
         logger.info("%s\nwritten to %s", scores.table, folder)

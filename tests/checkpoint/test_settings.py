@@ -132,6 +132,16 @@ def test_training_takes_over_the_variants_of_its_start_weights(card: Card) -> No
     assert (config.model.topdown_kernel, taken) == (1, [])
 
 
+def test_training_takes_over_the_activations_of_the_same_architecture(card: Card) -> None:
+    model = replace(card.model, backbone_activation="silu", neck_activation="silu")
+    start = checkpoint_of(replace(card, model=model))
+    config, _ = settings.take_over_variants(Config(), {}, start)
+    assert config.model.activations == ("silu", "silu")
+    tree = read_tree(None, [("model.architecture", "yolov4-csp")])
+    config, _ = settings.take_over_variants(build_config(tree), tree, start)
+    assert config.model.activations == ("silu", "mish")
+
+
 def test_weighted_sums_over_plain_weights_are_said(card: Card) -> None:
     tree = tree_of(model={"width": 0.25, "residual": "weighted"})
     config, lines = settings.take_over_variants(build_config(tree), tree, checkpoint_of(card))

@@ -158,7 +158,7 @@ def test_validation_sees_the_averages_and_gives_them_back(tmp_path):
     last.load_weights(averaged)
     assert np.array_equal(task.scored[0], averaged.head.bias.asnumpy())
     assert not np.array_equal(task.scored[0], live)
-    assert np.array_equal(live, last.tensors()["head.bias"])
+    assert np.array_equal(live, last.file.tensors()["head.bias"])
 
 
 def test_divergence_stops_after_steps_in_a_row(tmp_path):

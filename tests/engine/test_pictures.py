@@ -47,3 +47,13 @@ def test_the_first_steps_are_drawn(tmp_path: Path, count: int, expected: list[st
 
 def test_other_ranks_draw_nothing(tmp_path: Path) -> None:
     assert draw_all(tmp_path, 3, rank=1) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_ranks_allow_for_the_last_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    expected: list[str] = []
+    monkeypatch.setattr(RUNTIME.heartbeat, "expect", expected.append)
+    draw_all(tmp_path, 0, rank)
+    assert expected[-1] == "drawing"

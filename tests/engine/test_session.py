@@ -116,6 +116,33 @@ def test_a_training_that_patience_has_ended_stays_ended_until_it_gets_more(tmp_p
     assert (longer.state.epoch, longer.stopped_by) == (5, "patience")
 
 
+def test_a_training_behind_its_time_limit_stays_ended_until_it_gets_more(tmp_path):
+    settings = config(epochs=50, max_minutes=1e-6)
+    fit(Task().parts(), settings, RUNTIME, tmp_path)
+    last = Checkpoint.open(tmp_path / "last.ckpt")
+    again = fit(Task().parts(), settings, RUNTIME, tmp_path, last)
+    assert (again.state.step, again.stopped_by) == (4, "max_minutes")
+    more = config(epochs=2, max_minutes=60.0)
+    longer = fit(Task().parts(), more, RUNTIME, tmp_path, last)
+    assert (longer.state.step, longer.stopped_by) == (8, "epochs")
+
+
+@pytest.mark.parametrize("epochs", [2, 3])  # of which the checkpoint has 2
+def test_another_folder_is_whole_too(tmp_path, epochs):
+    """The best epoch is the first one, in the folder that the training continues."""
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    fit(Task(scores=(0.5, 0.25)).parts(), config(epochs=2), RUNTIME, tmp_path / "before")
+    last = Checkpoint.open(tmp_path / "before" / "last.ckpt")
+    task = Task(scores=(0.25,))
+    result = fit(task.parts(), config(epochs=epochs), RUNTIME, tmp_path / "after", last)
+    assert result.state.step == 4 * epochs
+    assert Checkpoint.open(tmp_path / "after" / "last.ckpt").step == 4 * epochs
+    for name in ("best.ckpt", "metrics.json"):
+        held = [(tmp_path / folder / name).read_bytes() for folder in ("before", "after")]
+        assert held[0] == held[1]
+
+
 def test_patience_needs_validations():
     with pytest.raises(UserError, match=r"train\.patience: needs validations \(got 3"):
         Session(Task().parts(evaluate=None), config(patience=3), RUNTIME)

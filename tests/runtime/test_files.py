@@ -73,6 +73,20 @@ def test_no_room_is_seen_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path):
+    target = tmp_path / "a.onnx"
+    other = (
+        "import sys; from pathlib import Path; from mindyolo_v4.runtime.files import whole_file\n"
+        "with whole_file(Path(sys.argv[1]), 4) as second: second.write_bytes(b'second')"
+    )
+    with whole_file(target, 4) as first:
+        first.write_bytes(b"first")
+        subprocess.run([sys.executable, "-c", other, str(target)], check=True)
+        assert target.read_bytes() == b"second"
+    assert target.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_every_full_disk_is_told(tmp_path, number):
     with (
