@@ -264,7 +264,7 @@ def test_the_detector_starts_from_the_backbone_and_says_so(run: Path) -> None:
     report = str(checkpoint.load_weights(network, partial=True))
     (taken, asked) = map(int, re.search(r"took (\d+) of (\d+) parameters", report).groups())
     assert "in the file only, not used: fc.weight, fc.bias" in report
-    there = checkpoint.tensors()
+    there = checkpoint.file.tensors()
     backbone = [name for name in there if name.startswith("backbone.")]
     assert taken == len(backbone) < asked
     here = named_parameters(network)

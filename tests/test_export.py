@@ -142,7 +142,7 @@ def test_slim_checkpoint_holds_the_averages_under_the_names_of_the_network(tmp_p
     assert run("--weight", tmp_path / "last.ckpt", "--format", "ckpt") == 0
     slim = Checkpoint.open(tmp_path / "last-slim.ckpt")
     held = read_own(slim).tensors
-    assert set(slim.tensors()) - {"card"} == set(shapes) == set(held)
+    assert set(slim.file.tensors()) - {"card"} == set(shapes) == set(held)
     assert all(np.array_equal(held[name], averages[name]) for name in shapes)
     assert slim.card == card_of(tmp_path / "net.ckpt") and "training" not in slim.tree
     sizes = [(tmp_path / name).stat().st_size for name in ("last-slim.ckpt", "last.ckpt")]
@@ -151,7 +151,7 @@ def test_slim_checkpoint_holds_the_averages_under_the_names_of_the_network(tmp_p
 
 def trained(folder: Path, step: int) -> Path:
     """Write the checkpoint of a training at a step of its first epoch."""
-    tensors = Checkpoint.open(tiny(folder)).tensors()
+    tensors = Checkpoint.open(tiny(folder)).file.tensors()
     card = record_to_tree(card_of(folder / "net.ckpt")) | {"training": {"epoch": 1, "step": step}}
     weights = {name: as_tensor(value) for name, value in tensors.items() if name != "card"}
     save(folder / "net.ckpt", weights, card)

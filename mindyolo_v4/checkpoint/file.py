@@ -9,7 +9,6 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
-from numpy.typing import NDArray
 
 from mindyolo_v4.checkpoint.card import Card, build_card, parse_card
 from mindyolo_v4.checkpoint.formats import Identity, identify
@@ -99,14 +98,6 @@ class Checkpoint:
             raise UserError(self.path, "its card names no step of a training", step)
         return step
 
-    def verify(self) -> None:
-        """Compare MindSpore's checksum, once per file. Raises UserError where it differs."""
-        self.file.verify()
-
-    def tensors(self) -> dict[str, NDArray]:
-        """Return every tensor as a view of the file, by name. Raises UserError on damage."""
-        return self.file.tensors()
-
     def check_network(self, whole: bool = False) -> None:
         """Compare the tensors with the network of the card, as `check_network` does."""
         held = {name: (entry.shape, entry.is_float) for name, entry in self.index.items()}
@@ -123,7 +114,7 @@ class Checkpoint:
             UserError: the file is damaged, or does not fit, or no layer fits; the message names the
                 parameters.
         """
-        self.verify()
+        self.file.verify()
         wanted = named_parameters(network)
         targets: dict[str, Parameter] = {}
         loaded = []
@@ -155,7 +146,7 @@ class Checkpoint:
 
     def load_training_state(self, tensors: Mapping[str, Parameter]) -> None:
         """Give every tensor of a training run its value. Raises UserError where one is missing."""
-        self.verify()
+        self.file.verify()
         unfit = [
             name
             for name, value in tensors.items()

@@ -38,6 +38,16 @@ def settings_of(eps: float, momentum: float, leaky_slope: float) -> Tensor:
     return Tensor(np.asarray([eps, 1.0 - momentum, leaky_slope], np.float32))
 
 
+def _like_x(x, *_):
+    """Return the shape, or the type, of the forward operators' output."""
+    return x
+
+
+def _gradients_like(dy, x, gamma, beta, *_):
+    """Return the shapes, or the types, of the backward operators' outputs."""
+    return x, gamma, beta
+
+
 @cache
 def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
     """Return the differentiable operator `name` (mish, silu or leaky) of norm_act.cc.
@@ -48,13 +58,8 @@ def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
     compile.
     """
 
-    def output(x, gamma, beta, settings, moving_mean, moving_variance):
-        return x
-
-    def gradient_outputs(dy, x, gamma, beta, settings):
-        return x, gamma, beta
-
-    backward = ops.Custom(f"{library}:{name}_backward", gradient_outputs, gradient_outputs, "aot")
+    function = f"{library}:{name}_backward"
+    backward = ops.Custom(function, _gradients_like, _gradients_like, "aot")
     zeros_like = ops.ZerosLike()
 
     def bprop(x, gamma, beta, settings, moving_mean, moving_variance, out, dout):
@@ -68,7 +73,7 @@ def fused_operator(library: Path, name: str) -> Callable[..., Tensor]:
             zeros_like(moving_variance),
         )
 
-    return InPlace(f"{library}:{name}_forward", output, output, read=4, written=2, bprop=bprop)
+    return InPlace(f"{library}:{name}_forward", _like_x, _like_x, read=4, written=2, bprop=bprop)
 
 
 @cache
@@ -80,14 +85,8 @@ def pooled_operator(library: Path, name: str) -> Callable[..., Tensor]:
     that gets those of the step so far. The two must not share memory.
     """
 
-    def output(x, gamma, beta, settings, earlier, moving_mean, moving_variance, step_statistics):
-        return x
-
-    def gradient_outputs(dy, x, gamma, beta, settings, earlier):
-        return x, gamma, beta
-
     source = f"{library}:{name}_pooled"
-    backward = ops.Custom(f"{source}_backward", gradient_outputs, gradient_outputs, "aot")
+    backward = ops.Custom(f"{source}_backward", _gradients_like, _gradients_like, "aot")
     zeros_like = ops.ZerosLike()
 
     def bprop(
@@ -105,7 +104,7 @@ def pooled_operator(library: Path, name: str) -> Callable[..., Tensor]:
             zeros_like(step_statistics),
         )
 
-    return InPlace(f"{source}_forward", output, output, read=5, written=3, bprop=bprop)
+    return InPlace(f"{source}_forward", _like_x, _like_x, read=5, written=3, bprop=bprop)
 
 
 class FusedNormAct(nn.BatchNorm2d):

@@ -1,6 +1,7 @@
-"""What test.py writes about the errors of a detector: pictures and tables."""
+"""The scores of detections, whatever back-end has made them, and the analysis of their errors."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,26 @@ from mindyolo_v4.evaluation import analysis_plots, analysis_tables
 from mindyolo_v4.evaluation.analysis import MOST_CASES, Analysis, analyse
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator, hotcoco_version
 from mindyolo_v4.evaluation.detections import Detections
+from mindyolo_v4.evaluation.report import format_metrics_table
 from mindyolo_v4.evaluation.sheets import truth_beside_prediction
 from mindyolo_v4.runtime.files import whole_file, write_text
+from mindyolo_v4.runtime.scoring_run import Scores
 
 logger = logging.getLogger(__name__)
+
+
+def detection_scores(evaluator: CocoEvaluator, data: DataConfig, for_test: bool = True) -> Scores:
+    """Return the metrics of all detections; with `for_test` COCO's files and the analysis too."""
+    evaluation = evaluator.evaluate()
+    metrics = evaluator.metrics(evaluation)
+    table = format_metrics_table(metrics)
+    if not for_test:
+        return Scores(metrics, table, {})
+    files: dict[str, Any] = {"predictions.json": evaluator.predictions()}
+    if data.format != "coco":
+        files["ground_truth.json"] = evaluator.ground_truth()
+    draw = partial(write_analysis, evaluator, evaluation, metrics, data)
+    return Scores(metrics, table, files, draw)
 
 
 def write_analysis(
@@ -30,7 +47,7 @@ def write_analysis(
 
     Args:
         evaluation: the result of `evaluator.evaluate`.
-        metrics: the result of `evaluator.metrics_of`.
+        metrics: the result of `evaluator.metrics`.
     """
     if metrics["AP"] is None:
         logger.info("no analysis of errors: no ground truth")

@@ -18,12 +18,12 @@ from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.mindrecord import read_classes
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
+from mindyolo_v4.deploy.analysis import detection_scores
 from mindyolo_v4.deploy.backends import Backend, Maps
 from mindyolo_v4.deploy.opening import open_backend
 from mindyolo_v4.deploy.overlap import read_ahead
 from mindyolo_v4.deploy.pictures import read_or_grey
 from mindyolo_v4.deploy.predictor import Predictor
-from mindyolo_v4.deploy.scores import detection_scores
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
 from mindyolo_v4.evaluation.top_k import TopK, format_top_k, top_k_metrics
 from mindyolo_v4.runtime.process import Process

@@ -9,7 +9,6 @@ import psutil
 
 from mindyolo_v4.errors import UserError
 
-EXIT_STATUS = 4  # of what goes wrong between processes
 LOOKS = 3  # a second apart
 SCHEDULER_COMES_S = 30.0
 _LOST = "timed out node"  # what MindSpore's error says where the processes had met
@@ -26,7 +25,7 @@ _NOT_MET = (  # and where they had not
 class ClusterError(UserError):
     """The processes of a distributed job did not find each other."""
 
-    exit_status = EXIT_STATUS
+    exit_status = 4  # of what goes wrong between processes
 
 
 def check_port(variables: Mapping[str, str]) -> None:

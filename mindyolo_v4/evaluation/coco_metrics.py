@@ -112,13 +112,7 @@ class CocoEvaluator:
             evaluation.summarize()
         return evaluation
 
-    def metrics(
-        self, evaluator: Literal["auto", "hotcoco", "pycocotools"] = "auto"
-    ) -> dict[str, Any]:
-        """Evaluate, and return what `metrics_of` returns."""
-        return self.metrics_of(self.evaluate(evaluator))
-
-    def metrics_of(self, evaluation: Any) -> dict[str, Any]:
+    def metrics(self, evaluation: Any) -> dict[str, Any]:
         """Return the twelve numbers as fractions, `images` and `per_class`.
 
         `per_class` holds class_id, class_name, AP, AP50 and truths: the count of its ground-truth

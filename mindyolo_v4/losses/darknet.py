@@ -47,8 +47,10 @@ def box_gradient(boxes: Planes, targets: Planes, kind: str) -> Planes:
     along_x = _axis(x, w, target_x, target_w)
     along_y = _axis(y, h, target_y, target_h)
 
-    gradient_x, gradient_w = _iou_part(along_x, along_y, boxes, targets, h, kind)
-    gradient_y, gradient_h = _iou_part(along_y, along_x, boxes, targets, w, kind)
+    intersection = along_x[0] * along_y[0]
+    union = w * h + target_w * target_h - intersection
+    gradient_x, gradient_w = _iou_part(along_x, along_y, intersection, union, h, kind)
+    gradient_y, gradient_h = _iou_part(along_y, along_x, intersection, union, w, kind)
     if kind in ("iou", "giou"):
         return gradient_x, gradient_y, gradient_w, gradient_h
 
@@ -65,8 +67,6 @@ def box_gradient(boxes: Planes, targets: Planes, kind: str) -> Planes:
 
     angle = ops.atan(target_w / target_h) - ops.atan(w / h)
     aspect = ops.square(angle) * (4 / math.pi**2)
-    intersection = along_x[0] * along_y[0]
-    union = w * h + target_w * target_h - intersection
     alpha = aspect / (1 - intersection / union + aspect + 1e-6)
     slope = alpha * angle * (8 / math.pi**2)
     return gradient_x, gradient_y, gradient_w + slope * h, gradient_h - slope * w
@@ -91,14 +91,12 @@ def _axis(centre: Tensor, size: Tensor, target_centre: Tensor, target_size: Tens
 
 
 def _iou_part(
-    own: Axis, other: Axis, boxes: Planes, targets: Planes, other_size: Tensor, kind: str
+    own: Axis, other: Axis, intersection: Tensor, union: Tensor, other_size: Tensor, kind: str
 ) -> tuple[Tensor, Tensor]:
     """Return the derivatives of IoU or GIoU by centre and size along the axis `own`."""
     overlap, hull, overlap_by_centre, overlap_by_size, hull_by_centre, hull_by_size = own
     other_overlap = other[0]
     other_hull = other[1]
-    intersection = overlap * other_overlap
-    union = boxes[2] * boxes[3] + targets[2] * targets[3] - intersection
     meet = ops.cast(ops.logical_and(overlap > 0, other_overlap > 0), ms.float32)
 
     # By the centre the prediction's area does not change; by the size, doubled, twice the side.

@@ -14,7 +14,6 @@ from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
 Planes = tuple[Tensor, Tensor, Tensor, Tensor]
 Cut = Callable[[Tensor, int], Tensor]
 
-_BOX_CHANNELS = (0, 1, 2, 3)
 
 concat_predictions = ops.Concat(2)  # of arrays (B, anything, N)
 _split_in_four = ops.Split(1, 4)
@@ -116,7 +115,7 @@ def box_logits(maps: tuple[Tensor, ...]) -> Planes:
     The form for other devices has a third of the operators, and transposes.
     """
     planes = ()
-    for channel in _BOX_CHANNELS:
+    for channel in range(4):
         planes += (prediction_plane(maps, channel, slice_channel),)
     return planes
 

@@ -72,34 +72,11 @@ def tiled_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) 
         sides += (ops.tile(plane, (1, step, 1)),)
 
     # The greatest score over the chunks, then over the targets of a chunk.
-    best = _scores(sides, ops.slice(targets_xyxy_px, (0, 0, 0), (batch, 4, step)), share)
+    best = _scores(sides, ops.slice(targets_xyxy_px, (0, 0, 0), (batch, 4, step)), share, True)
     for chunk in range(1, chunks):
         part = ops.slice(targets_xyxy_px, (0, 0, chunk * step), (batch, 4, step))
-        best = ops.maximum(best, _scores(sides, ops.depend(part, best), share))
+        best = ops.maximum(best, _scores(sides, ops.depend(part, best), share, True))
     return _greatest(best, 1)
-
-
-def _scores(sides: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
-    """Return I - share x target area (B, t, N) of targets (B, 4, t) and sides (B, t, N).
-
-    Without a share, return the IoU.
-    """
-    low_x, low_y, high_x, high_y = sides
-    batch, step, predictions = low_x.shape
-    tiling = (1, 1, predictions)
-
-    left, top, right, bottom = _split_in_four(targets_xyxy_px.reshape(batch, 4 * step, 1))
-    cost = _cost(left, top, right, bottom, share)
-
-    # The intersection. One relu is enough: boxes apart in y give a product that is not positive.
-    overlap_right = ops.minimum(high_x, ops.tile(right, tiling))
-    width = overlap_right - ops.maximum(low_x, ops.tile(left, tiling))
-    overlap_bottom = ops.minimum(high_y, ops.tile(bottom, tiling))
-    height = overlap_bottom - ops.maximum(low_y, ops.tile(top, tiling))
-    intersection = ops.relu(width) * height
-    if share is None:
-        return _iou(intersection, sides, ops.tile(cost, tiling))
-    return intersection - ops.tile(cost, tiling)
 
 
 def broadcast_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) -> Tensor:
@@ -110,10 +87,7 @@ def broadcast_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | No
     """
     x, y, w, h = boxes
     batch, _, predictions = x.shape
-    low_x = x - 0.5 * w
-    low_y = y - 0.5 * h
-    high_x = x + 0.5 * w
-    high_y = y + 0.5 * h
+    sides = (x - 0.5 * w, y - 0.5 * h, x + 0.5 * w, y + 0.5 * h)
 
     # Chunks of nearly equal size; the greatest score in each, then over all.
     targets = targets_xyxy_px.shape[2]
@@ -125,18 +99,32 @@ def broadcast_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | No
         part = ops.slice(targets_xyxy_px, (0, 0, start), (batch, 4, step))
         if chunk > 0:
             part = ops.depend(part, best)
-        left, top, right, bottom = _split_in_four(part.reshape(batch, 4 * step, 1))
-        width = ops.minimum(high_x, right) - ops.maximum(low_x, left)  # (B, step, N)
-        height = ops.minimum(high_y, bottom) - ops.maximum(low_y, top)
-        intersection = ops.relu(width) * height
-        cost = _cost(left, top, right, bottom, share)
-        if share is None:
-            score = _iou(intersection, (low_x, low_y, high_x, high_y), cost)
-        else:
-            score = intersection - cost
-        greatest = _greatest(score, 1)
+        greatest = _greatest(_scores(sides, part, share, False), 1)
         best = greatest if chunk == 0 else ops.maximum(best, greatest)
     return best
+
+
+def _scores(sides: Planes, targets_xyxy_px: Tensor, share: float | None, is_tiled: bool) -> Tensor:
+    """Return I - share x target area (B, t, N) of targets (B, 4, t); without a share, the IoU.
+
+    Args:
+        sides: of the predictions, (B, t, N) where they are tiled, else (B, 1, N).
+    """
+    low_x, low_y, high_x, high_y = sides
+    batch, _, step = targets_xyxy_px.shape
+    left, top, right, bottom = _split_in_four(targets_xyxy_px.reshape(batch, 4 * step, 1))
+    cost = _cost(left, top, right, bottom, share)
+    if is_tiled:
+        tiling = (1, 1, low_x.shape[2])
+        left, right = ops.tile(left, tiling), ops.tile(right, tiling)
+        top, bottom = ops.tile(top, tiling), ops.tile(bottom, tiling)
+        cost = ops.tile(cost, tiling)
+
+    # The intersection. One relu is enough: boxes apart in y give a product that is not positive.
+    width = ops.minimum(high_x, right) - ops.maximum(low_x, left)
+    height = ops.minimum(high_y, bottom) - ops.maximum(low_y, top)
+    intersection = ops.relu(width) * height
+    return _iou(intersection, sides, cost) if share is None else intersection - cost
 
 
 def _iou(intersection: Tensor, sides: Planes, target_area: Tensor) -> Tensor:

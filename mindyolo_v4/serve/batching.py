@@ -1,28 +1,16 @@
 """Requests that wait -> batches for the network, in one thread."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
 
-from mindyolo_v4.checkpoint.card import Card
-from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image
 from mindyolo_v4.deploy.prediction import Named, Prediction
-
-
-class ImagePredictor(Protocol):
-    """What the service needs of a `Predictor`, whose module loads MindSpore."""
-
-    card: Card
-    config: Config
-
-    def stream(self, images: Iterable[Named], batch_size: int = 1) -> Iterator[Prediction]:
-        """Yield the prediction of each image, in order."""
+from mindyolo_v4.deploy.predictor import Predictor
 
 
 @dataclass(eq=False)
@@ -47,7 +35,7 @@ class Batcher:
         observe: takes the number of images of each batch.
     """
 
-    def __init__(self, predictor: ImagePredictor, largest: int, observe: Callable[[int], object]):
+    def __init__(self, predictor: Predictor, largest: int, observe: Callable[[int], object]):
         self._predictor = predictor
         self._largest = largest
         self._observe = observe

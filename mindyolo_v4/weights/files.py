@@ -107,7 +107,7 @@ def _check_safetensors(path: Path) -> None:
 
 def read_own(checkpoint: Checkpoint) -> Own:
     """Return the weights of a checkpoint of ours. Raises UserError where they are damaged."""
-    model = model_tensors(checkpoint.tensors())
+    model = model_tensors(checkpoint.file.tensors())
     check_finite(checkpoint.path, model)
     tensors = {name: np.asarray(value, np.float32) for name, value in model.items()}
     return Own(checkpoint.path, checkpoint.card, tensors)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 def _to_safetensors(what: Identity, target: Path) -> None:
     require_suffix(target, ".safetensors")
     checkpoint = Checkpoint.of(what)
-    tensors = checkpoint.tensors()
+    tensors = checkpoint.file.tensors()
     check_finite(what.path, model_tensors(tensors))
     # Not ascontiguousarray: it gives a single number an axis.
     values = {name: np.asarray(value, order="C") for name, value in tensors.items()}

@@ -41,7 +41,7 @@ def test_round_trip_of_weights_and_card(saved):
     assert set(report.loaded) == set(named_parameters(network))
     assert (report.missing, report.unexpected, report.misshapen) == ((), (), ())
     for name, value in named_parameters(network).items():
-        assert np.array_equal(checkpoint.tensors()[name], value.asnumpy()), name
+        assert np.array_equal(checkpoint.file.tensors()[name], value.asnumpy()), name
 
 
 def test_averages_are_preferred(saved):
@@ -219,7 +219,7 @@ def test_the_checksum_is_compared_once(saved, monkeypatch):
     assert calls == []
     for _ in range(2):
         with pytest.raises(UserError, match="checksum"):
-            checkpoint.verify()
+            checkpoint.file.verify()
     assert len(calls) == 1
 
 

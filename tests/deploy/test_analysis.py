@@ -23,7 +23,7 @@ CURVES = {"precision_recall.png", "f1_confidence.png", "confusion_matrix.png", "
 
 def write(evaluator, folder):
     evaluation = evaluator.evaluate()
-    metrics = evaluator.metrics_of(evaluation)
+    metrics = evaluator.metrics(evaluation)
     analysis.write_analysis(evaluator, evaluation, metrics, DataConfig(), folder)
 
 

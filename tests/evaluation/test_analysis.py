@@ -14,7 +14,7 @@ DOG = [100, 100, 180, 180]
 
 def analysis_of(evaluator):
     evaluation = evaluator.evaluate("hotcoco")
-    rows = evaluator.metrics_of(evaluation)["per_class"]
+    rows = evaluator.metrics(evaluation)["per_class"]
     return analyse(evaluator, evaluation, np.array([row["truths"] for row in rows]))
 
 

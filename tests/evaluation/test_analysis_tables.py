@@ -29,7 +29,7 @@ def case():
     found = [detections([*CAT, 0.9, 0]), detections([*CAT, 0.8, 1], [60, 60, 90, 90, 0.8, 1])]
     evaluator = evaluator_of(split, found)
     evaluation = evaluator.evaluate("hotcoco")
-    metrics = evaluator.metrics_of(evaluation)
+    metrics = evaluator.metrics(evaluation)
     truths = np.array([row["truths"] for row in metrics["per_class"]])
     return evaluator, metrics, analyse(evaluator, evaluation, truths)
 

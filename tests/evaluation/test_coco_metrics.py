@@ -10,6 +10,7 @@ import pytest
 
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from tests.support.scored import dataset, detections, evaluator_of, perturbed, random_split, record
+from tests.support.scores import metrics_of
 
 
 def plain_pycocotools(truths: Path, results: Path) -> list[float]:
@@ -29,7 +30,7 @@ def plain_pycocotools(truths: Path, results: Path) -> list[float]:
 def test_false_positive_above_a_hit_halves_precision():
     evaluator = CocoEvaluator(dataset(record(1, [[10, 10, 60, 60]], [0])))
     evaluator.add(0, detections([200, 200, 300, 300, 0.9, 0], [10, 10, 60, 60, 0.8, 0]))
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     assert metrics["AP"] == pytest.approx(0.5)
     assert metrics["AP50"] == pytest.approx(0.5)
     assert metrics["AR1"] == 0.0
@@ -40,7 +41,7 @@ def test_false_positive_above_a_hit_halves_precision():
 def test_half_of_the_truths_found():
     evaluator = CocoEvaluator(dataset(record(1, [[0, 0, 50, 50], [100, 100, 150, 150]], [0, 0])))
     evaluator.add(0, detections([0, 0, 50, 50, 0.9, 0]))
-    assert evaluator.metrics()["AP"] == pytest.approx(
+    assert metrics_of(evaluator)["AP"] == pytest.approx(
         51 / 101
     )  # recalls 0.00 to 0.50 of 101 points
 
@@ -48,7 +49,7 @@ def test_half_of_the_truths_found():
 def test_iou_decides_how_many_thresholds_pass():
     evaluator = CocoEvaluator(dataset(record(1, [[0, 0, 100, 100]], [0])))
     evaluator.add(0, detections([0, 0, 100, 72, 0.9, 0]))  # IoU 0.72: 0.50, 0.55, 0.60, 0.65, 0.70
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     assert (metrics["AP"], metrics["AP50"], metrics["AP75"]) == (
         pytest.approx(0.5),
         pytest.approx(1),
@@ -66,7 +67,7 @@ def test_classes_and_numbers_without_truths():
     evaluator.add(
         0, detections([0, 0, 20, 20, 0.9, 0], [100, 100, 150, 150, 0.8, 1], [7, 7, 9, 9, 0.7, 2])
     )
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     assert metrics["per_class"] == [
         {
             "class_id": 0,
@@ -95,7 +96,7 @@ def test_classes_keep_their_order_when_category_ids_do_not_ascend():
     truths = dataset(record(1, [[0, 0, 20, 20], [50, 50, 90, 90]], [0, 1]), category_ids=(7, 3))
     evaluator = CocoEvaluator(truths)
     evaluator.add(0, detections([0, 0, 20, 20, 0.9, 0]))
-    assert [row["AP"] for row in evaluator.metrics()["per_class"]] == [pytest.approx(1), 0.0]
+    assert [row["AP"] for row in metrics_of(evaluator)["per_class"]] == [pytest.approx(1), 0.0]
     assert evaluator.predictions()[0]["category_id"] == 7
 
 
@@ -108,23 +109,23 @@ def test_ignored_truth_neither_counts_nor_costs():
             [100, 100, 200, 200, 0.9, 0], [101, 100, 200, 200, 0.8, 0], [0, 0, 50, 50, 0.7, 0]
         ),
     )
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     assert metrics["AP"] == pytest.approx(1)
     assert metrics["per_class"][0]["truths"] == 1
 
 
 def test_no_detections_at_all():
     evaluator = CocoEvaluator(dataset(record(1, [[0, 0, 50, 50]], [0]), record(2)))
-    assert evaluator.metrics()["AP"] == 0.0
+    assert metrics_of(evaluator)["AP"] == 0.0
     assert evaluator.predictions() == []
     evaluator.add(1, detections())
-    assert evaluator.metrics()["AP50"] == 0.0
+    assert metrics_of(evaluator)["AP50"] == 0.0
 
 
 def test_no_truths_at_all():
     evaluator = CocoEvaluator(dataset(record(1)))
     evaluator.add(0, detections([0, 0, 50, 50, 0.9, 0]))
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     assert {metrics[name] for name in METRIC_NAMES} == {None}
 
 
@@ -162,7 +163,7 @@ def test_metrics_print_nothing_and_change_nothing(capsys):
     evaluator = CocoEvaluator(dataset(record(1, [[0, 0, 50, 50]], [0])))
     evaluator.add(0, detections([0, 0, 50, 50, 0.9, 0]))
     before = json.dumps([evaluator.predictions(), evaluator.ground_truth()])
-    assert evaluator.metrics() == evaluator.metrics()
+    assert metrics_of(evaluator) == metrics_of(evaluator)
     assert json.dumps([evaluator.predictions(), evaluator.ground_truth()]) == before
     assert capsys.readouterr().out == ""
 
@@ -201,7 +202,7 @@ def test_hand_made_cases_equal_pycocotools(tmp_path, case, evaluator):
     ours = evaluator_of(dataset(*records), detected)
     (tmp_path / "truths.json").write_text(json.dumps(ours.ground_truth()))
     (tmp_path / "found.json").write_text(json.dumps(ours.predictions()))
-    metrics = ours.metrics(evaluator)
+    metrics = metrics_of(ours, evaluator)
     expected = plain_pycocotools(tmp_path / "truths.json", tmp_path / "found.json")
     numbers = [-1 if metrics[name] is None else metrics[name] for name in METRIC_NAMES]
     assert numbers == pytest.approx(expected, abs=1e-6)
@@ -213,7 +214,7 @@ def test_equals_pycocotools_over_the_written_files(tmp_path, rng):
     evaluator = evaluator_of(split, detected[:-1])
     (tmp_path / "truths.json").write_text(json.dumps(evaluator.ground_truth()))
     (tmp_path / "found.json").write_text(json.dumps(evaluator.predictions()))
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     expected = plain_pycocotools(tmp_path / "truths.json", tmp_path / "found.json")
     assert [metrics[name] for name in METRIC_NAMES] == expected
     assert 0.1 < metrics["AP"] < 0.9
@@ -242,7 +243,7 @@ def test_equals_pycocotools_over_a_real_annotation_file(data_root, tmp_path, rng
     for index, one in enumerate(records):
         evaluator.add(index, perturbed(one, rng, classes=len(names)))
     (tmp_path / "found.json").write_text(json.dumps(evaluator.predictions()))
-    metrics = evaluator.metrics()
+    metrics = metrics_of(evaluator)
     expected = plain_pycocotools(annotation_file, tmp_path / "found.json")
     assert [metrics[metric] for metric in METRIC_NAMES] == pytest.approx(expected, abs=1e-12)
     assert metrics["images"] == 128

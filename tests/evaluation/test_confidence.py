@@ -53,7 +53,7 @@ def expected_f1(split, detected, class_id):
 
 def curves_of(evaluator):
     evaluation = evaluator.evaluate("hotcoco")
-    rows = evaluator.metrics_of(evaluation)["per_class"]
+    rows = evaluator.metrics(evaluation)["per_class"]
     status = evaluation.image_diagnostics(iou_thr=0.5)["dt_status"]
     matches = matches_of(evaluator.dataset, evaluator.predictions(), status)
     return confidence_curves(matches, np.array([row["truths"] for row in rows]))

@@ -10,6 +10,7 @@ from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.evaluation import coco_metrics
 from mindyolo_v4.evaluation.coco_metrics import METRIC_NAMES, CocoEvaluator
 from mindyolo_v4.evaluation.detections import Detections
+from tests.support.scores import metrics_of
 
 CLASSES = 4  # the last never occurs among the truths
 SIDES_PX = {"small": (1, 31), "medium": (20, 110), "large": (80, 300)}
@@ -81,7 +82,7 @@ def hotcoco() -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_equals_pycocotools(seed):
     evaluator = made_evaluator(seed)
-    reference, fast = evaluator.metrics("pycocotools"), evaluator.metrics("hotcoco")
+    reference, fast = (metrics_of(evaluator, "pycocotools"), metrics_of(evaluator, "hotcoco"))
     assert [row["AP"] is None for row in fast["per_class"]] == [
         row["AP"] is None for row in reference["per_class"]
     ]
@@ -103,7 +104,7 @@ def test_the_made_sets_hold_what_is_to_be_compared():
     assert any(one["area"] == 1024 for one in truths)
     scores = [[one["score"] for one in evaluator.predictions()] for evaluator in evaluators]
     assert sum(len(set(one)) < len(one) for one in scores) > 20
-    aps = [evaluator.metrics("pycocotools")["AP"] for evaluator in evaluators]
+    aps = [metrics_of(evaluator, "pycocotools")["AP"] for evaluator in evaluators]
     assert None in aps and len(set(aps)) > 30
 
 
@@ -111,17 +112,17 @@ def test_the_made_sets_hold_what_is_to_be_compared():
 def test_an_evaluation_without_detections_or_truths():
     records = Records([made_record(1, np.random.default_rng(3), 8.0)])
     empty = CocoEvaluator(Dataset(records, ("a", "b", "c"), (1, 2, 3), "", ()))
-    assert empty.metrics("hotcoco") == empty.metrics("pycocotools")
+    assert metrics_of(empty, "hotcoco") == metrics_of(empty, "pycocotools")
     nothing = CocoEvaluator(Dataset(Records(()), ("a",), (1,), "", ()))
-    assert nothing.metrics("hotcoco") == nothing.metrics("pycocotools")
+    assert metrics_of(nothing, "hotcoco") == metrics_of(nothing, "pycocotools")
 
 
 def said(caplog, evaluator: CocoEvaluator) -> list[str]:
     coco_metrics._log_once.cache_clear()
     caplog.clear()
     with caplog.at_level(logging.INFO, "mindyolo_v4"):
-        evaluator.metrics()
-        evaluator.metrics()
+        metrics_of(evaluator)
+        metrics_of(evaluator)
     return [record.getMessage() for record in caplog.records]
 
 
@@ -142,9 +143,9 @@ def test_the_log_says_once_that_it_is_used(caplog):
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("ids", [["one", 2, "3"], [-1, 2, 3], ["c", "b", "a"]])
 def test_ids_of_any_kind_change_no_number(ids, evaluator):
-    expected = made_evaluator(3, [1, 2, 3]).metrics("pycocotools")
+    expected = metrics_of(made_evaluator(3, [1, 2, 3]), "pycocotools")
     found = made_evaluator(3, ids)
-    metrics = found.metrics(evaluator)
+    metrics = metrics_of(found, evaluator)
     for name in METRIC_NAMES:
         assert metrics[name] == pytest.approx(expected[name], abs=1e-6)
     assert {entry["image_id"] for entry in found.predictions()} <= set(ids)
@@ -156,7 +157,7 @@ def test_without_it_pycocotools_does(caplog, monkeypatch):
     evaluator = made_evaluator(3)
     (line,) = said(caplog, evaluator)
     assert line.startswith("COCO metrics by pycocotools")
-    assert evaluator.metrics() == evaluator.metrics("pycocotools")
+    assert metrics_of(evaluator) == metrics_of(evaluator, "pycocotools")
 
 
 @pytest.mark.parametrize(

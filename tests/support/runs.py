@@ -33,5 +33,5 @@ def tensor_bytes(path: Path) -> dict[str, bytes]:
     """Return every tensor of a checkpoint that is undamaged."""
     from mindyolo_v4.checkpoint.file import Checkpoint  # loads MindSpore
 
-    tensors = Checkpoint.open(path).tensors()
+    tensors = Checkpoint.open(path).file.tensors()
     return {name: value.tobytes() for name, value in tensors.items()}

@@ -19,6 +19,7 @@ from mindyolo_v4.evaluation.detections import Detections
 from mindyolo_v4.tools import convert_data
 from tests.inputs.images import png
 from tests.support.runs import command
+from tests.support.scores import metrics_of
 
 COCO128 = ("--data.format", "coco", "--data.train", "annotations/instances_train2017.json")
 
@@ -122,7 +123,7 @@ def test_samples_and_ap_are_equal(forms: dict[str, DataConfig]) -> None:
             confidences = rng.random(len(boxes)).astype(np.float32)
             found = Detections(boxes.astype(np.float32), confidences, record.class_ids)
             evaluator.add(number, found)
-        scores.append({name: evaluator.metrics("pycocotools")[name] for name in ("AP", "AP50")})
+        scores.append({name: metrics_of(evaluator, "pycocotools")[name] for name in ("AP", "AP50")})
 
     assert 0.1 < scores[0]["AP"] < 0.95
     assert all(score == scores[0] for score in scores)
