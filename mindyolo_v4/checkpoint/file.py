@@ -174,7 +174,7 @@ class Checkpoint:
         raise UserError(self.path, f"{problem}; {str(report).split(': ', 1)[1]}")
 
     def _assign(self, targets: Mapping[str, Parameter]) -> None:
-        tensors = self.tensors()
+        tensors = self.file.tensors()
         for name, parameter in targets.items():
             parameter.set_data(Tensor(np.array(tensors[name]), parameter.dtype))
 

@@ -1,6 +1,7 @@
 """The checkpoints that a training writes: when each is due, what it holds, which are kept."""
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from mindspore import Parameter, nn
 
 from mindyolo_v4.checkpoint import run_folder as checkpoints
-from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, save
+from mindyolo_v4.checkpoint.file import EMA, LAYERS, OPTIMIZER, SCALER, Checkpoint, save
 from mindyolo_v4.checkpoint.parameters import named_parameters, run_state
 from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.engine.ema import Ema
@@ -17,6 +18,7 @@ from mindyolo_v4.engine.optimizer import optimizer_state
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
 from mindyolo_v4.runtime.device import Runtime
+from mindyolo_v4.runtime.files import whole_file
 
 
 def training_tensors(
@@ -74,6 +76,17 @@ class Saver:
     def save_best(self) -> None:
         """Write best.ckpt; the statistics have been averaged for the validation."""
         self._write(self.folder / checkpoints.BEST)
+
+    def bring_best(self, source: Path) -> None:
+        """Copy best.ckpt from the folder where the training was before.
+
+        One of another step than `state.best` has been written since.
+        """
+        if self.runtime.ranks.rank != 0 or not source.is_file() or not self.state.best:
+            return
+        if Checkpoint.open(source).step == self.state.best["step"]:
+            with whole_file(self.folder / checkpoints.BEST, source.stat().st_size) as target:
+                shutil.copyfile(source, target)
 
     def average_statistics(self) -> None:
         """Average the statistics over the devices, which compiles a graph the first time."""

@@ -1,12 +1,10 @@
 """One training put together: schedule, optimizer, averages, train step, records, checkpoints."""
 
 import logging
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mindspore import Parameter
@@ -32,7 +30,6 @@ from mindyolo_v4.engine.step_profiler import StepProfiler
 from mindyolo_v4.engine.task import Check, TrainingParts
 from mindyolo_v4.errors import StoppedError, require
 from mindyolo_v4.runtime.device import Runtime
-from mindyolo_v4.runtime.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +130,11 @@ class Session:
             self._train_seconds,
         )
         self.profiler = StepProfiler(self.settings.profile_steps, folder, self.runtime.heartbeat)
-        if self.resumed and self.state.best and self.writes:
-            self._bring_best(self.resumed.path.with_name(checkpoints.BEST), self.state.best)
+        if self.resumed and self.state.best:
+            before = self.resumed.path.parent
+            if before.resolve() != folder.resolve():
+                self.records.best(self.state.best)
+                self.saver.bring_best(before / checkpoints.BEST)
         with self.records, self.progress, self.profiler:
             yield
 
@@ -317,16 +317,6 @@ class Session:
         if self.runtime.ranks.any(train_seconds > limit_s):
             self.last_step = self.state.step
             self.stopped_by = "max_minutes"
-
-    def _bring_best(self, source: Path, best: Mapping[str, Any]) -> None:
-        """Bring metrics.json and best.ckpt where another folder's run goes on in this one."""
-        target = self.folder / checkpoints.BEST
-        if source.resolve() == target.resolve():
-            return
-        self.records.best(best)
-        if source.is_file() and Checkpoint.open(source).step == best["step"]:
-            with whole_file(target, source.stat().st_size) as unfinished:
-                shutil.copyfile(source, unfinished)
 
     def _train_seconds(self) -> float:
         """Return the wall clock of the training until now, and note it in the state."""

@@ -12,9 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from mindyolo_v4 import __version__
 from mindyolo_v4.data.images import ImageReadError
 from mindyolo_v4.deploy.outputs import jpeg_bytes
-from mindyolo_v4.deploy.predictor import Predictor
 from mindyolo_v4.errors import UserError, printable, require, require_range
-from mindyolo_v4.serve.batching import Batcher
+from mindyolo_v4.serve.batching import Batcher, ImagePredictor
 from mindyolo_v4.serve.metrics import Metrics
 from mindyolo_v4.serve.options import ServeOptions
 from mindyolo_v4.serve.uploads import Refusal, discard_upload, read_upload
@@ -56,7 +55,7 @@ _CLOSE = {"Connection": "close"}
 class Service:
     """One predictor with its limits and counters."""
 
-    def __init__(self, predictor: Predictor, options: ServeOptions):
+    def __init__(self, predictor: ImagePredictor, options: ServeOptions):
         self._predictor = predictor
         self._options = options
         self.metrics = Metrics()
@@ -140,7 +139,7 @@ class Service:
         return lowest
 
 
-def create_app(predictor: Predictor, options: ServeOptions) -> FastAPI:
+def create_app(predictor: ImagePredictor, options: ServeOptions) -> FastAPI:
     """Return the service of a predictor as an ASGI application."""
     service = Service(predictor, options)
     page = resources.files("mindyolo_v4.serve").joinpath("page.html").read_text("utf-8")

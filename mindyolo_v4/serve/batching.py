@@ -1,16 +1,28 @@
 """Requests that wait -> batches for the network, in one thread."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 
+from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import Image, ImageReadError, decode_image
 from mindyolo_v4.deploy.prediction import Named, Prediction
-from mindyolo_v4.deploy.predictor import Predictor
+
+
+class ImagePredictor(Protocol):
+    """What the service needs of a `Predictor`, some of whose back-ends load MindSpore."""
+
+    card: Card
+    config: Config
+
+    def stream(self, images: Iterable[Named], batch_size: int = 1) -> Iterator[Prediction]:
+        """Yield the prediction of each image, in order."""
 
 
 @dataclass(eq=False)
@@ -35,7 +47,7 @@ class Batcher:
         observe: takes the number of images of each batch.
     """
 
-    def __init__(self, predictor: Predictor, largest: int, observe: Callable[[int], object]):
+    def __init__(self, predictor: ImagePredictor, largest: int, observe: Callable[[int], object]):
         self._predictor = predictor
         self._largest = largest
         self._observe = observe
