@@ -7,11 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mindyolo_v4.errors import FULL_DISK, UserError, require
 
 _LONGEST_NAME = 200  # bytes; systems take 255, and something is added to it
+_UNFINISHED = ".unfinished-"  # how the name of a folder that is being filled begins
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -49,6 +52,37 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def is_free_folder(folder: Path) -> bool:
+    """Tell whether nothing is there, or a folder that holds no more than an interrupted command."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(path.name.startswith(_UNFINISHED) for path in folder.iterdir())
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill; after the block its content lies in `folder`, which was free.
+
+    If the block fails, `folder` stays as it was.
+    """
+    folder = Path(os.path.realpath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    is_there = folder.is_dir()
+    parent = folder if is_there else folder.parent
+    if is_there:
+        for path in folder.glob(f"{_UNFINISHED}*"):
+            rmtree(path)
+    with TemporaryDirectory(prefix=_UNFINISHED, dir=parent) as name:
+        unfinished = Path(name) / "set"
+        unfinished.mkdir()
+        yield unfinished
+        if not is_there:
+            unfinished.replace(folder)
+            return
+        for path in unfinished.iterdir():  # a mount or the working folder cannot be replaced
+            path.replace(folder / path.name)
 
 
 def require_writable(target: Path, source: Path) -> None:

@@ -26,7 +26,7 @@ from mindyolo_v4.data.readers.split import configured_splits, read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.runtime.files import write_json
+from mindyolo_v4.runtime.files import is_free_folder, write_json
 from mindyolo_v4.tools.corrected_annotations import write_corrected
 from mindyolo_v4.tools.data_report import as_json, class_counts, describe_datasets, fault_lines
 
@@ -95,8 +95,8 @@ def _require_outputs(json_file: Path | None, fix: Path | None, data: DataConfig)
         is_file = json_file.parent.is_dir() and is_free
         require(is_file, "--json", "cannot be written", str(json_file), "a file in a folder")
     if fix is not None:
-        is_new = not fix.exists() or (fix.is_dir() and not any(fix.iterdir()))
-        require(is_new, "--fix", "is not a new or empty folder", str(fix), "a folder to be made")
+        problem = "is not a new or empty folder"
+        require(is_free_folder(fix), "--fix", problem, str(fix), "a folder to be made")
         has_files = data.format != "mindrecord"
         expected = "the data set that was packed"
         require(has_files, "--fix", "corrects no packed annotations", data.format, expected)

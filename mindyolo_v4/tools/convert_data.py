@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from tqdm import tqdm
@@ -37,6 +36,7 @@ from mindyolo_v4.data.writers import (
 )
 from mindyolo_v4.errors import UserError, printable, require
 from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.runtime.files import is_free_folder, whole_folder
 
 SPLITS = ("train", "val", "test")
 FORMATS = ("coco", "yolo", "voc", "mindrecord")
@@ -69,13 +69,9 @@ def main(argv: Sequence[str]) -> int:
     if shares is not None:
         datasets = divide(datasets, _shares(str(shares)), config.seed)
     contents, notes = plan(datasets, form)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as unfinished:
-        folder = Path(unfinished) / "set"
-        folder.mkdir()
+    with whole_folder(output) as folder:
         _write(contents, form, folder, link)
         _compare(contents, form, folder, data.max_megapixels)
-        folder.replace(output)
 
     for split, content in contents.items():
         boxes = sum(len(image.record.class_ids) for image in content.images)
@@ -91,8 +87,8 @@ def _target(arguments: Arguments) -> tuple[str, Path]:
     given = arguments.options["output"]
     require(given is not None, "--output", "missing", expected="a folder")
     output = user_path(str(given))
-    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    require(is_free, "--output", "is not an empty folder", given, "a new or an empty folder")
+    problem = "is not an empty folder"
+    require(is_free_folder(output), "--output", problem, given, "a new or an empty folder")
     return str(form), output
 
 

@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -23,7 +22,7 @@ from mindyolo_v4.boxes import pairwise_iou, xyxy_to_cxcywh
 from mindyolo_v4.config.command_line import Parser, command_for
 from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
-from mindyolo_v4.runtime.files import full_disk_as_user_error
+from mindyolo_v4.runtime.files import full_disk_as_user_error, is_free_folder, whole_folder
 from mindyolo_v4.tools.scene_paint import (
     add_noise,
     draw_background,
@@ -195,22 +194,16 @@ def write_scenes(output: Path, scenes: SceneSet) -> bool:
     """
     if output.exists() and not output.is_dir():
         raise UserError(output, "not a folder")
-    if output.is_dir() and any(output.iterdir()):
+    if not is_free_folder(output):
         _require_same(output, scenes)
         return False
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        full_disk_as_user_error(output, "nothing was written"),
-        TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as unfinished,
-    ):
-        folder = Path(unfinished) / "set"
+    with full_disk_as_user_error(output, "nothing was written"), whole_folder(output) as folder:
         _write_split(folder, "train", scenes.train, (scenes.seed, 0), scenes.img_size)
         _write_split(folder, "val", scenes.val, (scenes.seed, 1), scenes.img_size)
         names = "\n".join(CLASS_NAMES) + "\n"
         (folder / "classes.txt").write_text(names, encoding="utf-8")
         card = json.dumps(asdict(scenes), indent=2) + "\n"
         (folder / _CARD).write_text(card, encoding="utf-8")
-        folder.replace(output)
     return True
 
 

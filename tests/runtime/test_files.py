@@ -13,9 +13,11 @@ from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import (
     full_disk_as_user_error,
+    is_free_folder,
     require_writable,
     sha256_of,
     whole_file,
+    whole_folder,
     write_text,
 )
 
@@ -163,3 +165,39 @@ def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=problem):
             require_writable(tmp_path / name, source)
     require_writable(tmp_path / "net.onnx", source)
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (tmp_path / "new/set", tmp_path / "empty", tmp_path / "link", Path()):
+        assert is_free_folder(folder)
+        with pytest.raises(KeyError), whole_folder(folder) as unfinished:
+            (unfinished / "a").mkdir()
+            raise KeyError
+        assert is_free_folder(folder)
+        with whole_folder(folder) as unfinished:
+            (unfinished / "a").mkdir()
+            (unfinished / "a/file").write_text("text")
+        assert (folder / "a/file").read_text() == "text"
+        assert [path.name for path in folder.iterdir()] == ["a"]
+        assert not is_free_folder(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("empty", "here", "link", "new", "target")
+    ]
+
+
+def test_a_folder_of_which_a_killed_command_left_a_part_is_free(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-abc/set/a").mkdir(parents=True)
+    assert is_free_folder(tmp_path)
+    with whole_folder(tmp_path) as unfinished:
+        (unfinished / "b").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_file_is_no_free_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not is_free_folder(tmp_path / "file")

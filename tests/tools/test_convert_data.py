@@ -218,6 +218,19 @@ def test_names_that_are_not_utf8_become_so(form: str, tmp_path: Path) -> None:
     assert names == {"_.png", "__2.png"}
 
 
+def test_the_working_folder_can_be_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.data.readers.test_data_file import write_image
+
+    write_image(tmp_path / "set/images/a.png")
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    words = ["--data.format", "yolo", "--data_dir", str(tmp_path / "set"), "--data.names", "[c,d]"]
+    data = convert([*words, "--data.train", "images"], "coco", Path())
+    assert [record.path.name for record in read_split(data, "train").records] == ["a.png"]
+
+
 def test_nothing_is_left_of_a_conversion_that_fails(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:

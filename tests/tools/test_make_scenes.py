@@ -248,3 +248,9 @@ def test_the_card_says_what_made_the_set(tmp_path):
     write_scenes(tmp_path / "a", SceneSet(train=1, val=1, img_size=128, seed=9))
     card = json.loads((tmp_path / "a/scenes.json").read_text())
     assert card == {"train": 1, "val": 1, "img_size": 128, "seed": 9, "format": 2}
+
+
+def test_the_working_folder_can_be_the_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(main, ["--output", ".", "--train", "1", "--val", "1"]) == 0
+    assert (tmp_path / "images/train/00000.jpg").is_file()
