@@ -4,14 +4,14 @@ import argparse
 import difflib
 import re
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mindyolo_v4.config.peers import find_counterpart
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require
 
 # Flat name -> dotted key, help, default for --help: the schema itself would load NumPy.
 FLAT_NAMES = {
@@ -137,14 +137,14 @@ def build_parser(
     text = "print the whole configuration as YAML, and do nothing else"
     parser.add_argument("--print_config", action="store_true", help=text)
     for name in flat_names:
-        nargs, const = ("?", "True") if name in _SWITCHES else (None, None)
+        nargs = "?" if name in _SWITCHES else None
         _, text, default = FLAT_NAMES[name]
         default = (defaults or {}).get(name, default)
         if name in hidden:
             text = argparse.SUPPRESS
         elif default:
             text = f"{text} (default: {default})"
-        parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs, const=const)
+        parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs)
     return parser
 
 
@@ -163,10 +163,8 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
     plain, overrides = _take_overrides([_normalise(token) for token in argv], known)
     values = vars(parser.parse_args(plain))
     config = values.pop("config")
-    for name, (dotted, _, _) in FLAT_NAMES.items():
-        text = values.pop(name, None)
-        if text is not None:
-            overrides.append((dotted, text))
+    for name in FLAT_NAMES:  # they are among the overrides
+        values.pop(name, None)
     print_config = bool(values.pop("print_config"))
     return Arguments(config, tuple(overrides), values, print_config)
 
@@ -178,13 +176,14 @@ def _normalise(token: str) -> str:
 
 
 def _take_overrides(
-    tokens: list[str], known: dict[str, argparse.Action]
+    tokens: Sequence[str], known: dict[str, argparse.Action]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the tokens for argparse, and the dotted overrides."""
+    """Return the tokens for argparse, and the overrides in the order typed."""
     plain: list[str] = []
     overrides: list[tuple[str, str]] = []
-    rest = iter(tokens)
-    for token in rest:
+    rest = deque(tokens)
+    while rest:
+        token = rest.popleft()
         if not token.startswith("-") and _ASSIGNMENT.match(token):
             key, _, text = token.partition("=")
             overrides.append((FLAT_NAMES[key][0] if key in FLAT_NAMES else key, text))
@@ -196,18 +195,27 @@ def _take_overrides(
             continue
 
         name, equals, text = token[2:].partition("=")
-        is_override = "." in name
-        if not is_override and name not in known:
+        if "." not in name and name not in known:
             raise _unknown_option(f"--{name}", known)
-        takes_value = is_override or known[name].nargs not in (0, "?")
-        value = [text] if equals else list(islice(rest, 1)) if takes_value else []
-        if not is_override:
-            plain += [token] if equals else [token, *value]
-        elif value:
-            overrides.append((name, value[0]))
-        else:
-            raise UserError(token, "has no value")
+        # A command's own option may have a flat name for an alias: export's --img_size.
+        is_flat = name in FLAT_NAMES and name in known and known[name].dest == name
+        if is_flat or "." in name:
+            dotted = FLAT_NAMES[name][0] if is_flat else name
+            overrides.append((dotted, text if equals else _take_value(name, rest)))
+            continue
+        plain.append(token)
+        if not equals and rest and known[name].nargs not in (0, "?"):
+            plain.append(rest.popleft())
     return plain, overrides
+
+
+def _take_value(name: str, rest: deque[str]) -> str:
+    """Take the value of an override from the tokens after it. Raises UserError without one."""
+    is_switch = name in _SWITCHES
+    if rest and not rest[0].startswith("--") and not (is_switch and _ASSIGNMENT.match(rest[0])):
+        return rest.popleft()
+    require(is_switch, f"--{name}", "has no value")
+    return "True"
 
 
 def _unknown_option(option: str, known: Iterable[str]) -> UserError:

@@ -72,8 +72,51 @@ def test_dotted_overrides_in_both_forms() -> None:
 
 def test_dashes_inside_values_stay() -> None:
     assert parse_train("--save_dir my-run --weight=a-b.ckpt").overrides == (
-        ("weight", "a-b.ckpt"),
         ("save_dir", "my-run"),
+        ("weight", "a-b.ckpt"),
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--epochs 10 --train.epochs 20",
+        "--train.epochs 10 --epochs 20",
+        "--epochs 10 epochs=20",
+        "train.epochs=10 --epochs=20",
+    ],
+)
+def test_the_last_of_several_values_counts(line: str) -> None:
+    assert load_config(None, parse_train(line).overrides).train.epochs == 20
+
+
+def test_of_two_names_of_a_key_the_last_one_counts() -> None:
+    assert dict(parse_train("--data_path b --data_dir a").overrides) == {"data.root": "a"}
+    assert dict(parse_train("--batch-size 4 --per_batch_size 2").overrides) == {
+        "train.per_batch_size": "2"
+    }
+
+
+def test_a_switch_needs_no_value() -> None:
+    assert parse_train("--tta --epochs 3").overrides == (
+        ("evaluate.tta", "True"),
+        ("train.epochs", "3"),
+    )
+    assert parse_train("--single-cls seed=4").overrides == (
+        ("data.single_cls", "True"),
+        ("seed", "4"),
+    )
+    assert parse_train("--tta False --single_cls=no").overrides == (
+        ("evaluate.tta", "False"),
+        ("data.single_cls", "no"),
+    )
+    assert parse_train("--tta").overrides == (("evaluate.tta", "True"),)
+
+
+def test_a_value_may_be_negative() -> None:
+    assert parse_train("--seed -1 --optimizer.lr -2").overrides == (
+        ("seed", "-1"),
+        ("optimizer.lr", "-2"),
     )
 
 
@@ -103,7 +146,10 @@ def test_every_name_of_an_option_is_known() -> None:
     [
         ("--epoch 3", ["--epoch: unknown option", "--epochs"]),
         ("--optimizer.lr", ["--optimizer.lr", "no value"]),
-        ("--epochs", ["--epochs"]),
+        ("--epochs", ["--epochs: has no value"]),
+        ("--data.val --epochs=3", ["--data.val: has no value"]),
+        ("--optimizer.momentum --epochs 3", ["--optimizer.momentum: has no value"]),
+        ("--data_dir --epochs 3", ["--data_dir: has no value"]),
         ("stray", ["stray"]),
     ],
 )
