@@ -29,6 +29,8 @@ _HEAD_VARIANTS = ("box_decode", "scale_x_y")
 _ANCHORS = ("anchors_wh_px", "anchor_masks")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
 _FROM_THE_RUN = ("data", "evaluate", "train")  # what testing takes of a run's configuration
+# Keys of `data` that testing does not read. Older runs may hold values that are refused today.
+_UNUSED_DATA = {"detect": ("mindrecord",), "classify": ("augment", "max_truths")}
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
 _DATA_OF_TASK: dict[str, Tree] = {
     "detect": {},
@@ -88,6 +90,9 @@ def _settings_of_run(checkpoint: Described) -> Tree:
     """Return what testing takes of the run's configuration. Raises UserError where it is unfit."""
     held = checkpoint.card.config
     run = {name: held[name] for name in _FROM_THE_RUN if name in held}
+    if isinstance(run.get("data"), dict):
+        unused = _UNUSED_DATA[checkpoint.card.task]
+        run["data"] = {name: value for name, value in run["data"].items() if name not in unused}
     try:
         model = {"model": record_to_tree(checkpoint.card.model)}
         build_config(merge_trees(model, run, str(checkpoint.path)))

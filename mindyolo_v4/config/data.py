@@ -29,7 +29,8 @@ class AugmentConfig:
     # Share of the samples in which a rectangle is filled with noise; classifiers too.
     erase_prob: float = 0.0
     jitter: float = 0.0  # darknet crop: each side moves by up to this fraction of the image's side
-    degrees: float = 0.0  # rotation, +- degrees
+    # Rotation, +- degrees; of classifiers it is part of data.classify.crop darknet.
+    degrees: float = 0.0
     translate: float = 0.0  # shift, +- fraction of the output side
     scale: float = 0.0  # zoom factor in [1 - scale, 1 + scale]
     shear: float = 0.0  # shear, +- degrees
@@ -171,6 +172,9 @@ class DataConfig:
             require(side % 32 == 0, f"data.{name}", "not a multiple of 32", side)
         fits = self.img_height is None or self.resize in ("letterbox", "stretch")
         require(fits, "data.img_height", f"has no meaning with data.resize: {self.resize}")
+        is_read = self.mindrecord is None or self.format == "imagenet"
+        problem = f"is not read with data.format: {self.format}"
+        require(is_read, "data.mindrecord", problem, self.mindrecord, "data.format imagenet")
         require_ranges(self, "data", ("pad_value",), 0, 255)
         require_ranges(self, "data", ("max_truths", "num_workers", "num_classes"), 1)
         # OpenCV itself decodes up to 2^30 pixels

@@ -53,6 +53,11 @@ class Config:
             _refuse(self, _CLASSIFIERS_ONLY, "is for classifiers, and this network is a detector")
         else:
             _refuse(self, _DETECTORS_ONLY, "is for detectors, and this network is a classifier")
+            turns = self.data.augment.degrees
+            problem = f"has no effect with data.classify.crop: {self.data.classify.crop}"
+            expected = "0, or data.classify.crop darknet"
+            is_used = turns == 0.0 or self.data.classify.crop == "darknet"
+            require(is_used, "data.augment.degrees", problem, turns, expected)
         recompute = self.train.recompute
         problem = f"would count batch statistics twice with model.norm: {self.model.norm}"
         require(
@@ -72,6 +77,8 @@ class Config:
 _DETECTORS_ONLY = (
     *(f"loss.{key.name}" for key in fields(LossConfig) if key.name != "label_smoothing"),
     *(f"data.augment.{name}_prob" for name in ("mixup", "cutmix", "copy_paste")),
+    *(f"data.augment.{name}" for name in ("jitter", "translate", "scale", "shear", "perspective")),
+    *("data.augment.pixel_transforms", "data.augment.mosaic_off_epochs", "data.max_truths"),
     *("model.box_decode", "model.class_prior"),
     "train.sat_prob",
     *("evaluate.nms", "evaluate.tta", "evaluate.tile"),

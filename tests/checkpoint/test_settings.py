@@ -62,6 +62,31 @@ def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:
 
 
 @pytest.mark.parametrize(
+    ("architecture", "data", "unused"),
+    [
+        ("yolov4", {}, {"mindrecord": "packed"}),
+        (
+            "cspdarknet53",
+            {"format": "imagenet", "train": "train", "val": "val"},
+            {"augment": {"translate": 0.1}, "max_truths": 9},
+        ),
+    ],
+)
+def test_a_run_with_keys_without_effect_which_are_refused_today_is_tested(
+    architecture: str, data: dict[str, object], unused: dict[str, object]
+) -> None:
+    tree = tree_of(model={"architecture": architecture}, data=data)
+    stored = record_to_tree(make_card(build_config(tree), ("a", "b"), "test"))
+    stored["config"]["data"] |= unused
+    with pytest.raises(UserError):
+        build_config(stored["config"])
+    old = checkpoint_of(build_card("x.ckpt", stored))
+    config = settings.config_for_checkpoint(old, {}, {})
+    assert config.data.format == data.get("format", "coco")
+    assert (config.data.max_truths, config.data.mindrecord) == (200, None)
+
+
+@pytest.mark.parametrize(
     ("key", "value"), [("file", "x.yaml"), ("classes", "[a]"), ("single_cls", "True")]
 )
 def test_where_classes_are_chosen_the_names_are_those_of_the_data_set(
