@@ -6,7 +6,7 @@ from typing import Any
 
 from mindyolo_v4.config.data import DataConfig, check_names
 from mindyolo_v4.config.text_files import parse_yaml, read_lines, read_text
-from mindyolo_v4.data.readers.files import first_present, spellings
+from mindyolo_v4.data.readers.files import first_present, spellings, user_path
 from mindyolo_v4.errors import UserError
 
 # looked for in this order, then *.names
@@ -25,10 +25,18 @@ def configured_names(data: DataConfig, root: Path) -> tuple[str, ...] | None:
         return None
     if not isinstance(data.names, str):
         return tuple(data.names)
-    path = next((p for p in (root / data.names, Path(data.names)) if p.is_file()), None)
+    path = _names_file(data, root)
     if path is None:
         raise UserError("data.names", "file not found", data.names, f"a list, or a file in {root}")
     return read_names(path)
+
+
+def _names_file(data: DataConfig, root: Path) -> Path | None:
+    """Return the file that data.names names, None where it names none or the file is missing."""
+    if not isinstance(data.names, str):
+        return None
+    named = user_path(data.names)
+    return next((path for path in (root / named, named) if path.is_file()), None)
 
 
 def names_beside_labels(root: Path) -> tuple[str, ...]:
@@ -109,9 +117,8 @@ def _yaml_names(path: Path) -> list[str]:
 
 def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
     """Return `kpt_shape` of the set's YAML file: key points per row, numbers per key point."""
-    named = [root / data.names] if isinstance(data.names, str) else []
-    for path in [*named, root / "data.yaml", root / "data.yml"]:
-        if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
+    for path in (_names_file(data, root), root / "data.yaml", root / "data.yml"):
+        if path is None or path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
             continue
         shape = _yaml_entry(path, "kpt_shape")
         if shape is None:

@@ -87,12 +87,11 @@ def read_imagenet(data: DataConfig, split: str, faults: Faults | None = None) ->
     """
     faults = faults or Faults()
     root = data_root(data)
-    location = _location(data, split)
-    folder = root / location
-    listing = root / f"{location}_list.txt"
+    folder = root / _location(data, split)
+    listing = _list_beside(folder)
     if not folder.is_dir():
         raise UserError(f"data.{split}", "folder not found", str(folder))
-    lines = _read_list(listing, location, faults) if listing.is_file() else None
+    lines = _read_list(folder, root, faults) if listing.is_file() else None
     labels, names = _classes(data, root, folder, lines, faults)
     if lines is None:
         source = str(folder)
@@ -121,6 +120,10 @@ def _location(data: DataConfig, split: str) -> str:
     return location.rstrip("/")
 
 
+def _list_beside(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}_list.txt"
+
+
 def _class_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
@@ -137,12 +140,11 @@ def _classes(
     """Return the label of every class folder, and the class names in the order of the labels."""
     names = configured_names(data, root)
     train = root / data.train if isinstance(data.train, str) else folder
-    train_list = root / f"{train.name}_list.txt"
     if names and set(_class_folders(folder)) <= set(names):
         # the names are the folders', as a checkpoint's are
         return {name: label for label, name in enumerate(names)}, names
-    if train_list.is_file():
-        labels = _listed_labels(_read_list(train_list, train.name, faults), faults)
+    if _list_beside(train).is_file():
+        labels = _listed_labels(_read_list(train, root, faults), faults)
     elif folders := _class_folders(train) or _class_folders(folder):
         labels = {name: label for label, name in enumerate(folders)}
     else:
@@ -170,8 +172,10 @@ def _folder_names(labels: Mapping[str, int], lines: list[_Line], folder: Path) -
     return tuple(by_label[label] for label in range(count))
 
 
-def _read_list(path: Path, split: str, faults: Faults) -> list[_Line]:
-    """Read a list; a name may begin with the split's folder, which is taken off."""
+def _read_list(folder: Path, root: Path, faults: Faults) -> list[_Line]:
+    """Read the list beside a folder; names in it may begin with the folder, which is taken off."""
+    path = _list_beside(folder)
+    prefixes = [f"{name}/" for name in (os.path.relpath(folder, root), folder.name)]
     lines = []
     for number, text in enumerate(annotation_lines(path), 1):
         if not text.strip():
@@ -187,7 +191,9 @@ def _read_list(path: Path, split: str, faults: Faults) -> list[_Line]:
             expected = f"0 to {_MOST_CLASSES - 1}"
             _refuse("unknown-class", where, "label out of range", label[:80], expected, faults)
             continue
-        lines.append(_Line(name[0].strip().removeprefix(f"{split}/"), int(label), where))
+        text = name[0].strip()
+        prefix = next((prefix for prefix in prefixes if text.startswith(prefix)), "")
+        lines.append(_Line(text.removeprefix(prefix), int(label), where))
     return lines
 
 

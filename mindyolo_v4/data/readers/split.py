@@ -49,7 +49,7 @@ def read_split(data: DataConfig, split: str, *, faults: Faults | None = None) ->
     dataset = _READERS[data.format](data, root, key, location, faults)
     check_class_count(data, dataset.class_names, dataset.source)
     dataset = select(dataset, data, split)
-    if any(len(record.boxes_xyxy_px) for record in dataset.records):
+    if len(dataset.records.boxes()) > 0:  # crowd and difficult boxes are neither trained nor scored
         return dataset
     location = Location(dataset.source)
     if split == "train":

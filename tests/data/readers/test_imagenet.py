@@ -114,6 +114,22 @@ def test_a_flat_validation_folder_with_a_list(root: Path) -> None:
     assert dataset.class_names == SYNSETS[:3]
 
 
+@pytest.mark.parametrize("prefix", ["", "train/", "CLS/train/"])
+def test_splits_below_a_subfolder_have_their_lists_beside_them(tmp_path: Path, prefix: str) -> None:
+    folder = write_imagenet(tmp_path / "set/CLS", train=1, val=1)
+    order = (2, 0, 1)
+    (folder / "train_list.txt").write_text(
+        "".join(f"{prefix}{SYNSETS[k]}/{SYNSETS[k]}_0.JPEG {order[k]}\n" for k in range(3))
+    )
+    splits = data(tmp_path / "set", train="CLS/train", val="CLS/val")
+    train = read_imagenet(splits, "train")
+    assert train.source == str(folder / "train_list.txt")
+    assert train.class_names == (SYNSETS[1], SYNSETS[2], SYNSETS[0])
+    validation = read_imagenet(splits, "val")
+    assert validation.class_names == train.class_names
+    assert validation.class_ids.tolist() == [2, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("split", "line", "message"),
     [
