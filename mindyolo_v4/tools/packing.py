@@ -83,15 +83,23 @@ class Packing:
         return self.path(number).with_suffix(".piece.npz")
 
     def _finished(self, number: int, images: range) -> Arrays | None:
-        """Return the index part of a file that an earlier command finished and that is whole."""
+        """Return the index part of a file that an earlier command finished.
+
+        None: it is not whole, or the split has other images or values today.
+        """
         path = self.path(number)
         try:
-            piece = read_arrays(self._piece_path(number), ("names", "size", *LOCATIONS))
+            piece = read_arrays(self._piece_path(number), ("names", "size", "values", *LOCATIONS))
         except UserError:
             return None
         same = np.array_equal(piece["names"], self.content.names[images.start : images.stop])
+        same = same and np.array_equal(piece["values"], self._sums_of_values(images))
         whole = same and path.is_file() and path.stat().st_size == int(piece["size"])
-        return piece if whole and self._is_right(path, piece) else None
+        if not whole or not self._is_right(path, piece):
+            return None
+        sums = (crc32(self._bytes(image)) for image in images)
+        are_same = all(one == other for one, other in zip(sums, piece["crc32"], strict=True))
+        return piece if are_same else None
 
     def _write(self, number: int, images: range) -> Arrays:
         path = self.path(number)
@@ -109,6 +117,7 @@ class Packing:
             "offsets": self._locate(path, images),
             "lengths": np.array(lengths, np.int64),
             "crc32": np.array(sums, np.uint32),
+            "values": self._sums_of_values(images),
             "size": np.array(path.stat().st_size, np.int64),
         }
         reader = FileReader(str(path), num_consumer=1)
@@ -137,6 +146,11 @@ class Packing:
     def _row(self, image: int) -> dict[str, Any]:
         name = _text(self.content.names[image])
         return {"image": self._bytes(image), "name": name, **self.content.values(image)}
+
+    def _sums_of_values(self, images: range) -> NDArray[np.uint32]:
+        """Return a checksum (N,) of what a row holds beside image and name."""
+        texts = [json.dumps(self.content.values(image), sort_keys=True) for image in images]
+        return np.array([crc32(text.encode()) for text in texts], np.uint32)
 
     def _bytes(self, image: int) -> bytes:
         return required_bytes(partial(self.content.encoded, image))

@@ -99,6 +99,35 @@ def test_a_second_command_writes_only_what_is_missing_or_damaged(root: Path, mon
     assert written  # other images: not what the files hold
 
 
+def test_other_bytes_or_labels_of_the_same_names_are_packed_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pack(root, "--shards", "3") == 0
+    write_image(root / "train" / SYNSETS[1] / f"{SYNSETS[1]}_0.JPEG", 2, 77)
+    written: list[str] = []
+
+    def spying(path: str, **options: object) -> FileWriter:
+        written.append(Path(path).name)
+        return FileWriter(path, **options)
+
+    monkeypatch.setattr(packing, "FileWriter", spying)
+    assert pack(root, "--shards", "3") == 0
+    assert written == ["train-00001-of-00003.mindrecord"]
+    packed = read_classes(data(root), "train")
+    for image in range(9):
+        assert (
+            packed.encoded(image).tobytes()
+            == (root / "train" / os.fsdecode(packed.names[image])).read_bytes()
+        )
+
+    lines = [f"{os.fsdecode(name)} {2 - number // 3}" for number, name in enumerate(packed.names)]
+    (root / "train_list.txt").write_text("\n".join(lines) + "\n")
+    written.clear()
+    assert pack(root, "--shards", "3") == 0
+    # the class in the middle has the label that it had
+    assert written == ["train-00000-of-00003.mindrecord", "train-00002-of-00003.mindrecord"]
+
+
 def test_a_split_that_is_not_packed_is_read_from_its_files(root: Path) -> None:
     assert pack(root) == 0
     assert read_classes(data(root), "val").shards is None
