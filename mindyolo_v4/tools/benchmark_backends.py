@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
     description = "Compare the back-ends of one weight file."
     defaults = {"img_size": "that of the weights"}
     parser = build_parser(command_for("benchmark-backends"), description, _NAMES, defaults=defaults)
-    parser.add_argument("--data", dest="config", help="recipe whose data set is scored")
+    text = "recipe whose data set is scored; --data_dir or --split alone: that of the weights"
+    parser.add_argument("--data", dest="config", help=text)
     parser.add_argument("--batch", default="1", help="images per call (default: %(default)s)")
     parser.add_argument(
         "--calls", default="20", help="of which the median is taken (default: %(default)s)"
@@ -64,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
         return print_config(config)
     metric = "AP" if weights.card.task == "detect" else "acc1"
     dataset = None
-    if words.config is not None:
+    is_named = not {"data.root", "evaluate.split"}.isdisjoint(dict(words.overrides))
+    if words.config is not None or is_named:
         read = read_split if weights.card.task == "detect" else read_classes
         dataset = read(config.data, config.evaluate.split)
         require_same_classes(weights, dataset.class_names, dataset.source)

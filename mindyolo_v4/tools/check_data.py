@@ -7,7 +7,7 @@ python -m mindyolo_v4.tools.check_data --data.format voc --data.root DIR --data.
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)
-    data = located(config.data)
+    data = replace(located(config.data), fraction=1.0)  # the whole set
     json_file, fix = (
         None if arguments.options[name] is None else Path(str(arguments.options[name]))
         for name in ("json", "fix")

@@ -249,6 +249,10 @@ def _compare(contents: Contents, form: str, folder: Path, max_megapixels: float)
             place = split_location(form, split)
             data = replace(data, train=place, val=place, test=place)
         read = read_split(data, split)
+        names = list(content.class_names)
+        problem = "does not hold the class names that were written"
+        is_same = read.class_names == content.class_names
+        require(is_same, read.source, problem, list(read.class_names), names)
         problem = "does not hold the images that were written"
         count = len(content.images)
         require(len(read) == count, read.source, problem, len(read), count)

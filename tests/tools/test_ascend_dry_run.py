@@ -1,9 +1,14 @@
 """Which graphs of a recipe the dry run for Ascend compiles; tests/ascend compiles some."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.runtime.command import run_command
+from mindyolo_v4.tools.ascend_dry_run import run
 from mindyolo_v4.tools.ascend_dry_run.__main__ import main
 from mindyolo_v4.tools.ascend_dry_run.run import graphs_of, names_of
 
@@ -54,3 +59,19 @@ def test_a_size_too_large_for_the_batch(capsys: pytest.CaptureFixture[str]) -> N
     words = ["--config", "yolov4/yolov4.yaml", "--train.per_batch_size", "1"]
     assert run_command(main, [*words, "--train.random_sizes", "[608, 640]"]) == 2
     assert "train.random_sizes: one image of 640 px is more than" in capsys.readouterr().err
+
+
+def test_a_data_file_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.yaml").write_text("names: [cat]\ntrain: images\nval: images\n")
+    configs = []
+
+    def read_jobs(command: Sequence[str], folder: Path, *_: object) -> dict[str, object]:
+        for job in json.loads((folder / "jobs.json").read_text()):
+            configs.append(load_config(job["recipe"], job["overrides"]))
+        return {}
+
+    monkeypatch.setattr(run, "run_recorded", read_jobs)
+    words = ["--config", "yolov4/yolov4.yaml", "--data", str(tmp_path / "data.yaml")]
+    assert run_command(main, words) == 0
+    (config,) = configs
+    assert (config.device_target, config.data.file) == ("Ascend", str(tmp_path / "data.yaml"))

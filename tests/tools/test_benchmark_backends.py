@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mindyolo_v4.deploy.onnx_graph import OnnxOptions
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.tools.benchmark_backends import Row, largest_difference, main, table
 from tests.inputs.commands import data_set
 from tests.support.exported import export
@@ -47,3 +48,11 @@ def test_an_exported_file_is_timed_and_scored(
     assert [row[0] for row in rows] == ["openvino", "onnxruntime", "opencv"]
     assert len({row[1] for row in rows}) == 1  # one AP
     assert all(float(row[2]) < 1e-4 for row in rows)
+
+
+@pytest.mark.parametrize("option", ["--data_dir", "--split"])
+def test_a_data_set_of_the_checkpoint_is_scored_too(option: str, tmp_path: Path) -> None:
+    weight = write_own(tmp_path / "net.ckpt", TINY, 2, class_names=("cat", "dog"))
+    value = str(tmp_path / "nowhere") if option == "--data_dir" else "val"
+    with pytest.raises(UserError, match=r"data\.(root|val): (folder not found|missing)"):
+        main(["--weight", str(weight), option, value])

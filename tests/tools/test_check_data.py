@@ -132,3 +132,12 @@ def test_quirks_of_tiny_imagenet(data_root: Path, tmp_path: Path) -> None:
     assert len(report["faults"]) == 47
     assert [report["counts"][split]["images"] for split in ("train", "val")] == [5000, 500]
     assert set(report["counts"]["train"]["classes"].values()) == {500}
+
+
+def test_the_whole_set_is_checked_where_a_part_of_it_is_trained(
+    data: DataConfig, tmp_path: Path
+) -> None:
+    splits = ["--data.train", "train.txt", "--data.val", "val.txt", "--data.fraction", "0.3"]
+    words = ["--data.format", "yolo", "--data_dir", str(data.root), "--data.names", "[a, b, c]"]
+    _, report = run(tmp_path, *words, *splits)
+    assert report["counts"]["train"]["images"] == 3

@@ -242,6 +242,26 @@ def test_nothing_is_left_of_a_conversion_that_fails(
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_names_that_the_format_cannot_hold_are_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.data.readers.test_data_file import write_image
+
+    write_image(tmp_path / "set/a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10]}],
+        "categories": [{"id": 1, "name": "car "}],
+    }
+    (tmp_path / "set/a.json").write_text(json.dumps(content))
+    split = "{annotations: a.json, images: .}"
+    words = ["--data_dir", str(tmp_path / "set"), "--data.train", split, "--to", "voc"]
+    assert command(convert_data.main, *words, "--output", str(tmp_path / "new")) == 2
+    message = "does not hold the class names that were written (got ['car'], expected ['car '])"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_images_above_the_usual_limit_are_read_back(tmp_path: Path) -> None:
     """20,000 x 20,000 pixels are 400 megapixels, and 256 is the default of the limit."""
     folder = tmp_path / "large"

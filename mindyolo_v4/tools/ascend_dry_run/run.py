@@ -96,12 +96,7 @@ def dry_run(
         BuildError: there are no stand-ins; see `stand_ins`.
         DryRunError: the process has ended before the last graph.
     """
-    fixed = (
-        ("device_target", "Ascend"),
-        ("jit_level", jit_level),
-        ("data.train", "none"),
-        ("data.val", "null"),
-    )
+    fixed = (("device_target", "Ascend"), ("jit_level", jit_level))
     complete = [Job(job.name, job.recipe, (*fixed, *job.overrides), job.graphs) for job in jobs]
     jobs_file = folder / "jobs.json"
     jobs_file.write_text(json.dumps([asdict(job) for job in complete]), "utf-8")
