@@ -1,9 +1,9 @@
 """A checkpoint in a form that other programs run, compared with the network before it stays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
 from mindyolo_v4.config.evaluate import PREDICTION
-from mindyolo_v4.config.recipe import print_config, read_tree
+from mindyolo_v4.config.recipe import print_config, read_tree, written_keys
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image, read_image
 from mindyolo_v4.deploy.exported import size_mb
@@ -31,20 +31,24 @@ from mindyolo_v4.runtime.files import require_writable, write_text
 from mindyolo_v4.tools.make_scenes import draw_scene
 from mindyolo_v4.weights.files import read_own
 
-SUFFIXES = {  # format -> end of the file's name
-    "onnx": ".onnx",
-    "openvino": ".xml",
-    "mindir": ".mindir",
-    "darknet": ".weights",
-    "ckpt": ".ckpt",
-}
-_GRAPH = ("img_size", "dynamic", "decode", "nms", "int8", "image")
-_TAKES = {  # format -> the options that not every format has
-    "onnx": (*_GRAPH, "opset"),
-    "openvino": _GRAPH,
-    "mindir": ("img_size", "image", "uint8"),
-    "darknet": ("image",),
-    "ckpt": (),
+
+class _Format(NamedTuple):
+    """What can be written."""
+
+    suffix: str  # of the file
+    write: Callable[[Job], str]
+    options: tuple[str, ...]  # those that not every format has
+
+
+_GRAPH = ("img_size", "dynamic", "decode", "nms", "int8", "image", "tolerance", "license")
+_FORMATS = {
+    "onnx": _Format(".onnx", export_graph, (*_GRAPH, "opset")),
+    "openvino": _Format(".xml", export_graph, _GRAPH),
+    "mindir": _Format(
+        ".mindir", export_mindir, ("img_size", "image", "uint8", "tolerance", "license")
+    ),
+    "darknet": _Format(".weights", export_darknet, ("image", "tolerance")),
+    "ckpt": _Format(".ckpt", export_checkpoint, ()),
 }
 _SCENE_PX = 640  # side of the drawn picture to compare on
 
@@ -61,7 +65,7 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     parser = build_parser(command_for("export"), text, names, defaults=defaults)
     add = parser.add_argument
     add("--data", dest="config", help="the same as --config: the data set for --int8")
-    add("--format", choices=tuple(SUFFIXES), required=True, help="what to write")
+    add("--format", choices=tuple(_FORMATS), required=True, help="what to write")
     add("--output", metavar="FILE", help="file to write (default: beside the checkpoint)")
     add(
         "--img_size",
@@ -93,7 +97,7 @@ def export(words: Arguments) -> int:
         UserError: a mistake of the user, or the file does not compute what the network computes;
             no output file is left.
     """
-    _check_options(words.options)
+    _check_options(words)
     checkpoint = Checkpoint.open(words.required("weight"))
     if words.print_config:
         return print_config(_config(words, checkpoint))
@@ -104,14 +108,7 @@ def export(words: Arguments) -> int:
     if words.options["card"]:
         require_own_readme(readme)
         metrics, lacking = _metrics_of(words.options["metrics"], job)
-    write = {
-        "onnx": export_graph,
-        "openvino": export_graph,
-        "mindir": export_mindir,
-        "darknet": export_darknet,
-        "ckpt": export_checkpoint,
-    }
-    verdict = write[job.format](job)
+    verdict = _FORMATS[job.format].write(job)
     print(f"{checkpoint.path} -> {job.target}, {size_mb(job.target):.1f} MB: {verdict}")
     if words.options["card"]:
         text = model_card(checkpoint.card, job.target, metrics, job.options.license)
@@ -120,14 +117,24 @@ def export(words: Arguments) -> int:
     return 0
 
 
-def _check_options(given: dict[str, Any]) -> None:
-    """Raise UserError for an option that the format does not have, or a value out of range."""
+def _check_options(words: Arguments) -> None:
+    """Raise UserError for an option without effect: of another format, or beside another option."""
+    given = words.options
     form = str(given["format"])
     values = given | {"img_size": given["size"]}
-    for name in sorted({name for names in _TAKES.values() for name in names}):
+    taken = _FORMATS[form].options
+    if given["card"]:
+        taken += ("license",)
+    for name in sorted({name for one in _FORMATS.values() for name in one.options}):
         is_given = values[name] not in (None, False)
         problem = f"has no meaning with --format {form}"
-        require(not is_given or name in _TAKES[form], f"--{name}", problem)
+        if name == "license":
+            problem += " and without --card"
+        require(not is_given or name in taken, f"--{name}", problem)
+    if not given["nms"] and not given["int8"]:
+        for key, _ in words.overrides:
+            is_used = not key.startswith("evaluate.")
+            require(is_used, key, "has no meaning without --nms or --int8")
     if given["int8"]:
         for name in ("dynamic", "decode", "nms"):
             require(not given[name], f"--{name}", "has no meaning with --int8")
@@ -149,6 +156,8 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     for name in ("decode", "nms", "int8"):
         problem = "a classifier has no boxes"
         require(is_detector or not given[name], f"--{name}", problem)
+    if given["nms"]:
+        _require_plain_suppression(words, config)
     names = [field.name for field in fields(ExportOptions)]
     chosen = {name: given[name] for name in names if given[name] is not None}
     options = ExportOptions(**chosen)
@@ -176,6 +185,19 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     )
 
 
+def _require_plain_suppression(words: Arguments, config: Config) -> None:
+    """Raise UserError where the user asks for another suppression than that of ONNX.
+
+    Without --evaluate.nms it is `iou`, whatever a recipe or the run says: see PREDICTION.
+    """
+    problem = "is not what ONNX's suppression does"
+    nms = config.evaluate.nms
+    require(nms == "iou", "evaluate.nms", problem, nms, "iou")
+    written = written_keys(read_tree(words.config, words.overrides), "evaluate")
+    has_all_labels = written.get("multi_label", True)
+    require(has_all_labels, "evaluate.multi_label", problem, False, True)
+
+
 def _config(words: Arguments, checkpoint: Checkpoint) -> Config:
     sizes = _size_overrides(words.options["size"])
     start = () if words.options["int8"] else PREDICTION.items()
@@ -198,7 +220,7 @@ def _size_overrides(text: Any) -> list[tuple[str, str]]:
 
 def _target(output: Any, weight: Path, form: str, is_int8: bool) -> Path:
     """Return the file to write. Raises UserError where it cannot be one."""
-    suffix = SUFFIXES[form]
+    suffix = _FORMATS[form].suffix
     ending = "-int8" if is_int8 else "-slim" if form == "ckpt" else ""
     path = weight.with_name(weight.stem + ending + suffix) if output is None else Path(output)
     require(path.suffix == suffix, "--output", f"must end in {suffix}", str(path))

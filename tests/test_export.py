@@ -12,6 +12,7 @@ import yaml
 from mindyolo_v4.checkpoint.card import Preprocessing
 from mindyolo_v4.checkpoint.file import Checkpoint, save
 from mindyolo_v4.commands import export
+from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import record_to_tree
 from mindyolo_v4.config.root import Config
@@ -176,6 +177,42 @@ def test_model_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Mine\n")
     assert run(*words) == 2
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "message"),
+    [
+        ("ckpt", ("--tolerance", "1e-3"), "--tolerance: has no meaning with --format ckpt"),
+        ("ckpt", ("--license", "MIT"), "--license: has no meaning with --format ckpt and without"),
+        ("darknet", ("--license", "MIT"), "--license: has no meaning with --format darknet and"),
+        ("onnx", ("--conf_thres", "0.3"), "evaluate.conf_thres: has no meaning without --nms or"),
+        ("onnx", ("--decode", "--evaluate.max_det=9"), "evaluate.max_det: has no meaning without"),
+        ("onnx", ("--nms", "--evaluate.nms", "diou"), "evaluate.nms: is not what ONNX's"),
+        ("onnx", ("--nms", "--evaluate.multi_label", "no"), "evaluate.multi_label: is not what"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    form: str,
+    options: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--weight", tiny(tmp_path), "--format", form, *options) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
+
+
+def test_the_suppression_of_a_run_or_a_recipe_is_not_that_of_the_file(tmp_path: Path) -> None:
+    card = record_to_tree(card_of(tiny(tmp_path)))
+    config = record_to_tree(Config(evaluate=EvaluateConfig(nms="diou", multi_label=False)))
+    tensors = Checkpoint.open(tmp_path / "net.ckpt").tensors()
+    weights = {name: as_tensor(value) for name, value in tensors.items() if name != "card"}
+    save(tmp_path / "net.ckpt", weights, card | {"config": config})
+    words = ("--weight", tmp_path / "net.ckpt", "--format", "onnx", "--nms")
+    assert run(*words) == 0
+    (tmp_path / "data.yaml").write_text("evaluate: {nms: soft_gaussian}\n")
+    assert run(*words, "--config", tmp_path / "data.yaml") == 0
 
 
 @pytest.mark.parametrize(
