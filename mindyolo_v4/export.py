@@ -97,7 +97,7 @@ def export(words: Arguments) -> int:
         UserError: a mistake of the user, or the file does not compute what the network computes;
             no output file is left.
     """
-    _check_options(words)
+    _check_options(words.options)
     checkpoint = Checkpoint.open(words.required("weight"))
     if words.print_config:
         return print_config(_config(words, checkpoint))
@@ -117,9 +117,8 @@ def export(words: Arguments) -> int:
     return 0
 
 
-def _check_options(words: Arguments) -> None:
+def _check_options(given: dict[str, Any]) -> None:
     """Raise UserError for an option without effect: of another format, or beside another option."""
-    given = words.options
     form = str(given["format"])
     values = given | {"img_size": given["size"]}
     taken = _FORMATS[form].options
@@ -131,10 +130,6 @@ def _check_options(words: Arguments) -> None:
         if name == "license":
             problem += " and without --card"
         require(not is_given or name in taken, f"--{name}", problem)
-    if not given["nms"] and not given["int8"]:
-        for key, _ in words.overrides:
-            is_used = not key.startswith("evaluate.")
-            require(is_used, key, "has no meaning without --nms or --int8")
     if given["int8"]:
         for name in ("dynamic", "decode", "nms"):
             require(not given[name], f"--{name}", "has no meaning with --int8")
@@ -156,8 +151,7 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     for name in ("decode", "nms", "int8"):
         problem = "a classifier has no boxes"
         require(is_detector or not given[name], f"--{name}", problem)
-    if given["nms"]:
-        _require_plain_suppression(words, config)
+    _check_suppression(words, config)
     names = [field.name for field in fields(ExportOptions)]
     chosen = {name: given[name] for name in names if given[name] is not None}
     options = ExportOptions(**chosen)
@@ -185,11 +179,18 @@ def make_job(words: Arguments, checkpoint: Checkpoint) -> Job:
     )
 
 
-def _require_plain_suppression(words: Arguments, config: Config) -> None:
-    """Raise UserError where the user asks for another suppression than that of ONNX.
+def _check_suppression(words: Arguments, config: Config) -> None:
+    """Raise UserError for a key of `evaluate` that the user gives, and that the file cannot follow.
 
     Without --evaluate.nms it is `iou`, whatever a recipe or the run says: see PREDICTION.
     """
+    if words.options["int8"]:
+        return
+    if not words.options["nms"]:
+        for key, _ in words.overrides:
+            is_used = not key.startswith("evaluate.")
+            require(is_used, key, "has no meaning without --nms or --int8")
+        return
     problem = "is not what ONNX's suppression does"
     nms = config.evaluate.nms
     require(nms == "iou", "evaluate.nms", problem, nms, "iou")
