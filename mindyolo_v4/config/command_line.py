@@ -103,7 +103,16 @@ def command_for(name: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError, so that its errors are one line."""
+    """An argument parser whose errors are one line, since it raises UserError.
+
+    Options are not abbreviated, and dashes in their names are underscores.
+    """
+
+    def __init__(self, program: str, description: str, epilog: str | None = None):
+        super().__init__(prog=program, description=description, epilog=epilog, allow_abbrev=False)
+
+    def parse_args(self, argv: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        return super().parse_args([_normalise(token) for token in argv])
 
     def error(self, message: str) -> NoReturn:
         raise UserError("command line", message)
@@ -126,10 +135,9 @@ def build_parser(
         defaults: of flat names, for --help, where they are not those of the configuration.
     """
     parser = Parser(
-        prog=program,
-        description=description,
-        allow_abbrev=False,
-        epilog="A recipe wins over a default, an option over a recipe. Any key of the "
+        program,
+        description,
+        "A recipe wins over a default, an option over a recipe. Any key of the "
         "configuration can be overridden: --optimizer.momentum 0.937 or optimizer.momentum=0.937. "
         "In names, - and _ are the same.",
     )

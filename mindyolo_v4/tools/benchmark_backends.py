@@ -23,7 +23,7 @@ from mindyolo_v4.deploy.backends import BACKENDS, Backend, Maps
 from mindyolo_v4.deploy.exported import size_mb
 from mindyolo_v4.deploy.opening import open_backend, open_weights
 from mindyolo_v4.deploy.scoring import score_backend
-from mindyolo_v4.errors import UserError, require, require_range
+from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.make_scenes import draw_scene
 
@@ -51,13 +51,15 @@ def main(argv: Sequence[str]) -> int:
     parser = build_parser(command_for("benchmark-backends"), description, _NAMES, defaults=defaults)
     text = "recipe whose data set is scored; --data_dir or --split alone: that of the weights"
     parser.add_argument("--data", dest="config", help=text)
-    parser.add_argument("--batch", default="1", help="images per call (default: %(default)s)")
-    parser.add_argument(
-        "--calls", default="20", help="of which the median is taken (default: %(default)s)"
-    )
+    text = "images per call (default: %(default)s)"
+    parser.add_argument("--batch", type=int, default=1, help=text)
+    text = "of which the median is taken (default: %(default)s)"
+    parser.add_argument("--calls", type=int, default=20, help=text)
     words = parse(parser, argv)
-    calls = _count("--calls", words.options["calls"])
-    batch = _count("--batch", words.options["batch"])
+    calls = words.options["calls"]
+    require_range("--calls", calls, 1)
+    batch = words.options["batch"]
+    require_range("--batch", batch, 1)
     weights = open_weights(words.required("weight"))
     recipe = read_tree(words.config)
     config = config_for_checkpoint(weights, recipe, read_tree(None, words.overrides))
@@ -127,12 +129,6 @@ def table(rows: Sequence[Row], batch: int, metric: str) -> str:
         cells = (row.name, f"{row.ms:.1f}", f"{rate:.1f}", f"{row.file_mb:.1f}", score)
         lines.append(f"| {' | '.join(cells)} | {row.difference:.1e} |")
     return "\n".join(lines)
-
-
-def _count(option: str, text: object) -> int:
-    require(str(text).isdecimal(), option, "is not a number", text, "1, 2, ...")
-    require_range(option, int(str(text)), 1)
-    return int(str(text))
 
 
 if __name__ == "__main__":

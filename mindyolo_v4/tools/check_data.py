@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
     flat_names = ("data", "data_dir", "single_cls", "split")
     parser = build_parser(program, description, flat_names, defaults=defaults)
     text = "file for faults and counts, for other programs"
-    parser.add_argument("--json", metavar="FILE", help=text)
+    parser.add_argument("--json", type=Path, metavar="FILE", help=text)
     text = "new folder for a corrected copy of the annotations"
-    parser.add_argument("--fix", metavar="DIR", help=text)
+    parser.add_argument("--fix", type=Path, metavar="DIR", help=text)
     text = "read the headers of the images, and decode none"
     parser.add_argument("--quick", action="store_true", help=text)
     arguments = parse(parser, argv)
@@ -62,10 +62,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.print_config:
         return print_config(config)
     data = replace(located(config.data), fraction=1.0)  # the whole set
-    json_file, fix = (
-        None if arguments.options[name] is None else Path(str(arguments.options[name]))
-        for name in ("json", "fix")
-    )
+    json_file: Path | None = arguments.options["json"]
+    fix: Path | None = arguments.options["fix"]
     _require_outputs(json_file, fix, data)
     is_one = "evaluate.split" in dict(arguments.overrides)
     splits = [config.evaluate.split] if is_one else configured_splits(data)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mindyolo_v4 import __version__, environment
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import require_range
 from mindyolo_v4.runtime.command import run_command
 
 STEPS = 20
@@ -42,9 +42,11 @@ def main(argv: Sequence[str]) -> int:
     environment.prepare()
     description = "Check versions, device, exchange and data, and time training steps."
     parser = build_parser(command_for("check-device"), description, _NAMES)
-    parser.add_argument("--steps", default=str(STEPS), help="steps to time (default: %(default)s)")
+    text = "steps to time (default: %(default)s)"
+    parser.add_argument("--steps", type=int, default=STEPS, help=text)
     arguments = parse(parser, argv)
-    steps = _count(str(arguments.options["steps"]))
+    steps = arguments.options["steps"]
+    require_range("--steps", steps, 1)
     from mindyolo_v4.config.recipe import load_config, print_config  # not for --help: loads NumPy
 
     config = load_config(arguments.config, arguments.overrides)
@@ -97,13 +99,6 @@ def table(figures: dict[str, float]) -> list[str]:
     for name, value in figures.items():
         lines.append(f"| {name} | {value:.2f} | {PUBLISHED[name]:.2f} |")
     return lines
-
-
-def _count(text: str) -> int:
-    """Return a number of steps, at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError("--steps", "is not a number of steps", text, "a whole number from 1 on")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -40,11 +40,10 @@ class Run:
 
 def main(argv: Sequence[str]) -> int:
     """Print what differs, draw the curves; return the exit status."""
-    program = command_for("compare")
-    parser = Parser(prog=program, description="Compare trainings.", allow_abbrev=False)
+    parser = Parser(command_for("compare"), "Compare trainings.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, two or more")
     text = "folder for the picture of the curves; default: the next runs/compare-<n>"
-    parser.add_argument("--save_dir", "--save-dir", metavar="DIR", help=text)
+    parser.add_argument("--save_dir", metavar="DIR", help=text)
     options = parser.parse_args(argv)
     require(len(options.runs) > 1, "RUN", "needs two run folders or more", len(options.runs))
     runs = [read_run(Path(name)) for name in options.runs]

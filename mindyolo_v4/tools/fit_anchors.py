@@ -48,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
 
     sizes = box_sizes(read_split(config.data, "train"), config.data)
     present = network_anchors(model)
-    if arguments.options["clusters"] is not None:
-        clusters = int(str(arguments.options["clusters"]))
+    clusters = arguments.options["clusters"]
+    if clusters is not None:
         model = replace(model, anchors_wh_px="auto", anchor_masks=_masks(model, clusters, sizes))
     model, strides = with_fitted_anchors(model, sizes, config.seed)
     problem = "no level has as many different sizes of boxes as anchors"

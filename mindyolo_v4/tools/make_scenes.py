@@ -268,9 +268,7 @@ def _require_same(output: Path, scenes: SceneSet) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Generate a scene set as the command line says; return the exit status."""
-    parser = Parser(
-        prog=command_for("make-scenes"), description="Generate pictures of shapes with boxes."
-    )
+    parser = Parser(command_for("make-scenes"), "Generate pictures of shapes with boxes.")
     text = "folder of the data set; new or empty"
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help=text)
     options = (

@@ -6,7 +6,6 @@ python -m mindyolo_v4.tools.to_mindrecord --data_path DIR --split train --output
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import load_config, print_config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.imagenet import read_imagenet
-from mindyolo_v4.errors import UserError, printable, require
+from mindyolo_v4.errors import printable, require, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.packing import IMAGES_PER_SHARD, Packable, Packing, shard_count
 
@@ -26,14 +25,13 @@ def main(argv: Sequence[str]) -> int:
         command_for("to-mindrecord"), "Pack a split into MindRecord files.", options
     )
     text = "folder for the files; the value of data.mindrecord afterwards"
-    parser.add_argument("--output", help=text)
+    parser.add_argument("--output", type=Path, help=text)
     text = f"number of files (default: one per {IMAGES_PER_SHARD} images)"
-    parser.add_argument("--shards", help=text)
+    parser.add_argument("--shards", type=int, help=text)
     arguments = parse(parser, argv)
     if arguments.config is None:
         defaults = {"data.format": "imagenet", "data.train": "train", "data.val": "val"}
-        for key, text in defaults.items():
-            arguments = arguments.with_defaults({key: text})
+        arguments = arguments.with_defaults(defaults)
     config = load_config(arguments.config, arguments.overrides)
     if arguments.print_config:
         return print_config(config)
@@ -41,20 +39,14 @@ def main(argv: Sequence[str]) -> int:
     require(output is not None, "--output", "missing", expected="a folder")
     split = config.evaluate.split
     dataset = read_imagenet(config.data, split)
-    count = _shard_count(arguments.options["shards"], len(dataset))
-    Packing(_packable(dataset), split, Path(str(output)), count).run()
+    count = arguments.options["shards"]
+    if count is None:
+        count = shard_count(len(dataset))
+    require_range("--shards", count, 1, len(dataset))
+    Packing(_packable(dataset), split, output, count).run()
     packed = f"{len(dataset)} images of {printable(dataset.source)} in {count} files"
     print(f"{packed}, every checksum right: {printable(str(output))}")
     return 0
-
-
-def _shard_count(text: Any, images: int) -> int:
-    if text is None:
-        return shard_count(images)
-    is_count = str(text).isdecimal() and len(str(text)) <= len(str(images))
-    if not is_count or not 0 < int(text) <= images:
-        raise UserError("--shards", "not a number of files", text, f"1 to {images}")
-    return int(text)
 
 
 def _packable(dataset: ClassImages) -> Packable:

@@ -99,7 +99,7 @@ def _as_asked(request: Request, converted: Converted) -> Converted:
 def parse_request(argv: Sequence[str], module: str, description: str) -> Request:
     """Read the options of all conversion commands. Raises UserError for an impossible file."""
     program = command_for(f"convert {module}")
-    parser = Parser(prog=program, description=description, allow_abbrev=False)
+    parser = Parser(program, description)
     add = parser.add_argument
     text = "file to read; a checkpoint of ours goes to the foreign format"
     add("source", metavar="SRC", type=Path, help=text)
@@ -119,7 +119,7 @@ def parse_request(argv: Sequence[str], module: str, description: str) -> Request
     for action in parser._actions:
         if action.dest in _NOT_LISTED.get(module, _OF_DARKNET):
             action.help = SUPPRESS
-    options = parser.parse_args(list(argv))
+    options = parser.parse_args(argv)
     target = options.target
     what = recognise(options.source)
     require_writable(target, options.source)

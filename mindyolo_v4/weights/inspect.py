@@ -35,10 +35,10 @@ def main(argv: Sequence[str]) -> int:
     """Print what a file is."""
     description = "Say what any weight file is."
     program = command_for("convert inspect")
-    parser = Parser(prog=program, description=description, allow_abbrev=False)
+    parser = Parser(program, description)
     parser.add_argument("file", metavar="FILE", help="any file of weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(list(argv))
+    options = parser.parse_args(argv)
     path = Path(options.file)
     report = inspect(path)
     if options.json:

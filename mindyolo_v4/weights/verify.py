@@ -117,7 +117,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         "Compare the outputs of a checkpoint with those of darknet files, which OpenCV's DNN runs."
     )
     program = command_for("convert verify")
-    parser = Parser(prog=program, description=description, allow_abbrev=False)
+    parser = Parser(program, description)
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", help="a checkpoint of ours")
     files = ("CFG", "WEIGHTS")
@@ -127,7 +127,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     add("--image", metavar="FILE", help="input image (default: random numbers)")
     tolerance_help = "of the largest magnitude (default: 1e-4)"
     add("--tolerance", type=float, default=1e-4, help=tolerance_help)
-    return parser.parse_args(list(argv))
+    return parser.parse_args(argv)
 
 
 def make_image(width: int, height: int, path: str | None) -> NDArray[np.float32]:

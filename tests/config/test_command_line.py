@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
+from mindyolo_v4.config.command_line import Arguments, Parser, build_parser, command_for, parse
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
@@ -118,6 +118,14 @@ def test_a_value_may_be_negative() -> None:
         ("seed", "-1"),
         ("optimizer.lr", "-2"),
     )
+
+
+def test_a_parser_of_few_options_reads_dashes_and_no_abbreviations() -> None:
+    parser = Parser("make-scenes", "Make scenes.")
+    parser.add_argument("--img_size", type=int)
+    assert parser.parse_args(["--img-size", "128"]).img_size == 128
+    with pytest.raises(UserError, match="unrecognized arguments: --img 128"):
+        parser.parse_args(["--img", "128"])
 
 
 def test_resume_with_and_without_path() -> None:

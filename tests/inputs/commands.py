@@ -452,12 +452,12 @@ TOOLS = [
     (
         "check_device: no steps",
         plain("check_device", "--steps", "0"),
-        "--steps: is not a number of steps",
+        "--steps: out of range (got 0, expected >= 1)",
     ),
     (
         "check_device: a word as steps",
         plain("check_device", "--steps", "many"),
-        "--steps: is not a number of steps",
+        "argument --steps: invalid int value: 'many'",
     ),
     (
         "ascend_dry_run: no devices",

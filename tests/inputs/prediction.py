@@ -174,7 +174,7 @@ REFUSED: list[tuple[str, Writer, str]] = [
         "--save_txt: {dir}/images/a.jpg and {dir}/images/a.png would have one label file",
     ),
     ("benchmark_backends: no call", benchmark("--calls", "0"), "--calls: out of range"),
-    ("benchmark_backends: a word", benchmark("--batch", "few"), "--batch: is not a number"),
+    ("benchmark_backends: a word", benchmark("--batch", "few"), "--batch: invalid int value"),
 ]
 EXPORTED: list[tuple[str, Writer, str]] = [
     ("a text as `.onnx`", with_file("a.onnx", b"no graph"), "is damaged, or no ONNX file"),

@@ -141,7 +141,7 @@ def test_errors(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"data\.mindrecord: holds no packed split"):
         read_classes(data(root), "train")
     assert pack(root, "--shards", "10") == 2
-    assert "--shards: not a number of files (got 10, expected 1 to 9)" in capfd.readouterr().err
+    assert "--shards: out of range (got 10, expected >= 1 and <= 9)" in capfd.readouterr().err
     assert run_command(to_mindrecord.main, ["--data_path", str(root)]) == 2
     assert "--output: missing" in capfd.readouterr().err
     assert pack(root) == 0

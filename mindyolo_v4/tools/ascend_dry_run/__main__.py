@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     config = build_config(read_tree(Path(words.config), words.overrides))
     if words.print_config:
         return print_config(config)
-    devices = int(str(words.options["devices"]))
+    devices = words.options["devices"]
     require_range("--devices", devices, 1, 10**5)
     compiled = graphs_of(config, devices)
     chosen = words.options["graphs"]
