@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mindyolo_v4.errors import UserError
+from mindyolo_v4.errors import UserError, require_file
 
 SUPPORTED = (
     "yolov4, yolov4-tiny, yolov4-tiny-3l, yolov4-csp, yolov4x-mish or the CSPDarknet53 classifier"
@@ -63,8 +63,7 @@ class CfgSection:
 def parse_cfg(path: str | Path) -> list[CfgSection]:
     """Return the sections of a cfg file, in order. Raises UserError naming file and line."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(path, "no such file")
+    require_file(path)
     if path.stat().st_size > _MOST_BYTES:
         raise UserError(path, "no darknet cfg", f"{path.stat().st_size} bytes", "some kilobytes")
     sections: list[CfgSection] = []

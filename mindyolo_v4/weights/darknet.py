@@ -84,7 +84,7 @@ def find_cfg(
             network = read_cfg(path)
         except (UserError, OSError):  # of another network, or of another program
             continue
-        if file.has_length_of(file.layers_below(section, network)):
+        if file.has_length_of(network.layers_below(section)):
             fitting.setdefault(network, path)
     if len(fitting) == 1:
         ((network, path),) = fitting.items()
@@ -175,7 +175,7 @@ def _fitting_network(
     networks = [cfg] if cfg else [released(name, classes_of(name, file.floats)) for name in names]
     expected = []
     for network in networks:
-        layers = file.layers_below(section, network)
+        layers = network.layers_below(section)
         if file.has_length_of(layers):
             has_head = any(layer.is_output for layer in layers)
             return (network if has_head else replace(network, classes=0)), layers

@@ -61,6 +61,10 @@ class CfgNetwork:
         """The layers that have parameters, in the order of a `.weights` file."""
         return layers_of(self.model, self.classes)
 
+    def layers_below(self, section: int | None) -> tuple[Layer, ...]:
+        """Return the layers below a section; None stands for all."""
+        return tuple(layer for layer in self.layers if section is None or layer.idx < section)
+
 
 def write_cfg(
     model: ModelConfig, classes: int, img_size: int, letterbox: bool, img_height: int | None = None

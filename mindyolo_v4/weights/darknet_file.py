@@ -13,7 +13,6 @@ from mindyolo_v4.checkpoint.formats import Identity
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.sections import Layer
 from mindyolo_v4.models.topology import floats_of
-from mindyolo_v4.weights.darknet_cfg import CfgNetwork
 
 # Bytes of a header -> its format; before version 0.2 the images were a 32-bit number.
 HEADERS = {20: "<3iQ", 16: "<3iI"}
@@ -52,11 +51,6 @@ class WeightsFile:
         stems = (stem, _OF_TRAINING.sub("", stem))
         files = (self.path.with_name(f"{name}.cfg") for name in stems)
         return next((file for file in files if file.is_file()), None)
-
-    def layers_below(self, section: int | None, network: CfgNetwork) -> tuple[Layer, ...]:
-        """Return a network's layers below a section; None stands for all."""
-        layers = network.layers
-        return tuple(layer for layer in layers if section is None or layer.idx < section)
 
     def read(self, layers: tuple[Layer, ...]) -> dict[str, NDArray[np.float32]]:
         """Return the parameters of the layers that the file begins with, by our names."""

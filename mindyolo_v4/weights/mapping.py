@@ -170,7 +170,7 @@ def _depth(weight: Callable[[str, Kind], tuple[int, ...] | None], path: Path) ->
     return depth
 
 
-def width_of(channels: int, full: int = 1024) -> float:
+def width_of(channels: int, full: int) -> float:
     """Return the simplest width multiple that makes `channels` of the widest layer's `full`."""
     fitting = (width for width in _WIDTHS if scale_channels(full, width) == channels)
     return next(fitting, channels / full)

@@ -19,8 +19,8 @@ from mindyolo_v4.checkpoint.card import Card, input_text
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.formats import identify
 from mindyolo_v4.config.command_line import Parser, command_for
-from mindyolo_v4.data.images import ImageReadError, read_image, scale_image
-from mindyolo_v4.errors import UserError, utf8_path
+from mindyolo_v4.data.images import ImageReadError, channels_first, read_image, scale_image
+from mindyolo_v4.errors import UserError, require_file, utf8_path
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.models.sections import DARKNET_SLOPE
 from mindyolo_v4.models.topology import parameter_shapes, sections_of
@@ -138,13 +138,12 @@ def make_image(width: int, height: int, path: str | None) -> NDArray[np.float32]
         image = scale_image(read_image(path), width, height)
     except ImageReadError as error:
         raise UserError(path, "no readable image") from error
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / 255
+    return channels_first(image)[None].astype(np.float32) / 255
 
 
 def read_darknet(cfg: Path, weights: Path, card: Card) -> CfgNetwork:
     """Return what a cfg says. Raises UserError where the files are not of the card's network."""
-    if not weights.is_file():
-        raise UserError(weights, "no such file")
+    require_file(weights)
     described = read_cfg(cfg)
     model = described.model
     classes = len(card.class_names)

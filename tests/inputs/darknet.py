@@ -139,7 +139,7 @@ CASES: list[Case] = [
     Case(FOUND, "`--cfg` with a file that is not there", convert("--cfg", "./no.cfg"), 2,
          "{dir}/no.cfg: no such file"),
     Case(FOUND, "`--cfg` with a folder", also(convert("--cfg", "./cfg"), {"cfg/a.cfg": ""}), 2,
-         "{dir}/cfg: no such file"),
+         "{dir}/cfg: a folder, not a file"),
     Case(FOUND, "no cfg, the length of yolov4-tiny", of_length(24_251_276), 0,
          "no cfg was found: " + ASSUMED),
     *(

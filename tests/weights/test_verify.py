@@ -90,7 +90,7 @@ def test_one_altered_weight_is_seen(tmp_path: Path, capsys: pytest.CaptureFixtur
             "net.weights: is a darknet .weights file; convert it: python -m convert.darknet",
         ),
         ({"cfg": "no.cfg"}, "no.cfg: no such file"),
-        ({"cfg": "."}, "no such file"),
+        ({"cfg": "."}, "a folder, not a file"),
         ({"weights": "no.weights"}, "no.weights: no such file"),
         ({"weights": "cut.weights"}, "cut.weights: is not as long as the network of"),
         ({"weights": "long.weights"}, "long.weights: is not as long as the network of"),
