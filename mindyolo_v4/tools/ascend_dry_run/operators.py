@@ -6,21 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Types by their number in CANN's interface: name, bytes per element.
-_TYPES = {
-    0: ("float32", 4),
-    1: ("float16", 2),
-    2: ("int8", 1),
-    3: ("int32", 4),
-    4: ("uint8", 1),
-    6: ("int16", 2),
-    7: ("uint16", 2),
-    8: ("uint32", 4),
-    9: ("int64", 8),
-    10: ("uint64", 8),
-    11: ("float64", 8),
-    12: ("bool", 1),
-    27: ("bfloat16", 2),
+# Bytes per element of a type, by its number in CANN's interface.
+_ELEMENT_BYTES = {
+    0: 4,  # float32
+    1: 2,  # float16
+    2: 1,  # int8
+    3: 4,  # int32
+    4: 1,  # uint8
+    6: 2,  # int16
+    7: 2,  # uint16
+    8: 4,  # uint32
+    9: 8,  # int64
+    10: 8,  # uint64
+    11: 8,  # float64
+    12: 1,  # bool
+    27: 2,  # bfloat16
 }
 # Inputs, constants and names of tensors, which no kernel computes.
 _WITHOUT_KERNEL = frozenset(
@@ -31,9 +31,8 @@ AI_CPU_PREFIX = "Cust"  # of the operators that MindSpore itself brings along fo
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Type and shape of an input or output."""
+    """Shape and size of an input or output."""
 
-    type: str
     shape: tuple[int, ...]
     element_bytes: int
 
@@ -52,7 +51,6 @@ class GeOperator:
 
     graph: int  # how many graphs were complete before it was made
     kind: str
-    name: str  # with the path of the cell that made it
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
@@ -82,7 +80,7 @@ def read_operators(file: Path) -> tuple[list[str], list[GeOperator]]:
             graphs.append(name)
             continue
         inputs, outputs = map(_tensors, tensors)
-        operators.append(GeOperator(len(graphs), kind, name, inputs, outputs))
+        operators.append(GeOperator(len(graphs), kind, inputs, outputs))
     return graphs, operators
 
 
@@ -117,7 +115,6 @@ def _tensors(text: str) -> tuple[TensorInfo, ...]:
         if word == "?":
             continue
         number, _, dims = word.partition(":")
-        name, size = _TYPES.get(int(number), (f"type {number}", 0))
         shape = tuple(int(dim) for dim in dims.split("x") if dim)
-        tensors.append(TensorInfo(name, shape, size))
+        tensors.append(TensorInfo(shape, _ELEMENT_BYTES.get(int(number), 0)))
     return tuple(tensors)
