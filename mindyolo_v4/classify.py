@@ -18,7 +18,7 @@ from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.loader.stream import TrainStream
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.deploy.pictures import draw_class_validation, shown_images
 from mindyolo_v4.distributed.ranks import Ranks
@@ -140,7 +140,7 @@ def draw_curves(folder: Path, png: Path) -> None:
 TASK = Task(
     name="classify",
     best_metric="acc1",
-    read=read_classes,
+    read=read_class_split,
     complete=lambda config, split, ranks: (config, ()),
     check=None,
     build=build_network,

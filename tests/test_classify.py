@@ -26,7 +26,7 @@ from mindyolo_v4.commands import train as train_command
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.detect import load_detector
 from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
@@ -162,7 +162,7 @@ def test_packed_training_data_give_the_same_batches(
     batches = []
     for overrides in ((), (("data.mindrecord", str(packed)),)):
         config = load_config(recipe, overrides)
-        stream = train_stream(config, read_classes(config.data, "train"), Ranks())
+        stream = train_stream(config, read_class_split(config.data, "train"), Ranks())
         batches.append(list(stream.batches(0, 3)))
     for of_files, of_packed in zip(*batches, strict=True):
         for first, second in zip(of_files, of_packed, strict=True):

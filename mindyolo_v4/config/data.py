@@ -182,10 +182,15 @@ class DataConfig:
         _require_count("data.mean", self.mean, 3, "three numbers (R, G, B)")
         _require_count("data.std", self.std, 3, "three numbers (R, G, B)")
         require(min(self.std) > 0, "data.std", "must be positive", self.std)
-        for name in ("train", "val", "test"):
-            _check_split(f"data.{name}", getattr(self, name))
+        for name, split in self.splits.items():
+            _check_split(f"data.{name}", split)
         if self.names is not None and not isinstance(self.names, str):
             check_names(self.names, "data.names")
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """Return the splits by the names of their keys; None for one that the set does not have."""
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def _require_count(

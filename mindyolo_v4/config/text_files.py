@@ -69,8 +69,13 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a UTF-8 file; only newlines separate them, as editors count."""
-    return [line.rstrip("\r") for line in read_text(path).split("\n")]
+    """Return the lines of a UTF-8 file, as `split_lines` does."""
+    return split_lines(read_text(path))
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text; only newlines separate them, as editors count."""
+    return [line.rstrip("\r") for line in text.split("\n")]
 
 
 def parse_yaml(text: str, subject: object) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.data.images import Image, Packed, decode_image, read_encoded, read_packed
 from mindyolo_v4.errors import printable
 
+_MOST_WARNINGS = 10  # of a split that are shown
 _LONGEST_WARNING = 900  # characters
 
 
@@ -168,17 +169,22 @@ class Records(Sequence[ImageRecord]):
         return self._boxes_xyxy_px[rows][is_trained], self._class_ids[rows][is_trained]
 
 
+def box_areas_px(boxes_xyxy_px: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the areas (N,) of boxes (N, 4), which stand for those that a file does not state."""
+    return (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).astype(np.float64).prod(axis=1)
+
+
 class WarningLines:
     """What a split that was read tells of its warnings."""
 
     source: str
     warnings: tuple[str, ...]
 
-    def warning_lines(self, limit: int = 10) -> list[str]:
-        """Return the first `limit` warnings, and a line that counts the others."""
-        lines = [printable(warning, _LONGEST_WARNING) for warning in self.warnings[:limit]]
-        if len(self.warnings) > limit:
-            more = f"... and {len(self.warnings) - limit} more warnings of"
+    def warning_lines(self) -> list[str]:
+        """Return the first warnings, and a line that counts the others."""
+        lines = [printable(warning, _LONGEST_WARNING) for warning in self.warnings[:_MOST_WARNINGS]]
+        if len(self.warnings) > _MOST_WARNINGS:
+            more = f"... and {len(self.warnings) - _MOST_WARNINGS} more warnings of"
             lines.append(f"{more} {printable(self.source)}")
         return lines
 

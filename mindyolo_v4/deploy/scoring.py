@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mindyolo_v4.checkpoint.settings import require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy.analysis import detection_scores
@@ -71,7 +71,7 @@ def test_backend(
         UserError: images could not be read, which `allow_unreadable` allows; all is written.
     """
     is_detector = weights.card.task == "detect"
-    read = read_split if is_detector else read_classes
+    read = read_split if is_detector else read_class_split
     dataset = read(config.data, config.evaluate.split)
     require_same_classes(weights, dataset.class_names, dataset.source)
     backend = open_backend(name, weights, config)

@@ -17,7 +17,7 @@ from mindyolo_v4.checkpoint.settings import config_for_checkpoint, require_same_
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import print_config, read_tree
 from mindyolo_v4.data.images import channels_first, fit_image
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.deploy.backends import BACKENDS, Backend, Maps
 from mindyolo_v4.deploy.exported import size_mb
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     dataset = None
     is_named = not {"data.root", "evaluate.split"}.isdisjoint(dict(words.overrides))
     if words.config is not None or is_named:
-        read = read_split if weights.card.task == "detect" else read_classes
+        read = read_split if weights.card.task == "detect" else read_class_split
         dataset = read(config.data, config.evaluate.split)
         require_same_classes(weights, dataset.class_names, dataset.source)
     picture, _, _ = draw_scene(np.random.default_rng(config.seed), _SCENE_PX)

@@ -123,7 +123,7 @@ def _check_splits(
     return checked
 
 
-def check_split(data: DataConfig, split: str, is_quick: bool = False) -> CheckedSplit:
+def check_split(data: DataConfig, split: str, is_quick: bool) -> CheckedSplit:
     """Read one split, and decode its images unless `is_quick`.
 
     Raises:

@@ -22,7 +22,7 @@ from mindyolo_v4.data.readers.box_checks import are_repeated
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.files import user_path
 from mindyolo_v4.data.readers.split import configured_splits, read_split
-from mindyolo_v4.data.records import Dataset, ImageRecord, Records
+from mindyolo_v4.data.records import Dataset, ImageRecord, Records, box_areas_px
 from mindyolo_v4.data.writers import (
     CLASSES,
     DATA_YAML,
@@ -206,10 +206,9 @@ def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:
     is_repeated = are_repeated(labels, record.boxes_xyxy_px)
     counts["repeated"] += int(is_repeated.sum())
     record = record.with_boxes(~is_repeated)
-    boxes = record.boxes_xyxy_px
-    own_areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1)
+    own_areas = box_areas_px(record.boxes_xyxy_px)
     counts["areas"] += int((record.areas_px != own_areas).sum())
-    return replace(record, crowd=np.zeros(len(boxes), bool), areas_px=own_areas)
+    return replace(record, crowd=np.zeros(len(own_areas), bool), areas_px=own_areas)
 
 
 def _write(contents: Contents, form: str, folder: Path, link: bool) -> None:

@@ -196,7 +196,7 @@ YOLO_CASES = [
     Case(YOLO, "no label file at all", yolo(label=""), 1, "none of its images has a label file"),
     Case(YOLO, "a label file of 13 MB", huge, 1,
          "labels/train/a.txt: too large for the labels of one image (got 13 MB, expected at most"),
-    Case(YOLO, "many images without label file", unlabelled, 0, "b.png: has no label file"),
+    Case(YOLO, "many images without label file", unlabelled, 0, "b.png: lacks a label file"),
     Case(YOLO, "a byte 0 in a row", yolo("0 0.5 0.5 0.5 0.5 \0\n"), 1, "a.txt:1: not numbers"),
     Case(YOLO, "links that lead back to the folder", circle, 0, "no faults"),
     Case(YOLO, "a pipe named b.png", fifo, 1, "not a file"),

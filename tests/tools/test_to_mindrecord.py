@@ -10,7 +10,7 @@ from mindspore.mindrecord import FileWriter
 
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.loader.class_samples import ClassTrainSamples
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools import packing, to_mindrecord
@@ -40,7 +40,7 @@ def test_samples_are_those_of_the_files(root: Path, capsys: pytest.CaptureFixtur
     assert pack(root, "--shards", "2") == 0
     assert "9 images" in capsys.readouterr().out
     plain, packed = (
-        read_classes(data(root, **fields), "train") for fields in ({"mindrecord": None}, {})
+        read_class_split(data(root, **fields), "train") for fields in ({"mindrecord": None}, {})
     )
     assert packed.class_names == plain.class_names == SYNSETS[:3]
     assert packed.class_ids.tolist() == plain.class_ids.tolist()
@@ -88,7 +88,7 @@ def test_a_second_command_writes_only_what_is_missing_or_damaged(root: Path, mon
     monkeypatch.setattr(packing, "FileWriter", spying)
     assert pack(root, "--shards", "3") == 0
     assert written == [second.name, third.name]
-    packed = read_classes(data(root), "train")
+    packed = read_class_split(data(root), "train")
     assert [packed.encoded(i).tobytes() for i in range(9)] == [
         (root / "train" / os.fsdecode(name)).read_bytes() for name in packed.names
     ]
@@ -113,7 +113,7 @@ def test_other_bytes_or_labels_of_the_same_names_are_packed_again(
     monkeypatch.setattr(packing, "FileWriter", spying)
     assert pack(root, "--shards", "3") == 0
     assert written == ["train-00001-of-00003.mindrecord"]
-    packed = read_classes(data(root), "train")
+    packed = read_class_split(data(root), "train")
     for image in range(9):
         assert (
             packed.encoded(image).tobytes()
@@ -130,32 +130,32 @@ def test_other_bytes_or_labels_of_the_same_names_are_packed_again(
 
 def test_a_split_that_is_not_packed_is_read_from_its_files(root: Path) -> None:
     assert pack(root) == 0
-    assert read_classes(data(root), "val").shards is None
+    assert read_class_split(data(root), "val").shards is None
     assert pack(root, split="val") == 0
-    validation = read_classes(data(root, names=["x", "y", "z"]), "val")
+    validation = read_class_split(data(root, names=["x", "y", "z"]), "val")
     assert (len(validation), validation.class_names) == (6, ("x", "y", "z"))
     assert validation.shards is not None
 
 
 def test_errors(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"data\.mindrecord: holds no packed split"):
-        read_classes(data(root), "train")
+        read_class_split(data(root), "train")
     assert pack(root, "--shards", "10") == 2
     assert "--shards: out of range (got 10, expected >= 1 and <= 9)" in capfd.readouterr().err
     assert run_command(to_mindrecord.main, ["--data_path", str(root)]) == 2
     assert "--output: missing" in capfd.readouterr().err
     assert pack(root) == 0
     with pytest.raises(UserError, match=r"data\.names: in another order"):
-        read_classes(data(root, names=list(SYNSETS[2::-1])), "train")
+        read_class_split(data(root, names=list(SYNSETS[2::-1])), "train")
     with pytest.raises(UserError, match=r"data\.names: not as many"):
-        read_classes(data(root, names=["a"]), "train")
+        read_class_split(data(root, names=["a"]), "train")
     next((root.parent / "packed").glob("*.mindrecord")).write_bytes(b"cut")
     with pytest.raises(
         UserError,
         match=r"mindrecord: is missing or not the file that was packed \(got 3, expected \d+ b",
     ):
-        read_classes(data(root), "train")
+        read_class_split(data(root), "train")
     index = root.parent / "packed/train.index.npz"
     index.write_bytes(index.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"train\.index\.npz: is not an index of packed images"):
-        read_classes(data(root), "train")
+        read_class_split(data(root), "train")

@@ -32,7 +32,7 @@ class CocoFile:
         return Location(str(self.source), self.line(part, number), entry or f"{part}[{number}]")
 
 
-def load_coco(source: Path, with_lines: bool = False) -> CocoFile:
+def load_coco(source: Path, with_lines: bool) -> CocoFile:
     """Read a COCO file without its polygons. Raises FaultError."""
     text = annotation_text(source)
     location = Location(str(source))

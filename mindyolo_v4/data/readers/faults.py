@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mindyolo_v4.config.text_files import read_lines, read_text
+from mindyolo_v4.config.text_files import read_text, split_lines
 from mindyolo_v4.errors import UserError, printable
 
 Kind = Literal[
@@ -182,18 +182,12 @@ def annotation_text(path: Path) -> str:
     try:
         return read_text(path)
     except UserError as error:
-        raise _malformed(path, error) from None
+        location = Location(str(path))
+        raise FaultError(
+            "malformed-file", location, error.problem, error.got, error.expected
+        ) from None
 
 
 def annotation_lines(path: Path) -> list[str]:
     """Return the lines of an annotation file. Raises FaultError."""
-    try:
-        return read_lines(path)
-    except UserError as error:
-        raise _malformed(path, error) from None
-
-
-def _malformed(path: Path, error: UserError) -> FaultError:
-    return FaultError(
-        "malformed-file", Location(str(path)), error.problem, error.got, error.expected
-    )
+    return split_lines(annotation_text(path))

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.data.readers.box_checks import kept_boxes, refuse_fractions
-from mindyolo_v4.data.readers.faults import Edit, Faults, Location
+from mindyolo_v4.data.readers.faults import Edit, FaultError, Faults, Location
 from mindyolo_v4.data.readers.headers import ImageHeader, read_headers, turn_boxes, warn_of_deep
 from mindyolo_v4.data.readers.raw import Labels, ListedImage, RawBox
-from mindyolo_v4.data.records import ImageRecord, Records
+from mindyolo_v4.data.records import ImageRecord, Records, box_areas_px
 
 
 def build_records(
@@ -57,6 +57,36 @@ def build_records(
     order = order[np.argsort(owners[order], kind="stable")]
     own_boxes = [boxes[index] for index in order]
     return _slice_records(images, headers, own_boxes, clipped[order])
+
+
+def warn_of_unlabelled(
+    images: Sequence[ListedImage],
+    source: str,
+    noun: str,
+    expected: str,
+    share: float,
+    faults: Faults,
+) -> None:
+    """Warn of images without annotations, if they are more than a share of all.
+
+    Args:
+        source: of the images, for messages.
+        noun: what they lack, "a label file".
+        expected: where that of the first image would lie.
+
+    Raises:
+        FaultError: none of the images has annotations.
+    """
+    absent = [image for image in images if not image.label_path]
+    if len(absent) == len(images):
+        problem = f"none of its images has {noun}"
+        raise FaultError("no-annotations", Location(source), problem, absent[0].path, expected)
+    for image in absent:
+        problem = f"lacks {noun}, and counts as an image without objects"
+        faults.note("info-image-without-annotation", Location(str(image.path)), problem)
+    if len(absent) > share * len(images):
+        count = f"{len(absent)} of {len(images)} images lack {noun}, such as {absent[0].path}"
+        faults.warnings.append(f"{source}: {count}; they count as images without objects")
 
 
 def _report_repeated_images(images: Sequence[ListedImage], have_ids: bool, faults: Faults) -> None:
@@ -152,8 +182,7 @@ def _slice_records(
     ignore = np.array([box.ignore for box in boxes], bool)
     crowd = np.array([box.crowd for box in boxes], bool)
     stated_areas = np.array([box.area_px for box in boxes], np.float64)
-    own_areas = (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).astype(np.float64).prod(axis=1)
-    areas = np.where(np.isnan(stated_areas), own_areas, stated_areas)
+    areas = np.where(np.isnan(stated_areas), box_areas_px(boxes_xyxy_px), stated_areas)
     bounds = np.searchsorted(owners, np.arange(len(images) + 1)).tolist()
     records = []
     for index, (image, header) in enumerate(zip(images, headers, strict=True)):

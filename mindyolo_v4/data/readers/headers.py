@@ -227,10 +227,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def read_headers(
-    paths: Sequence[Path],
-    entries: Sequence[Location],
-    max_megapixels: float,
-    faults: Faults | None = None,
+    paths: Sequence[Path], entries: Sequence[Location], max_megapixels: float, faults: Faults
 ) -> list[ImageHeader | None]:
     """Read the header of every image, in parallel and in order.
 
@@ -242,7 +239,6 @@ def read_headers(
     Raises:
         FaultError: names the first bad image and its entry, and how many more are bad.
     """
-    faults = faults or Faults()
     with ThreadPoolExecutor(_THREADS) as pool:
         chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
         read = pool.map(lambda chunk: _read_chunk(chunk, max_megapixels), chunks)

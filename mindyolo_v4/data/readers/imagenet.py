@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -113,7 +112,7 @@ def read_imagenet(data: DataConfig, split: str, faults: Faults | None = None) ->
 
 
 def _location(data: DataConfig, split: str) -> str:
-    location: Any = {"train": data.train, "val": data.val, "test": data.test}[split]
+    location = data.splits[split]
     if not isinstance(location, str):
         problem = "not a split of data.format imagenet"
         raise UserError(f"data.{split}", problem, location, "a folder below data.root")

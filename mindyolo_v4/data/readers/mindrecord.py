@@ -48,7 +48,7 @@ def index_path(folder: Path, split: str) -> Path:
     return folder / f"{split}.index.npz"
 
 
-def read_classes(data: DataConfig, split: str) -> ClassImages:
+def read_class_split(data: DataConfig, split: str) -> ClassImages:
     """Read one split: packed where `data.mindrecord` holds it, else from `data.root`.
 
     Raises:

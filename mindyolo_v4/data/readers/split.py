@@ -20,8 +20,7 @@ _READERS = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc, "mindrecord":
 
 def configured_splits(data: DataConfig) -> list[str]:
     """Return which of train, val and test the data set has. Raises UserError for none."""
-    locations = {"train": data.train, "val": data.val, "test": data.test}
-    splits = [split for split, location in locations.items() if location is not None]
+    splits = [split for split, location in data.splits.items() if location is not None]
     expected = "at least one of data.train, data.val, data.test"
     require(bool(splits), "data.train", "missing", expected=expected)
     return splits
@@ -41,7 +40,7 @@ def read_split(data: DataConfig, split: str, *, faults: Faults | None = None) ->
     if data.format not in _READERS:
         raise UserError("data.format", "holds no boxes", data.format, " | ".join(_READERS))
     key = f"data.{split}"
-    location = {"train": data.train, "val": data.val, "test": data.test}[split]
+    location = data.splits[split]
     root = data_root(data)
     if location is None:
         raise UserError(key, "missing", expected="a split of the data set")

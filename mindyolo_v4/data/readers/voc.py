@@ -20,7 +20,7 @@ from mindyolo_v4.data.readers.files import (
     first_present,
     spellings,
 )
-from mindyolo_v4.data.readers.ground_truth import build_records
+from mindyolo_v4.data.readers.ground_truth import build_records, warn_of_unlabelled
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.readers.voc_file import VocAnnotation, read_annotation
@@ -52,7 +52,8 @@ def read_voc(data: DataConfig, root: Path, key: str, split: Any, faults: Faults)
     images = _images(source, root, faults)
     if not images:
         raise FaultError("no-images", Location(str(source)), "lists no images")
-    _warn_of_unlabelled(images, source, root, faults)
+    expected = str(root / "Annotations" / f"{images[0].path.stem}.xml")
+    warn_of_unlabelled(images, str(source), "an annotation file", expected, 0.0, faults)
     annotations = [_annotation(image.label_path, faults) for image in images]
     names = configured_names(data, root)
     names = names or _names_of_all_splits(data, root, source, annotations, faults)
@@ -102,24 +103,6 @@ def _annotation(label: str, faults: Faults) -> VocAnnotation:
         with faults.go_on():
             return read_annotation(Path(label), faults)
     return VocAnnotation(None, ())
-
-
-def _warn_of_unlabelled(
-    images: list[ListedImage], source: Path, root: Path, faults: Faults
-) -> None:
-    absent = [image for image in images if not image.label_path]
-    if len(absent) == len(images):
-        expected = str(root / "Annotations" / f"{absent[0].path.stem}.xml")
-        problem = "none of its images has an annotation file"
-        raise FaultError("no-annotations", Location(str(source)), problem, None, expected)
-    for image in absent:
-        problem = "has no XML file, and counts as an image without objects"
-        faults.note("info-image-without-annotation", Location(str(image.path)), problem)
-    if absent:
-        problem = "have no XML file and count as images without objects"
-        count = f"{len(absent)} of {len(images)} images"
-        text = f"{absent[0].entry}: {count}, such as {absent[0].path}, {problem}"
-        faults.warnings.append(text)
 
 
 def _source(root: Path, split: str) -> Path | None:
@@ -208,7 +191,7 @@ def _names_of_all_splits(
     data: DataConfig, root: Path, source: Path, annotations: list[VocAnnotation], faults: Faults
 ) -> tuple[str, ...]:
     names = {item.name for annotation in annotations for item in annotation.objects}
-    splits = [split for split in (data.train, data.val, data.test) if isinstance(split, str)]
+    splits = [split for split in data.splits.values() if isinstance(split, str)]
     others = {other for split in splits if (other := _source(root, split)) is not None} - {source}
     finder = FileFinder()
     labels: set[Path] = set()

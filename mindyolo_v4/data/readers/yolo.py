@@ -20,7 +20,7 @@ from mindyolo_v4.data.readers.files import (
     plain_name,
     spellings,
 )
-from mindyolo_v4.data.readers.ground_truth import build_records
+from mindyolo_v4.data.readers.ground_truth import build_records, warn_of_unlabelled
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.data.readers.raw import ListedImage
 from mindyolo_v4.data.readers.yolo_rows import read_rows
@@ -55,7 +55,8 @@ def read_yolo(data: DataConfig, root: Path, key: str, split: Any, faults: Faults
         replace(image, image_id=number, label_path="" if label is None else str(label))
         for number, (image, label) in enumerate(zip(listed, labels, strict=True), 1)
     ]
-    _warn_of_unlabelled(listed, source, root, faults)
+    expected = " or ".join(map(str, label_candidates(paths[0], root)))
+    warn_of_unlabelled(listed, source, "a label file", expected, _MANY, faults)
     if faults.collects:
         _note_labels_without_image(paths, labels, faults)
     boxes = read_rows(list(zip(paths, labels, strict=True)), len(names), data, root, faults)
@@ -79,24 +80,6 @@ def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:
         expected = f"files {' '.join(IMAGE_SUFFIXES)}, or a list of them"
         raise FaultError("no-images", Location(str(source)), "holds no images", None, expected)
     return listed
-
-
-def _warn_of_unlabelled(
-    images: Sequence[ListedImage], source: str, root: Path, faults: Faults
-) -> None:
-    absent = [image for image in images if not image.label_path]
-    if len(absent) == len(images):
-        expected = " or ".join(map(str, label_candidates(absent[0].path, root)))
-        location = Location(source)
-        problem = "none of its images has a label file"
-        raise FaultError("no-annotations", location, problem, absent[0].path, expected)
-    for image in absent:
-        problem = "has no label file, and counts as an image without objects"
-        faults.note("info-image-without-annotation", Location(str(image.path)), problem)
-    if len(absent) > _MANY * len(images):
-        count = f"{len(absent)} of {len(images)} images have no label file"
-        problem = "they count as images without objects"
-        faults.warnings.append(f"{source}: {count}, such as {absent[0].path}; {problem}")
 
 
 def _note_labels_without_image(

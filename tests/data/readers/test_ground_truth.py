@@ -15,7 +15,7 @@ from mindyolo_v4.data.readers.ground_truth import build_records
 from mindyolo_v4.data.readers.headers import ImageHeader, read_header, read_headers, turn_boxes
 from mindyolo_v4.data.readers.raw import ListedImage, RawBox
 from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset, Records
+from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
 LIMIT = 256.0  # megapixels
@@ -72,7 +72,7 @@ def test_bad_headers_are_counted_and_the_first_named(tmp_path: Path) -> None:
         UserError,
         match=r"list:2: image has zero bytes; 4 more bad images follow \(got .*empty\.jpg",
     ):
-        read_headers(paths, [Location("list", n) for n in range(1, 7)], LIMIT)
+        read_headers(paths, [Location("list", n) for n in range(1, 7)], LIMIT, Faults())
     for path, problem in (
         (text, "not a readable"),
         (cut, "image"),
@@ -87,7 +87,7 @@ def test_order_holds_over_many_chunks(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.bmp" for n in range(150)]
     for n, path in enumerate(paths):
         Image.new("L", (n + 1, 2)).save(path)
-    headers = read_headers(paths, [Location(str(path)) for path in paths], LIMIT)
+    headers = read_headers(paths, [Location(str(path)) for path in paths], LIMIT, Faults())
     assert [header.width for header in headers if header is not None] == list(range(1, 151))
 
 
@@ -134,12 +134,6 @@ def test_section_errors_name_the_key(tmp_path: Path) -> None:
         read_split(DataConfig(root=str(tmp_path), train="x.json"), "train")
     with pytest.raises(UserError, match=r"data\.names: file not found"):
         read_split(DataConfig(format="yolo", root=str(tmp_path), train="x", names="n.txt"), "train")
-
-
-def test_warning_lines_count_the_rest() -> None:
-    dataset = Dataset(Records(()), ("a",), (1,), "set", tuple("abcde"))
-    assert dataset.warning_lines(2) == ["a", "b", "... and 3 more warnings of set"]
-    assert dataset.warning_lines(5) == list("abcde")
 
 
 def listed(path: Path) -> ListedImage:

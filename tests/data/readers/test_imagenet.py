@@ -10,7 +10,7 @@ from PIL import Image
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.images import decode_image
 from mindyolo_v4.data.readers.imagenet import holds_synsets, read_imagenet
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.errors import UserError
 from tests.support.class_folders import SYNSETS, write_image, write_imagenet
@@ -172,7 +172,7 @@ def test_other_errors(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no class folders"):
         read_imagenet(data(tmp_path / "empty"), "train")
     with pytest.raises(UserError, match=r"data\.format: is for detectors"):
-        read_classes(DataConfig(format="coco"), "train")
+        read_class_split(DataConfig(format="coco"), "train")
     with pytest.raises(UserError, match=r"data\.format: holds no boxes"):
         read_split(data(root), "train")
 

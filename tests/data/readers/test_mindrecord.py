@@ -9,7 +9,7 @@ import pytest
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.data.images import ImageReadError, decode_image
 from mindyolo_v4.data.loader.samples import TrainSamples
-from mindyolo_v4.data.readers.mindrecord import read_classes
+from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.tools import check_data
@@ -90,7 +90,7 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.num_classes: disagrees"):
         read_split(data(tmp_path, num_classes=3), "train")
     with pytest.raises(UserError, match=r"data\.format: is for detectors \(got mindrecord"):
-        read_classes(data(tmp_path), "train")
+        read_class_split(data(tmp_path), "train")
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"mindrecord: is missing or not the file that was packed"):
         read_split(data(tmp_path), "train")

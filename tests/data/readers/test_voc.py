@@ -90,8 +90,8 @@ def test_missing_annotation_file_makes_a_negative(tmp_path: Path) -> None:
     dataset = read_split(data, "train")
     assert len(dataset.records[1].class_ids) == 0
     assert len(dataset.warnings) == 1
-    expected = "train.txt:2: 1 of 2 images, such as"
-    assert expected in dataset.warnings[0] and "b.PNG, have no XML file" in dataset.warnings[0]
+    assert "train.txt: 1 of 2 images lack an annotation file, such as" in dataset.warnings[0]
+    assert "b.PNG; they count as images without objects" in dataset.warnings[0]
     (tmp_path / "Annotations" / "a.xml").unlink()
     with pytest.raises(UserError, match="none of its images has an annotation file"):
         read_split(data, "train")

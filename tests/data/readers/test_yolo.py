@@ -104,7 +104,7 @@ def test_repeated_and_empty_rows_are_dropped_and_named(tmp_path: Path) -> None:
     without = tmp_path / "images" / "train" / "ü.PNG"
     problem = "they count as images without objects"
     assert dataset.warnings == (
-        f"{tmp_path}/images/train: 1 of 2 images have no label file, such as {without}; {problem}",
+        f"{tmp_path}/images/train: 1 of 2 images lack a label file, such as {without}; {problem}",
         f"{label}:3: repeats an earlier one, box dropped (got 10 5 30 15)",
         f"{label}:4: no area, box dropped (got 20 5 20 15)",
     )
