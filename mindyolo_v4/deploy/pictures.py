@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import Image, ImageReadError, decode_image, grey_image
+from mindyolo_v4.data.images import Image, ImageReadError, grey_image
+from mindyolo_v4.data.loader.epoch import decode_number
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy.outputs import write_jpeg
 from mindyolo_v4.evaluation.detections import Detections
@@ -79,8 +80,7 @@ def read_or_grey(
     """
     files = dataset.records if isinstance(dataset, Dataset) else dataset
     try:
-        path = files.path(index)
-        return decode_image(files.encoded(index), path, max_megapixels=data.max_megapixels)
+        return decode_number(files, index, data.max_megapixels)
     except ImageReadError as error:
         if unreadable is not None:
             unreadable.append(str(error))

@@ -12,9 +12,9 @@ from mindyolo_v4.data.augment.classification import (
     view,
 )
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import Image, decode_image
+from mindyolo_v4.data.images import Image
 from mindyolo_v4.data.loader.decode_cache import CACHE_BYTES, SLOTS_PER_POSITION, DecodeCache
-from mindyolo_v4.data.loader.epoch import EpochSamples, SampleNotes
+from mindyolo_v4.data.loader.epoch import EpochSamples, SampleNotes, decode_number
 from mindyolo_v4.data.sample import ClassSample
 
 
@@ -54,10 +54,5 @@ class ClassTrainSamples(EpochSamples):
         return ClassSample(mixed, class_ids, shares), SampleNotes(tuple(unreadable))
 
     def _load(self, slot: int, image: int) -> Image:
-        files = self.files
         limit = self.data.max_megapixels
-        return self.cache.read(
-            slot,
-            image,
-            lambda: decode_image(files.encoded(image), files.path(image), max_megapixels=limit),
-        )
+        return self.cache.read(slot, image, lambda: decode_number(self.files, image, limit))

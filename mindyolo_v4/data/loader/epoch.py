@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.images import ImageReadError
+from mindyolo_v4.data.images import Image, ImageReadError, decode_image
 from mindyolo_v4.data.loader.class_balance import balanced_order, repeat_factors
 from mindyolo_v4.errors import UserError
 
@@ -34,7 +34,11 @@ class ImageFiles(Protocol):
     def objects(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 
-@lru_cache(maxsize=2)
+def decode_number(files: ImageFiles, index: int, max_megapixels: float) -> Image:
+    """Return an image (H, W, 3) of a split. Raises ImageReadError."""
+    return decode_image(files.encoded(index), files.path(index), max_megapixels=max_megapixels)
+
+
 def epoch_permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
     """Return the order (length,) in which an epoch reads the images; read-only."""
     order = np.random.default_rng((seed, epoch, 0, ORDER_STREAM)).permutation(length)

@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.class_images import ClassImages
-from mindyolo_v4.data.images import (
-    Image,
-    ImageReadError,
-    channels_first,
-    decode_image,
-    fit_image,
-    grey_image,
-)
-from mindyolo_v4.data.loader.epoch import ImageFiles
+from mindyolo_v4.data.images import Image, ImageReadError, channels_first, fit_image, grey_image
+from mindyolo_v4.data.loader.epoch import ImageFiles, decode_number
 from mindyolo_v4.data.loader.pipeline import Row, RowBatches, run, worker_count
 from mindyolo_v4.data.loader.stream import Ranks
 from mindyolo_v4.data.records import Dataset
@@ -124,6 +117,4 @@ class EvalStream:
         return [view.fit(self._decoded[1], self._data.pad_value) for view in views]
 
     def _decode(self, image: int) -> Image:
-        encoded = self._files.encoded(image)
-        limit = self._data.max_megapixels
-        return decode_image(encoded, self._files.path(image), max_megapixels=limit)
+        return decode_number(self._files, image, self._data.max_megapixels)

@@ -10,6 +10,7 @@ from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.data.images import read_image
 from mindyolo_v4.data.loader import eval_stream
+from mindyolo_v4.data.loader.epoch import decode_number
 from mindyolo_v4.data.loader.eval_stream import EvalStream
 from mindyolo_v4.data.records import Dataset, ImageRecord, Records
 from mindyolo_v4.data.views import ImageViews
@@ -123,12 +124,11 @@ def test_an_image_is_decoded_once_for_all_its_tiles(tmp_path, monkeypatch):
     dataset = written(tmp_path, [(80, 30), (90, 90)])
     decoded = []
 
-    def counted(encoded, path, **options):
-        decoded.append(path.name)
-        return eval_stream_decode(encoded, path, **options)
+    def counted(files, index, max_megapixels):
+        decoded.append(files.path(index).name)
+        return decode_number(files, index, max_megapixels)
 
-    eval_stream_decode = eval_stream.decode_image
-    monkeypatch.setattr(eval_stream, "decode_image", counted)
+    monkeypatch.setattr(eval_stream, "decode_number", counted)
     list(EvalStream(dataset, PLAIN, 2, 1, Ranks(), views_of(dataset)).batches())
     assert decoded == ["image0.png", "image1.png"]
 
