@@ -116,8 +116,10 @@ def _scores(sides: Planes, targets_xyxy_px: Tensor, share: float | None, is_tile
     cost = _cost(left, top, right, bottom, share)
     if is_tiled:
         tiling = (1, 1, low_x.shape[2])
-        left, right = ops.tile(left, tiling), ops.tile(right, tiling)
-        top, bottom = ops.tile(top, tiling), ops.tile(bottom, tiling)
+        left = ops.tile(left, tiling)
+        top = ops.tile(top, tiling)
+        right = ops.tile(right, tiling)
+        bottom = ops.tile(bottom, tiling)
         cost = ops.tile(cost, tiling)
 
     # The intersection. One relu is enough: boxes apart in y give a product that is not positive.
