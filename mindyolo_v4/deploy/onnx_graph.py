@@ -22,6 +22,7 @@ from mindyolo_v4.deploy.onnx_writer import OnnxWriter, Shape
 from mindyolo_v4.errors import require, require_range
 from mindyolo_v4.models.sections import DARKNET_SLOPE, Layer, Section
 from mindyolo_v4.models.topology import sections_of
+from mindyolo_v4.models.weighted_sum import LEAST_WEIGHT, SUM_EPS
 
 if TYPE_CHECKING:
     import onnx
@@ -31,8 +32,6 @@ Tensors = Mapping[str, NDArray[np.float32]]
 FIRST_OPSET = 13
 LAST_OPSET = 22
 MISH_OPSET = 18  # the first one that has the operator Mish
-_SUM_EPS = 1e-4  # of models/weighted_sum.py
-_LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -268,8 +267,8 @@ def _add_shortcut(
     if "softmax" in section.options["weights_normalization"]:
         positive = np.exp(weights - weights.max(axis=0))
     else:
-        positive = np.maximum(weights, _LEAST)
-    shares = positive / (_SUM_EPS + positive.sum(axis=0))
+        positive = np.maximum(weights, LEAST_WEIGHT)
+    shares = positive / (SUM_EPS + positive.sum(axis=0))
     of_branch = graph.constant(f"{name}.of_branch", shares[:1])
     of_source = graph.constant(f"{name}.of_source", shares[1:])
     parts = [

@@ -20,8 +20,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-_SUM_EPS = 1e-4
-_LEAST = 1e-3
+SUM_EPS = 1e-4
+LEAST_WEIGHT = 1e-3
 
 
 class WeightedSum(nn.Cell):
@@ -48,5 +48,5 @@ class WeightedSum(nn.Cell):
             largest = ops.maximum(weights[0], weights[1])
             positive = ops.exp(weights - largest)
         else:
-            positive = ops.clamp(weights, _LEAST)
-        return positive / (_SUM_EPS + positive[0] + positive[1])
+            positive = ops.clamp(weights, LEAST_WEIGHT)
+        return positive / (SUM_EPS + positive[0] + positive[1])
