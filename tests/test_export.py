@@ -206,7 +206,7 @@ def test_options_without_effect_are_refused(
 def test_the_suppression_of_a_run_or_a_recipe_is_not_that_of_the_file(tmp_path: Path) -> None:
     card = record_to_tree(card_of(tiny(tmp_path)))
     config = record_to_tree(Config(evaluate=EvaluateConfig(nms="diou", multi_label=False)))
-    tensors = Checkpoint.open(tmp_path / "net.ckpt").tensors()
+    tensors = Checkpoint.open(tmp_path / "net.ckpt").file.tensors()
     weights = {name: as_tensor(value) for name, value in tensors.items() if name != "card"}
     save(tmp_path / "net.ckpt", weights, card | {"config": config})
     words = ("--weight", tmp_path / "net.ckpt", "--format", "onnx", "--nms")
