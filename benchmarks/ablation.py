@@ -16,6 +16,7 @@ faster in one minute than in the next is so for all of them. Nothing else should
 import argparse
 import csv
 import json
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -168,17 +169,30 @@ def _parse() -> argparse.Namespace:
 
 
 def train(name: str, seed: int, folder: Path, data_dir: str) -> None:
-    """Train one switch with one seed, or what is missing of it. Raises SystemExit if it fails."""
+    """Train one switch with one seed, or what is missing of it.
+
+    Raises:
+        SystemExit: it fails, or the folder has a training with other settings.
+    """
+    settings = [*map(str, option_words({**SMALL, "seed": seed, **SWITCHES[name]}))]
+    resume = (folder / "last.ckpt").is_file()
+    if resume:
+        record = json.loads((folder / "run.json").read_text("utf-8"))
+        words = [word for word in shlex.split(record["command"]) if word != "--resume"]
+        if words[-len(settings) :] != settings:
+            raise SystemExit(f"--output: {folder} has a training with other settings")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     if last_epoch(folder) == EPOCHS:
         return
-    resume = (folder / "last.ckpt").is_file()
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
     print(f"training {name} with seed {seed} -> {folder}", file=sys.stderr, flush=True)
-    options = {"config": RECIPE, "data_dir": Path(data_dir).absolute()}
-    options |= {"save_dir": folder.absolute(), **SMALL, "seed": seed, **SWITCHES[name]}
-    words = [*option_words(options), *(["--resume"] if resume else [])]
-    command = [sys.executable, "train.py", *map(str, words)]
+    places = {
+        "config": RECIPE,
+        "data_dir": Path(data_dir).absolute(),
+        "save_dir": folder.absolute(),
+    }
+    words = [*map(str, option_words(places)), *settings, *(["--resume"] if resume else [])]
+    command = [sys.executable, "train.py", *words]
     ended = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     if ended.returncode != 0:
         raise SystemExit(f"{name}, seed {seed}: the training ended with {ended.returncode}")

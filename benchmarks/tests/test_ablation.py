@@ -1,6 +1,7 @@
 """The ablation: its switches are valid, runs that ended stay, and differences are of one seed."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,17 @@ import pytest
 
 from benchmarks import ablation
 from benchmarks.ablation import BASELINE, EPOCHS, RECIPE, SMALL, SWITCHES, time_steps
-from benchmarks.common.measure import REPOSITORY
+from benchmarks.common.measure import REPOSITORY, option_words
 from mindyolo_v4.config.recipe import build_config, read_tree
 
 
 def write_run(folder: Path, ap50: float, epoch: int = EPOCHS) -> None:
+    """Write what a training of `folder`, SWITCH/SEED, leaves behind."""
     folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_bytes(b"")
+    settings = {**SMALL, "seed": folder.name, **SWITCHES[folder.parent.name]}
+    command = ["python", "train.py", "--save_dir", str(folder), *map(str, option_words(settings))]
+    (folder / "run.json").write_text(json.dumps({"command": shlex.join([*command, "--resume"])}))
     (folder / "metrics.csv").write_text(f"epoch,AP,AP50\n{epoch},{ap50 / 2},{ap50}\n")
 
 
@@ -47,6 +53,16 @@ def test_table_compares_runs_of_one_seed(
     assert lines[2] == "| baseline | 0.600 | 0.300 | +0.000 ± 0.000 | +0.000 ± 0.000 | 1.00 |"
     assert lines[3] == "| mixup | 0.630 | 0.315 | +0.030 ± 0.014 | +0.015 ± 0.007 | 2.50 |"
     assert (tmp_path / "ablation.png").stat().st_size > 1000
+
+
+def test_a_training_with_other_settings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / BASELINE / "1", 0.5)
+    monkeypatch.setitem(SMALL, "data.img_size", "256")
+    monkeypatch.setattr("sys.argv", ["ablation", "--output", str(tmp_path), "--seeds", "1"])
+    with pytest.raises(SystemExit, match=r"--output: .*baseline/1 has a training with other"):
+        ablation.main()
 
 
 def test_without_seeds_the_table_has_the_time_alone(
@@ -96,10 +112,10 @@ def test_a_timed_training_that_ends_early_is_named(
 def test_what_was_stopped_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_checkpoint: bool
 ) -> None:
-    folder = tmp_path / "run"
+    folder = tmp_path / "mixup" / "4"
     write_run(folder, 0.1, epoch=EPOCHS - 1)
-    if has_checkpoint:
-        (folder / "last.ckpt").touch()
+    if not has_checkpoint:
+        (folder / "last.ckpt").unlink()
     commands = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
