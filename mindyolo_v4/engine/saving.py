@@ -1,5 +1,6 @@
 """The checkpoints that a training writes: when each is due, what it holds, which are kept."""
 
+import logging
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,8 +18,11 @@ from mindyolo_v4.engine.ema import Ema
 from mindyolo_v4.engine.optimizer import optimizer_state
 from mindyolo_v4.engine.state import TrainingState
 from mindyolo_v4.engine.step import TrainStep
+from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.device import Runtime
 from mindyolo_v4.runtime.files import whole_file
+
+logger = logging.getLogger(__name__)
 
 
 def training_tensors(
@@ -80,11 +84,16 @@ class Saver:
     def bring_best(self, source: Path) -> None:
         """Copy best.ckpt from the folder where the training was before.
 
-        One of another step than `state.best` has been written since.
+        One of another step than `state.best` has been written since. A damaged one is left out.
         """
         if self.runtime.ranks.rank != 0 or not source.is_file() or not self.state.best:
             return
-        if Checkpoint.open(source).step == self.state.best["step"]:
+        try:
+            step = Checkpoint.open(source).step
+        except UserError as error:
+            logger.warning("not copied: %s", error)
+            return
+        if step == self.state.best["step"]:
             with whole_file(self.folder / checkpoints.BEST, source.stat().st_size) as target:
                 shutil.copyfile(source, target)
 

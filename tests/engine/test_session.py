@@ -143,6 +143,17 @@ def test_another_folder_is_whole_too(tmp_path, epochs):
         assert held[0] == held[1]
 
 
+def test_a_damaged_best_checkpoint_does_not_hold_up_the_training(tmp_path, caplog):
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    fit(Task(scores=(0.5, 0.25)).parts(), config(epochs=2), RUNTIME, tmp_path / "before")
+    (tmp_path / "before" / "best.ckpt").write_bytes(b"half")
+    last = Checkpoint.open(tmp_path / "before" / "last.ckpt")
+    fit(Task().parts(), config(epochs=2), RUNTIME, tmp_path / "after", last)
+    assert "not copied: " in caplog.text and "best.ckpt" in caplog.text
+    assert not (tmp_path / "after" / "best.ckpt").exists()
+
+
 def test_patience_needs_validations():
     with pytest.raises(UserError, match=r"train\.patience: needs validations \(got 3"):
         Session(Task().parts(evaluate=None), config(patience=3), RUNTIME)
