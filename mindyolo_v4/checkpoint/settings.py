@@ -30,7 +30,7 @@ _ANCHORS = ("anchors_wh_px", "anchor_masks")
 _NO_PART_OF_TRAINING = ("save_dir", "weight", "evaluate")
 _FROM_THE_RUN = ("data", "evaluate", "train")  # what testing takes of a run's configuration
 # Keys of `data` that testing does not read. Older runs may hold values that are refused today.
-_UNUSED_DATA = {"detect": ("mindrecord",), "classify": ("augment", "max_truths")}
+_UNUSED_DATA = {"detect": ("mindrecord",), "classify": ("augment",)}
 # Where neither a recipe nor a run says what the data are, converted weights for instance.
 _DATA_OF_TASK: dict[str, Tree] = {
     "detect": {},

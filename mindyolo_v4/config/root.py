@@ -78,7 +78,7 @@ _DETECTORS_ONLY = (
     *(f"loss.{key.name}" for key in fields(LossConfig) if key.name != "label_smoothing"),
     *(f"data.augment.{name}_prob" for name in ("mixup", "cutmix", "copy_paste")),
     *(f"data.augment.{name}" for name in ("jitter", "translate", "scale", "shear", "perspective")),
-    *("data.augment.pixel_transforms", "data.augment.mosaic_off_epochs", "data.max_truths"),
+    *("data.augment.pixel_transforms", "data.augment.mosaic_off_epochs"),
     *("model.box_decode", "model.class_prior"),
     "train.sat_prob",
     *("evaluate.nms", "evaluate.tta", "evaluate.tile"),

@@ -68,7 +68,7 @@ def test_without_recipe_the_runs_own_data_and_settings_hold(card: Card) -> None:
         (
             "cspdarknet53",
             {"format": "imagenet", "train": "train", "val": "val"},
-            {"augment": {"translate": 0.1}, "max_truths": 9},
+            {"augment": {"translate": 0.1}},
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_run_with_keys_without_effect_which_are_refused_today_is_tested(
     old = checkpoint_of(build_card("x.ckpt", stored))
     config = settings.config_for_checkpoint(old, {}, {})
     assert config.data.format == data.get("format", "coco")
-    assert (config.data.max_truths, config.data.mindrecord) == (200, None)
+    assert config.data.mindrecord is None
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,6 @@ def test_augmentations_of_detectors_are_refused_for_a_classifier(key: str, value
         of(IMAGENET, **{f"data__augment__{key}": value})
 
 
-def test_a_classifier_has_no_ground_truth_boxes() -> None:
-    with pytest.raises(UserError, match=r"data\.max_truths: is for detectors.*got 9, expected 200"):
-        of(IMAGENET, data__max_truths="9")
-
-
 def test_a_classifiers_rotation_is_part_of_the_darknet_crop() -> None:
     assert of(OMEGA).data.augment.degrees == 7.0
     expected = (
