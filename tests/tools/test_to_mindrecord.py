@@ -71,7 +71,22 @@ def test_mindspores_own_reader_finds_the_same(root: Path) -> None:
         assert row["image"].tobytes() == (root / "train" / str(row["name"])).read_bytes()
 
 
-def test_a_second_command_writes_only_what_is_missing_or_damaged(root: Path, monkeypatch) -> None:
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files that are packed from now on."""
+    names: list[str] = []
+
+    def spying(path: str, **options: object) -> FileWriter:
+        names.append(Path(path).name)
+        return FileWriter(path, **options)
+
+    monkeypatch.setattr(packing, "FileWriter", spying)
+    return names
+
+
+def test_a_second_command_writes_only_what_is_missing_or_damaged(
+    root: Path, written: list[str]
+) -> None:
     assert pack(root, "--shards", "3") == 0
     first, second, third = sorted((root.parent / "packed").glob("*.mindrecord"))
     content = bytearray(second.read_bytes())
@@ -79,13 +94,7 @@ def test_a_second_command_writes_only_what_is_missing_or_damaged(root: Path, mon
     content[spot + 100] ^= 1
     second.write_bytes(content)
     third.unlink()
-    written: list[str] = []
-
-    def spying(path: str, **options: object) -> FileWriter:
-        written.append(Path(path).name)
-        return FileWriter(path, **options)
-
-    monkeypatch.setattr(packing, "FileWriter", spying)
+    written.clear()
     assert pack(root, "--shards", "3") == 0
     assert written == [second.name, third.name]
     packed = read_class_split(data(root), "train")
@@ -100,17 +109,11 @@ def test_a_second_command_writes_only_what_is_missing_or_damaged(root: Path, mon
 
 
 def test_other_bytes_or_labels_of_the_same_names_are_packed_again(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, written: list[str]
 ) -> None:
     assert pack(root, "--shards", "3") == 0
     write_image(root / "train" / SYNSETS[1] / f"{SYNSETS[1]}_0.JPEG", 2, 77)
-    written: list[str] = []
-
-    def spying(path: str, **options: object) -> FileWriter:
-        written.append(Path(path).name)
-        return FileWriter(path, **options)
-
-    monkeypatch.setattr(packing, "FileWriter", spying)
+    written.clear()
     assert pack(root, "--shards", "3") == 0
     assert written == ["train-00001-of-00003.mindrecord"]
     packed = read_class_split(data(root), "train")
