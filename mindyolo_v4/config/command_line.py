@@ -152,7 +152,10 @@ def build_parser(
             text = argparse.SUPPRESS
         elif default:
             text = f"{text} (default: {default})"
-        parser.add_argument(f"--{name}", help=text, metavar="VALUE", nargs=nargs)
+        # For --help alone: `parse` takes their values itself.
+        parser.add_argument(
+            f"--{name}", help=text, metavar="VALUE", nargs=nargs, default=argparse.SUPPRESS
+        )
     return parser
 
 
@@ -171,8 +174,6 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
     plain, overrides = _take_overrides([_normalise(token) for token in argv], known)
     values = vars(parser.parse_args(plain))
     config = values.pop("config")
-    for name in FLAT_NAMES:  # they are among the overrides
-        values.pop(name, None)
     print_config = bool(values.pop("print_config"))
     return Arguments(config, tuple(overrides), values, print_config)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mindyolo_v4.checkpoint.settings import require_same_classes
+from mindyolo_v4.checkpoint.settings import Described, require_same_classes
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.readers.mindrecord import read_class_split
@@ -70,10 +70,7 @@ def test_backend(
     Raises:
         UserError: images could not be read, which `allow_unreadable` allows; all is written.
     """
-    is_detector = weights.card.task == "detect"
-    read = read_split if is_detector else read_class_split
-    dataset = read(config.data, config.evaluate.split)
-    require_same_classes(weights, dataset.class_names, dataset.source)
+    dataset = scored_split(weights, config)
     backend = open_backend(name, weights, config)
 
     device = {"target": "CPU", "back_end": backend.name}
@@ -81,6 +78,14 @@ def test_backend(
     title = f"Test of {weights.path} by {backend.name}"
     run = ScoringRun(weights.path, title, dataset, config, Process(), device, *switches)
     return run(partial(score_backend, backend, config, dataset))
+
+
+def scored_split(weights: Described, config: Config) -> Dataset | ClassImages:
+    """Return the split `evaluate.split`. Raises UserError where it has other classes."""
+    read = read_split if weights.card.task == "detect" else read_class_split
+    dataset = read(config.data, config.evaluate.split)
+    require_same_classes(weights, dataset.class_names, dataset.source)
+    return dataset
 
 
 def score_backend(

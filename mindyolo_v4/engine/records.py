@@ -39,9 +39,9 @@ class Records:
         self.step_columns = ["step", "epoch", *self.names]
         if not writes:
             return
-        steps = _rows_up_to(folder / "steps.csv", *resumed)
+        steps = _rows_up_to(folder / "steps.csv", resumed)
         write_text(folder / "steps.csv", _table(self.step_columns, steps))
-        self.validations = _rows_up_to(folder / "metrics.csv", *resumed)
+        self.validations = _rows_up_to(folder / "metrics.csv", resumed)
         self._write_validations()
         self.board = TensorBoardFile(folder / "tensorboard", purge_step=resumed[1] + 1)
 
@@ -98,13 +98,13 @@ class Records:
             path.unlink(missing_ok=True)
 
 
-def _rows_up_to(path: Path, epoch: int, step: int) -> list[dict[str, str]]:
-    """Return a table's rows up to a step of an epoch. What a killed process left of a row is none.
+def _rows_up_to(path: Path, end: tuple[int, int]) -> list[dict[str, str]]:
+    """Return a table's rows up to an epoch and step. What a killed process left of a row is none.
 
     Another number of devices counts other steps, so they are compared inside the epoch only, and
     the last row that fits ends the table.
     """
-    if step == 0 or not path.exists():
+    if end == (0, 0) or not path.exists():
         return []
     header, *lines = path.read_text("utf-8", errors="replace").split("\n")
     columns = header.split(",")
@@ -116,12 +116,9 @@ def _rows_up_to(path: Path, epoch: int, step: int) -> list[dict[str, str]]:
     rows = [row for row in rows if all(number.fullmatch(row.get(key, "")) for key in _POSITION)]
     if len(rows) < len(lines):
         logger.warning("%s: %d damaged lines are left out", path, len(lines) - len(rows))
-    ends = [
-        count
-        for count, row in enumerate(rows, 1)
-        if int(row["epoch"]) < epoch or (int(row["epoch"]) == epoch and int(row["step"]) <= step)
-    ]
-    return rows[: max(ends, default=0)]
+    positions = [tuple(int(row[key]) for key in _POSITION) for row in rows]
+    counts = [count for count, position in enumerate(positions, 1) if position <= end]
+    return rows[: max(counts, default=0)]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:

@@ -81,19 +81,19 @@ class Saver:
         """Write best.ckpt; the statistics have been averaged for the validation."""
         self._write(self.folder / checkpoints.BEST)
 
-    def bring_best(self, source: Path) -> None:
-        """Copy best.ckpt from the folder where the training was before.
+    def bring_best(self, source: Path, step: int) -> None:
+        """Copy best.ckpt, of a step, from the folder where the training was before.
 
-        One of another step than `state.best` has been written since. A damaged one is left out.
+        One of another step has been written since. A damaged one is left out.
         """
-        if self.runtime.ranks.rank != 0 or not source.is_file() or not self.state.best:
+        if self.runtime.ranks.rank != 0 or not source.is_file():
             return
         try:
-            step = Checkpoint.open(source).step
+            is_it = Checkpoint.open(source).step == step
         except UserError as error:
             logger.warning("not copied: %s", error)
             return
-        if step == self.state.best["step"]:
+        if is_it:
             with whole_file(self.folder / checkpoints.BEST, source.stat().st_size) as target:
                 shutil.copyfile(source, target)
 

@@ -134,7 +134,7 @@ class Session:
             before = self.resumed.path.parent
             if before.resolve() != folder.resolve():
                 self.records.best(self.state.best)
-                self.saver.bring_best(before / checkpoints.BEST)
+                self.saver.bring_best(before / checkpoints.BEST, self.state.best["step"])
         with self.records, self.progress, self.profiler:
             yield
 

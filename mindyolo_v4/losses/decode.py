@@ -14,7 +14,6 @@ from mindyolo_v4.anchors import MAX_SIZE_LOGIT, AnchorSet
 Planes = tuple[Tensor, Tensor, Tensor, Tensor]
 Cut = Callable[[Tensor, int], Tensor]
 
-
 concat_predictions = ops.Concat(2)  # of arrays (B, anything, N)
 _split_in_four = ops.Split(1, 4)
 

@@ -13,19 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4 import environment
-from mindyolo_v4.checkpoint.settings import Described, config_for_checkpoint, require_same_classes
-from mindyolo_v4.config.command_line import Arguments, build_parser, command_for, parse
+from mindyolo_v4.checkpoint.settings import config_for_checkpoint
+from mindyolo_v4.config.command_line import build_parser, command_for, parse
 from mindyolo_v4.config.recipe import print_config, read_tree
-from mindyolo_v4.config.root import Config
-from mindyolo_v4.data.class_images import ClassImages
 from mindyolo_v4.data.images import channels_first, fit_image
-from mindyolo_v4.data.readers.mindrecord import read_class_split
-from mindyolo_v4.data.readers.split import read_split
-from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy.backends import BACKENDS, Backend, Maps
 from mindyolo_v4.deploy.exported import size_mb
 from mindyolo_v4.deploy.opening import open_backend, open_weights
-from mindyolo_v4.deploy.scoring import score_backend
+from mindyolo_v4.deploy.scoring import score_backend, scored_split
 from mindyolo_v4.errors import UserError, require_range
 from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.tools.make_scenes import draw_scene
@@ -69,7 +64,8 @@ def main(argv: Sequence[str]) -> int:
     if words.print_config:
         return print_config(config)
     metric = "AP" if weights.card.task == "detect" else "acc1"
-    dataset = _named_split(words, config, weights)
+    is_named = not {"data.root", "evaluate.split"}.isdisjoint(dict(words.overrides))
+    dataset = scored_split(weights, config) if words.config is not None or is_named else None
     picture, _, _ = draw_scene(np.random.default_rng(config.seed), _SCENE_PX)
     images = np.repeat(channels_first(fit_image(picture, config.data))[None], batch, axis=0)
 
@@ -93,19 +89,6 @@ def main(argv: Sequence[str]) -> int:
     print(f"{weights.path}: {batch} x {width} x {height} pixels, {threads} threads")
     print(table(rows, batch, metric))
     return 0
-
-
-def _named_split(
-    words: Arguments, config: Config, weights: Described
-) -> Dataset | ClassImages | None:
-    """Return the split to score where the user names a data set, else None."""
-    is_named = not {"data.root", "evaluate.split"}.isdisjoint(dict(words.overrides))
-    if words.config is None and not is_named:
-        return None
-    read = read_split if weights.card.task == "detect" else read_class_split
-    dataset = read(config.data, config.evaluate.split)
-    require_same_classes(weights, dataset.class_names, dataset.source)
-    return dataset
 
 
 def time_calls(backend: Backend, images: NDArray[np.uint8], calls: int) -> tuple[Maps, float]:
