@@ -210,7 +210,7 @@ class OfRank0(Ranks):
 
 def test_the_log_says_whether_operators_are_fused(run: Path, graph_mode: None) -> None:
     lines = (run / "train.log").read_text().splitlines()
-    (line,) = (line for line in lines if "batch normalisation with activation" in line)
+    (line,) = (line for line in lines if "normalisation and activation while training" in line)
     assert line.endswith(choose_fused("auto")[1])
 
 

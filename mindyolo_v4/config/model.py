@@ -81,8 +81,9 @@ class ModelConfig:
     objectness_prior: float = 0.01  # initial probability of every objectness and class output
     # Initial probability of the class outputs: auto is 1 / (C + 1); null, that of objectness.
     class_prior: Literal["auto"] | None = None
-    # Batch normalisation and activation as one C++ operator while training on CPU, compiled on
-    # first use. It does not change the network. "auto": where possible; "on": an error otherwise.
+    # C++ operators while training on CPU, compiled on first use: batch normalisation with
+    # activation, and 3x3 convolutions of at most 128 channels. They do not change the network.
+    # "auto": where possible; "on": an error otherwise.
     cpu_fused: Literal["auto", "on", "off"] = "auto"
     # Batch statistics of a training step over the images of all devices, with stock operators.
     # False: each device uses its own images. It does not change the network either.

@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindyolo_v4.cpu_ops.build import BuildError, compiled_library
+from mindyolo_v4.cpu_ops.convolution import convolution_library
 from mindyolo_v4.cpu_ops.device import on_cpu
 from mindyolo_v4.cpu_ops.in_place import InPlace
 from mindyolo_v4.cpu_ops.update import update_library
@@ -17,7 +18,7 @@ _SOURCE = Path(__file__).with_name("norm_act.cc")
 
 
 def fused_library() -> Path:
-    """Return the library of the fused operators; compile it and that of the updates on first use.
+    """Return the library of the fused operators; compile it and the others on first use.
 
     Raises BuildError where the device is not CPU, the mode is not graph, or there is no library.
     """
@@ -25,6 +26,7 @@ def fused_library() -> Path:
         raise BuildError(f"it is for CPU, not {ms.get_context('device_target')}")
     if ms.get_context("mode") != ms.GRAPH_MODE:
         raise BuildError("it is for graph mode")
+    convolution_library()
     update_library()
     return compiled_library(_SOURCE)
 

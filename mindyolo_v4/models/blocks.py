@@ -9,6 +9,7 @@ from mindspore import Tensor, lazy_inline, nn
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.activation import leaky_relu, mish
 from mindyolo_v4.cpu_ops.build import BuildError
+from mindyolo_v4.cpu_ops.convolution import DirectConv2d, convolution_library, is_faster
 from mindyolo_v4.cpu_ops.norm_act import FusedNormAct, fused_library
 from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.errors import UserError
@@ -24,7 +25,7 @@ class ConvStyle:
 
     model: ModelConfig
     activation: str  # mish, silu, leaky or leaky001
-    fused: Path | None = None  # library of fused normalisation with activation; None: stock ones
+    fused: Path | None = None  # library of `cpu_ops.norm_act`; None: stock operators
     synchronised: bool = False  # batch statistics over all devices
 
 
@@ -79,6 +80,20 @@ def build_activation(style: ConvStyle) -> nn.Cell:
     return mish() if style.activation == "mish" else nn.SiLU()
 
 
+def build_convolution(
+    in_channels: int, out_channels: int, kernel: int, stride: int, style: ConvStyle
+) -> nn.Conv2d:
+    """Return a convolution without bias, of stride 1 or 2."""
+    # The two padding modes differ at stride 2: `same` pads right and bottom only.
+    if stride == 2 and style.model.stride2_padding == "same":
+        return nn.Conv2d(in_channels, out_channels, kernel, stride, pad_mode="same")
+    if style.fused and is_faster(in_channels, out_channels, kernel):
+        library = convolution_library()
+        return DirectConv2d(in_channels, out_channels, kernel, stride, library)
+    padding = kernel // 2
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, pad_mode="pad", padding=padding)
+
+
 class ConvNormAct(nn.Cell):
     """Convolution without bias, batch normalisation and activation; the map shrinks by `stride`."""
 
@@ -89,17 +104,7 @@ class ConvNormAct(nn.Cell):
     ):
         super().__init__()
         model = style.model
-        # The two padding modes differ at stride 2: `same` pads right and bottom only.
-        same = stride == 2 and model.stride2_padding == "same"
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            pad_mode="same" if same else "pad",
-            padding=0 if same else kernel // 2,
-            has_bias=False,
-        )
+        self.conv = build_convolution(in_channels, out_channels, kernel, stride, style)
         self.act = build_activation(style)
         self.compensated = model.norm == "cbn"
         self.fused = style.fused is not None

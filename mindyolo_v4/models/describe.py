@@ -32,7 +32,7 @@ def describe_network(config: Config, network: nn.Cell) -> list[str]:
     if model.norm == "cmbn" and config.train.accumulate == 1 and not config.train.random_sizes:
         norm += ", which with one micro-batch per step are those of bn: see train.accumulate"
     return [
-        f"batch normalisation with activation while training: {norm}",
+        f"convolution, normalisation and activation while training: {norm}",
         f"{model.architecture}: {count}, {giga_flops(network, size):.3f} GFLOPs at {size} px",
     ]
 

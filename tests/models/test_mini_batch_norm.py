@@ -188,4 +188,5 @@ def test_evaluation_names_and_frozen_statistics_are_those_of_bn(
     expected = plain.set_train(False)(x).asnumpy()
     np.testing.assert_array_equal(network.set_train(False)(x).asnumpy(), expected)
     freeze(network, ("0.bn",))
-    np.testing.assert_array_equal(network.set_train(True)(x).asnumpy(), expected)
+    trained = network.set_train(True)(x).asnumpy()  # by another convolution
+    np.testing.assert_allclose(trained, expected, rtol=0, atol=5e-6)
