@@ -1,11 +1,12 @@
-"""Seconds of the full YOLOv4's training step, beside those of another checkout.
+"""Seconds of YOLOv4's training step, beside those of another checkout.
 
 python -m benchmarks.step_change --beside FOLDER
 
 FOLDER is another commit of this repository (`git worktree add FOLDER COMMIT`). In each of --pairs
 both are in memory together and make --steps steps each in turn, with the fused operators, then with
 the stock ones. Printed are the median of the ratios of neighbouring steps, and whether the losses
-are the same to the bit. --steps 16 and --pairs 2 take a quarter of an hour.
+are the same to the bit. --steps 16 and --pairs 2 take a quarter of an hour. --width and --depth
+measure a narrower network.
 """
 
 import os
@@ -29,6 +30,8 @@ def main() -> int:
         "benchmarks.step_change", __doc__, img_size=(320,), batch=2, pairs=2, steps=16
     )
     parser.add_argument("--beside", type=Path, required=True, help="the other checkout")
+    for name in ("width", "depth"):
+        parser.add_argument(f"--{name}", default="1.0", help=f"model.{name}")
     options = parser.parse_args()
     if not (options.beside / "benchmarks" / "common" / "ours.py").is_file():
         parser.error(f"--beside: {options.beside} is not a checkout of this repository")
@@ -40,8 +43,9 @@ def main() -> int:
                 with tempfile.TemporaryDirectory() as made:
                     batch = write_batch(Path(made) / "batch.npz", recipe(size), options.batch)
                     order = SIDES[:: -1 if number % 2 else 1]
+                    model = {"cpu_fused": cpu_fused, "width": options.width, "depth": options.depth}
                     processes = [
-                        stepped(folders[side], side, batch, cpu_fused, Path(made)) for side in order
+                        stepped(folders[side], side, batch, model, Path(made)) for side in order
                     ]
                     steps = steps_in_turns(processes, UNTIMED_STEPS, options.steps)
                 ratio, is_equal = compared(steps)
@@ -52,10 +56,13 @@ def main() -> int:
     return 0
 
 
-def stepped(folder: Path, side: str, batch: Path, cpu_fused: str, made: Path) -> SteppedProcess:
-    """Start the training step of a checkout."""
+def stepped(
+    folder: Path, side: str, batch: Path, model: dict[str, str], made: Path
+) -> SteppedProcess:
+    """Start the training step of a checkout, with these keys of `model`."""
     script = REPOSITORY / "benchmarks" / "common" / "stepped.py"
-    command = [sys.executable, script, batch, "--cpu_fused", cpu_fused]
+    options = [f"--{name}={value}" for name, value in model.items()]
+    command = [sys.executable, script, batch, *options]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return SteppedProcess(side, command, made / f"{side}.log", 1, folder, environment)
 

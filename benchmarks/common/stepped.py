@@ -1,6 +1,6 @@
 """The step of `benchmarks.train_step` for each line on stdin: its seconds and loss on stdout.
 
-python -m benchmarks.common.stepped BATCH_FILE [--cpu_fused on]
+python -m benchmarks.common.stepped BATCH_FILE [--cpu_fused on] [--width 0.25 --depth 0.33]
 
 It runs by the package and by `benchmarks.common.ours` of the folder that PYTHONPATH names, so that
 `benchmarks.step_change` can time an older checkout.
@@ -23,12 +23,13 @@ def main() -> int:
     """Make a step for each line until stdin ends."""
     parser = argparse.ArgumentParser("python -m benchmarks.common.stepped")
     parser.add_argument("batch_file", type=Path)
-    parser.add_argument("--cpu_fused", default="auto")
+    for name, default in (("cpu_fused", "auto"), ("width", "1.0"), ("depth", "1.0")):
+        parser.add_argument(f"--{name}", default=default)
     options = parser.parse_args()
     batch = dict(np.load(options.batch_file))
     threshold = ("loss.ignore_threshold", str(batch["ignore_threshold"]))
-    fused = ("model.cpu_fused", options.cpu_fused)
-    config = recipe(batch["images"].shape[2], threshold, fused)
+    chosen = [(f"model.{name}", getattr(options, name)) for name in ("cpu_fused", "width", "depth")]
+    config = recipe(batch["images"].shape[2], threshold, *chosen)
     start(config)
     step = ours.training_step(config)
     tensors = (Tensor(batch["images"]), *ours.tables(batch))

@@ -24,13 +24,15 @@ def test_both_sides_step_in_turns(
     (tmp_path / "benchmarks" / "common").mkdir(parents=True)
     (tmp_path / "benchmarks" / "common" / "ours.py").touch()
 
-    def stepped(folder: Path, side: str, batch: Path, cpu_fused: str, made: Path):
-        seconds = {"on": 0.3, "off": 0.6}[cpu_fused] if folder == tmp_path else 0.6
+    def stepped(folder: Path, side: str, batch: Path, model: dict[str, str], made: Path):
+        assert (model["width"], model["depth"]) == ("0.25", "1.0")
+        seconds = {"on": 0.3, "off": 0.6}[model["cpu_fused"]] if folder == tmp_path else 0.6
         source = f"import sys\nfor _ in sys.stdin: print({seconds}, 7.5, flush=True)"
         return SteppedProcess(side, [sys.executable, "-c", source], made / f"{side}.log")
 
     monkeypatch.setattr(step_change, "stepped", stepped)
     words = ["step_change", "--beside", str(tmp_path), "--steps", "3", "--img_size", "64"]
+    words += ["--width", "0.25"]
     monkeypatch.setattr("sys.argv", words)
     assert step_change.main() == 0
     lines = capsys.readouterr().out.splitlines()

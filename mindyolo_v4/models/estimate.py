@@ -19,13 +19,13 @@ from mindyolo_v4.config.root import Config
 from mindyolo_v4.models.blocks import choose_norm
 from mindyolo_v4.models.describe import giga_flops, mega_activations, parameter_count
 
-BASE_GB = 0.81
-BYTES_PER_PARAMETER = 15.4  # weight, gradient and momentum, and copies that operators make
-BYTES_PER_VALUE = 11.1
-MEMORY_ERROR = 0.1  # relative; the largest one of the fit is 0.06
-PER_OPERATION = 4.5  # operations of a matrix product that take as long as one of the network
-PER_VALUE = 1210.0  # the same, as one value
-TIME_ERROR = 0.2  # relative; the largest one of the fit is 0.16
+BASE_GB = 0.96
+BYTES_PER_PARAMETER = 10.9  # weight, gradient and momentum, of which a part is in BASE_GB
+BYTES_PER_VALUE = 9.0
+MEMORY_ERROR = 0.15  # relative; the largest one of the fit is 0.12
+PER_OPERATION = 4.8  # operations of a matrix product that take as long as one of the network
+PER_VALUE = 730.0  # the same, as one value
+TIME_ERROR = 0.2  # relative; the largest one of the fit is 0.14
 _FLOAT_BYTES = 4
 
 
