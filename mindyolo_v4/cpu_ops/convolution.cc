@@ -8,7 +8,7 @@
 //
 // The order of all sums depends on the shapes only, so results do not depend on the number of threads.
 
-#include "mish.h"
+#include "floats.h"
 #include "pool.h"
 
 #include <algorithm>
