@@ -31,10 +31,11 @@ def main() -> int:
     )
     parser.add_argument("--beside", type=Path, required=True, help="the other checkout")
     for name in ("width", "depth"):
-        parser.add_argument(f"--{name}", default="1.0", help=f"model.{name}")
+        parser.add_argument(f"--{name}", type=float, default=1.0, help=f"model.{name}")
     options = parser.parse_args()
     if not (options.beside / "benchmarks" / "common" / "ours.py").is_file():
         parser.error(f"--beside: {options.beside} is not a checkout of this repository")
+    network = {"width": str(options.width), "depth": str(options.depth)}
     folders = dict(zip(SIDES, (REPOSITORY, options.beside.absolute()), strict=True))
     for size in options.img_size:
         for kind, cpu_fused in FUSED.items():
@@ -43,7 +44,7 @@ def main() -> int:
                 with tempfile.TemporaryDirectory() as made:
                     batch = write_batch(Path(made) / "batch.npz", recipe(size), options.batch)
                     order = SIDES[:: -1 if number % 2 else 1]
-                    model = {"cpu_fused": cpu_fused, "width": options.width, "depth": options.depth}
+                    model = {"cpu_fused": cpu_fused, **network}
                     processes = [
                         stepped(folders[side], side, batch, model, Path(made)) for side in order
                     ]
