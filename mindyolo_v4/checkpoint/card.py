@@ -91,7 +91,9 @@ def build_card(path: str | Path, tree: Tree) -> Card:
         sides = {"img_size": card.img_size, "img_height": card.img_height}
         given = record_to_tree(card.preprocessing) | sides
         del given["color"]
-        build_record(DataConfig, given, "card.")  # the ranges of a recipe hold here too
+        data: DataConfig = build_record(DataConfig, given, "card.")  # the ranges of a recipe
+        if task == "detect":
+            data.require_cells()
     except UserError as error:
         raise UserError(path, f"its card is damaged: {error}") from error
     return card

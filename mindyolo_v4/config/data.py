@@ -140,7 +140,7 @@ class DataConfig:
     # Fraction of the training images that is used, at equal distances in their order. Detectors
     # only.
     fraction: float = 1.0
-    img_size: int = 608  # network input side, pixels, a multiple of 32
+    img_size: int = 608  # network input side, pixels; a detector's is a multiple of 32
     # Height of an input that is not a square, pixels; img_size is the width then. Not for training.
     img_height: int | None = None
     # How a test image is fitted to img_size. Classifiers: crop scales the short side to
@@ -167,9 +167,6 @@ class DataConfig:
         require_ranges(self, "data", ("class_balance",), 0.0, 1.0)
         require(self.classes != (), "data.classes", "names no class", expected="null for all")
         require_ranges(self, "data", ("img_size", "img_height"), 32, 8192)
-        for name in ("img_size", "img_height"):
-            side = getattr(self, name) or 0
-            require(side % 32 == 0, f"data.{name}", "not a multiple of 32", side)
         fits = self.img_height is None or self.resize in ("letterbox", "stretch")
         require(fits, "data.img_height", f"has no meaning with data.resize: {self.resize}")
         is_read = self.mindrecord is None or self.format == "imagenet"
@@ -186,6 +183,12 @@ class DataConfig:
             _check_split(f"data.{name}", split)
         if self.names is not None and not isinstance(self.names, str):
             check_names(self.names, "data.names")
+
+    def require_cells(self) -> None:
+        """Raise UserError unless the sides are multiples of 32 px, a detector's largest cell."""
+        for name in ("img_size", "img_height"):
+            side = getattr(self, name) or 0
+            require(side % 32 == 0, f"data.{name}", "not a multiple of 32", side)
 
     @property
     def splits(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Config:
         if not detects:
             _refuse(self, _SELECT_BOXES, "is for detectors, and this is a set of whole images")
         if self.model.task == "detect":
+            self.data.require_cells()
             _refuse(self, _CLASSIFIERS_ONLY, "is for classifiers, and this network is a detector")
         else:
             _refuse(self, _DETECTORS_ONLY, "is for detectors, and this network is a classifier")

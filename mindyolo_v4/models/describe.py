@@ -1,5 +1,6 @@
 """Size and cost of a network, counted from its structure without running it."""
 
+import math
 from collections.abc import Iterator
 
 from mindspore import nn
@@ -50,7 +51,7 @@ def giga_flops(network: nn.Cell, img_size: int) -> float:
 
     Args:
         network: a detector or the classifier itself, not a cell around it.
-        img_size: pixels, a multiple of 32.
+        img_size: pixels.
     """
     total = 0
     for cell, cells in _cells_with_area(network, img_size):
@@ -71,7 +72,7 @@ def mega_activations(network: nn.Cell, img_size: int) -> float:
 
     Args:
         network: a detector or the classifier itself, not a cell around it.
-        img_size: pixels, a multiple of 32.
+        img_size: pixels.
     """
     total = 0
     for cell, cells in _cells_with_area(network, img_size):
@@ -84,4 +85,4 @@ def _cells_with_area(network: nn.Cell, img_size: int) -> Iterator[tuple[nn.Cell,
     """Yield every cell of a network with the number of places, H x W, of its output."""
     for name, cell in network.cells_and_names():
         stride = _STRIDES.get(".".join(name.split(".")[:2]), img_size)  # a dense layer: one place
-        yield cell, (img_size // stride) ** 2
+        yield cell, math.ceil(img_size / stride) ** 2

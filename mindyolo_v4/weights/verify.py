@@ -41,7 +41,9 @@ def main(argv: Sequence[str]) -> int:
     card = checkpoint.card
     width = card.img_size if options.img_size is None else options.img_size
     height = (None if options.img_size else card.img_height) or width
-    if min(width, height) < 32 or width % 32 or height % 32:
+    if min(width, height) < 32:
+        raise UserError("--img_size", "out of range", width, ">= 32")
+    if card.task == "detect" and (width % 32 or height % 32):
         raise UserError("--img_size", "not a multiple of 32", width)
     if not options.tolerance > 0:
         raise UserError("--tolerance", "must be positive", options.tolerance)

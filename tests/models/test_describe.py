@@ -1,7 +1,8 @@
 """Parameter counts and operations as darknet's own console reports them."""
 
+import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.config.root import Config
@@ -65,3 +66,16 @@ def test_outputs_of_the_convolutions_of_yolov4_tiny() -> None:
     values = sum(side**2 * sum(channels) for side, channels in outputs.items())
     network = YoloV4Tiny(ModelConfig(architecture="yolov4-tiny"), 80)
     assert mega_activations(network, 416) == pytest.approx(values / 1e6)
+
+
+def test_outputs_of_a_size_that_is_no_multiple_of_32() -> None:
+    """A classifier of 80 px ends in 3 x 3 cells; its convolutions say how many values they made."""
+    network = CSPDarknet53Classifier(ModelConfig("cspdarknet53", width=0.0625, depth=0.125), 3)
+    made: list[tuple[int, ...]] = []
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            cell.register_forward_hook(lambda *called: made.append(called[-1].shape))
+    network.set_train(False)(Tensor(np.zeros((1, 3, 80, 80), np.float32)))
+    assert made[-1][2:] == (3, 3)
+    values = sum(int(np.prod(shape)) for shape in made)
+    assert mega_activations(network, 80) == pytest.approx(values / 1e6)

@@ -102,7 +102,7 @@ def test_one_altered_weight_is_seen(tmp_path: Path, capsys: pytest.CaptureFixtur
             "net.cfg: describes another network than the checkpoint's (got yolov4-tiny, 3 classes",
         ),
         ({"--img_size": "100"}, "--img_size: not a multiple of 32 (got 100)"),
-        ({"--img_size": "0"}, "--img_size: not a multiple of 32 (got 0)"),
+        ({"--img_size": "0"}, "--img_size: out of range (got 0, expected >= 32)"),
         ({"--img_size": "x"}, "argument --img_size: invalid int value: 'x'"),
         ({"--tolerance": "-1"}, "--tolerance: must be positive (got -1.0)"),
         ({"--tolerance": "nan"}, "--tolerance: must be positive (got nan)"),

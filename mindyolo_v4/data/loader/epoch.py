@@ -54,6 +54,8 @@ def partner_positions(
     The neighbours come from the `window` nearest positions (fewer where the data set is smaller),
     each at most once as long as there are enough of them.
     """
+    if count == 1:  # most samples of a classifier: nothing is drawn
+        return (index,)
     span = min(window, length - 1)
     low = min(max(index - span // 2, 0), length - 1 - span)
     neighbours = [position for position in range(low, low + span + 1) if position != index]
