@@ -1,4 +1,6 @@
-"""Updates of many parameters by one operator on CPU, bit-equal to one operator per parameter.
+"""Updates of many parameters by one operator on CPU, equal to one operator per parameter.
+
+They are equal to the bit, but AdamW to rounding: MindSpore rounds it differently on each processor.
 
 Each operator makes a graph compile longer, most of all those that write to parameters.
 """
@@ -16,7 +18,8 @@ _SOURCE = Path(__file__).with_name("update.cc")
 def update_library() -> Path:
     """Return the library of these operators. Raises build.BuildError when there is none."""
     # No contraction: products and sums are rounded one by one, as by MindSpore's own operators.
-    return compiled_library(_SOURCE, "-ffp-contract=off")
+    # No errno: roots of several numbers at once do not set it.
+    return compiled_library(_SOURCE, "-ffp-contract=off", "-fno-math-errno")
 
 
 def momentum_operator(count: int) -> InPlace:
@@ -25,6 +28,14 @@ def momentum_operator(count: int) -> InPlace:
     v <- m v + (d w + g); w <- w - rate v.
     """
     return _operator("momentum", 3 + count, 2 * count)
+
+
+def adamw_operator(count: int) -> InPlace:
+    """Return (rate, b1, b2, eps, decays d (count,), *gradients g, *weights w, *moments m, *u).
+
+    m <- b1 m + (1 - b1) g; u <- b2 u + (1 - b2) g^2; w <- w - rate (m / (sqrt(u) + eps) + d w).
+    """
+    return _operator("adamw", 5 + count, 3 * count)
 
 
 def average_operator(count: int) -> InPlace:
