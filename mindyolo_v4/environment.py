@@ -108,7 +108,7 @@ def cores_of_worker(number: str, cores: Sequence[int], launcher: Sequence[str]) 
     """
     match = re.search(r"--local_worker_num[= ](\d+)", " ".join(launcher))
     count = int(match[1]) if match else 1
-    if not number.isdigit() or not int(number) < count <= len(cores):
+    if not number.isdecimal() or not int(number) < count <= len(cores):
         return cores
     return cores[int(number) * len(cores) // count : (int(number) + 1) * len(cores) // count]
 

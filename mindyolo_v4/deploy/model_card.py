@@ -87,4 +87,5 @@ def _header(card: Card, exported: Path, metrics: dict[str, float], licence: str)
 def _dataset(card: Card) -> str:
     """Return the name of the data set: that of its folder."""
     root = card.config.get("data", {}).get("root")
-    return Path(root).name if isinstance(root, str) and root else "unknown"
+    name = Path(root).name if isinstance(root, str) else ""
+    return name if name.strip(".") else "unknown"

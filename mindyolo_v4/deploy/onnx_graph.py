@@ -193,10 +193,9 @@ def _add_layer(
     weight = graph.constant(f"{name}.weight", weight_values)
     bias = graph.constant(f"{name}.bias", bias_values)
     stride = int(section.options["stride"])
-    before = layer.kernel // 2
-    after = before
+    padding: dict[str, object] = {"pads": [layer.kernel // 2] * 4}
     if stride == 2 and card.model.stride2_padding == "same":
-        before = 0  # of an even side: right and bottom only
+        padding = {"auto_pad": "SAME_UPPER"}
     is_output = layer.kind == "biased"
     result = f"map{_stride(layer)}" if is_output else f"{name}.conv"
     convolved = graph.add(
@@ -205,7 +204,7 @@ def _add_layer(
         result,
         kernel_shape=[layer.kernel] * 2,
         strides=[stride] * 2,
-        pads=[before, before, after, after],
+        **padding,
     )
     return convolved if is_output else _add_activation(graph, section, convolved, name)
 

@@ -3,13 +3,14 @@
 import hashlib
 import importlib.util
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindyolo_v4 import __version__
 from mindyolo_v4.config.root import Config
-from mindyolo_v4.cpu_ops.build import cache_folder
+from mindyolo_v4.cpu_ops.build import BuildError, cache_folder
 from mindyolo_v4.data.views import input_variants
 from mindyolo_v4.deploy.backends import BACKENDS, EXTRAS, FOREIGN, Backend
 from mindyolo_v4.deploy.exported import SUFFIXES, ExportedFile
@@ -126,7 +127,9 @@ def onnx_of(checkpoint: "Checkpoint", is_fixed: bool) -> ExportedFile:
     digest = hashlib.sha256(made_of.encode())
     ending = "-fixed.onnx" if is_fixed else ".onnx"
     name = f"{checkpoint.path.stem}.{digest.hexdigest()[:16]}{ending}"
-    folders = [checkpoint.path.absolute().parent, cache_folder()]
+    folders = [checkpoint.path.absolute().parent]
+    with suppress(BuildError):  # a user without a home folder
+        folders.append(cache_folder())
     for folder in folders:
         if (folder / name).is_file():
             try:

@@ -17,6 +17,7 @@ from mindyolo_v4.data.images import Image, ImageReadError, read_image
 from mindyolo_v4.data.readers.files import first_present, spellings
 from mindyolo_v4.data.readers.headers import IMAGE_SUFFIXES
 from mindyolo_v4.errors import UserError, require, utf8_path
+from mindyolo_v4.runtime.files import short_name
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
@@ -144,7 +145,7 @@ def find_source(
     if source.isdecimal() and not path.exists():
         return VideoSource(source, f"camera{source}", True, stride)
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-        return VideoSource(source, path.stem, False, stride)
+        return VideoSource(source, short_name(path.stem), False, stride)
     if path.is_file() and path.suffix.lower() == ".txt":
         names = _paths(read_lines(path), source)
         found = [first_present((Path(), path.parent), spellings(name)) for name in names]

@@ -150,14 +150,15 @@ class CocoEvaluator:
     def with_plain_ids(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return ground truth and predictions with ids that every evaluator takes.
 
-        pycocotools sorts ids, which text beside numbers does not allow; hotcoco takes non-negative
-        integers only.
+        pycocotools sorts ids, which text beside numbers does not allow; hotcoco takes integers from
+        0 to 2^64 - 1 only.
         """
         truth = self.ground_truth()
         results = self.predictions()
         image_ids = [image["id"] for image in truth["images"]]
         category_ids = sorted(self.dataset.category_ids)
-        if all(isinstance(number, int) and number >= 0 for number in image_ids + category_ids):
+        ids = image_ids + category_ids
+        if all(isinstance(number, int) and 0 <= number < 2**64 for number in ids):
             return truth, results
         images = {number: k for k, number in enumerate(image_ids)}
         categories = {number: k for k, number in enumerate(category_ids)}

@@ -84,7 +84,7 @@ def build_convolution(
     in_channels: int, out_channels: int, kernel: int, stride: int, style: ConvStyle
 ) -> nn.Conv2d:
     """Return a convolution without bias, of stride 1 or 2."""
-    # The two padding modes differ at stride 2: `same` pads right and bottom only.
+    # The two padding modes differ at stride 2: `same` pads an even side at its end only.
     if stride == 2 and style.model.stride2_padding == "same":
         return nn.Conv2d(in_channels, out_channels, kernel, stride, pad_mode="same")
     if style.fused and is_faster(in_channels, out_channels, kernel):

@@ -17,7 +17,7 @@ from mindyolo_v4.config.train import TrainConfig
 from mindyolo_v4.distributed.cluster import check_port, explain
 from mindyolo_v4.distributed.collectives import joined_ranks
 from mindyolo_v4.distributed.heartbeat import Heartbeat
-from mindyolo_v4.errors import UserError, error_line
+from mindyolo_v4.errors import UserError, error_line, require
 from mindyolo_v4.runtime.precision import choose_amp_level, overflow_saturates
 from mindyolo_v4.runtime.process import Process
 
@@ -151,8 +151,10 @@ def choose_parallel(is_parallel: str, variables: Mapping[str, str]) -> bool:
     """Tell whether this process is one of several, as the environment variables of msrun say."""
     by_msrun = "MS_ROLE" in variables or "MS_SIMULATION_LEVEL" in variables
     by_rank_table = "RANK_TABLE_FILE" in variables
-    count = variables.get("MS_WORKER_NUM" if by_msrun else "RANK_SIZE", "1")
-    is_one_of_several = int(count) > 1 and (by_msrun or by_rank_table)
+    name = "MS_WORKER_NUM" if by_msrun else "RANK_SIZE"
+    count = variables.get(name, "1") if by_msrun or by_rank_table else "1"
+    require(count.isdecimal(), name, "not a number of processes", count)
+    is_one_of_several = int(count) > 1
     if is_parallel == "False" and is_one_of_several:
         problem = f"msrun started {count} workers, which would all write one run"
         raise UserError("--is_parallel", problem, "False", "True or auto")

@@ -78,6 +78,9 @@ async def _file_of_form(upload: Request) -> tuple[str, bytes]:
             if len(files) != 1:
                 raise Refusal(400, "upload: the multipart body has no file")
             name = PurePosixPath((files[0].filename or "").replace("\\", "/")).name
-            return name, await files[0].read()
+            # A charset such as UTF-7 can decode to what no answer can hold.
+            return name.encode("utf-8", "replace").decode(), await files[0].read()
     except HTTPException as error:  # what the parser says of a damaged body
         raise Refusal(400, f"upload: {error.detail}") from None
+    except UnicodeError:
+        raise Refusal(400, "upload: its charset does not fit the multipart body") from None

@@ -105,9 +105,10 @@ def read_cfg(path: str | Path) -> CfgNetwork:
         ) from error
     width = net.number("width", "416")
     height = net.number("height", "416")
-    sides = range(32, _LONGEST_SIDE + 1, 32)
+    step = 1 if model.task == "classify" else 32
+    sides = range(32, _LONGEST_SIDE + 1, step)
     if width not in sides or height not in sides:
-        expected = f"multiples of 32 up to {_LONGEST_SIDE}"
+        expected = f"multiples of {step} from 32 to {_LONGEST_SIDE}"
         raise UserError(net.where, "wrong input sides", f"{width}x{height}", expected)
     if net.number("channels", "3") != 3:
         raise UserError(net.where, "[net] channels", net.options["channels"], "3")

@@ -200,6 +200,9 @@ def run_ours(checkpoint: Checkpoint, image: NDArray[np.float32]) -> list[NDArray
     ms.set_context(mode=ms.PYNATIVE_MODE)
     card = checkpoint.card
     bn_eps = card.model.bn_eps - _EPS_OF_DARKNET + _EPS_OF_OPENCV
+    if bn_eps <= 0:
+        problem = "cannot be compared with OpenCV, which adds 1e-6 to a variance"
+        raise UserError("model.bn_eps", problem, card.model.bn_eps, "> 9e-06")
     # OpenCV knows one slope only; `differences` compares it.
     backbone = card.model.activations[0].removesuffix("001")
     model = replace(card.model, cpu_fused="off", bn_eps=bn_eps, leaky_slope=DARKNET_SLOPE)

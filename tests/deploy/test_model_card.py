@@ -36,8 +36,9 @@ def test_header_and_table(tmp_path: Path) -> None:
 
     (tmp_path / "README.md").write_text(text)
     require_own_readme(tmp_path / "README.md")
-    bare = model_card(replace(CARD, config={}), exported, {}, "MIT")
-    assert yaml.safe_load(bare.split("---\n")[1])["dataset"] == "unknown"
+    for config in ({}, {"data": {"root": "."}}, {"data": {"root": "../.."}}):
+        bare = model_card(replace(CARD, config=config), exported, {}, "MIT")
+        assert yaml.safe_load(bare.split("---\n")[1])["dataset"] == "unknown"
 
 
 def test_the_digest_is_of_both_files_of_openvino(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import mindspore as ms
 import numpy as np
@@ -89,6 +90,19 @@ def test_onnxruntime_computes_what_the_network_computes(name: str, tmp_path: Pat
         assert list(found) == list(expected)
         for key, values in expected.items():
             assert np.abs(found[key] - values).max() < 1e-5 * np.abs(values).max()
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_a_classifier_of_any_size(padding: Literal["symmetric", "same"], tmp_path: Path) -> None:
+    """80 px end in 5 x 5 and then 3 x 3 cells: `same` pads an odd side on both ends."""
+    model = replace(CLASSIFIER, stride2_padding=padding)
+    path = write_own(tmp_path / "net.ckpt", model, preprocessing=Preprocessing("crop"))
+    own = read_own(Checkpoint.open(path))
+    images = np.random.default_rng(2).integers(0, 256, (2, 3, 80, 80)).astype(np.float32)
+    expected = build(path)(ms.Tensor(images / np.float32(255))).asnumpy()
+    for options in (OnnxOptions((80, 80), 2), OnnxOptions()):
+        found = run(build_onnx(own.tensors, own.card, options), images)["logits"]
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("options", [STATIC, OnnxOptions()])

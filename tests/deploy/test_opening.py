@@ -10,6 +10,7 @@ import pytest
 
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.cpu_ops.build import BuildError
 from mindyolo_v4.deploy import opening
 from mindyolo_v4.deploy.exported import ExportedFile
 from mindyolo_v4.deploy.opening import choose_backend, onnx_of, open_weights
@@ -112,6 +113,17 @@ def test_a_folder_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     made = onnx_of(Checkpoint.open(weight), False)
     assert made.path.parent == tmp_path / "cache"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.ckpt"]
+
+
+def test_without_a_home_folder_it_lies_beside_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise BuildError("there is no home folder")
+
+    monkeypatch.setattr(opening, "cache_folder", no_home)
+    weight = write_own(tmp_path / "net.ckpt", TINY)
+    assert onnx_of(Checkpoint.open(weight), False).path.parent == tmp_path
 
 
 COMMAND = """

@@ -72,6 +72,13 @@ def test_what_is_a_camera_and_what_a_stream(tmp_path: Path, monkeypatch) -> None
     assert find_source("0") == ImageFiles(["0"])
 
 
+def test_a_very_long_name_of_a_video_is_cut(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", frames=1, fps=10).rename(tmp_path / f"{'v' * 251}.mp4")
+    source = find_source(str(path))
+    assert isinstance(source, VideoSource)
+    (tmp_path / f"{source.name}.jsonl").touch()
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mov", ".mkv"])
 def test_frames_of_a_video(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"v{suffix}", frames=7, fps=10)

@@ -141,7 +141,7 @@ def test_the_log_says_once_that_it_is_used(caplog):
 
 @pytest.mark.usefixtures("hotcoco")
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
-@pytest.mark.parametrize("ids", [["one", 2, "3"], [-1, 2, 3], ["c", "b", "a"]])
+@pytest.mark.parametrize("ids", [["one", 2, "3"], [-1, 2, 3], ["c", "b", "a"], [2**70, 2, 3]])
 def test_ids_of_any_kind_change_no_number(ids, evaluator):
     expected = metrics_of(made_evaluator(3, [1, 2, 3]), "pycocotools")
     found = made_evaluator(3, ids)

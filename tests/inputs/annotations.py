@@ -185,6 +185,8 @@ YOLO_CASES = [
          "a.txt:1: wrong number of fields"),
     Case(YOLO, "kpt_shape: many", yolo(POINTS, files={"data.yaml": "kpt_shape: many\n"}), 2,
          "malformed kpt_shape"),
+    Case(YOLO, "kpt_shape: 43", yolo(POINTS, files={"data.yaml": "kpt_shape: 43\n"}), 2,
+         "malformed kpt_shape"),
     Case(YOLO, "rows in pixels", yolo("0 32 24 32 24\n"), 1,
          "a.txt:1: coordinates are not fractions of the image"),
     Case(YOLO, "a row of text", yolo("x" * 300_000), 1, "{dir}/labels/train/a.txt:1: not numbers"),

@@ -97,6 +97,7 @@ MSRUN = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2"}
         ("False", MSRUN | {"MS_WORKER_NUM": "1"}, False),
         ("False", {}, False),
         ("True", {"RANK_TABLE_FILE": "x.json", "RANK_SIZE": "8"}, True),
+        ("auto", {"RANK_SIZE": "", "MS_WORKER_NUM": "x"}, False),  # of an ordinary run's shell
     ],
 )
 def test_choose_parallel(option, variables, expected):
@@ -108,6 +109,8 @@ def test_choose_parallel_refuses_contradictions():
         runtime.choose_parallel("False", MSRUN)
     with pytest.raises(UserError, match=r"--is_parallel: this process is alone.*msrun"):
         runtime.choose_parallel("True", {})
+    with pytest.raises(UserError, match=r"RANK_SIZE: not a number of processes \(got 8x\)"):
+        runtime.choose_parallel("auto", {"RANK_TABLE_FILE": "x.json", "RANK_SIZE": "8x"})
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,18 @@ HOSTILE = [
         {"content-type": "multipart/form-data; boundary=x"},
         "upload: ",
     ),
+    (
+        "a form of a charset that decodes nothing",
+        b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+        {"content-type": "multipart/form-data; boundary=x; charset=undefined"},
+        "upload: its charset does not fit",
+    ),
+    (
+        "a file whose name in UTF-7 is half a character",
+        b'--x\r\nContent-Disposition: form-data; name="a"; filename="+2AA-.png"\r\n\r\nb\r\n--x--',
+        {"content-type": "multipart/form-data; boundary=x; charset=utf-7"},
+        "cannot be read as an image",
+    ),
 ]
 
 

@@ -85,8 +85,13 @@ def write_pair(
     """Write a .weights file with its cfg beside it."""
     path = folder / "net.weights"
     path.write_bytes(payload(model, classes, version))
-    path.with_suffix(".cfg").write_text(write_cfg(model, classes, 96, letterbox=False))
+    path.with_suffix(".cfg").write_text(write_cfg(model, classes, side_of(model), False))
     return path
+
+
+def side_of(model: ModelConfig) -> int:
+    """Return the input side, pixels, of the cfg: a classifier's may have any size."""
+    return 80 if model.task == "classify" else 96
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_there_and_back_is_bit_identical(
     assert (card.architecture, len(card.class_names), card.img_size) == (
         MODELS[name].architecture,
         5,
-        96,
+        side_of(MODELS[name]),
     )
     assert (card.source_format, len(card.source_sha256), card.model.bn_eps) == ("darknet", 64, 1e-5)
     assert card.model.anchor_set == MODELS[name].anchor_set

@@ -183,3 +183,11 @@ def test_differences_are_parts_of_the_largest_magnitude(capsys: pytest.CaptureFi
 @pytest.mark.parametrize("values", [np.array([np.nan, 1.0]), np.zeros(3), np.zeros((1, 2))])
 def test_what_cannot_be_compared_is_different(values: np.ndarray) -> None:
     assert largest_difference({"a": values}, {"a": np.array([1.0, 2.0])}) == np.inf
+
+
+def test_an_epsilon_too_small_for_opencv_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, cfg, weights = exported(tmp_path, replace(TINY, bn_eps=1e-6))
+    assert run("verify", source, "--darknet", cfg, weights) == 2
+    assert "model.bn_eps: cannot be compared with OpenCV" in capsys.readouterr().err

@@ -127,7 +127,8 @@ def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
             points, numbers = (int(value) for value in shape)
         except (TypeError, ValueError):
             points = numbers = 0
-        if not 0 < points <= _MOST_KEY_POINTS or numbers not in (2, 3):
+        is_valid = isinstance(shape, list) and 0 < points <= _MOST_KEY_POINTS
+        if not is_valid or numbers not in (2, 3):
             raise UserError(path, "malformed kpt_shape", shape, "[number of points, 2 or 3]")
         return points, numbers
     return None

@@ -166,10 +166,13 @@ def _note_labels_without_image(root: Path, finder: FileFinder, faults: Faults) -
 def _label_file(name: str, root: Path, finder: FileFinder) -> Path | None:
     """Return the annotation of a name in a list, which may have the suffix of the image."""
     for text in spellings(name):
-        stem = Path(text).with_suffix("") if text.lower().endswith(IMAGE_SUFFIXES) else Path(text)
-        label = finder.find(root / "Annotations" / f"{stem}.xml")
-        if label is not None:
-            return label
+        stems = [Path(text)]
+        if text.lower().endswith(IMAGE_SUFFIXES):
+            stems.append(Path(text).with_suffix(""))
+        for stem in stems:
+            label = finder.find(root / "Annotations" / f"{stem}.xml")
+            if label is not None:
+                return label
     return None
 
 

@@ -43,6 +43,13 @@ def _tree(root: Path, annotations: dict[str, str | None], **lists: str) -> DataC
     )
 
 
+def test_an_annotation_may_have_the_whole_name_of_its_image(tmp_path: Path) -> None:
+    data = _tree(tmp_path, {"a.jpg": _annotation(_object())}, train="a.jpg\n")
+    assert (tmp_path / "JPEGImages/a.jpg.jpg").is_file()
+    (record,) = read_split(data, "train").records
+    assert record.path.name == "a.jpg.jpg" and len(record.class_ids) == 1
+
+
 def test_records(tmp_path: Path) -> None:
     annotations = {
         "a b.v1": _annotation(_object("dog"), _object("cat", (0, 0, 41.5, 30), "1")),
