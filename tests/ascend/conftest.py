@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from mindyolo_v4.cpu_ops.build import BuildError
+from mindyolo_v4.cpu_ops.build import BuildError, find_compiler
 from mindyolo_v4.environment import mindspore_version
 from mindyolo_v4.tools.ascend_dry_run.stand_ins import stand_ins
 
@@ -19,6 +19,7 @@ def ascend_back_end() -> None:
     if mindspore_version() not in VERSIONS:
         pytest.skip("the dry run knows MindSpore 2.7 and 2.8")
     try:
-        stand_ins()
+        find_compiler()
     except BuildError as error:
         pytest.skip(f"no stand-ins for CANN: {error}")
+    stand_ins()

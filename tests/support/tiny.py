@@ -14,8 +14,8 @@ class TinyNet(nn.Cell):
         self.head = nn.Conv2d(4, 2, 1, has_bias=True)
         rng = np.random.default_rng(seed)
         for parameter in self.trainable_params():
-            noise = rng.normal(scale=0.3, size=parameter.shape) + (parameter.name == "gamma")
-            parameter.set_data(Tensor(noise.astype(np.float32)))
+            values = rng.normal(scale=0.3, size=parameter.shape)
+            parameter.set_data(Tensor(values.astype(np.float32)))
 
     def construct(self, x):
         return self.head(ops.relu(self.bn(self.stem(x))))

@@ -114,7 +114,7 @@ def test_a_converted_detector_needs_nothing_else(
     options = ("--weight", ours, "--source", scenes / "images/val", "--conf_thres", "0.01")
     assert command(predict_command.main, *options, "--save_dir", tmp_path / "p") == 0
     listed = json.loads((tmp_path / "p/predictions.json").read_text())
-    assert len(listed) == 2
+    assert len(listed) == 2 and all(entry["detections"] for entry in listed)
     assert {found["class_name"] for entry in listed for found in entry["detections"]} <= set(
         NAMES.split()
     )

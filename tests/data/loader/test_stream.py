@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
+from mindyolo_v4.data.loader import pipeline
 from mindyolo_v4.data.loader.epoch import epoch_permutation
 from mindyolo_v4.data.loader.samples import TrainSamples
 from mindyolo_v4.data.loader.stream import TrainStream
@@ -292,7 +293,20 @@ def test_rows_are_made_in_worker_processes_with_one_thread(dataset):
 
 
 def test_batches_go_through_pipes_where_shared_memory_is_short(dataset, monkeypatch):
-    expected = arrays(stream(dataset, DATA, workers=2).batches(0, 5))
-    monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    assert_same(expected, arrays(stream(dataset, DATA, workers=2).batches(0, 5)))
+    data = replace(DATA, img_size=64)
+    expected = arrays(stream(dataset, data, workers=2).batches(0, 5))
+    # enough for two workers, but not for what waits between them and this process
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: SimpleNamespace(free=300_000))
+    limits = []
+
+    def spy(*arguments, **options):
+        limits.append(options.get("max_rowsize"))
+        return dataset_of(*arguments, **options)
+
+    dataset_of = pipeline.ds.GeneratorDataset
+    monkeypatch.setattr(pipeline.ds, "GeneratorDataset", spy)
+    assert_same(expected, arrays(stream(dataset, data, workers=2).batches(0, 5)))
+    told = arrays(stream(dataset, data, workers=2, assign=reporting).batches(0, 5))
+    assert limits == [0, 0]
+    assert os.getpid() not in np.concatenate([batch[1] for batch in told])[:, 0]
     assert_no_children()
