@@ -8,7 +8,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mindyolo_v4.data.images import Image, Packed, decode_image, read_encoded, read_packed
+from mindyolo_v4.data.images import Packed, read_encoded, read_packed
 from mindyolo_v4.errors import printable
 
 _MOST_WARNINGS = 10  # of a split that are shown
@@ -37,10 +37,6 @@ class ImageRecord:
         if self.packed is None:
             return read_encoded(self.path)
         return read_packed(self.path.parent, self.packed, self.path)
-
-    def read(self, max_megapixels: float) -> Image:
-        """Return the pixels, as `decode_image` does. Raises ImageReadError."""
-        return decode_image(self.encoded(), self.path, max_megapixels=max_megapixels)
 
     def with_boxes(self, index: NDArray[np.bool_]) -> "ImageRecord":
         """Return the record with the chosen ones of its boxes (N,)."""

@@ -6,7 +6,7 @@ logits. Their libraries are loaded when a back-end is opened.
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,36 +37,44 @@ class Backend(Protocol):
         """Return the raw maps, or the logits (B, C), of images (B, 3, H, W)."""
 
 
-class _Input:
-    """What a file fixes of its input.
+class _FileBackend:
+    """What runs a file that may fix the shape of its input; a subclass provides `_run`.
 
     Args:
-        shape: batch, channels, height, width; no number: it may change.
+        shape: batch, channels, height, width of the input; no number: it may change.
+        outputs: their names.
         sizes_hw: the inputs that there will be.
     """
 
-    def __init__(self, path: Path, shape: Sequence[object], sizes_hw: Sizes):
+    def __init__(
+        self, file: ExportedFile, shape: Sequence[object], outputs: Sequence[str], sizes_hw: Sizes
+    ):
+        self.card = file.card
+        self.path = file.path
         batch, _, *fixed_hw = [side if isinstance(side, int) else None for side in shape]
         self._batch = batch
         for size in sizes_hw:
             if any(fixed not in (None, side) for fixed, side in zip(fixed_hw, size, strict=True)):
                 height, width = size
-                problem = f"{path} was exported for another size"
+                problem = f"{file.path} was exported for another size"
                 expected = f"{fixed_hw[1]} x {fixed_hw[0]}, or a file exported with --dynamic"
                 raise UserError("data.img_size", problem, f"{width} x {height}", expected)
+        _require_maps(file, outputs)
 
-    def in_parts(
-        self, images: NDArray[np.uint8], run: Callable[[NDArray[np.float32]], Maps]
-    ) -> Maps:
-        """Run images (B, 3, H, W) in batches of the size that the file fixes."""
-        size = self._batch or len(images)
+    def __call__(self, images: NDArray[np.uint8]) -> Maps:
+        """Return the raw maps, or the logits (B, C), of images (B, 3, H, W)."""
+        size = self._batch or len(images)  # as the file fixes it
         parts = []
         for first in range(0, len(images), size):
             part = images[first : first + size].astype(np.float32)
             filled = np.zeros((size, *part.shape[1:]), np.float32)
             filled[: len(part)] = part
-            parts.append([output[: len(part)] for output in run(filled)])
+            parts.append([output[: len(part)] for output in self._run(filled)])
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+    def _run(self, images: NDArray[np.float32]) -> Maps:
+        """Return the outputs for a whole batch."""
+        raise NotImplementedError
 
 
 def _require_maps(file: ExportedFile, outputs: Sequence[str]) -> None:
@@ -81,7 +89,7 @@ def _unreadable(path: Path, program: str, error: object, expected: str | None = 
     return UserError(path, f"cannot be read by {program}: {text}", expected=expected)
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(_FileBackend):
     """ONNX Runtime on the cores of this process."""
 
     name = "onnxruntime"
@@ -96,20 +104,14 @@ class OnnxRuntimeBackend:
             self._session = ort.InferenceSession(str(file.path), options, providers=providers)
         except Exception as error:
             raise _unreadable(file.path, self.name, error) from error
-        self.card = file.card
-        self.path = file.path
-        self._input = _Input(file.path, self._session.get_inputs()[0].shape, sizes_hw)
-        _require_maps(file, [output.name for output in self._session.get_outputs()])
-
-    def __call__(self, images: NDArray[np.uint8]) -> Maps:
-        """Return the raw maps, or the logits (B, C), of images (B, 3, H, W)."""
-        return self._input.in_parts(images, self._run)
+        outputs = [output.name for output in self._session.get_outputs()]
+        super().__init__(file, self._session.get_inputs()[0].shape, outputs, sizes_hw)
 
     def _run(self, images: NDArray[np.float32]) -> Maps:
         return tuple(self._session.run(None, {"images": images}))
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(_FileBackend):
     """OpenVINO on the CPU, in float32; a compiled model for each shape of the input."""
 
     name = "openvino"
@@ -121,18 +123,12 @@ class OpenVinoBackend:
             self._model = self._core.read_model(file.path)
         except Exception as error:
             raise _unreadable(file.path, self.name, error) from error
-        self.card = file.card
-        self.path = file.path
         partial = self._model.input(0).partial_shape
-        sides = [side.get_length() if side.is_static else None for side in partial]
-        self._input = _Input(file.path, sides, sizes_hw)
-        _require_maps(file, [output.any_name for output in self._model.outputs])
+        shape = [side.get_length() if side.is_static else None for side in partial]
+        outputs = [output.any_name for output in self._model.outputs]
+        super().__init__(file, shape, outputs, sizes_hw)
         self._requests: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
-
-    def __call__(self, images: NDArray[np.uint8]) -> Maps:
-        """Return the raw maps, or the logits (B, C), of images (B, 3, H, W)."""
-        return self._input.in_parts(images, self._run)
 
     def _run(self, images: NDArray[np.float32]) -> Maps:
         with self._lock:

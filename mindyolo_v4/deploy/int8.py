@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.data.images import ImageReadError, channels_first, fit_image
+from mindyolo_v4.data.images import ImageReadError, channels_first, decode_image, fit_image
 from mindyolo_v4.data.records import ImageRecord
 from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.onnx_file import save_openvino, to_openvino
@@ -46,7 +46,8 @@ def _input(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
 def input_of(record: ImageRecord, data: DataConfig) -> NDArray[np.uint8]:
     """Return an image of a data set as network input (1, 3, H, W)."""
     try:
-        image = record.read(data.max_megapixels)
+        pixels = record.encoded()
+        image = decode_image(pixels, record.path, max_megapixels=data.max_megapixels)
     except ImageReadError as error:
         raise UserError(record.path, "cannot be read, and int8 needs every image") from error
     return channels_first(fit_image(image, data))[None]

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import cv2
 import numpy as np
 
+from mindyolo_v4.boxes import xyxy_to_cxcywh
 from mindyolo_v4.data.images import Image
 from mindyolo_v4.deploy.prediction import Prediction
 from mindyolo_v4.deploy.sources import Frame, ImageFiles, VideoSource
@@ -230,14 +231,13 @@ def label_rows(prediction: Prediction) -> str:
 
     Boxes that are equal when rounded stand there once.
     """
-    rows = []
-    size = np.array([prediction.width, prediction.height], np.float64)
     assert prediction.boxes_xyxy_px is not None
-    for class_id, box in zip(prediction.class_ids, prediction.boxes_xyxy_px, strict=True):
-        corners = box.astype(np.float64)
-        centre = (corners[:2] + corners[2:]) / 2 / size
-        sides = (corners[2:] - corners[:2]) / size
-        rows.append(f"{class_id} {centre[0]:.6f} {centre[1]:.6f} {sides[0]:.6f} {sides[1]:.6f}\n")
+    boxes = xyxy_to_cxcywh(prediction.boxes_xyxy_px.astype(np.float64))
+    shares = (boxes / ([prediction.width, prediction.height] * 2)).tolist()
+    rows = (
+        f"{class_id} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n"
+        for class_id, (x, y, width, height) in zip(prediction.class_ids, shares, strict=True)
+    )
     return "".join(dict.fromkeys(rows))
 
 

@@ -1,6 +1,7 @@
 """Images of any form -> predictions, with a network that is loaded once."""
 
 import operator
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -97,6 +98,7 @@ class Predictor:
         self.card = backend.card
         self.config = config
         self._class_ids = class_ids
+        self.network_s = 0.0  # spent in the back-end
 
     def __call__(
         self, images: object, batch_size: int = 1, color: str = "rgb"
@@ -229,7 +231,11 @@ class Predictor:
         """Return the network's outputs for inputs (H, W, 3), filled up with grey ones to `size`."""
         grey = np.full_like(inputs[0], self.config.data.pad_value)
         filled = [*inputs, *[grey] * (size - len(inputs))]
-        return self.backend(np.stack([channels_first(one) for one in filled]))
+        images = np.stack([channels_first(one) for one in filled])
+        started_s = time.perf_counter()
+        outputs = self.backend(images)
+        self.network_s += time.perf_counter() - started_s
+        return outputs
 
 
 def _count(batch_size: object) -> int:

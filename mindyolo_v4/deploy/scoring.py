@@ -8,8 +8,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindyolo_v4.checkpoint.settings import Described, require_same_classes
@@ -19,7 +17,7 @@ from mindyolo_v4.data.readers.mindrecord import read_class_split
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.deploy.analysis import detection_scores
-from mindyolo_v4.deploy.backends import Backend, Maps
+from mindyolo_v4.deploy.backends import Backend
 from mindyolo_v4.deploy.opening import open_backend
 from mindyolo_v4.deploy.overlap import read_ahead
 from mindyolo_v4.deploy.pictures import read_or_grey
@@ -35,24 +33,6 @@ if TYPE_CHECKING:
     from mindyolo_v4.deploy.exported import ExportedFile
 
 logger = logging.getLogger(__name__)
-
-
-class TimedBackend:
-    """A back-end that adds up the time of its calls."""
-
-    def __init__(self, backend: Backend):
-        self._backend = backend
-        self.name = backend.name
-        self.card = backend.card
-        self.path = backend.path
-        self.spent_s = 0.0
-
-    def __call__(self, images: NDArray[np.uint8]) -> Maps:
-        """Return what the back-end returns."""
-        started_s = time.perf_counter()
-        outputs = self._backend(images)
-        self.spent_s += time.perf_counter() - started_s
-        return outputs
 
 
 def test_backend(
@@ -97,8 +77,7 @@ def score_backend(
         check: called between two batches; it may raise.
     """
     logger.info("back-end %s: %s", backend.name, backend.path)
-    timed = TimedBackend(backend)
-    predictor = Predictor.of(timed, config)
+    predictor = Predictor.of(backend, config)
     count = len(dataset)
     size = min(config.evaluate.per_batch_size or 1, count)
     evaluator = CocoEvaluator(dataset) if isinstance(dataset, Dataset) else None
@@ -129,7 +108,7 @@ def score_backend(
     else:
         accuracy = top_k_metrics(hits.counts)
         scores = Scores(dict(accuracy), format_top_k(accuracy), {})
-    network_ms = timed.spent_s * 1000 / count
+    network_ms = predictor.network_s * 1000 / count
     scores.metrics.update(
         unreadable=len(unreadable),
         read_ms=read_s * 1000 / count,

@@ -15,7 +15,7 @@ Planes = tuple[Tensor, Tensor, Tensor, Tensor]
 Cut = Callable[[Tensor, int], Tensor]
 
 concat_predictions = ops.Concat(2)  # of arrays (B, anything, N)
-_split_in_four = ops.Split(1, 4)
+split_in_four = ops.Split(1, 4)
 
 
 def prediction_constants(anchors: AnchorSet, img_size: int) -> tuple[np.ndarray, ...]:
@@ -126,4 +126,4 @@ def box_logits_transposed(maps: tuple[Tensor, ...]) -> Planes:
         batch, anchors, _, cells = level_map.shape
         box = ops.slice(level_map, (0, 0, 0, 0), (batch, anchors, 4, cells))
         levels += (ops.transpose(box, (0, 2, 1, 3)).reshape(batch, 4, anchors * cells),)
-    return _split_in_four(concat_predictions(levels))
+    return split_in_four(concat_predictions(levels))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from mindyolo_v4.losses.decode import Planes
+from mindyolo_v4.losses.decode import Planes, concat_predictions, split_in_four
 
 # boxes, targets, share -> the greatest score of each prediction
 Greatest = Callable[[Planes, Tensor, float | None], Tensor]
@@ -24,8 +24,6 @@ _PADDING_COST = 1e30
 _TINY = 1e-9
 
 # Primitives, as in `losses.detection`.
-_concat = ops.Concat(2)
-_split_in_four = ops.Split(1, 4)
 _greatest = ops.ReduceMax(keep_dims=True)
 
 
@@ -64,7 +62,7 @@ def tiled_greatest(boxes: Planes, targets_xyxy_px: Tensor, share: float | None) 
     missing = chunks * step - targets
     if missing > 0:
         padding = ops.zeros((batch, 4, missing), ms.float32)
-        targets_xyxy_px = _concat((targets_xyxy_px, padding))
+        targets_xyxy_px = concat_predictions((targets_xyxy_px, padding))
 
     # The predictions' sides, once per target of a chunk.
     sides = ()
@@ -112,7 +110,7 @@ def _scores(sides: Planes, targets_xyxy_px: Tensor, share: float | None, is_tile
     """
     low_x, low_y, high_x, high_y = sides
     batch, _, step = targets_xyxy_px.shape
-    left, top, right, bottom = _split_in_four(targets_xyxy_px.reshape(batch, 4 * step, 1))
+    left, top, right, bottom = split_in_four(targets_xyxy_px.reshape(batch, 4 * step, 1))
     cost = _cost(left, top, right, bottom, share)
     if is_tiled:
         tiling = (1, 1, low_x.shape[2])

@@ -60,7 +60,7 @@ class StopSignals:
     @contextmanager
     def deferred(
         self, ranks: "Ranks", clean_up: Callable[[], None] | None = None
-    ) -> Iterator["StopSignals"]:
+    ) -> Iterator[None]:
         """Obey signals only where `check` is called while the block runs.
 
         Args:
@@ -70,7 +70,7 @@ class StopSignals:
         self._ranks = ranks
         self._deferring = True
         try:
-            yield self
+            yield
         finally:
             self._deferring = False
 

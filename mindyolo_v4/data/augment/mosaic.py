@@ -28,6 +28,7 @@ from mindyolo_v4.data.augment.geometry import (
     draw_warped,
     mean_colour,
     mirror,
+    resize_matrix,
     scaling,
     translation,
     visible_boxes,
@@ -81,8 +82,7 @@ def canvas_matrix(tile: int, centre: tuple[int, int], fitted: ResizeGeometry) ->
     """Return the matrix from a source image to its tile of the canvas, one corner at `centre`."""
     left = centre[0] - fitted.resized_width if tile in (0, 2) else centre[0]
     top = centre[1] - fitted.resized_height if tile in (0, 1) else centre[1]
-    scale = scaling(fitted.resized_width / fitted.width, fitted.resized_height / fitted.height)
-    return translation(left, top) @ scale
+    return resize_matrix(replace(fitted, pad_left=left, pad_top=top))
 
 
 def _visible_part(image: Image, to_canvas: Matrix, canvas_size: int) -> tuple[int, int, int, int]:
@@ -196,8 +196,8 @@ def place_tile_boxes(
     side = np.float32(size)
     centre = boxes_cxcywh[:, :2] + np.array(offset, np.float32) / side
     extent = boxes_cxcywh[:, 2:]
-    low = _whole((centre - extent / 2) * side)
-    high = _whole((centre + extent / 2) * side)
+    low = ((centre - extent / 2) * side).astype(np.int64)  # truncates towards 0, as C does
+    high = ((centre + extent / 2) * side).astype(np.int64)
     if bounds is not None:
         low = np.maximum(low, bounds[:2])
         high = np.minimum(high, bounds[2:])
@@ -208,17 +208,12 @@ def place_tile_boxes(
         beyond = np.maximum(high - size, 0).astype(np.float32) / side
         centre = centre - before / 2 - beyond / 2
         extent = extent + before - beyond
-        low = _whole((centre - extent / 2) * side)
-        high = _whole((centre + extent / 2) * side)
+        low = ((centre - extent / 2) * side).astype(np.int64)
+        high = ((centre + extent / 2) * side).astype(np.int64)
 
     inside = (low >= 0) & (high <= size) & (centre > 0) & (centre < 1)
     inside &= (extent < 1) & (extent > 1 / side)
     return np.concatenate([centre, extent], axis=1), inside.all(axis=1)
-
-
-def _whole(edges_px: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Truncate towards 0, as C does."""
-    return edges_px.astype(np.int64)
 
 
 def _tile_bounds(tile: int, cut: tuple[int, int], size: int) -> TileBounds:

@@ -39,7 +39,7 @@ def test_records_and_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(record.boxes_xyxy_px, [[1, 2, 30, 40]])
     assert record.class_ids.tolist() == [1]
     assert dataset.records.encoded(2).tobytes() == IMAGES["c.jpg"]
-    np.testing.assert_array_equal(record.read(1.0), cv2.imdecode(
+    np.testing.assert_array_equal(decode_image(record.encoded(), record.path), cv2.imdecode(
         np.frombuffer(IMAGES["b.jpg"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1])  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_a_damaged_image_is_never_used_and_check_data_names_it(
 
     dataset = read_split(data(tmp_path), "train")
     with pytest.raises(ImageReadError, match=r"b\.jpg: is not in .* as it was packed"):
-        dataset.records[1].read(1.0)
+        dataset.records[1].encoded()
     plain = AugmentConfig(mosaic="none")
     samples = TrainSamples(dataset, data(tmp_path, img_size=64, augment=plain), 0, 1)
     unreadable = [samples.sample_with_notes(0, index)[1].unreadable for index in range(3)]
