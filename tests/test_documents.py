@@ -2,8 +2,8 @@
 
 The commands run in a copy of the checkout's surroundings: `configs/`, drawn pictures where the
 documents say that data lies, and the run folders that earlier documented commands make. The
-README's first two blocks are `.ci/run`'s, and the five of docs/finetuning.md
-test_finetuning.py's.
+first two blocks of the README are run by `.ci/run`, and the five of docs/finetuning.md by
+test_finetuning.py.
 """
 
 import contextlib

@@ -41,7 +41,7 @@ def job(
 
 
 BOTH = ("step", "evaluation")
-# Compilation takes as long as the part that is trained is deep. All of tiny and of the classifier
+# The deeper the trained part, the longer the compilation. All of tiny and of the classifier
 # is trained, and the end of the other networks: every kind of operator is differentiated.
 NO_BACKBONE = ("train.freeze", "[backbone]")
 HEAD_ONLY = ("train.freeze", "[backbone, neck]")

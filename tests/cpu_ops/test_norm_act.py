@@ -25,6 +25,7 @@ from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle, choose_fused
 from mindyolo_v4.runtime.precision import to_mixed_precision
 from tests.support.mean_square import MeanSquare
 from tests.support.tiny_task import RUNTIME
+from tests.support.weighted import WeightedOutput
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPS, MOMENTUM = 1e-3, 0.9
@@ -32,17 +33,6 @@ MODEL = ModelConfig(bn_eps=EPS, bn_momentum=MOMENTUM)
 SLOPES = {"leaky": 0.1, "leaky 0.125": 0.125}
 ACTIVATIONS = ("mish", "silu", *SLOPES)
 STATISTICS = ("moving_mean", "moving_variance")
-
-
-class WeightedSum(nn.Cell):
-    """Reduce a cell's output to a scalar with fixed weights."""
-
-    def __init__(self, cell: nn.Cell):
-        super().__init__()
-        self.cell = cell
-
-    def construct(self, x: Tensor, weights: Tensor) -> Tensor:
-        return (self.cell(x) * weights).sum()
 
 
 class Stock(nn.Cell):
@@ -109,7 +99,7 @@ def reference(
 
 def run(cell: FusedNormAct, x: NDArray, weights: NDArray) -> dict[str, NDArray[np.float32]]:
     """Return what `reference` returns, by one gradient step."""
-    gradient = ms.grad(WeightedSum(cell), 0, ParameterTuple([cell.gamma, cell.beta]))
+    gradient = ms.grad(WeightedOutput(cell), 0, ParameterTuple([cell.gamma, cell.beta]))
     dx, (dgamma, dbeta) = gradient(Tensor(x), Tensor(weights))
     found = {
         "dx": dx,
@@ -158,7 +148,7 @@ def test_mish_gradient_is_better_than_stock(rng: np.random.Generator, library: P
         bn.gamma.set_data(Tensor(gamma))
         errors.append(
             np.abs(
-                ms.grad(WeightedSum(cell))(Tensor(x), Tensor(weights)).asnumpy() - expected
+                ms.grad(WeightedOutput(cell))(Tensor(x), Tensor(weights)).asnumpy() - expected
             ).max()
         )
     assert errors[0] < 0.1 * errors[1]
@@ -311,7 +301,7 @@ def training_hash() -> str:
     ).set_train()
     for parameter in block.trainable_params():
         parameter.set_data(Tensor(rng.normal(size=parameter.shape).astype(np.float32)))
-    gradient = ms.grad(WeightedSum(block), 0, block.trainable_params())
+    gradient = ms.grad(WeightedOutput(block), 0, block.trainable_params())
     digest = hashlib.sha256()
     for _ in range(3):
         x, weights = (

@@ -7,17 +7,7 @@ from mindspore import Tensor, nn
 
 from mindyolo_v4.cpu_ops import upsampling as module
 from mindyolo_v4.cpu_ops.upsampling import BroadcastUpsample, NearestUpsample, upsampling
-
-
-class WeightedSum(nn.Cell):
-    """Reduce a cell's output to a scalar with fixed weights, so that it has a gradient."""
-
-    def __init__(self, cell: nn.Cell):
-        super().__init__()
-        self.cell = cell
-
-    def construct(self, x: Tensor, weights: Tensor) -> Tensor:
-        return (self.cell(x) * weights).sum()
+from tests.support.weighted import WeightedOutput
 
 
 @pytest.mark.parametrize("form", [BroadcastUpsample, NearestUpsample])
@@ -29,7 +19,7 @@ def test_pixels_are_repeated_and_the_gradient_adds_them(
         form()(Tensor(x)).asnumpy(), x.repeat(2, axis=2).repeat(2, axis=3)
     )
     weights = rng.normal(size=(2, 3, 10, 14)).astype(np.float32)
-    gradient = ms.grad(WeightedSum(form()))(Tensor(x), Tensor(weights)).asnumpy()
+    gradient = ms.grad(WeightedOutput(form()))(Tensor(x), Tensor(weights)).asnumpy()
     expected = weights.reshape(2, 3, 5, 2, 7, 2).sum(axis=(3, 5))
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6)
 

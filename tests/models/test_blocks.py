@@ -5,7 +5,7 @@ from collections.abc import Callable
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
 from mindyolo_v4.config.model import ModelConfig
@@ -20,6 +20,7 @@ from mindyolo_v4.models.blocks import (
     scale_channels,
     squeeze_expand,
 )
+from tests.support.weighted import WeightedOutput
 
 STYLE = ConvStyle(ModelConfig(), "mish")
 MISH = {  # x: Mish(x), Mish'(x); float64
@@ -39,23 +40,12 @@ MISH = {  # x: Mish(x), Mish'(x); float64
 }
 
 
-class WeightedSum(nn.Cell):
-    """Reduce a cell's output to a scalar with fixed weights, so that it has a gradient."""
-
-    def __init__(self, cell: nn.Cell):
-        super().__init__()
-        self.cell = cell
-
-    def construct(self, x: Tensor, weights: Tensor) -> Tensor:
-        return (self.cell(x) * weights).sum()
-
-
 def test_mish_values_and_gradient(graph_mode: None) -> None:
     x = Tensor(np.array(list(MISH), np.float32))
     values, slopes = np.array(list(MISH.values())).T
     mish = build_activation(STYLE)
     np.testing.assert_allclose(mish(x).asnumpy(), values, rtol=0, atol=1e-6)
-    gradient = ms.grad(WeightedSum(mish))(x, Tensor(np.ones(len(MISH), np.float32)))
+    gradient = ms.grad(WeightedOutput(mish))(x, Tensor(np.ones(len(MISH), np.float32)))
     np.testing.assert_allclose(gradient.asnumpy(), slopes, rtol=0, atol=1e-3)
 
 
@@ -156,7 +146,7 @@ def test_training_gradient_matches_finite_differences(
     def loss(arrays: list[NDArray[np.float64]]) -> float:
         return float((reference_block(*arrays, activation, stride) * weights).sum())
 
-    gradient = ms.value_and_grad(WeightedSum(block), 0, ms.ParameterTuple(parameters))
+    gradient = ms.value_and_grad(WeightedOutput(block), 0, ms.ParameterTuple(parameters))
     value, (of_x, of_parameters) = gradient(
         Tensor(values[-1], ms.float32), Tensor(weights, ms.float32)
     )

@@ -1,9 +1,9 @@
 """Scaled YOLOv4, yolov4-csp and yolov4x-mish, against outputs that OpenCV's DNN computed.
 
-OpenCV ran the layers of darknet's released cfg files with the golden weights, variances raised by
-the 9e-6 that it adds less than darknet. So run, it repeats darknet's own figures for yolov4-tiny to
-1e-6. The kernels are smaller than in the other golden networks, GAIN for 4: with Mish in every
-layer, values would grow from layer to layer.
+OpenCV ran the layers of darknet's released cfg files with the golden weights. It adds 1e-6 to a
+variance, and darknet 1e-5; the variances were raised by the difference. In this way OpenCV gives
+darknet's own figures for yolov4-tiny to 1e-6. The gain of the kernels is GAIN, and 4 in the other
+golden networks: with Mish in every layer, values would grow from layer to layer.
 """
 
 import numpy as np

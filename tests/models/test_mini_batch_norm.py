@@ -16,20 +16,10 @@ from mindyolo_v4.models.blocks import ConvNormAct, conv_style
 from mindyolo_v4.models.mini_batch_norm import CrossMiniBatchNorm
 from tests.support.rig import RATE, Rig
 from tests.support.tiny import TinyForward, TinyNet, tiny_batch
+from tests.support.weighted import WeightedOutput
 
 EPS = 1e-5
 MICRO_BATCHES = np.array([[1, 2, 3, 4], [2, 4, 6, 8], [0, 0, 1, 1], [-1, 1, -1, 5]], np.float64)
-
-
-class NormLoss(nn.Cell):
-    """Reduce a norm's output to a scalar with fixed weights."""
-
-    def __init__(self, norm: nn.Cell):
-        super().__init__()
-        self.norm = norm
-
-    def construct(self, x: Tensor, weights: Tensor) -> Tensor:
-        return (self.norm(x) * weights).sum()
 
 
 def make_norm(channels: int, momentum: float, form: str, eps: float = EPS) -> CrossMiniBatchNorm:
@@ -81,7 +71,7 @@ def test_the_last_micro_batch_is_normalised_as_in_the_whole_batch(
     rng: np.random.Generator, graph_mode: None, form: str
 ) -> None:
     x = rng.normal(3.0, 2.0, (6, 3, 4, 4)).astype(np.float32)
-    # A running statistic takes the whole of the last one with momentum 0.
+    # With momentum 0, a running statistic is that of the last batch.
     whole = nn.BatchNorm2d(3, eps=EPS, momentum=0.0).set_train()
     parts = make_norm(3, 0.0, form).set_train()
     expected = whole(Tensor(x)).asnumpy()
@@ -102,7 +92,7 @@ def test_gradient_of_the_second_micro_batch(
     norm = make_norm(3, 0.9, form).set_train()
     norm.gamma.set_data(Tensor(gamma, ms.float32))
     norm.beta.set_data(Tensor(beta, ms.float32))
-    gradient = ms.value_and_grad(NormLoss(norm).set_train(), 0, [norm.gamma, norm.beta])
+    gradient = ms.value_and_grad(WeightedOutput(norm).set_train(), 0, [norm.gamma, norm.beta])
     gradient(Tensor(first, ms.float32), Tensor(weights, ms.float32))
     value, (of_x, (of_gamma, of_beta)) = gradient(
         Tensor(second, ms.float32), Tensor(weights, ms.float32)

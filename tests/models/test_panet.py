@@ -1,4 +1,4 @@
-"""The neck's pools: the golden networks' deepest map is smaller than the smallest pool."""
+"""The pools of the neck on maps that are larger than their windows; no golden network has one."""
 
 import numpy as np
 from mindspore import Tensor
