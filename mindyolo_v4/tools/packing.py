@@ -218,6 +218,9 @@ def pack_detector(folder: Path, split: str, content: SplitContent) -> None:
 
 
 def _packable(content: SplitContent) -> Packable:
+    for number in content.category_ids:
+        is_held = -(2**63) <= number < 2**63
+        require(is_held, "categories", "an id has more than 64 bits", number)
     records = [image.record for image in content.images]
     joined = {
         name: np.concatenate([vars(record)[field] for record in records])

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -101,6 +102,8 @@ def test_what_cannot_be_read_or_written_is_said_in_one_line(
             pack_detector(tmp_path / "packed", "val", content)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(UserError, match=r"categories: an id has more than 64 bits \(got 10000"):
+        pack_detector(tmp_path / "packed", "val", replace(content, category_ids=(1, 10**30)))
     content.images[2].record.path.unlink()
     with pytest.raises(UserError, match=r"c\.jpg: is missing"):
         pack_detector(tmp_path / "packed", "val", content)
