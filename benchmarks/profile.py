@@ -55,7 +55,7 @@ def processor() -> str:
 
 def part_of(kind: str, name: str) -> str:
     """Return the part of the step that an operator belongs to, by its type and full name."""
-    if kind.startswith("Conv2D"):
+    if kind.startswith("Conv2D") or (kind == "Custom" and "DirectConv2d" in name):
         return "convolution"
     if "update-" in name:
         return UPDATE
@@ -129,9 +129,11 @@ def operator_rows(operators: Iterable[Operator], step_ms: float) -> list[list[st
 
 def own_operator(name: str) -> str:
     """Return where one of our own operators is used, by its full name."""
-    if part_of("Custom", name) == UPDATE:
+    part = part_of("Custom", name)
+    if part == UPDATE:
         return "update"
-    return "backward" if "Grad_Custom" in name else "forward"
+    direction = "backward" if "Grad_Custom" in name else "forward"
+    return f"convolution, {direction}" if part == "convolution" else direction
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -102,7 +102,10 @@ def merge_trees(
         if name not in hints:
             raise _unknown_key(dotted, source, cls)
         if not dataclasses.is_dataclass(hints[name]):
-            merged[name] = value
+            before = merged.get(name)
+            # --data.train.images sets one key of a value that is a mapping, and keeps the others.
+            adds = source == "command line" and isinstance(value, dict) and isinstance(before, dict)
+            merged[name] = before | value if adds else value
         elif isinstance(value, dict):
             merged[name] = merge_trees(
                 merged.get(name, {}), value, source, hints[name], f"{dotted}."

@@ -134,8 +134,8 @@ class TrainConfig:
     # SAT: the image, 0 to 1, moves by this x progress of the training x gradient; 1 is the advice
     # of darknet's author for its adversarial_lr.
     sat_lr: float = 1.0
-    # Input sides, pixels, multiples of 32; every 10 steps train at one of them, drawn at random.
-    # Larger ones than data.img_size split a micro-batch. Null: data.img_size only.
+    # Input sides, pixels, of a detector multiples of 32; every 10 steps train at one of them, drawn
+    # at random. Larger ones than data.img_size split a micro-batch. Null: data.img_size only.
     random_sizes: tuple[int, ...] | None = None
     ema: EmaConfig = field(default_factory=EmaConfig)
 
@@ -166,7 +166,6 @@ def _check_sizes(sizes: tuple[int, ...]) -> None:
     key = "train.random_sizes"
     is_count = 1 <= len(sizes) <= MOST_SIZES
     require(is_count, key, "needs a list of sizes", sizes, f"1 to {MOST_SIZES} sizes")
-    are_valid = all(32 <= size <= 8192 and size % 32 == 0 for size in sizes)
-    expected = "multiples of 32, 32 to 8192"
-    require(are_valid, key, "has a size that no network takes", sizes, expected)
+    are_valid = all(32 <= size <= 8192 for size in sizes)
+    require(are_valid, key, "has a size that no network takes", sizes, "32 to 8192")
     require(len(set(sizes)) == len(sizes), key, "names a size twice", sizes)

@@ -63,17 +63,28 @@ def compiled_library(source: Path, *more_flags: str) -> Path:
     Raises:
         BuildError: there is no compiler, it fails, or the library cannot be stored or loaded.
     """
-    compiler = find_compiler()
-    try:
-        return _compiled(source, compiler, compiler_flags() + more_flags, cache_folder())
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{compiler} did not end within {_LONGEST_BUILD_S} s") from error
-    except OSError as error:  # no right to write or to load there, or a full disk
-        raise BuildError(str(error)) from error
+    result = _compiled(source, find_compiler(), compiler_flags() + more_flags, cache_folder())
+    if isinstance(result, BuildError):
+        raise result
+    return result
 
 
 @cache
-def _compiled(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
+def _compiled(
+    source: Path, compiler: str, flags: tuple[str, ...], folder: Path
+) -> Path | BuildError:
+    """Return the library, or why there is none: every layer asks, and a failure takes as long."""
+    try:
+        return _build(source, compiler, flags, folder)
+    except BuildError as error:
+        return error
+    except subprocess.TimeoutExpired:
+        return BuildError(f"{compiler} did not end within {_LONGEST_BUILD_S} s")
+    except OSError as error:  # no right to write or to load there, or a full disk
+        return BuildError(str(error))
+
+
+def _build(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
     # The name holds a hash of everything that the library depends on.
     version = _output([compiler, "--version"])
     sources = (source, *sorted(source.parent.glob("*.h")))

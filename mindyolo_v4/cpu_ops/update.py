@@ -18,8 +18,7 @@ _SOURCE = Path(__file__).with_name("update.cc")
 def update_library() -> Path:
     """Return the library of these operators. Raises build.BuildError when there is none."""
     # No contraction: products and sums are rounded one by one, as by MindSpore's own operators.
-    # No errno: roots of several numbers at once do not set it.
-    return compiled_library(_SOURCE, "-ffp-contract=off", "-fno-math-errno")
+    return compiled_library(_SOURCE, "-ffp-contract=off")
 
 
 def momentum_operator(count: int) -> InPlace:

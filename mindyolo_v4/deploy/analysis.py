@@ -30,7 +30,8 @@ def detection_scores(evaluator: CocoEvaluator, data: DataConfig, for_test: bool 
     if not for_test:
         return Scores(metrics, table, {})
     files: dict[str, Any] = {"predictions.json": evaluator.predictions()}
-    if data.format != "coco":
+    # With classes that were chosen or joined, the ids are not those of the annotation file.
+    if data.format != "coco" or data.single_cls or data.classes is not None:
         files["ground_truth.json"] = evaluator.ground_truth()
     draw = partial(write_analysis, evaluator, evaluation, metrics, data)
     return Scores(metrics, table, files, draw)

@@ -98,7 +98,7 @@ class Session:
         if state.epochs:
             self._follow(state.epochs)
         self._stop_without_progress()
-        if state.ends_epoch and not self.settings.fit_schedule:
+        if state.ends_epoch:
             self._stop_behind_limit(state.train_seconds)
         self.resumed = checkpoint
         self.resumed_at = saved.epoch, saved.step

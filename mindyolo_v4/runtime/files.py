@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +39,11 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
     own = f".{short_name(path.stem)}.{os.getpid()}.unfinished{path.suffix}"
     unfinished = path.with_name(own)
     try:
+        mode = _mode_of(unfinished)
         if size:
             _require_room(unfinished, size)
         yield unfinished
-        unfinished.chmod(0o644)  # MindSpore makes its files read-only
+        unfinished.chmod(mode)  # MindSpore makes its files read-only
         _sync(unfinished)
         unfinished.replace(path)
         _sync(path.parent)
@@ -148,6 +150,14 @@ def full_disk_as_user_error(folder: Path, remedy: str) -> Iterator[None]:
             raise
         problem = f"the disk is full ({error.strerror}): {remedy}"
         raise UserError(error.filename or folder, problem) from error
+
+
+def _mode_of(probe: Path) -> int:
+    """Return the permissions that the system gives a new file, as the user's umask says."""
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode
 
 
 def _require_room(probe: Path, size: int) -> None:

@@ -21,7 +21,8 @@ def test_a_card_survives_its_way_through_a_checkpoint() -> None:
 
 
 def test_a_classifier_may_have_any_size_and_a_detector_has_whole_cells() -> None:
-    assert load_config(None, [("data.img_size", "80"), *CLASSIFIER]).data.img_size == 80
+    sizes = [("data.img_size", "80"), ("train.random_sizes", "[70, 80]")]
+    assert load_config(None, [*sizes, *CLASSIFIER]).train.random_sizes == (70, 80)
     tree = record_to_tree(make_card(load_config(None, CLASSIFIER), ("a",), "test"))
     assert build_card("x.ckpt", {**tree, "img_size": 80}).img_size == 80
     tree = record_to_tree(make_card(load_config(None, []), ("a",), "test"))

@@ -103,6 +103,7 @@ def test_resolved_file_reloads_equal(tmp_path: Path) -> None:
         ([("model.topdown_kernel", "2")], ["model.topdown_kernel", "1 | 3"]),
         ([("train.epochs", "1" + "0" * 400)], ["train.epochs", "whole number"]),
         ([("data.img_size", "100")], ["data.img_size", "multiple of 32"]),
+        ([("train.random_sizes", "[64, 100]")], ["train.random_sizes", "no detector", "of 32"]),
         ([("data.names", "[a, a]")], ["data.names", "twice"]),
         ([("optimizer.nesterov", "1")], ["optimizer.nesterov", "true or false"]),
     ],
@@ -288,3 +289,9 @@ def test_a_key_with_dots_is_told_how_to_nest_it(tmp_path: Path) -> None:
     path.write_text("train.ema.decay: 0.9\n")
     with pytest.raises(UserError, match=r"key with dots .*expected train: {ema: {decay: ...}}"):
         load_config(path)
+
+
+def test_dotted_options_set_keys_of_a_split() -> None:
+    given = [("data.train.annotations", "a.json"), ("data.train.images", "pictures")]
+    assert load_config(None, given).data.train == {"annotations": "a.json", "images": "pictures"}
+    assert load_config(None, [*given, ("data.train", "train")]).data.train == "train"

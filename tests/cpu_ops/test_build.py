@@ -144,6 +144,17 @@ def test_a_failing_compiler_is_quoted(
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
+def test_a_failing_compiler_is_run_once(
+    cache: Path, source: Path, bin_folder: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    write_compiler(bin_folder, f'[ "$1" = --version ] && exit 0; echo run >> {runs}; exit 1')
+    for _ in range(3):
+        with pytest.raises(BuildError):
+            compiled_library(source)
+    assert runs.read_text() == "run\n"
+
+
 def test_a_folder_that_cannot_be_made(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,3 +80,15 @@ def test_nothing_is_detected(tmp_path):
     table = np.loadtxt(tmp_path / "confusion_matrix.csv", str, delimiter=",")
     assert table[1].tolist() == ["cat", "0", "0", "1"]
     assert "worst_01.jpg" in names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_written"),
+    [({}, False), ({"single_cls": True}, True), ({"classes": ("a",)}, True)],
+)
+def test_ids_that_are_not_of_the_annotation_file_come_with_their_ground_truth(
+    rng, chosen, is_written
+):
+    data = DataConfig(format="coco", **chosen)
+    scores = analysis.detection_scores(evaluator_of(*random_split(rng)), data)
+    assert ("ground_truth.json" in scores.files) is is_written

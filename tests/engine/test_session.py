@@ -116,8 +116,9 @@ def test_a_training_that_patience_has_ended_stays_ended_until_it_gets_more(tmp_p
     assert (longer.state.epoch, longer.stopped_by) == (5, "patience")
 
 
-def test_a_training_behind_its_time_limit_stays_ended_until_it_gets_more(tmp_path):
-    settings = config(epochs=50, max_minutes=1e-6)
+@pytest.mark.parametrize("fits", [False, True])
+def test_a_training_behind_its_time_limit_stays_ended_until_it_gets_more(tmp_path, fits):
+    settings = config(epochs=50, max_minutes=1e-6, fit_schedule=fits)
     fit(Task().parts(), settings, RUNTIME, tmp_path)
     last = Checkpoint.open(tmp_path / "last.ckpt")
     again = fit(Task().parts(), settings, RUNTIME, tmp_path, last)

@@ -277,7 +277,7 @@ OPTION_CASES = [
     Case(OPTION, "--train.random_sizes '[]'", option("train.random_sizes", "[]"), 2,
          "train.random_sizes: needs a list of sizes"),
     Case(OPTION, "--train.random_sizes '[64, 100]'", option("train.random_sizes", "[64, 100]"), 2,
-         "train.random_sizes: has a size that no network takes"),
+         "train.random_sizes: has a size that no detector takes"),
     Case(OPTION, "--train.random_sizes '[64, 64]'", option("train.random_sizes", "[64, 64]"), 2,
          "train.random_sizes: names a size twice"),
     Case(OPTION, "--loss.iou_normalizer 0.2, with autograd", option("loss.iou_normalizer", "0.2"),

@@ -201,3 +201,15 @@ def test_a_folder_of_which_a_killed_command_left_a_part_is_free(tmp_path: Path) 
 def test_a_file_is_no_free_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert not is_free_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_file_has_the_permissions_that_the_user_wants(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "a.txt") as unfinished:
+            unfinished.write_text("a")
+            unfinished.chmod(0o400)  # as MindSpore leaves a checkpoint
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~umask
