@@ -38,7 +38,7 @@ MISH_OPSET = 18  # the first one that has the operator Mish
 class OnnxOptions:
     """What the graph takes and returns."""
 
-    size_hw_px: tuple[int, int] | None = None  # of the input; None: any multiple of 32
+    size_hw_px: tuple[int, int] | None = None  # of the input; None: any size
     batch: int | None = None  # images; None: any number
     decode: bool = False  # boxes and scores instead of raw maps
     nms: bool = False  # and what the standard operator selects of them

@@ -8,7 +8,7 @@ from mindyolo_v4.models.cspdarknet53 import CSPDarknet53
 
 
 class CSPDarknet53Classifier(nn.Cell):
-    """Turn images (B, 3, H, W), sides multiples of 32, into class logits (B, C).
+    """Turn images (B, 3, H, W) of any size into class logits (B, C).
 
     The backbone's parameters have the names that they have in the detector.
     """
