@@ -111,7 +111,10 @@ def export(words: Arguments) -> int:
     verdict = _FORMATS[job.format].write(job)
     print(f"{checkpoint.path} -> {job.target}, {size_mb(job.target):.1f} MB: {verdict}")
     if words.options["card"]:
-        text = model_card(checkpoint.card, job.target, metrics, job.options.license)
+        # The converter and the copy of a checkpoint keep its own card.
+        keeps_card = job.format in ("darknet", "ckpt")
+        card = checkpoint.card if keeps_card else job.own.card
+        text = model_card(card, job.target, metrics, job.options.license)
         write_text(readme, text)
         print(f"model card: {readme}" + (f", without metrics: {lacking}" if lacking else ""))
     return 0

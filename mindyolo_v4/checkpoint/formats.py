@@ -19,6 +19,7 @@ DESCRIPTIONS = {
     "pytorch": "a PyTorch file",
     "darknet": "a darknet .weights file",
     "onnx": "an ONNX file",
+    "openvino": "OpenVINO's IR",
     "html": "a web page, as a failed download leaves one",
     "text": "a text file",
     "empty": "an empty file",
@@ -160,12 +161,12 @@ def _kind_of_head(head: bytes) -> str | None:
 
 
 def _kind_of_text(head: bytes) -> str:
-    """Return "html", "text" or "unknown" for a file that is no MindSpore checkpoint.
+    """Return "html", "openvino", "text" or "unknown" for a file that is no MindSpore checkpoint.
 
     A checkpoint may begin with a line feed and "<" too: the mark and the length of its first field.
     """
     if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
-        return "html"
+        return "openvino" if b"<net " in head else "html"
     text = head.decode("utf-8", "replace").removesuffix("\ufffd")  # a last character that is cut
     is_text = all(letter.isprintable() or letter in "\t\n\r\f\ufeff" for letter in text)
     return "text" if is_text and "\ufffd" not in text else "unknown"

@@ -1,5 +1,6 @@
 """The model card of an exported file: a README with the YAML header that model hubs read."""
 
+import html
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import yaml
 
 from mindyolo_v4.checkpoint.card import Card, input_text
 from mindyolo_v4.deploy.exported import exported_files
-from mindyolo_v4.errors import UserError, first_names, require_file
+from mindyolo_v4.errors import UserError, first_names, printable, require_file
 from mindyolo_v4.runtime.files import read_json, sha256_of
 
 MARK = "library_name: mindyolo_v4"  # a README with this line is ours, and is replaced
@@ -48,14 +49,19 @@ def model_card(card: Card, exported: Path, metrics: dict[str, float], licence: s
         "",
         "| | |",
         "|---|---|",
-        f"| file | `{exported.name}` |",
+        f"| file | `{_cell(exported.name)}` |",
         f"| sha256 of {names} | `{header['sha256']}` |",
         f"| input | {size} px, RGB, {card.preprocessing.resize} |",
-        f"| classes | {len(card.class_names)}: {first_names(card.class_names, 10)} |",
-        f"| source | {card.source} |",
+        f"| classes | {len(card.class_names)}: {_cell(first_names(card.class_names, 10))} |",
+        f"| source | {_cell(card.source)} |",
     ]
     lines += [f"| {name} | {value:g} |" for name, value in metrics.items()]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Return text of others for a cell of a Markdown table, which may hold HTML."""
+    return html.escape(printable(text), quote=False).replace("|", "\\|")
 
 
 def _header(card: Card, exported: Path, metrics: dict[str, float], licence: str) -> dict[str, Any]:

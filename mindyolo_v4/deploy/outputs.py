@@ -23,6 +23,7 @@ from mindyolo_v4.runtime.files import short_name, whole_file, write_text
 
 LOG = "predict.log"  # of every command that has written into a folder
 _QUALITY = 95  # of JPEG
+_LEAST_SHARE = 5e-7  # of a side: less is written as 0
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class VideoOutput:
         self._size_wh = (0, 0)
         self._written = 0
         self._stack = ExitStack()
+        self._video_stack = ExitStack()  # a video that fails leaves the lines as they are
         self._text: TextIO | None = None
 
     def __enter__(self) -> "VideoOutput":
@@ -159,10 +161,14 @@ class VideoOutput:
         """Append an image to the video, which the first one opens; all are of its size."""
         if self._writer is None:
             self._size_wh = (drawn.shape[1], drawn.shape[0])
-            unfinished = self._stack.enter_context(whole_file(video))
+            unfinished = self._video_stack.enter_context(whole_file(video))
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(unfinished), code, self._fps, self._size_wh)
-            self._stack.callback(self._close, unfinished)
+            rate = writable_rate(self._fps)
+            self._writer = cv2.VideoWriter(str(unfinished), code, rate, self._size_wh)
+            if not self._writer.isOpened():
+                size = f"{self._size_wh[0]} x {self._size_wh[1]} px, {rate:g} frames per second"
+                raise UserError(video, f"cannot be written as MPEG-4: {size}")
+            self._video_stack.callback(self._close, unfinished)
         if (drawn.shape[1], drawn.shape[0]) != self._size_wh:  # a stream may change
             drawn = cv2.resize(drawn, self._size_wh)
         self._writer.write(np.ascontiguousarray(drawn[..., ::-1]))
@@ -185,7 +191,20 @@ class VideoOutput:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        try:
+            self._video_stack.__exit__(kind, error, traceback)
+        finally:
+            self._stack.__exit__(kind, error, traceback)
+
+
+def writable_rate(fps: float) -> float:
+    """Return a frame rate that MPEG-4 holds: a fraction of numbers up to 65535.
+
+    OpenCV makes the fraction of the rate's decimals, of which there may be at most so many.
+    """
+    if fps <= 65:
+        return fps
+    return round(fps, 2 if fps < 655 else 1)
 
 
 def output_names(files: Sequence[str]) -> Iterator[str]:
@@ -229,7 +248,7 @@ def label_names(source: ImageFiles) -> list[str]:
 def label_rows(prediction: Prediction) -> str:
     """Return the lines of a YOLO label file: class, centre and size as shares of the image.
 
-    Boxes that are equal when rounded stand there once.
+    Boxes that are equal when rounded stand there once, and those without size are left out.
     """
     assert prediction.boxes_xyxy_px is not None
     boxes = xyxy_to_cxcywh(prediction.boxes_xyxy_px.astype(np.float64))
@@ -237,6 +256,7 @@ def label_rows(prediction: Prediction) -> str:
     rows = (
         f"{class_id} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n"
         for class_id, (x, y, width, height) in zip(prediction.class_ids, shares, strict=True)
+        if min(width, height) >= _LEAST_SHARE
     )
     return "".join(dict.fromkeys(rows))
 

@@ -14,6 +14,7 @@ from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.evaluate import PREDICTION
 from mindyolo_v4.config.recipe import read_tree
 from mindyolo_v4.config.root import Config
+from mindyolo_v4.config.values import plain
 from mindyolo_v4.data.images import Image, channels_first, fit_image, read_image
 from mindyolo_v4.data.pixels import camera_pixels
 from mindyolo_v4.data.views import ImageViews, View
@@ -72,7 +73,7 @@ class Predictor:
         }
         given: dict[str, object] = dict(PREDICTION)
         given |= {name: value for name, value in named.items() if value is not None}
-        given |= dict(settings or {})
+        given |= {name: _plain(value) for name, value in (settings or {}).items()}
         weights = open_weights(weight)
         overrides = read_tree(None, [(name, str(value)) for name, value in given.items()])
         config = config_for_checkpoint(weights, {}, overrides)
@@ -236,6 +237,11 @@ class Predictor:
         outputs = self.backend(images)
         self.network_s += time.perf_counter() - started_s
         return outputs
+
+
+def _plain(value: object) -> object:
+    """Return arrays and tuples as lists, which are written as the command line reads them."""
+    return plain(value.tolist() if isinstance(value, np.ndarray) else value)
 
 
 def _count(batch_size: object) -> int:

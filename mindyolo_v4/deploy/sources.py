@@ -1,6 +1,7 @@
 """What --source names: image files, a video file, a camera or a stream."""
 
 import glob
+import math
 import re
 import sys
 import time
@@ -89,13 +90,20 @@ class Video:
                 is_whole, image = self._capture.retrieve()
                 if not is_whole:
                     return
-                time_s = time.monotonic() - started_s
-                if not self.source.is_live:
-                    time_s = number / (self.fps * self.source.stride)
+                if self.source.is_live:
+                    time_s = time.monotonic() - started_s
+                else:
+                    time_s = self._time_of(number)
                 yield Frame(number, round(time_s, 3), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         finally:
             self._capture.release()
             cv2.setLogLevel(level)
+
+    def _time_of(self, number: int) -> float:
+        """Return the time of a file's frame in seconds: as stated, or by the mean frame rate."""
+        stated_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        is_stated = math.isfinite(stated_s) and (stated_s > 0 or number == 0)
+        return stated_s if is_stated else number / (self.fps * self.source.stride)
 
     def _grab(self) -> bool:
         """Take the next frame; return False after the last one."""
@@ -208,4 +216,6 @@ def _open_capture(source: VideoSource) -> cv2.VideoCapture:
         return cv2.VideoCapture(int(source.address))
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _PATIENCE_MS]
     timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, _PATIENCE_MS]
-    return cv2.VideoCapture(utf8_path(source.address), cv2.CAP_FFMPEG, timeouts)
+    capture = cv2.VideoCapture(utf8_path(source.address), cv2.CAP_FFMPEG, timeouts)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a telephone's video states how it was held
+    return capture

@@ -24,6 +24,7 @@ from tests.checkpoint.ckpt_bytes import CARD, WEIGHT, value, write
         (b"hello", "text"),
         (b"\xff\xfe\x00\x01", "unknown"),
         (b"\n<!DOCTYPE html><html>", "html"),
+        (b'<?xml version="1.0"?>\n<net name="a" version="11">', "openvino"),
         (struct.pack("<Q", 5000) + b'{"a":', "safetensors"),  # cut inside its header
     ],
 )

@@ -60,3 +60,12 @@ def test_metrics_are_the_numbers(tmp_path: Path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(UserError, match="not readable as JSON: maximum recursion depth"):
         read_metrics(path)
+
+
+def test_names_of_others_are_text_of_the_table(tmp_path: Path) -> None:
+    exported = tmp_path / "best.onnx"
+    exported.write_bytes(b"abc")
+    card = replace(CARD, class_names=("a|b", "<script>", "c\nd"), source="x|y.weights")
+    text = model_card(card, exported, {}, "MIT")
+    assert "| classes | 3: a\\|b, &lt;script&gt;, c\\nd |" in text
+    assert "| source | x\\|y.weights |" in text

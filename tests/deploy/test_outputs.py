@@ -40,6 +40,10 @@ def test_labels_are_shares_of_the_image() -> None:
         "1 0.400000 0.400000 0.400000 0.400000\n0 0.500000 0.500000 1.000000 1.000000\n"
     )
     assert label_rows(FOUND.of_scores(1.0)) == ""
+    sliver = np.array([[99.99999, 0.0, 100.0, 50.0], [0.0, 0.0, 100.0, 50.0]], np.float32)
+    assert label_rows(replace(FOUND, boxes_xyxy_px=sliver)) == (
+        "0 0.500000 0.500000 1.000000 1.000000\n"
+    )
 
 
 def test_the_files_of_an_image(tmp_path: Path) -> None:
@@ -72,6 +76,26 @@ def test_a_video_and_its_lines_are_whole(tmp_path: Path) -> None:
     assert rows[1]["time"] == 0.1
     assert rows[0]["detections"] == FOUND.to_dict()["detections"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v.jsonl", "v.mp4"]
+
+
+@pytest.mark.parametrize("fps", [64.9999, 75.123, 1000 / 7, 239.843, 999.99])
+def test_every_frame_rate_can_be_written(tmp_path: Path, fps: float) -> None:
+    with VideoOutput(tmp_path, "v", fps, draw=True) as output:
+        output.write(Frame(0, 0.0, IMAGE), FOUND)
+    capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
+
+
+def test_lines_stay_where_the_video_cannot_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = VideoOutput(tmp_path, "v", 10, draw=True)
+    with pytest.raises(UserError, match=r"v\.mp4: could not be written: 1 of 2 frames"), output:
+        for number in range(2):
+            output.write(Frame(number, number / 10, IMAGE), FOUND)
+        monkeypatch.setattr(cv2.VideoCapture, "get", lambda *_: 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.jsonl"]
+    assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:

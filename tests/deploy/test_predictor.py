@@ -209,6 +209,10 @@ def test_settings(weight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (evaluate.conf_thres, evaluate.iou_thres, evaluate.max_det) == (0.1, 0.2, 3)
     assert (evaluate.tta, evaluate.tile, evaluate.tile_overlap) == (True, 96, 0.5)
     assert predictor.config.data.img_size == 96
+    arrays = {"evaluate.tta_scales": (0.5, 1.0), "data.mean": np.array([1.0, 2.0, 3.0])}
+    predictor = PublicPredictor(weight, "mindspore", settings=arrays)
+    assert predictor.config.evaluate.tta_scales == (0.5, 1.0)
+    assert predictor.config.data.mean == (1.0, 2.0, 3.0)
     for settings, said in (
         ({"evaluate.max_det": 0}, "max_det: out of range"),
         ({"evaluate.max_dets": 3}, "max_dets"),

@@ -11,7 +11,7 @@ from mindyolo_v4.deploy import sources
 from mindyolo_v4.deploy.sources import ImageFiles, Video, VideoSource, find_source, list_images
 from mindyolo_v4.errors import UserError
 from tests.inputs.commands import picture
-from tests.support.videos import served_stream, write_video
+from tests.support.videos import served_stream, turn_video, write_video
 
 
 def test_image_files(tmp_path: Path) -> None:
@@ -94,6 +94,12 @@ def test_frames_of_a_video(tmp_path: Path, suffix: str) -> None:
     means = [frame.image.mean(axis=(0, 1)) for frame in frames]
     np.testing.assert_allclose([mean[0] for mean in means], [0, 90, 180], atol=12)
     np.testing.assert_allclose([mean[2] for mean in means], 200, atol=12)
+
+
+def test_a_video_is_turned_as_it_states(tmp_path: Path) -> None:
+    path = turn_video(write_video(tmp_path / "v.mp4", frames=2, fps=10))
+    frames = list(Video(find_source(str(path))).frames())
+    assert [frame.image.shape for frame in frames] == [(96, 64, 3)] * 2
 
 
 def test_a_video_that_is_cut_short(tmp_path: Path) -> None:
