@@ -26,7 +26,9 @@ class Heartbeat:
     def __init__(self) -> None:
         self._guard: subprocess.Popen[bytes] | None = None
         self._beats = 0
-        self._last_s = 0.0
+        self._work = "training"
+        self._since_s: float | None = None  # of the piece of work; None: compilation is part of it
+        self._took_s: dict[str, float] = {}  # the last piece of each kind of work, without pauses
         self._hang_s = 0.0
         self._pause_s = 0.0
 
@@ -34,7 +36,6 @@ class Heartbeat:
         """Start the guard, which from now on ends this process when its launcher has ended."""
         self._hang_s = hang_s
         self._pause_s = pause_s
-        self._last_s = time.monotonic()
         words = [guard.__file__, str(os.getpid()), str(os.getppid()), str(hang_s)]
         self._guard = subprocess.Popen([sys.executable, "-I", *words], stdin=subprocess.PIPE)
         assert self._guard.stdin is not None
@@ -50,19 +51,34 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Count a piece of work; the next may take train.hang_seconds, or twice as long as it."""
-        took_s = time.monotonic() - self._last_s
-        self._advance("training", max(self._hang_s, 2 * took_s))
+        now_s = time.monotonic()
+        if self._since_s is not None:
+            self._took_s[self._work] = now_s - self._since_s
+        self._go_on(now_s)
 
     def expect(self, doing: str) -> None:
-        """Allow train.pause_seconds for what happens until the next beat."""
+        """Allow train.pause_seconds until the next beat, whose piece of work is not measured."""
+        self._since_s = None
         self._advance(doing, self._pause_s)
 
     @contextmanager
     def pause(self, doing: str) -> Iterator[None]:
-        """Allow train.pause_seconds for what happens inside the block."""
-        self.expect(doing)
+        """Allow train.pause_seconds inside the block, then as long for the work as before it."""
+        began_s = time.monotonic()
+        self._advance(doing, self._pause_s)
         yield
-        self.beat()
+        paused_s = time.monotonic() - began_s
+        self._go_on(None if self._since_s is None else self._since_s + paused_s)
+
+    @contextmanager
+    def work(self, kind: str) -> Iterator[None]:
+        """Measure the work inside the block by itself; the one around it goes on afterwards."""
+        around = self._work
+        self._work = kind
+        self._go_on(time.monotonic())
+        yield
+        self._work = around
+        self._go_on(time.monotonic())
 
     def failed(self, error: str) -> None:
         """Report that this rank ends with an error, and give the others the time to read it."""
@@ -83,9 +99,18 @@ class Heartbeat:
         else:
             self.failed(error_line(error))
 
+    def _go_on(self, since_s: float | None) -> None:
+        """Go on with a piece of work that began at a time; allow what its kind needs.
+
+        A kind that has not been measured yet may take train.pause_seconds.
+        """
+        self._since_s = since_s
+        took_s = self._took_s.get(self._work)
+        allowed_s = self._pause_s if took_s is None else max(self._hang_s, 2 * took_s)
+        self._advance(self._work, allowed_s)
+
     def _advance(self, doing: str, allowed_s: float) -> None:
         self._beats += 1
-        self._last_s = time.monotonic()
         self._report(beats=self._beats, doing=doing, allowed_s=allowed_s)
 
     def _report(self, **facts: object) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,18 +94,18 @@ class ScoringPass:
             disable=None if show else True,  # None: shown on a terminal only
         )
         compiled: set[tuple[int, ...]] = set()  # a graph per shape
+        heartbeat = self.runtime.heartbeat
         since_s = time.perf_counter()
-        with bar, closing(self.stream.batches()) as batches:
+        with heartbeat.work("validation"), bar, closing(self.stream.batches()) as batches:
             for images, indices in batches:
                 self.check()
                 read_s = time.perf_counter()
-                heartbeat = self.runtime.heartbeat
-                is_compiled = images.shape in compiled
-                with nullcontext() if is_compiled else heartbeat.pause("compiling"):
-                    output = self.forward(images)
-                    levels = output if isinstance(output, tuple) else (output,)
-                    arrays = [level.asnumpy() for level in levels]
-                compiled.add(images.shape)
+                if images.shape not in compiled:
+                    compiled.add(images.shape)
+                    heartbeat.expect("compiling")
+                output = self.forward(images)
+                levels = output if isinstance(output, tuple) else (output,)
+                arrays = [level.asnumpy() for level in levels]
                 self.spent_ms["read_ms"] += (read_s - since_s) * 1000
                 self.spent_ms["network_ms"] += (time.perf_counter() - read_s) * 1000
                 yield arrays, indices

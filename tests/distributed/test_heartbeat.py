@@ -91,6 +91,74 @@ def test_without_a_guard_nothing_happens(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class Measured(Heartbeat):
+    """The heartbeat of a rank whose clock the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.report: dict[str, object] = {}
+        monkeypatch.setattr("time.monotonic", lambda: self.now_s)
+        self.start(60.0, 1800.0)
+        self.expect("compiling")
+        self.after(900.0)  # compilation and the first step
+
+    def start(self, hang_s: float, pause_s: float) -> None:
+        self._hang_s = hang_s
+        self._pause_s = pause_s
+
+    def _report(self, **facts: object) -> None:
+        self.report |= facts
+
+    def after(self, seconds: float) -> None:
+        """Finish a piece of work that takes so long."""
+        self.now_s += seconds
+        self.beat()
+
+    def allows(self, doing: str, allowed_s: float) -> bool:
+        return (self.report["doing"], self.report["allowed_s"]) == (doing, allowed_s)
+
+
+def test_the_allowance_of_a_step_survives_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = Measured(monkeypatch)
+    assert heartbeat.allows("training", 1800.0)  # no step has been measured
+    heartbeat.after(70.0)
+    assert heartbeat.allows("training", 140.0)
+    with heartbeat.pause("saving"):
+        assert heartbeat.allows("saving", 1800.0)
+        heartbeat.now_s += 1.0
+    assert heartbeat.allows("training", 140.0)
+
+
+def test_a_pause_is_no_part_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = Measured(monkeypatch)
+    heartbeat.after(70.0)
+    heartbeat.now_s += 35.0
+    with heartbeat.pause("computing metrics"):
+        heartbeat.now_s += 900.0
+    heartbeat.after(5.0)
+    assert heartbeat.allows("training", 80.0)
+    heartbeat.after(1.0)
+    assert heartbeat.allows("training", 60.0)
+
+
+def test_steps_and_validation_batches_are_measured_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heartbeat = Measured(monkeypatch)
+    heartbeat.after(70.0)
+    for first_allowed_s in (1800.0, 100.0):
+        with heartbeat.work("validation"):
+            heartbeat.expect("compiling")
+            heartbeat.after(300.0)
+            assert heartbeat.allows("validation", first_allowed_s)
+            heartbeat.after(50.0)
+            assert heartbeat.allows("validation", 100.0)
+        assert heartbeat.allows("training", 140.0)
+    heartbeat.after(80.0)
+    assert heartbeat.allows("training", 160.0)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -1,9 +1,7 @@
 """One pass over a split: outputs on the host, the check between batches, the time per image."""
 
 import signal
-from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from mindspore import Tensor
 from mindyolo_v4.config.evaluate import EvaluateConfig
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.distributed.heartbeat import Heartbeat
 from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.scoring import ScoringPass, eval_batch_size
 from mindyolo_v4.errors import StoppedError
@@ -76,11 +75,10 @@ def test_time_per_image_is_of_the_images_of_this_device():
     assert scoring.ms_per_image() == {"read_ms": 2.0, "network_ms": 3.0, "nms_ms": 0.5}
 
 
-def test_the_heartbeat_pauses_for_each_graph_that_is_compiled():
-    pauses = []
-    heartbeat = SimpleNamespace(
-        beat=lambda: None, pause=lambda text: pauses.append(text) or nullcontext()
-    )
+def test_the_heartbeat_counts_each_batch_once_and_expects_each_graph(monkeypatch):
+    heartbeat = Heartbeat()
+    reports = []
+    monkeypatch.setattr(heartbeat, "_report", lambda **facts: reports.append(facts["doing"]))
     scoring = one_pass()
     scoring.runtime = replace(RUNTIME, heartbeat=heartbeat)
     sizes = (2, 3, 2, 3)
@@ -89,7 +87,8 @@ def test_the_heartbeat_pauses_for_each_graph_that_is_compiled():
         for batch in [(Tensor(np.ones((size, 1), np.float32)), np.arange(1)) for size in sizes]
     )
     assert len(list(scoring.outputs())) == 4
-    assert pauses == ["compiling"] * 2
+    compiled = ["compiling", "validation"]
+    assert reports == ["validation", *compiled, *compiled, "validation", "validation", "training"]
 
 
 @pytest.mark.parametrize(
