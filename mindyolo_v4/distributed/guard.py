@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import psutil
 
-RECORDS = ".ranks"  # folder of the records, in the run folder
+RECORDS = ".ranks"  # in the run folder: a folder per job with the records of its ranks
 TICK_S = 0.1  # between two looks at the standard input
 READ_S = 0.5  # between two looks at the files and processes
 READ_BY_ALL_S = 2.0  # after which every guard has read what a rank has written
@@ -58,6 +58,7 @@ class Guard:
         self.world_size = 0
         self.done = False
         self.folder: Path | None = None
+        self.job = ""  # a second one may have come to the same folder
         self.others: dict[int, tuple[Record, float]] = {}  # a record, and when it last changed
         self.scheduler: int | None = None  # of the job, where this machine has it
         self.progressed_s = self.ran_s = self.accompanied_s = time.monotonic()
@@ -82,6 +83,7 @@ class Guard:
         self.world_size = facts.pop("world_size", self.world_size)
         self.done = facts.pop("done", self.done)
         folder = facts.pop("folder", None)
+        self.job = facts.pop("job", self.job)
         if "rank" in facts and self.launcher is not None:
             self.scheduler = next(filter(is_scheduler, children_of(self.launcher)), None)
         is_new = folder is not None or facts.get("doing", self.own.doing) != self.own.doing
@@ -89,7 +91,6 @@ class Guard:
         self.progressed_s = now
         if folder is not None:
             self.folder = Path(folder)
-            (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
         if self.own.error:
             self.log(self.own.error)
         if self.done:
@@ -167,21 +168,25 @@ class Guard:
     def path(self, rank: int) -> Path:
         """Return where a rank's record lies."""
         assert self.folder is not None
-        return self.folder / RECORDS / f"{rank}.json"
+        return self.folder / RECORDS / self.job / f"{rank}.json"
 
     def write(self) -> None:
         """Write the record for the other guards; a full disk is the training's to report."""
         if self.folder is not None and not self.done:
             with suppress(OSError):
-                unfinished = self.path(self.own.rank).with_suffix(".unfinished")
+                path = self.path(self.own.rank)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                unfinished = path.with_suffix(".unfinished")
                 unfinished.write_text(json.dumps(asdict(self.own)), encoding="utf-8")
-                unfinished.replace(self.path(self.own.rank))
+                unfinished.replace(path)
 
     def leave(self) -> None:
         """Delete the record."""
         if self.folder is not None:
             with suppress(OSError):  # others are still there, or were faster
-                self.path(self.own.rank).unlink(missing_ok=True)
+                path = self.path(self.own.rank)
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
                 (self.folder / RECORDS).rmdir()
 
     def log_of(self, rank: int) -> str:

@@ -45,9 +45,9 @@ class Heartbeat:
         """Say which of how many this process is; from now on it must make progress."""
         self._report(rank=rank, world_size=world_size, doing="starting", allowed_s=self._pause_s)
 
-    def share(self, folder: Path) -> None:
-        """Name the run folder, where the guards meet and where rank_<r>.log lies."""
-        self._report(folder=str(folder.resolve()))
+    def share(self, folder: Path, job: str) -> None:
+        """Name the run folder, where the guards of a job meet and where rank_<r>.log lies."""
+        self._report(folder=str(folder.resolve()), job=job)
 
     def beat(self) -> None:
         """Count a piece of work; the next may take train.hang_seconds, or twice as long as it."""

@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,14 +36,11 @@ def make_run_folder(
     folder = ""
     try:
         if ranks.rank == 0:
-            made = _make_folder(save_dir, default_name, reuse_option, reuse)
-            shutil.rmtree(made / RECORDS, ignore_errors=True)  # of a run that was killed
-            folder = str(made)
+            folder = str(_make_folder(save_dir, default_name, reuse_option, reuse))
     finally:
         folder = ranks.text_of_rank_0(folder)
     if not folder:
         raise UserError("--save_dir", "could not be made by rank 0")
-    runtime.heartbeat.share(Path(folder))
     return Path(folder)
 
 
@@ -56,9 +54,18 @@ def require_run_folder(save_dir: str | None, default_name: str) -> Path:
     return folder
 
 
+def share(folder: Path, runtime: Process) -> None:
+    """Let the guards of all ranks meet in the run folder, apart from those of any other job."""
+    ranks = runtime.ranks
+    job = ranks.text_of_rank_0(uuid.uuid4().hex if ranks.rank == 0 else "")
+    runtime.heartbeat.share(folder, job)
+
+
 @contextmanager
 def locked(folder: Path, runtime: Process) -> Iterator[list[str]]:
-    """Hold the run folder for one training, all its devices; yield what to log of that.
+    """Hold the run folder for one training, all its devices, which share it from then on.
+
+    Yields what to log of that.
 
     The lock is a file that names process and host of its owner, since locks of the operating system
     do nothing on some network file systems. An owner of this host that has ended is replaced.
@@ -81,11 +88,13 @@ def locked(folder: Path, runtime: Process) -> Iterator[list[str]]:
             refusal = _refusal(path, process, host, is_own_host)
         else:
             remove_unfinished(folder)
+            shutil.rmtree(folder / RECORDS, ignore_errors=True)  # of a run that was killed
             if host:
                 notes.append(f"process {process} left this run folder and has ended: taken over")
     if runtime.ranks.any(refusal is not None):
         raise refusal or UserError(folder, "rank 0 could not take it; its log says why")
     try:
+        share(folder, runtime)
         yield notes
     finally:
         if lock.is_locked:

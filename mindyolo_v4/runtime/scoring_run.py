@@ -15,7 +15,7 @@ from mindyolo_v4.runtime.files import remove_unfinished, write_json
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.process import Process
 from mindyolo_v4.runtime.report_page import write_report
-from mindyolo_v4.runtime.run_folder import make_run_folder
+from mindyolo_v4.runtime.run_folder import make_run_folder, share
 from mindyolo_v4.runtime.run_record import begin_record, command_line, end_record
 from mindyolo_v4.runtime.signals import StopSignals
 
@@ -87,6 +87,7 @@ class ScoringRun:
         config = self.config
         ranks = self.runtime.ranks
         folder = make_run_folder(config.save_dir, "test", self.runtime, "--exist_ok", self.exist_ok)
+        share(folder, self.runtime)
         setup_logger(folder, "test.log", ranks)
         logger.info("%s: %d images of %s", self.weights, len(self.split), self.split.source)
         for line in self.split.warning_lines():

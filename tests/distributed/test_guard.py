@@ -4,6 +4,7 @@ process.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ def listening(folder: Path, **facts: object) -> Guard:
         "rank": 0,
         "world_size": 2,
         "folder": str(folder),
+        "job": "own",
         "beats": 7,
         "doing": "training",
         "allowed_s": 60.0,
@@ -35,9 +37,10 @@ def listening(folder: Path, **facts: object) -> Guard:
     return found
 
 
-def tell(folder: Path, record: Record) -> None:
-    (folder / guard.RECORDS).mkdir(exist_ok=True)
-    (folder / guard.RECORDS / f"{record.rank}.json").write_text(json.dumps(asdict(record)))
+def tell(folder: Path, record: Record, job: str = "own") -> None:
+    records = folder / guard.RECORDS / job
+    records.mkdir(parents=True, exist_ok=True)
+    (records / f"{record.rank}.json").write_text(json.dumps(asdict(record)))
 
 
 def test_no_reason_while_the_other_gets_on(tmp_path: Path) -> None:
@@ -82,6 +85,25 @@ def test_the_error_of_another_rank_is_a_reason_at_once(tmp_path: Path) -> None:
     tell(tmp_path, replace(OTHER, error="data.train: no such file"))
     one.read(101.0)
     assert one.reason(101.0) == f"rank 1 failed: data.train: no such file; see {one.log_of(1)}"
+
+
+def test_another_job_in_the_folder_is_no_reason(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    tell(tmp_path, OTHER)
+    tell(tmp_path, replace(OTHER, error="run.lock: another training"), "other")
+    other = listening(tmp_path, job="other")
+    other.report_error("run.lock: another training")
+    one.read(101.0)
+    assert one.reason(101.0) == ""
+    assert list(one.others) == [1]
+    assert guard.read_record(one.path(0)) == one.own
+
+
+def test_a_record_is_written_again_where_its_folder_was_deleted(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    shutil.rmtree(tmp_path / guard.RECORDS)
+    one.write()
+    assert guard.read_record(one.path(0)) == one.own
 
 
 def test_own_error_ends_the_log_and_is_told(tmp_path: Path) -> None:

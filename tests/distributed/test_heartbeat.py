@@ -21,7 +21,7 @@ from mindyolo_v4.distributed.heartbeat import Heartbeat
 heartbeat = Heartbeat()
 heartbeat.start(hang_s=1.0, pause_s=1.0)
 heartbeat.join(0, 2)
-heartbeat.share(Path(sys.argv[1]))
+heartbeat.share(Path(sys.argv[1]), "job")
 heartbeat.beat()
 print(flush=True)
 {then}
@@ -83,7 +83,7 @@ def test_a_rank_that_is_through_may_take_its_time(tmp_path: Path) -> None:
 
 def test_without_a_guard_nothing_happens(tmp_path: Path) -> None:
     heartbeat = Heartbeat()
-    heartbeat.share(tmp_path)
+    heartbeat.share(tmp_path, "job")
     heartbeat.beat()
     with heartbeat.pause("compiling"):
         heartbeat.failed("nothing is told")

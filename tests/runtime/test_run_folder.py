@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mindyolo_v4.distributed.guard import RECORDS
+from mindyolo_v4.distributed.heartbeat import Heartbeat
 from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.runtime.device import Runtime
@@ -78,6 +80,49 @@ def test_released_after_an_error(tmp_path):
     with pytest.raises(KeyError), locked(tmp_path, RUNTIME):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+class Shared(Heartbeat):
+    """Keeps what is shared with the other guards."""
+
+    def __init__(self):
+        super().__init__()
+        self.folders = []
+        self.jobs = set()
+
+    def share(self, folder, job):
+        self.folders.append(folder)
+        self.jobs.add(job)
+
+
+def write_record(folder: Path) -> Path:
+    path = folder / RECORDS / "job" / "0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    return path
+
+
+def test_a_refused_training_leaves_the_records_of_the_running_one(tmp_path):
+    shared = Shared()
+    runtime = replace(RUNTIME, heartbeat=shared)
+    with locked(tmp_path, RUNTIME):
+        record = write_record(tmp_path)
+        folder = make_run_folder(str(tmp_path), "yolov4", runtime, "--resume", True)
+        with pytest.raises(UserError, match="writes into this folder"), locked(folder, runtime):
+            pytest.fail("taken twice")
+        assert record.exists()
+    assert shared.folders == []
+
+
+def test_a_folder_is_shared_by_one_job_after_it_is_taken(tmp_path):
+    shared = Shared()
+    runtime = replace(RUNTIME, heartbeat=shared)
+    for _ in range(2):
+        record = write_record(tmp_path)  # of a run that was killed
+        with locked(tmp_path, runtime):
+            assert not record.exists()
+    assert shared.folders == [tmp_path] * 2
+    assert len(shared.jobs) == 2 and "" not in shared.jobs
 
 
 def test_a_live_owner_is_named(tmp_path):

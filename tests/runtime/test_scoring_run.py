@@ -23,7 +23,9 @@ class ThreeImages:
         return ["a box without area"]
 
 
-def run_test(folder: Path, unreadable: int, allow_unreadable: bool = False) -> int:
+def run_test(
+    folder: Path, unreadable: int, allow_unreadable: bool = False, process: Process | None = None
+) -> int:
     scores = Scores(
         {"AP": 0.5, "unreadable": unreadable},
         "AP 0.500",
@@ -36,7 +38,7 @@ def run_test(folder: Path, unreadable: int, allow_unreadable: bool = False) -> i
         "Test of net.ckpt",
         ThreeImages(),
         config,
-        Process(),
+        process or Process(),
         {"target": "CPU"},
         allow_unreadable=allow_unreadable,
     )
@@ -62,6 +64,14 @@ def test_all_files_are_written(tmp_path: Path, unreadable: int, allowed: bool) -
     assert record["end"]["images"] == 3
     log = (out / "test.log").read_text()
     assert "net.ckpt: 3 images of images/val" in log and "a box without area" in log
+
+
+def test_the_ranks_share_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process()
+    shared = []
+    monkeypatch.setattr(process.heartbeat, "share", lambda folder, job: shared.append(folder))
+    run_test(tmp_path / "out", 0, process=process)
+    assert shared == [tmp_path / "out"]
 
 
 def test_unreadable_images_are_an_error_after_everything_is_written(tmp_path: Path) -> None:
