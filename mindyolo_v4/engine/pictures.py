@@ -42,9 +42,9 @@ class Pictures:
             self._task.draw_batch(arrays, self.class_names, path)
 
     def validation(self, scores: Scores) -> None:
-        """Draw what the scores of a validation bring."""
-        if self._count and scores.draw is not None:
-            with self._runtime.heartbeat.pause("drawing"):
+        """Draw what the scores of a validation bring; the other devices allow for that too."""
+        with self._runtime.heartbeat.pause("drawing"):
+            if self._count and scores.draw is not None:
                 scores.draw(self.folder)
 
     def end(self) -> None:

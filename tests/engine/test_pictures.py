@@ -9,6 +9,7 @@ from mindspore import Tensor
 
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.config.train import TrainConfig
+from mindyolo_v4.distributed.heartbeat import Heartbeat
 from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.engine.pictures import Pictures
 from mindyolo_v4.engine.task import Scores
@@ -16,10 +17,12 @@ from tests.support.fake_task import FAKE_TASK, FakeSplit
 from tests.support.tiny_task import RUNTIME
 
 
-def draw_all(folder: Path, count: int, rank: int = 0) -> list[str]:
+def draw_all(
+    folder: Path, count: int, rank: int = 0, heartbeat: Heartbeat = RUNTIME.heartbeat
+) -> list[str]:
     """Go through a training of three steps and a validation; return the files of its folder."""
     config = Config(train=TrainConfig(pictures=count), seed=7)
-    runtime = replace(RUNTIME, ranks=Ranks(rank, 1))
+    runtime = replace(RUNTIME, ranks=Ranks(rank, 1), heartbeat=heartbeat)
     pictures = Pictures(FAKE_TASK, config, ("cat", "dog"), runtime)
     pictures.begin(folder, FakeSplit())
     for step in range(3):
@@ -57,3 +60,16 @@ def test_all_ranks_allow_for_the_last_pictures(
     monkeypatch.setattr(RUNTIME.heartbeat, "expect", expected.append)
     draw_all(tmp_path, 0, rank)
     assert expected[-1] == "drawing"
+
+
+def test_all_ranks_are_at_the_same_beat_after_a_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats: list[list[object]] = []
+    for rank in (0, 1):
+        heartbeat = Heartbeat()
+        reports: list[object] = []
+        monkeypatch.setattr(heartbeat, "_report", lambda to=reports, **facts: to.append(facts))
+        draw_all(tmp_path, 2, rank, heartbeat)
+        beats.append(reports)
+    assert beats[0] == beats[1]
