@@ -87,12 +87,13 @@ def train(
     folder = make_run_folder(config.save_dir, default_name, runtime, _CONTINUE, goes_on)
     with locked(folder, runtime) as notes, full_disk_as_user_error(folder, _REMEDY):
         setup_logger(folder, "train.log", runtime.ranks)
+        newest = checkpoints.newest_valid(folder) if goes_on else None
+        lines += session.resume(newest) if newest else []
+        _begin_record(session, folder, goes_on)
         _log([*notes, *_describe(task, config, runtime, network, stream), *lines])
         _warn(task, config, train_set, val_set, folder)
-        newest = checkpoints.newest_valid(folder) if goes_on else None
-        _log(session.resume(newest) if newest else ())
         pictures.begin(folder, train_set)
-        _fit(session, folder, signals, goes_on)
+        _fit(session, folder, signals)
         pictures.end()
     _report_end(task, session, stream, folder)
     return folder
@@ -123,16 +124,20 @@ def _warn(
         task.check(config, train_set, folder)
 
 
-def _fit(session: Session, folder: Path, signals: StopSignals | None, goes_on: bool) -> None:
-    """Train; rank 0 records in the folder with what it began, and how it ended."""
+def _begin_record(session: Session, folder: Path, goes_on: bool) -> None:
+    """Write on rank 0 with what a training begins; from then on it can be resumed."""
     config = session.config
     runtime = session.runtime
     if runtime.ranks.rank == 0:
-        begin_record(folder, config.seed, runtime.facts(), goes_on)
         write_text(folder / RUN_CONFIG, dump_config(config))
-    with failed_allocation_as_user_error(config):
+        begin_record(folder, config.seed, runtime.facts(), goes_on)
+
+
+def _fit(session: Session, folder: Path, signals: StopSignals | None) -> None:
+    """Train; rank 0 records in the folder how that ended."""
+    with failed_allocation_as_user_error(session.config):
         fit(session, folder, signals)
-    if runtime.ranks.rank == 0:
+    if session.runtime.ranks.rank == 0:
         end_record(folder, _end(session))
 
 

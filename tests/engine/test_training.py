@@ -20,14 +20,14 @@ from tests.support.tiny_task import RUNTIME
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
 
-def run(folder, resume=None, callbacks=(), **settings) -> Path:
+def run(folder, resume=None, callbacks=(), task=FAKE_TASK, **settings) -> Path:
     tree = {
         "save_dir": str(folder) if folder else None,
         "data": {"val": "val"},
         "train": {"epochs": 2, "per_batch_size": 2} | settings,
     }
     config = build_config(tree)
-    return train(FAKE_TASK, config, tree, RUNTIME, "fake", resume, callbacks=callbacks)
+    return train(task, config, tree, RUNTIME, "fake", resume, callbacks=callbacks)
 
 
 def test_a_run_folder_and_its_log(tmp_path):
@@ -67,6 +67,20 @@ def test_a_run_is_continued_and_changed_settings_are_named(tmp_path):
     assert "train.clip_norm: None -> 10.0" in log
     assert "resumed from" in log
     assert Checkpoint.open(folder / "last.ckpt").tree["training"]["step"] == 8
+
+
+def test_a_run_that_was_killed_while_it_drew_the_labels_is_resumed(tmp_path):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, task=replace(FAKE_TASK, draw_labels=killed), pictures=1)
+    assert read_json(folder / "run.json")["end"] is None
+    assert run(folder, resume="auto", pictures=1) == folder
+    assert Checkpoint.open(folder / "last.ckpt").tree["training"]["step"] == 8
+    assert "has no checkpoint yet" in (folder / "train.log").read_text()
+    assert [earlier["end"] for earlier in read_json(folder / "run.json")["earlier"]] == [None]
 
 
 def test_self_adversarial_steps_train_on_the_task_s_own_images(tmp_path):
