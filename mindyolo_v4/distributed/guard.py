@@ -25,8 +25,9 @@ import psutil
 
 RECORDS = ".ranks"  # in the run folder: a folder per job with the records of its ranks
 TICK_S = 0.1  # between two looks at the standard input
-READ_S = 0.5  # between two looks at the files and processes
-READ_BY_ALL_S = 2.0  # after which every guard has read what a rank has written
+LOOK_S = 0.5  # between two looks at the processes
+READ_PER_LOOK = 16  # records, on average: the shared folder answers all guards
+WRITTEN_S = 1.5  # after which a guard has certainly written what its rank has reported
 SCHEDULER_STAYS_S = 10.0  # without a worker on its machine
 STOPPED_S = 10.0  # MindSpore gives a stopped process up after 30 s
 
@@ -135,9 +136,10 @@ class Guard:
     def standstill(self, now: float) -> str:
         """Return which rank holds the others up, if none has made progress in its time."""
         still_s = now - self.progressed_s
-        others = self.others.values()
         if still_s < self.own.allowed_s:
             return ""
+        self.read(now)  # the last reading may be seconds old
+        others = self.others.values()
         if any(now - changed_s < record.allowed_s for record, changed_s in others):
             return ""
         limit = f"train.hang_seconds {self.hang_s:g}"
@@ -241,18 +243,20 @@ class Guard:
 
     def watch(self) -> None:
         """Watch until the process has ended."""
-        looked_s = 0.0
+        looked_s = read_s = 0.0
         written = 0
         while is_running(self.own.process):
             self.listen(TICK_S)
             now = time.monotonic()
-            if now - looked_s < READ_S:
+            if now - looked_s < LOOK_S:
                 continue
             looked_s = now
             if written != self.own.beats:
                 written = self.own.beats
                 self.write()
-            self.read(now)
+            if now - read_s >= read_interval_s(self.world_size):
+                read_s = now
+                self.read(now)
             if orphan := self.orphaned(now):
                 self.report_error(orphan)
                 self.end(orphan, self.hang_s)
@@ -302,6 +306,11 @@ def kill(process: int) -> None:
     """End a process at once, if it is still there."""
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
+
+
+def read_interval_s(world_size: int) -> float:
+    """Return the seconds between two readings of all records."""
+    return LOOK_S * max(1.0, world_size / READ_PER_LOOK)
 
 
 def read_record(path: Path) -> Record | None:

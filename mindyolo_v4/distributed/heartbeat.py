@@ -25,6 +25,7 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self._guard: subprocess.Popen[bytes] | None = None
+        self._world_size = 1
         self._beats = 0
         self._work = "training"
         self._since_s: float | None = None  # of the piece of work; None: compilation is part of it
@@ -43,6 +44,7 @@ class Heartbeat:
 
     def join(self, rank: int, world_size: int) -> None:
         """Say which of how many this process is; from now on it must make progress."""
+        self._world_size = world_size
         self._report(rank=rank, world_size=world_size, doing="starting", allowed_s=self._pause_s)
 
     def share(self, folder: Path, job: str) -> None:
@@ -84,7 +86,7 @@ class Heartbeat:
         """Report that this rank ends with an error, and give the others the time to read it."""
         if self._guard is not None:
             self._report(error=error)
-            time.sleep(guard.READ_BY_ALL_S)
+            time.sleep(guard.WRITTEN_S + guard.read_interval_s(self._world_size))
 
     def done(self) -> None:
         """Report that this rank is finished: its end is not a failure."""

@@ -15,6 +15,7 @@ import pytest
 
 from mindyolo_v4.distributed import guard
 from mindyolo_v4.distributed.guard import Guard, Record
+from mindyolo_v4.distributed.heartbeat import Heartbeat
 
 OTHER = Record(process=1, host="another host", rank=1, beats=7, doing="training", allowed_s=60.0)
 
@@ -73,6 +74,14 @@ def test_a_longer_time_holds_for_all(tmp_path: Path) -> None:
     one.read(101.0)
     assert one.reason(1900.0) == ""
     assert "rank 1" in one.reason(1902.0)
+
+
+def test_the_records_are_read_again_before_a_standstill_is_one(tmp_path: Path) -> None:
+    one = listening(tmp_path)
+    tell(tmp_path, OTHER)
+    one.read(101.0)
+    tell(tmp_path, replace(OTHER, beats=8, doing="compiling", allowed_s=1800.0))
+    assert one.reason(162.0) == ""
 
 
 def test_without_a_common_folder_each_judges_by_itself(tmp_path: Path) -> None:
@@ -162,6 +171,41 @@ def test_a_death_after_the_schedulers_names_that(tmp_path: Path) -> None:
     record = guard.read_record(one.path(0))
     assert record is not None
     assert record.error == "the scheduler has died, and MindSpore has ended it"
+
+
+@pytest.mark.parametrize(("ranks", "readings"), [(2, 20), (16, 20), (64, 5)])
+def test_the_records_of_many_ranks_are_read_less_often(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, readings: int
+) -> None:
+    one = Guard(os.getpid(), os.getppid(), 60.0)
+    one.world_size = ranks
+    one.done = True  # nothing to report
+    now_s = 0.0
+    read: list[float] = []
+
+    def listen(wait_s: float) -> bool:
+        nonlocal now_s
+        now_s += 0.25
+        return False
+
+    monkeypatch.setattr(one, "listen", listen)
+    monkeypatch.setattr(one, "read", read.append)
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    monkeypatch.setattr(guard, "is_running", lambda process: now_s < 10.0)
+    one.watch()
+    assert len(read) == readings
+
+
+def test_a_rank_that_fails_waits_until_all_have_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    heartbeat = Heartbeat()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        heartbeat._guard = process
+        for ranks in (2, 64):
+            heartbeat.join(0, ranks)
+            heartbeat.failed("out of memory")
+    assert slept == [2.0, 3.5]
 
 
 @pytest.mark.parametrize(
