@@ -166,6 +166,7 @@ def unlabelled(folder: Path) -> Sequence[object]:
 
 POINTS = "0 0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.4 2 0.5 0.6 1\n"  # three key points after a box
 PAIRS = "0 0.5 0.5 0.5 0.5 0.4 0.4 0.6 0.4 0.5 0.6 0.5 0.5\n"
+CENTRAL = "0 0.4 0.4 0.5 0.4 0.6 0.4 0.6 0.6 0.5 0.6 0.4 0.6\n"
 WITHOUT_POINTS = "0 {} 0.5 0.4 0.4 0 0 0 0 0 0 0 0\n"
 POSES = "names: [cat]\nkpt_shape: [3, 3]\n"
 YOLO = "YOLO labels"
@@ -183,6 +184,12 @@ YOLO_CASES = [
     Case(YOLO, "a row that kpt_shape does not fit",
          yolo("0 0.5 0.5 0.5 0.5 0.4 0.4\n", files={"data.yaml": POSES}), 1,
          "a.txt:1: wrong number of fields"),
+    Case(YOLO, "four corners near the centre, without kpt_shape",
+         yolo("0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6\n"), 0, "no faults"),
+    Case(YOLO, "polygons of six points near the centre, without kpt_shape", yolo(CENTRAL), 1,
+         "a.txt:1: rows of 13 numbers may be polygons"),
+    Case(YOLO, "polygons of six points near the centre, with kpt_shape: [0, 2]",
+         yolo(CENTRAL, files={"data.yaml": "kpt_shape: [0, 2]\n"}), 0, "no faults"),
     Case(YOLO, "kpt_shape: many", yolo(POINTS, files={"data.yaml": "kpt_shape: many\n"}), 2,
          "malformed kpt_shape"),
     Case(YOLO, "kpt_shape: 43", yolo(POINTS, files={"data.yaml": "kpt_shape: 43\n"}), 2,

@@ -116,7 +116,10 @@ def _yaml_names(path: Path) -> list[str]:
 
 
 def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
-    """Return `kpt_shape` of the set's YAML file: key points per row, numbers per key point."""
+    """Return `kpt_shape` of the set's YAML file: key points per row, numbers per key point.
+
+    No key points per row means that rows of more than a box are polygons.
+    """
     for path in (_names_file(data, root), root / "data.yaml", root / "data.yml"):
         if path is None or path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
             continue
@@ -127,7 +130,7 @@ def key_point_shape(data: DataConfig, root: Path) -> tuple[int, int] | None:
             points, numbers = (int(value) for value in shape)
         except (TypeError, ValueError):
             points = numbers = 0
-        is_valid = isinstance(shape, list) and 0 < points <= _MOST_KEY_POINTS
+        is_valid = isinstance(shape, list) and 0 <= points <= _MOST_KEY_POINTS
         if not is_valid or numbers not in (2, 3):
             raise UserError(path, "malformed kpt_shape", shape, "[number of points, 2 or 3]")
         return points, numbers

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.box_checks import FRACTION_TOLERANCE
@@ -25,6 +26,8 @@ _ROW = "class cx cy w h"
 _LONGER = f"{_ROW}, or class and three or more points"
 _SLACK = 0.1  # of a box's side, by which a key point may lie outside the box
 _SHOWN = 80  # characters of a wrong row
+_NEARLY_ALL = 0.9  # of the rows that look like poses
+_FOUR_CORNERS = 9  # numbers of a row: a class and four points, as oriented boxes have them
 _LEAST_PIXELS = 2  # no fraction is wrong by so much, and hardly a box in pixels lies below
 _MOST_MEGABYTES = 10  # of a label file; a polygon of 1,000 points takes 0.02
 
@@ -37,9 +40,11 @@ class _LongRow(NamedTuple):
     line: int
     values: list[float]
 
-    def refuse(self, kind: Kind, problem: str, expected: str, faults: Faults) -> None:
+    def refuse(
+        self, kind: Kind, problem: str, expected: str, faults: Faults, is_removed: bool = True
+    ) -> None:
         got = " ".join(f"{value:g}" for value in self.values)[:_SHOWN]
-        removal = Edit(str(self.label), "line", self.line, None)
+        removal = Edit(str(self.label), "line", self.line, None) if is_removed else None
         location = Location(str(self.label), self.line)
         faults.refuse(kind, location, problem, got, expected, removal)
 
@@ -162,12 +167,10 @@ def _read_long_rows(
 ) -> list[RawBox]:
     """Tell poses from polygons, by the set's YAML file or by the rows themselves."""
     shape = key_point_shape(data, root)
-    numbers = 5 + shape[0] * shape[1] if shape is not None else 0
-    if shape is None and _hold_key_points([row.values for row in rows]):
-        numbers = len(rows[0].values)
-        meaning = "read as class cx cy w h and key points (kpt_shape in data.yaml makes it certain)"
-        location = Location(str(rows[0].label), rows[0].line)
-        faults.warn("info-key-points", location, f"rows of {numbers} numbers {meaning}")
+    if shape is None:
+        numbers = _pose_numbers(rows, faults)
+    else:
+        numbers = 5 + shape[0] * shape[1] if shape[0] else 0
 
     boxes = []
     for row in rows:
@@ -195,24 +198,42 @@ def _read_long_rows(
     return boxes
 
 
-def _hold_key_points(rows: list[list[float]]) -> bool:
-    """Tell whether most rows are a box inside the image, then points inside that box.
+def _pose_numbers(rows: list[_LongRow], faults: Faults) -> int:
+    """Return how many numbers each row has if the rows are poses, 0 if they are polygons.
 
-    All rows of poses are equally long. Read as a box and points, a polygon hardly ever fits. A
+    Rows that may be both are polygons if they have four corners, and are refused otherwise.
+    """
+    numbers = len(rows[0].values)
+    if any(len(row.values) != numbers for row in rows):
+        return 0  # all rows of poses are equally long
+    reading = _reading(np.array([row.values[1:] for row in rows]))
+    if reading == "polygons" or (reading == "either" and numbers == _FOUR_CORNERS):
+        return 0
+    if reading == "either":
+        problem = f"rows of {numbers} numbers may be polygons, or {_ROW} and key points"
+        expected = f"kpt_shape in data.yaml: [{(numbers - 5) // 2}, 2], or [0, 2] for polygons"
+        rows[0].refuse("malformed-row", problem, expected, faults, is_removed=False)
+        return 0
+    meaning = "read as class cx cy w h and key points (kpt_shape in data.yaml makes it certain)"
+    location = Location(str(rows[0].label), rows[0].line)
+    faults.warn("info-key-points", location, f"rows of {numbers} numbers {meaning}")
+    return numbers
+
+
+def _reading(table: NDArray[np.float64]) -> Literal["poses", "polygons", "either"]:
+    """Tell whether most rows (N, numbers) are a box inside the image, then points inside that box.
+
+    Read as a box and points, a polygon hardly ever fits, unless it lies near the image's centre. A
     point may have a visibility of 0, 1 or 2, and may be missing: 0 0, below 0, or not visible. A
     row of which all points are missing is a pose, too: no polygon repeats a corner like that.
     """
-    length = len(rows[0])
-    if any(len(values) != length for values in rows):
-        return False
-    table = np.array(rows)[:, 1:]
     centre = table[:, None, :2]
     half = table[:, None, 2:4] / 2
     is_box = (np.abs(centre - 0.5) + half <= 0.5 + FRACTION_TOLERANCE) & (half > 0)
-    for numbers in (2, 3):
-        if (length - 5) % numbers:
+    for numbers in (3, 2):
+        if (table.shape[1] - 4) % numbers:
             continue
-        points = table[:, 4:].reshape(len(rows), -1, numbers)
+        points = table[:, 4:].reshape(len(table), -1, numbers)
         is_inside = (np.abs(points[..., :2] - centre) <= half * (1 + 2 * _SLACK)).all(axis=2)
         is_missing = (points[..., :2] <= 0).all(axis=2) | (points[..., 2:] == 0).any(axis=2)
         fits = is_box.all(axis=(1, 2)) & (is_inside | is_missing).all(axis=1)
@@ -220,8 +241,24 @@ def _hold_key_points(rows: list[list[float]]) -> bool:
         # a single missing point could be the third corner of a polygon
         tells = is_inside.any(axis=1) | (points.shape[1] > 1)
         if tells.any() and fits[tells].mean() > 0.5:
-            return True
-    return False
+            if numbers == 3:  # of polygons, hardly every third coordinate is a visibility
+                return "poses"
+            may_be_polygon = (_may_be_polygon(table) & is_inside.all(axis=1))[fits & tells]
+            return "either" if may_be_polygon.mean() >= _NEARLY_ALL else "poses"
+    return "polygons"
+
+
+def _may_be_polygon(table: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return of which rows (N, 2 P) width and height may be a corner, too.
+
+    It lies near the others, no further than they from one another, and no corner repeats the next.
+    """
+    corners = table.reshape(len(table), -1, 2)
+    others = np.delete(corners, 1, axis=1)
+    low = others.min(axis=1)
+    high = others.max(axis=1)
+    is_near = (np.abs(corners[:, 1] - (low + high) / 2) <= 1.5 * (high - low)).all(axis=1)
+    return is_near & (np.diff(corners, axis=1) != 0).any(axis=2).all(axis=1)
 
 
 def _numbers(fields: Sequence[str]) -> list[float]:
