@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from mindyolo_v4.boxes import ResizeGeometry, resize_geometry
 from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.data.readers.headers import encoded_size, require_size, significant_bits
-from mindyolo_v4.data.readers.jpeg_header import has_all_scans, has_end
-from mindyolo_v4.data.tiff_webp import tiff_without_alpha, turn_image, webp_orientation
+from mindyolo_v4.data.readers.jpeg_header import JPEG_START, has_all_scans, has_end
+from mindyolo_v4.data.tiff_webp import stated_orientation, tiff_without_alpha, turn_image
 from mindyolo_v4.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _MANY_ZEROS = 64  # bytes; hardly any picture ends with so many
 _MORE_DATA = (bytes(range(1, 65)), bytes(range(254, 190, -1)))
@@ -119,10 +118,9 @@ def decode_image(
     even if it is progressive and ends between two scans, where a coarse picture could be shown.
     """
     is_jpeg = encoded[: len(JPEG_START)].tobytes() == JPEG_START
-    orientation = webp_orientation(encoded)
+    orientation = stated_orientation(encoded)
     flag = _FLAGS[factor] if is_jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    if orientation != 1:
-        flag |= cv2.IMREAD_IGNORE_ORIENTATION  # for later versions, which may apply it
+    flag |= cv2.IMREAD_IGNORE_ORIENTATION  # of TIFF it is applied all the same
     try:
         size = encoded_size(encoded)
         if size is not None:

@@ -1,4 +1,4 @@
-"""Where OpenCV treats a format differently from PNG: alpha in TIFF, orientation in WebP."""
+"""Where OpenCV differs from Pillow, which reads the headers: alpha in TIFF, EXIF orientation."""
 
 from io import BytesIO
 from typing import Any
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
-from mindyolo_v4.data.readers.headers import HEADER_ERRORS, exif_orientation, open_image
+from mindyolo_v4.data.readers.headers import HEADER_ERRORS, PNG_START, exif_orientation, open_image
+from mindyolo_v4.data.readers.jpeg_header import JPEG_START, may_have_exif
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
 _BITS_TAG = 258  # BitsPerSample, of each channel
@@ -42,16 +43,34 @@ def tiff_without_alpha(encoded: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return np.ascontiguousarray(pixels[..., 2::-1])
 
 
-def webp_orientation(encoded: NDArray[np.uint8]) -> int:
-    """Return the EXIF orientation (1 to 8) of a WebP, which OpenCV ignores; 1 for other files."""
-    start = encoded[:12].tobytes()
-    if not start.startswith(b"RIFF") or not start.endswith(b"WEBP"):
+def stated_orientation(encoded: NDArray[np.uint8]) -> int:
+    """Return the EXIF orientation (1 to 8) of a JPEG, PNG or WebP; 1 for other files.
+
+    It is that of `read_header`. OpenCV would find others in some files, and none in a WebP.
+    """
+    if not _may_have_exif(encoded.data):
         return 1
     try:
         with open_image(BytesIO(encoded.data)) as image:
             return exif_orientation(image)
     except (OSError, *HEADER_ERRORS):
         return 1
+
+
+def _may_have_exif(data: memoryview) -> bool:
+    """Tell whether a closer look at an image is needed: most have no EXIF before their pixels."""
+    head = bytes(data[:12])
+    if head.startswith(JPEG_START):
+        return may_have_exif(data)
+    if not head.startswith(PNG_START):
+        return head.startswith(b"RIFF") and head.endswith(b"WEBP")
+    start = 8
+    while start + 8 <= len(data):
+        kind = bytes(data[start + 4 : start + 8])
+        if kind in (b"eXIf", b"IDAT"):
+            return kind == b"eXIf"
+        start += 12 + int.from_bytes(data[start : start + 4], "big")
+    return False
 
 
 def turn_image(image: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -1,5 +1,8 @@
-"""TIFF with alpha and WebP with an orientation are decoded like PNG, against Pillow."""
+"""TIFF with alpha, and images with an orientation, are decoded as Pillow does it."""
 
+import struct
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -7,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mindyolo_v4.data.images import ImageReadError, read_image
+from mindyolo_v4.data.images import ImageReadError, decode_image, read_image
+from mindyolo_v4.data.readers.headers import read_header
 
 RGBA = np.random.default_rng(0).integers(0, 256, (4, 6, 4), np.uint8)
 
@@ -39,10 +43,67 @@ def test_a_tiff_with_alpha_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_webp_is_turned(tmp_path: Path, orientation: int) -> None:
-    path = tmp_path / "a.webp"
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_images_are_turned(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = tmp_path / f"a.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(RGBA[..., :3]).save(path, lossless=True, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(path))
     np.testing.assert_array_equal(read_image(path), np.asarray(upright))
+
+
+XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+SHORT = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+LONG = struct.pack(">2sHIHHHIII", b"MM", 42, 8, 1, 0x0112, 4, 1, 6, 0)
+
+
+def encoded(kind: str) -> bytes:
+    file = BytesIO()
+    Image.fromarray(RGBA[..., :3]).save(file, kind)
+    return file.getvalue()
+
+
+def jpeg(*contents: bytes) -> bytes:
+    """Return a JPEG with these application segments first."""
+    plain = encoded("JPEG")
+    segments = [b"\xff\xe1" + struct.pack(">H", len(one) + 2) + one for one in contents]
+    return b"".join([plain[:2], *segments, plain[2:]])
+
+
+def png(exif: bytes, mark: bytes) -> bytes:
+    """Return a PNG with EXIF before the chunk of this kind."""
+    plain = encoded("PNG")
+    start = plain.index(mark) - 4
+    body = b"eXIf" + exif
+    chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
+    return plain[:start] + chunk + plain[start:]
+
+
+@pytest.mark.parametrize(
+    ("content", "orientation"),
+    [
+        (jpeg(b"Exif\0\0" + SHORT), 6),
+        (jpeg(b"Exif\0\0" + LONG), 6),
+        (jpeg(XMP, b"Exif\0\0" + SHORT), 6),
+        (jpeg(XMP), 1),
+        (png(SHORT, b"IDAT"), 6),
+        (png(LONG, b"IDAT"), 6),
+        (png(SHORT, b"IEND"), 1),
+    ],
+    ids=["JPEG", "JPEG LONG", "JPEG XMP first", "JPEG XMP", "PNG", "PNG LONG", "PNG late"],
+)
+@pytest.mark.parametrize("factor", [1, 2])
+def test_header_and_pixels_have_one_orientation(
+    tmp_path: Path, content: bytes, orientation: int, factor: int
+) -> None:
+    path = tmp_path / ("a.png" if content.startswith(b"\x89PNG") else "a.jpg")
+    path.write_bytes(content)
+    header = read_header(path, 256)
+    plain = np.frombuffer(encoded("PNG" if path.suffix == ".png" else "JPEG"), np.uint8)
+    upright = decode_image(plain, "x", factor)
+    expected = np.rot90(upright, -1) if orientation == 6 else upright
+    image = decode_image(np.frombuffer(content, np.uint8), path, factor)
+    np.testing.assert_array_equal(image, expected)
+    assert header.orientation == orientation
+    assert (header.height > header.width) == (orientation == 6)

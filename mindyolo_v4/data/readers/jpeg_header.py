@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
-_START = b"\xff\xd8"
+JPEG_START = b"\xff\xd8\xff"
 _EXIF = 0xE1  # or XMP
 _SCAN = 0xDA  # after it come the pixels
 _END = 0xD9
@@ -56,6 +56,14 @@ def plain_jpeg_size(path: Path) -> tuple[int, int] | None:
     return None
 
 
+def may_have_exif(data: memoryview) -> bool:
+    """Return whether a JPEG has EXIF or XMP before its pixels, or needs a closer look."""
+    for marker, _ in _segments(data):
+        if marker in (_EXIF, _SCAN):
+            return marker == _EXIF
+    return True
+
+
 def has_end(data: memoryview) -> bool:
     """Return whether a JPEG has its end marker, whatever follows it."""
     # most files end with it; a marker in the last bytes is not a segment
@@ -89,7 +97,7 @@ def _is_frame(marker: int) -> bool:
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
     """Yield the marker of each segment up to the end, and where its content begins."""
-    if bytes(data[:2]) != _START:
+    if bytes(data[: len(JPEG_START)]) != JPEG_START:
         return
     start = 2
     while start + _LEAST_SEGMENT <= len(data) and data[start] == 0xFF:
