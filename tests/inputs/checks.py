@@ -139,6 +139,8 @@ CASES = [
          "repeated-annotation-id  {dir}/train.json:22: annotation 1: annotation id occurs twice"),
     Case(KIND, "two images of one id", coco_more("images", id=1, file_name="b.png"), 1,
          "repeated-image-id  {dir}/train.json:9: image 1: image id occurs twice (got b.png)"),
+    Case(KIND, "an image under two ids", coco_more("images", id=2), 1,
+         "repeated-image  {dir}/train.json:9: image 2: file_name occurs twice, first in image 1"),
     Case(KIND, "an annotation of an image that is not in the file", coco(image_id=9), 1,
          "annotation-without-image  {dir}/train.json:1: annotation 1: its image_id"),
     Case(KIND, "a category_id that is not in the file", coco(category_id=9), 1, "unknown-class"),

@@ -232,6 +232,26 @@ def test_coco_keeps_what_it_does_not_mend(tmp_path: Path) -> None:
     ]
 
 
+def test_coco_annotations_of_repeated_images_and_refused_categories_stay(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images(root, "images", "a")
+    names = [{"id": number, "file_name": "a.png", "width": 64, "height": 32} for number in (1, 2)]
+    keys = ((1, 1), (2, 1), (1, 2), (2, 9))  # image and category
+    entries = [
+        {"id": number, "image_id": image, "category_id": category, "bbox": [number, 2, 3, 4]}
+        for number, (image, category) in enumerate(keys, 1)
+    ]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": 7}]
+    content = {"images": names, "annotations": entries, "categories": categories}
+    (root / "train.json").write_text(json.dumps(content))
+    words = ["--data.format", "coco", "--data.train", "train.json"]
+    before, after = fix_and_check(root, words, tmp_path / "fixed")
+    same = ["malformed-entry", "repeated-image", "unknown-class"]
+    assert sorted(before) == [*same, "unknown-class"]
+    assert sorted(after) == same
+    assert json.loads((root / "train.json").read_text()) == {**content, "annotations": entries[:3]}
+
+
 def test_coco_boxes_of_negative_sides_and_places(tmp_path: Path) -> None:
     root = tmp_path / "set"
     images(root, "images", "a")

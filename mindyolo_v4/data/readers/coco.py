@@ -103,7 +103,10 @@ class _Image(NamedTuple):
 
 
 def _images(file: CocoFile, faults: Faults) -> tuple[list[_Image], dict[int | str, int]]:
-    """Return the images and the position of each image id in their list."""
+    """Return the images and the position of each image id in their list.
+
+    An id of an image that an earlier entry names has the position of that entry.
+    """
     images: list[_Image] = []
     index_of: dict[int | str, int] = {}
     id_of: dict[str, int | str] = {}
@@ -126,6 +129,7 @@ def _images(file: CocoFile, faults: Faults) -> tuple[list[_Image], dict[int | st
         if name in id_of:
             problem = f"file_name occurs twice, first in image {id_of[name]}"
             faults.refuse("repeated-image", location, problem, name)
+            index_of[image_id] = index_of[id_of[name]]  # its annotations are those of the first
             continue
         size: Any = (entry.get("width"), entry.get("height"))
         if size == (None, None):
@@ -148,6 +152,8 @@ def _images(file: CocoFile, faults: Faults) -> tuple[list[_Image], dict[int | st
 def _boxes(
     file: CocoFile, index_of: dict[int | str, int], class_of: dict[int, int], faults: Faults
 ) -> list[RawBox]:
+    # a category that was refused may be mended, so its annotations stay
+    listed = [category.get("id") for category in file.entries("categories")]
     boxes = []
     for number, entry in enumerate(file.entries("annotations")):
         name = f"annotation {entry.get('id', f'[{number}]')}"
@@ -157,7 +163,8 @@ def _boxes(
             kind, problem, got, expected = fault
             location = file.location("annotations", number, name)
             meant = _ordered_corners(entry["bbox"]) if kind == "box-turned-round" else None
-            edit = Edit(str(file.source), "annotations", number, meant)
+            is_refused = kind == "unknown-class" and entry.get("category_id") in listed
+            edit = None if is_refused else Edit(str(file.source), "annotations", number, meant)
             faults.refuse(kind, location, problem, got, expected, edit)
             if meant is None:
                 continue

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
+from mindyolo_v4.data.readers.faults import Faults
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
@@ -201,6 +202,21 @@ def test_malformed_image_is_named(tmp_path: Path, entry: str, value: Any, messag
     content["images"][1][entry] = value
     with pytest.raises(UserError, match=message):
         read_split(_write(tmp_path, content), "train")
+
+
+def test_a_second_id_of_an_image_stands_for_the_first(tmp_path: Path) -> None:
+    content = _content()
+    content["images"][1]["file_name"] = "first one.jpg"
+    faults = Faults(collects=True)
+    dataset = read_split(_write(tmp_path, content), "train", faults=faults)
+    assert [fault.kind for fault in faults.found if "info" not in fault.kind] == [
+        "repeated-image",
+        "box-over-border",
+    ]
+    (record,) = dataset.records
+    assert record.image_id == 11
+    expected = [[1, 2, 11, 7], [30, 20, 40, 30], [0, 0, 40, 30]]
+    np.testing.assert_array_equal(record.boxes_xyxy_px, expected)
 
 
 @pytest.mark.parametrize(
