@@ -39,6 +39,7 @@ from mindyolo_v4.runtime.command import run_command
 from mindyolo_v4.runtime.files import is_free_folder, whole_folder
 
 SPLITS = ("train", "val", "test")
+_RESIDUE_PX = 1e-5  # below it, fractions of a large image do not hold all digits
 FORMATS = ("coco", "yolo", "voc", "mindrecord")
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python holds the other bytes of a file name
 
@@ -199,7 +200,7 @@ def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:
         return replace(record, crowd=record.ignore)
     if form == "yolo":
         counts["ignored"] += int(record.ignore.sum())
-        record = record.with_boxes(~record.ignore)
+        record = _snapped(record.with_boxes(~record.ignore))
     else:
         counts["crowd"] += int(record.crowd.sum())
     labels = np.stack([record.class_ids, record.ignore], axis=1).astype(np.float64)
@@ -209,6 +210,20 @@ def _fit(record: ImageRecord, form: str, counts: dict[str, int]) -> ImageRecord:
     own_areas = box_areas_px(record.boxes_xyxy_px)
     counts["areas"] += int((record.areas_px != own_areas).sum())
     return replace(record, crowd=np.zeros(len(own_areas), bool), areas_px=own_areas)
+
+
+def _snapped(record: ImageRecord) -> ImageRecord:
+    """Move coordinates that rounding left beside an edge of the image onto it.
+
+    Fractions of the image hold 2.8e-14 px as 0, or not exactly.
+    """
+    boxes = record.boxes_xyxy_px
+    limits = np.array([record.width, record.height] * 2, boxes.dtype)
+    snapped = np.where(boxes < _RESIDUE_PX, boxes.dtype.type(0), boxes)
+    snapped = np.where(limits - boxes < _RESIDUE_PX, limits, snapped)
+    is_own = record.areas_px == box_areas_px(boxes)
+    areas = np.where(is_own, box_areas_px(snapped), record.areas_px)
+    return replace(record, boxes_xyxy_px=snapped, areas_px=areas)
 
 
 def _write(contents: Contents, form: str, folder: Path, link: bool) -> None:

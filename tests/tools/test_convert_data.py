@@ -12,6 +12,7 @@ import pytest
 from mindyolo_v4.config.data import AugmentConfig, DataConfig
 from mindyolo_v4.config.recipe import load_config
 from mindyolo_v4.data.loader.samples import TrainSamples
+from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.evaluation.coco_metrics import CocoEvaluator
@@ -149,6 +150,29 @@ def test_what_a_format_cannot_hold_is_counted(
     voc = convert(source, "voc", tmp_path / "voc", "--link")
     assert "10 crowd boxes become difficult ones" in capsys.readouterr().out
     assert sum(int(one.ignore.sum()) for one in read_split(voc, "train").records) == 10
+
+
+def test_rounding_residue_at_the_edges_is_left_out_of_fractions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(30, 20))
+    boxes = [[2.8e-14, 1e-7, 10, 8], [3, 1e-7, 27 - 1e-6, 9], [4, 1e-4, 9, 3], [1, 2, 3, 4]]
+    entries = [
+        {"id": number, "image_id": 1, "category_id": 1, "bbox": box}
+        for number, box in enumerate(boxes, 1)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 30, "height": 20}],
+        "annotations": entries,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    words = ["--data.format", "coco", "--data_dir", str(tmp_path), "--data.train", "a.json"]
+    data = convert(words, "yolo", tmp_path / "new")
+    read = read_split(located(data), "train").records[0].boxes_xyxy_px
+    expected = [[0, 0, 10, 8], [3, 0, 30, 9], [4, 1e-4, 13, 3.0001], [1, 2, 4, 6]]
+    np.testing.assert_array_equal(read, np.array(expected, np.float32))
+    assert "areas" not in capsys.readouterr().out
 
 
 def test_mindrecord_files_hold_all_of_a_coco_file(data_root: Path, tmp_path: Path) -> None:
