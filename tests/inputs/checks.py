@@ -128,6 +128,8 @@ CASES = [
          "class-ids-from-one  {dir}/labels/train/a.txt:2: class ids seem to start at 1"),
     Case(KIND, "a label file without image", yolo(files={"labels/train/b.txt": ROW}), 1,
          "annotation-without-image  {dir}/labels/train/b.txt: no image of this name"),
+    Case(KIND, "a list of images beside the labels",
+         yolo(files={"labels/train/train.txt": "images/train/a.png\n"}), 0, "no faults"),
     Case(KIND, "a box outside its image", coco(bbox=[100, 10, 5, 5]), 1,
          "box-outside  {dir}/train.json:1: annotation 1: outside the image"),
     Case(KIND, "a box that reaches over the border", coco(bbox=[40, 10, 40, 10]), 1,

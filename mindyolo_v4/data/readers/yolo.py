@@ -4,6 +4,7 @@ A row of a class and three or more points (`class x1 y1 x2 y2 x3 y3 ...`, a poly
 box around it. Rows for poses have key points after the box, which are left out.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from mindyolo_v4.data.records import Dataset
 from mindyolo_v4.errors import UserError
 
 _MANY = 0.1  # share of images without a label file that is worth a warning
+_FIELDS = 5  # of a row of class and box
+_START_BYTES = 4096  # of a text file, that hold such a row
 _SPLIT = "a list file or an image folder"
 _NO_LABELS = ("classes.txt", "notes.txt")  # that labelling tools write beside the labels
 
@@ -97,10 +100,25 @@ def _note_labels_without_image(
             for name in files_of(image_folder, IMAGE_SUFFIXES)
         }
         for name in sorted(files_of(folder, (".txt",))):
-            if plain_name(Path(name).stem) not in stems and name not in _NO_LABELS:
+            has_image = plain_name(Path(name).stem) in stems
+            if not has_image and name not in _NO_LABELS and _may_be_labels(folder / name):
                 locations = ", ".join(map(str, sorted(image_folders)))
                 problem = f"no image of this name in {locations}"
                 faults.note("annotation-without-image", Location(str(folder / name)), problem)
+
+
+def _may_be_labels(path: Path) -> bool:
+    """Tell whether the first line of a text file is a row of numbers, and no path or name."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_START_BYTES).splitlines()
+    except OSError:
+        return True
+    fields = next((line.split() for line in lines if line.strip()), [])
+    try:
+        return all(math.isfinite(float(field)) for field in fields[:_FIELDS])
+    except ValueError:
+        return False
 
 
 def _folder_images(folder: Path) -> list[ListedImage]:

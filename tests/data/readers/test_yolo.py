@@ -278,6 +278,19 @@ def test_rows_that_may_be_polygons_or_poses_need_a_key_point_shape(tmp_path: Pat
         np.testing.assert_allclose(read, box, atol=1e-5)
 
 
+def test_lists_beside_the_labels_are_no_labels_without_image(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg")
+    texts = {"a": "0 0.5 0.5 0.5 0.5\n", "train": "\na.jpg\n", "info": "made by hand\n"}
+    texts |= {"gone": "\n0 0.5 0.5 0.5 0.5\n", "empty": ""}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    data = DataConfig(format="yolo", root=str(tmp_path), train="train.txt", names=["cat"])
+    faults = Faults(collects=True)
+    read_split(data, "train", faults=faults)
+    without = [fault.file for fault in faults.found if fault.kind == "annotation-without-image"]
+    assert without == [str(tmp_path / "empty.txt"), str(tmp_path / "gone.txt")]
+
+
 def test_capitals_of_label_files(tmp_path: Path) -> None:
     data = _tree(tmp_path)
     images, labels = tmp_path / "images/train", tmp_path / "labels/train"
