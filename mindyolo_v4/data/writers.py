@@ -17,7 +17,9 @@ import yaml
 from numpy.typing import NDArray
 
 from mindyolo_v4.boxes import xyxy_to_cxcywh
+from mindyolo_v4.config.text_files import split_lines
 from mindyolo_v4.data.records import ImageRecord
+from mindyolo_v4.errors import require
 
 CLASSES = "classes.txt"
 DATA_YAML = "data.yaml"
@@ -144,6 +146,10 @@ def _yolo_rows(record: ImageRecord) -> list[str]:
 
 
 def _write_names(path: Path, names: Sequence[str]) -> None:
+    """Write one name per line. Raises UserError for one that a line does not hold."""
+    for name in names:
+        is_line = name == name.strip() and len(split_lines(name)) == 1
+        require(is_line, path, "cannot hold a class name with outer spaces or line breaks", name)
     path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 

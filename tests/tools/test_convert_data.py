@@ -266,24 +266,35 @@ def test_nothing_is_left_of_a_conversion_that_fails(
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.parametrize("form", ["yolo", "voc"])
+@pytest.mark.parametrize("name", ["car ", "car\ntruck", "car\n"])
 def test_names_that_the_format_cannot_hold_are_no_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, form: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.data.readers.test_data_file import write_image
 
-    write_image(tmp_path / "set/a.png")
+    write_image(tmp_path / "set/images/a.png", "0 0.5 0.5 0.5 0.5\n")
+    described = {"train": "images", "names": [name]}
+    (tmp_path / "set/data.yaml").write_text(json.dumps(described))
+    words = ["--data", str(tmp_path / "set/data.yaml"), "--to", form]
+    assert command(convert_data.main, *words, "--output", str(tmp_path / "new")) == 2
+    message = "cannot hold a class name with outer spaces or line breaks (got car"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_spaces_around_the_name_of_a_category_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(30, 20))
     content = {
         "images": [{"id": 1, "file_name": "a.png"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10]}],
-        "categories": [{"id": 1, "name": "car "}],
+        "categories": [{"id": 1, "name": "cat\n"}],
     }
-    (tmp_path / "set/a.json").write_text(json.dumps(content))
-    split = "{annotations: a.json, images: .}"
-    words = ["--data_dir", str(tmp_path / "set"), "--data.train", split, "--to", "voc"]
-    assert command(convert_data.main, *words, "--output", str(tmp_path / "new")) == 2
-    message = "does not hold the class names that were written (got ['car'], expected ['car '])"
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    words = ["--data.format", "coco", "--data_dir", str(tmp_path), "--data.train", "a.json"]
+    data = convert(words, "yolo", tmp_path / "new")
+    assert read_split(located(data), "train").class_names == ("cat",)
+    assert (tmp_path / "new/obj.names").read_text() == "cat\n"
 
 
 def test_images_above_the_usual_limit_are_read_back(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mindyolo_v4.config.text_files import split_lines
 from mindyolo_v4.data.readers.coco_file import CocoFile
 from mindyolo_v4.data.readers.faults import FaultError, Faults, Location
 from mindyolo_v4.errors import UserError, first_names
@@ -21,10 +22,10 @@ def read_classes(
     categories = []
     for number, category in enumerate(file.entries("categories")):
         category_id: Any = category.get("id")
-        name = category.get("name")
-        if not is_integer(category_id) or not isinstance(name, str):
+        name = _name(category)
+        if not is_integer(category_id) or name is None:
             location = Location(str(source), file.line("categories", number))
-            expected = "an integer id and a name"
+            expected = "an integer id and a name of one line"
             faults.refuse("malformed-entry", location, "malformed category", category, expected)
             continue
         if category_id in name_of:
@@ -32,7 +33,7 @@ def read_classes(
             faults.refuse("malformed-entry", location, "its id occurs twice", name)
             continue
         name_of[category_id] = name
-        categories.append(category)
+        categories.append({**category, "name": name})
 
     for category_id in _mere_parents(categories, file.entries("annotations")):
         name = name_of[category_id]
@@ -57,12 +58,19 @@ def read_classes(
     return names, {category_id: class_of[name_of[category_id]] for category_id in ids}
 
 
+def _name(category: dict[str, Any]) -> str | None:
+    """Return the name without spaces around it, as other formats hold it; None where it is none."""
+    name = category.get("name")
+    stripped = name.strip() if isinstance(name, str) else ""
+    return stripped if stripped and len(split_lines(stripped)) == 1 else None
+
+
 def _mere_parents(categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> list[int]:
     """Return the ids without annotations whose name is the supercategory of other categories.
 
     A category that is its own supercategory, like COCO's person, is a class.
     """
-    parents = {str(category.get("supercategory")) for category in categories}
+    parents = {str(category.get("supercategory")).strip() for category in categories}
     suspects = [
         category["id"]
         for category in categories
