@@ -172,9 +172,9 @@ def _folder_names(labels: Mapping[str, int], lines: list[_Line], folder: Path) -
 
 
 def _read_list(folder: Path, root: Path, faults: Faults) -> list[_Line]:
-    """Read the list beside a folder; names in it may begin with the folder, which is taken off."""
+    """Read the list beside a folder."""
     path = _list_beside(folder)
-    prefixes = [f"{name}/" for name in (os.path.relpath(folder, root), folder.name)]
+    begins = [f"{name}/" for name in (folder, os.path.relpath(folder, root), folder.name)]
     lines = []
     for number, text in enumerate(annotation_lines(path), 1):
         if not text.strip():
@@ -190,10 +190,19 @@ def _read_list(folder: Path, root: Path, faults: Faults) -> list[_Line]:
             expected = f"0 to {_MOST_CLASSES - 1}"
             _refuse("unknown-class", where, "label out of range", label[:80], expected, faults)
             continue
-        text = name[0].strip()
-        prefix = next((prefix for prefix in prefixes if text.startswith(prefix)), "")
-        lines.append(_Line(text.removeprefix(prefix), int(label), where))
+        lines.append(_Line(_inside(name[0].strip(), folder, begins), int(label), where))
     return lines
+
+
+def _inside(name: str, folder: Path, begins: Iterable[str]) -> str:
+    """Return the path of an image relative to the split's folder, with which it may begin.
+
+    It may have ./ before it, and the backslashes of Windows.
+    """
+    if "\\" in name and not (folder / name).is_file():
+        name = name.replace("\\", "/")
+    name = os.path.normpath(name)
+    return name.removeprefix(next((begin for begin in begins if name.startswith(begin)), ""))
 
 
 def _refuse(
@@ -244,21 +253,32 @@ def _with_right_labels(
 
 
 def _with_files(lines: list[_Line], folder: Path, listing: Path, faults: Faults) -> list[_Line]:
-    """Return the lines whose image is there; warn of images that have no line."""
+    """Return the lines whose image is there, each image once; warn of images without a line."""
     files = set(files_below(folder))
-    present = []
+    present: dict[str, _Line] = {}
+    repeated = []
     for line in lines:
-        if line.name in files:
-            present.append(line)
-        else:
+        if line.name not in files:
             expected = f"a file in {folder}"
             problem = "image is missing"
             _refuse("missing-image", line.entry, problem, line.name, expected, faults)
+            continue
+        first = present.setdefault(line.name, line)
+        if first.label != line.label:
+            problem = f"labels the image otherwise than line {first.entry.line}"
+            _refuse("unknown-class", line.entry, problem, line.label, first.label, faults)
+        elif first is not line:
+            repeated.append((line, first))
+    if repeated:
+        line, first = repeated[0]
+        problem = f"image is listed twice, first at {first.entry}"
+        problem += f"; {len(repeated)} repeated lines are left out"
+        faults.warn("info-repeated-line", line.entry, problem)
     unlisted = files - {line.name for line in lines}
     if unlisted:
         problem = f"does not name {len(unlisted)} images of {folder}, such as {min(unlisted)}"
         faults.warn("info-unused-image", Location(str(listing)), problem)
-    return present
+    return list(present.values())
 
 
 def _folder_images(

@@ -83,11 +83,13 @@ def test_a_validation_with_fewer_folders_keeps_the_indices_of_the_names(root: Pa
         assert read_imagenet(data(root, names=names), "val").class_ids.tolist() == [1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("prefix", ["", "train/"])
+@pytest.mark.parametrize("prefix", ["", "train/", "./", "./train/", "ROOT/train/", "train\\"])
 def test_a_training_list_decides_the_indices_of_both_splits(root: Path, prefix: str) -> None:
     order = {SYNSETS[0]: 2, SYNSETS[1]: 0, SYNSETS[2]: 1}
+    prefix = prefix.replace("ROOT", str(root))
+    slash = "\\" if "\\" in prefix else "/"
     lines = [
-        f"{prefix}{synset}/{synset}_{n}.JPEG {label}"
+        f"{prefix}{synset}{slash}{synset}_{n}.JPEG {label}"
         for synset, label in order.items()
         for n in (1, 0)
     ]
@@ -112,6 +114,25 @@ def test_a_flat_validation_folder_with_a_list(root: Path) -> None:
     dataset = read_imagenet(data(root, val="flat"), "val")
     assert listed(dataset) == [(f"ILSVRC2012_val_{n}.JPEG", 2 - n) for n in range(3)]
     assert dataset.class_names == SYNSETS[:3]
+
+
+def test_a_line_that_repeats_an_image_is_left_out(root: Path) -> None:
+    lines = [f"flat/{name}.JPEG {label}" for name, label in (("a", 0), ("b", 1), ("a", 0))]
+    for name in "ab":
+        write_image(root / f"flat/{name}.JPEG", 0, 0)
+    (root / "flat_list.txt").write_text("\n".join([*lines, "./a.JPEG 0"]))
+    dataset = read_imagenet(data(root, val="flat"), "val")
+    assert listed(dataset) == [("a.JPEG", 0), ("b.JPEG", 1)]
+    listing = root / "flat_list.txt"
+    repeated = "image is listed twice, first at"
+    assert dataset.warnings == (
+        f"{listing}:3: {repeated} {listing}:1; 2 repeated lines are left out",
+    )
+    listing.write_text("\n".join([*lines, "a.JPEG 1"]))
+    with pytest.raises(
+        UserError, match=r"flat_list\.txt:4: labels the image otherwise than line 1"
+    ):
+        read_imagenet(data(root, val="flat"), "val")
 
 
 @pytest.mark.parametrize("prefix", ["", "train/", "CLS/train/"])
