@@ -6,6 +6,7 @@ Coordinates are written with all their digits: reading them back gives the same 
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,10 @@ def write_annotations(form: str, folder: Path, contents: Contents) -> None:
 
 
 def options_of(form: str, folder: Path, splits: Sequence[str]) -> str:
-    """Return the options by which a command reads a data set that was written."""
+    """Return the options by which a command reads a data set that was written, for a shell."""
     if form == "yolo":
-        return f"--data {folder / DATA_YAML}"
-    words = [f"--data.format {form} --data_dir {folder}"]
+        return f"--data {shlex.quote(str(folder / DATA_YAML))}"
+    words = [f"--data.format {form} --data_dir {shlex.quote(str(folder))}"]
     words += [f"--data.{split} {split_location(form, split)}" for split in splits]
     if form == "voc":
         words.append(f"--data.names {CLASSES}")

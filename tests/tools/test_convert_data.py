@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +34,7 @@ def convert(source: list[str], form: str, output: Path, *more: str) -> DataConfi
 
 
 def options(form: str, folder: Path, *splits: str) -> list[str]:
-    return convert_data.options_of(form, folder, splits).split()
+    return shlex.split(convert_data.options_of(form, folder, splits))
 
 
 def data_of(words: list[str]) -> DataConfig:
@@ -212,6 +213,15 @@ def test_a_random_split_has_every_image_once(data_root: Path, tmp_path: Path) ->
         assert all(len(set(one)) == len(one) for one in ids)  # those of the sources overlap
     assert len(set.union(*stems[0])) == 364
     assert stems[0] == stems[1] != stems[2]
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
+def test_printed_options_can_be_pasted_into_a_shell(form: str) -> None:
+    folder = Path("/my sets/a $HOME's")
+    words = options(form, folder, "train")
+    assert words[1 if form == "yolo" else 3] == str(
+        folder / ("data.yaml" if form == "yolo" else "")
+    )
 
 
 def test_images_are_copied_and_names_differ(tmp_path: Path) -> None:
