@@ -126,7 +126,7 @@ def decode_image(
         if size is not None:
             require_size(*size, max_megapixels)
         image = tiff_without_alpha(encoded)
-        if image is None and encoded.size:
+        if image is None:
             image = cv2.imdecode(encoded, flag)
         if is_jpeg and (image is None or not has_end(encoded.data)):
             image = _decode_unterminated(encoded, flag)
@@ -135,8 +135,7 @@ def decode_image(
     except OSError as error:
         raise ImageReadError(path, str(error)) from None
     if image is None:
-        problem = "is cut short or damaged, or of a kind that is not decoded"
-        raise ImageReadError(path, problem) if size is not None else ImageReadError(path)
+        raise ImageReadError(path, "is cut short or damaged, or of a kind that is not decoded")
     if image.dtype != np.uint8:
         image = _to_eight_bits(image, significant_bits(encoded), path)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

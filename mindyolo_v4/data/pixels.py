@@ -12,6 +12,7 @@ _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")  # PIL's modes of a grey image
 _NO_CERTAIN_RANGE = ("I", "F")
 _MODES = "L, RGB, RGBA, P, CMYK or I;16"
 _ANY_RANGE = "an RGB image (H, W, 3) of whole numbers 0 to 255, or of numbers 0 to 1"
+_CAMERA_TYPES = (np.uint8, np.uint16)
 _CAMERA_RANGE = "an RGB image (H, W, 3) uint8, or uint16"
 
 
@@ -27,7 +28,7 @@ def rgb_pixels(array: object, name: str, expected: str = _ANY_RANGE) -> NDArray[
     """
     if not isinstance(array, np.ndarray):
         raise UserError(name, "is not an array", type(array).__name__, f"a path, or {expected}")
-    pixels = array
+    pixels = array.astype(array.dtype.newbyteorder("="), copy=False)
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 2:
@@ -57,7 +58,7 @@ def camera_pixels(image: object, name: str) -> Image:
     """
     if isinstance(image, PilImage.Image):
         return _pil_pixels(image, name)
-    if isinstance(image, np.ndarray) and image.dtype not in (np.uint8, np.uint16):
+    if isinstance(image, np.ndarray) and image.dtype.newbyteorder("=") not in _CAMERA_TYPES:
         problem = "is of no certain range"
         raise UserError(name, problem, f"type {image.dtype}", _CAMERA_RANGE)
     return rgb_pixels(image, name, _CAMERA_RANGE)

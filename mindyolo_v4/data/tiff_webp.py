@@ -8,10 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
-from mindyolo_v4.data.readers.headers import HEADER_ERRORS, PNG_START, exif_orientation, open_image
+from mindyolo_v4.data.readers.headers import (
+    HEADER_ERRORS,
+    PNG_START,
+    TIFF_STARTS,
+    exif_orientation,
+    open_image,
+)
 from mindyolo_v4.data.readers.jpeg_header import JPEG_START, may_have_exif
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _BITS_TAG = 258  # BitsPerSample, of each channel
 _EXTRA_TAG = 338  # ExtraSamples, one for each channel after the colours
 _PLAIN_ALPHA = (2,)  # one, by which the colours are not yet multiplied
@@ -24,7 +29,7 @@ def tiff_without_alpha(encoded: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
     Raises OSError where the pixels are damaged.
     """
-    if encoded[:4].tobytes() not in _TIFF_STARTS:
+    if encoded[:4].tobytes() not in TIFF_STARTS:
         return None
     try:
         image: Any = open_image(BytesIO(encoded.data))

@@ -148,3 +148,13 @@ def test_a_png_that_ends_in_a_chunk_is_not_decoded(left, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ImageReadError, match="cut short"):
         decode_image(np.frombuffer(content, np.uint8), "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".hdr", ".pam", ".pfm", ".ras"])
+def test_formats_that_opencv_alone_knows_are_not_decoded(suffix):
+    """A JPEG 2000 file that is cut in its header would end the process."""
+    kind = np.float32 if suffix in (".hdr", ".pfm") else np.uint8
+    encoded = cv2.imencode(suffix, np.full((40, 50, 3), 1, kind))[1]
+    for length in (len(encoded), 90, 150):
+        with pytest.raises(ImageReadError, match="cannot be read as an image"):
+            decode_image(encoded[:length], "a.jpg")

@@ -74,6 +74,7 @@ def test_other_arrays_are_refused_by_name(given, said):
         (GREY[:, :, 0], np.repeat(GREY, 3, axis=2)),
         (np.dstack([RGB, GREY]), RGB),
         (np.full((4, 4), 4095, np.uint16), np.full((4, 4, 3), 255)),
+        (np.full((4, 4), 4095, ">u2"), np.full((4, 4, 3), 255)),
         (Image.fromarray(RGB), RGB),
         (Image.fromarray(np.dstack([RGB, GREY])), RGB),
         (Image.fromarray(GREY[:, :, 0]), np.repeat(GREY, 3, axis=2)),

@@ -19,7 +19,8 @@ from mindyolo_v4.data.readers.faults import Faults, Kind, Location
 from mindyolo_v4.data.readers.jpeg_header import jpeg_size, plain_jpeg_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_DECODED_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000")
+TIFF_STARTS = (b"II*\0", b"MM\0*")
+_DECODED_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "PPM")
 # how files begin that people find under the name of an image -> what they are
 _OTHER_FILES = {
     b"<!doctype html": "an HTML page",
@@ -136,9 +137,12 @@ def _notes(image: ImageFile.ImageFile, path: Path, orientation: int) -> tuple[Ki
 
 
 def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Return width and height that the header of an image in memory states, None for no image.
+    """Return width and height that the header of an image in memory states.
 
-    Raises OSError for a PNG that OpenCV should not see.
+    None for a TIFF of a kind that OpenCV alone knows.
+
+    Raises OSError for what OpenCV should not see: a PNG whose chunks do not end, no image, and
+    other formats. Damaged files of rare ones can end OpenCV, and with it the process.
     """
     data = encoded.data
     if bytes(data[:4]) == PNG_START:
@@ -148,9 +152,12 @@ def encoded_size(encoded: NDArray[np.uint8]) -> tuple[int, int] | None:
         return size
     try:
         with open_image(BytesIO(data)) as image:
-            return image.size
+            if image.format in _DECODED_FORMATS:
+                return image.size
     except (OSError, *HEADER_ERRORS):
-        return None
+        if bytes(data[:4]) in TIFF_STARTS:
+            return None
+    raise OSError("cannot be read as an image")
 
 
 def _png_size(data: memoryview) -> tuple[int, int]:
