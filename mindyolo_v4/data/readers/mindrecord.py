@@ -123,7 +123,8 @@ def read_mindrecord(data: DataConfig, root: Path, key: str, split: Any, faults: 
 def _read_packed_classes(data: DataConfig, folder: Path, split: str) -> ClassImages:
     source = index_path(folder, split)
     fields, files = _read_index(source, ("class_ids",))
-    names = _class_names(data, Path(data.root or folder), fields, source)
+    root = user_path(data.root) if data.root else folder
+    names = _class_names(data, root, fields, source)
     check_class_count(data, names, str(source))
     packed = np.stack([fields[name] for name in LOCATIONS], axis=1).astype(np.int64)
     shards = Shards(files, fields["shard_ids"], packed)
