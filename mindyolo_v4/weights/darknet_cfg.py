@@ -108,7 +108,7 @@ def read_cfg(path: str | Path) -> CfgNetwork:
     step = 1 if model.task == "classify" else 32
     sides = range(32, _LONGEST_SIDE + 1, step)
     if width not in sides or height not in sides:
-        expected = f"multiples of {step} from 32 to {_LONGEST_SIDE}"
+        expected = f"32 to {_LONGEST_SIDE} in steps of {step}"
         raise UserError(net.where, "wrong input sides", f"{width}x{height}", expected)
     if net.number("channels", "3") != 3:
         raise UserError(net.where, "[net] channels", net.options["channels"], "3")
