@@ -15,9 +15,7 @@ from mindyolo_v4.data.readers.yolo import label_candidates
 from mindyolo_v4.errors import UserError
 
 
-def _tree(
-    root: Path, rows: str = "0 0.5 0.5 0.5 0.5\n", images: str = "images/train"
-) -> DataConfig:
+def tree(root: Path, rows: str = "0 0.5 0.5 0.5 0.5\n", images: str = "images/train") -> DataConfig:
     """Two images of 40 x 20, the second without a label file."""
     folder = root / images
     folder.mkdir(parents=True)
@@ -31,7 +29,7 @@ def _tree(
 
 def test_folder(tmp_path: Path) -> None:
     rows = "1 0.5 0.5 0.5 0.5\n\n0 0.0 0.25 0.2 0.5\n"
-    dataset = read_split(_tree(tmp_path, rows), "train")
+    dataset = read_split(tree(tmp_path, rows), "train")
     first, second = dataset.records
     np.testing.assert_allclose(
         first.boxes_xyxy_px, [[10, 5, 30, 15], [0, 0, 4, 10]], atol=1e-6
@@ -45,7 +43,7 @@ def test_folder(tmp_path: Path) -> None:
 
 
 def test_folder_name_alone_is_looked_for_below_images(tmp_path: Path) -> None:
-    data = _tree(tmp_path)
+    data = tree(tmp_path)
     short = DataConfig(format="yolo", root=data.root, train="train", names=data.names)
     assert [r.path for r in read_split(short, "train").records] == [
         r.path for r in read_split(data, "train").records
@@ -57,7 +55,7 @@ def test_folder_name_alone_is_looked_for_below_images(tmp_path: Path) -> None:
     ["./images/train/a b.jpg", "images/train/a b.jpg", "ABSOLUTE", "../images/train/a b.jpg"],
 )
 def test_list_lines(tmp_path: Path, line: str) -> None:
-    data = _tree(tmp_path)
+    data = tree(tmp_path)
     image = tmp_path / "images" / "train" / "a b.jpg"
     (tmp_path / "lists").mkdir()
     # Relative to root, except the last, which is relative to the list's own folder.
@@ -85,7 +83,7 @@ def test_label_candidates_replace_the_last_images_below_root() -> None:
 
 @pytest.mark.parametrize("images", ["train2017", "train/images"])
 def test_labels_of_other_trees(tmp_path: Path, images: str) -> None:
-    data = _tree(tmp_path, images=images)
+    data = tree(tmp_path, images=images)
     if images == "train2017":
         (tmp_path / "labels" / "train2017").mkdir(parents=True)
         (tmp_path / "train2017" / "a b.txt").rename(tmp_path / "labels" / "train2017" / "a b.txt")
@@ -93,13 +91,13 @@ def test_labels_of_other_trees(tmp_path: Path, images: str) -> None:
 
 
 def test_polygon_is_the_box_around_it(tmp_path: Path) -> None:
-    dataset = read_split(_tree(tmp_path, "1 0.1 0.2 0.5 0.9 0.3 0.1\n"), "train")
+    dataset = read_split(tree(tmp_path, "1 0.1 0.2 0.5 0.9 0.3 0.1\n"), "train")
     np.testing.assert_allclose(dataset.records[0].boxes_xyxy_px, [[4, 2, 20, 18]], atol=1e-5)
 
 
 def test_repeated_and_empty_rows_are_dropped_and_named(tmp_path: Path) -> None:
     rows = "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n0 0.5 0.5 0 0.5\n"
-    dataset = read_split(_tree(tmp_path, rows), "train")
+    dataset = read_split(tree(tmp_path, rows), "train")
     np.testing.assert_array_equal(dataset.records[0].class_ids, [0, 1])
     label = tmp_path / "labels" / "train" / "a b.txt"
     without = tmp_path / "images" / "train" / "ü.PNG"
@@ -128,11 +126,11 @@ def test_repeated_and_empty_rows_are_dropped_and_named(tmp_path: Path) -> None:
 )
 def test_malformed_row_is_named_with_its_line(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"a b\.txt:3: {message}"):
-        read_split(_tree(tmp_path, f"0 0.5 0.5 0.5 0.5\n\n{row}\n"), "train")
+        read_split(tree(tmp_path, f"0 0.5 0.5 0.5 0.5\n\n{row}\n"), "train")
 
 
 def test_list_errors_name_the_line(tmp_path: Path) -> None:
-    data = _tree(tmp_path)
+    data = tree(tmp_path)
     listed = DataConfig(format="yolo", root=data.root, train="t.txt", names=data.names)
     file = tmp_path / "t.txt"
     file.write_text("images/train/a b.jpg\nimages/train/gone.jpg\n")
@@ -155,7 +153,7 @@ def test_list_errors_name_the_line(tmp_path: Path) -> None:
 
 
 def test_a_layout_without_any_label_file_is_refused(tmp_path: Path) -> None:
-    data = _tree(tmp_path)
+    data = tree(tmp_path)
     (tmp_path / "labels").rename(tmp_path / "lables")
     with pytest.raises(
         UserError, match=r"none of its images has a label file .*labels/train/a b\.txt"
@@ -201,83 +199,6 @@ def test_coco128_equals_the_json(data_root: Path) -> None:
     assert sum(len(record.class_ids) for record in read_split(data, "val").records) == 898
 
 
-POSE = "1 0.5 0.5 0.4 0.5 0.4 0.4 {0}0.6 0.4 {0}0.5 0.6 {0}0 0 {1}\n"
-
-
-@pytest.mark.parametrize("visibility", [("", ""), ("2 ", "0")])
-@pytest.mark.parametrize("is_stated", [True, False])
-def test_the_box_of_a_pose_is_its_first_four_numbers(
-    tmp_path: Path, visibility: tuple[str, str], is_stated: bool
-) -> None:
-    data = _tree(tmp_path, POSE.format(*visibility) + "0 0.5 0.5 0.5 0.5\n")
-    if is_stated:
-        numbers = 3 if visibility[0] else 2
-        (tmp_path / "data.yaml").write_text(f"kpt_shape: [4, {numbers}]\n")
-    dataset = read_split(data, "train")
-    expected = [[12, 5, 28, 15], [10, 5, 30, 15]]
-    np.testing.assert_allclose(dataset.records[0].boxes_xyxy_px, expected, atol=1e-5)
-    assert any("key points" in warning for warning in dataset.warnings) != is_stated
-
-
-NONE_OF_TWO = "0 0.5 0.5 0.4 0.5 0 0 {0}0 0 {0}\n"
-ONE_OF_TWO = "0 0.5 0.5 0.4 0.5 0.4 0.4 {1}0 0 {0}\n"
-
-
-@pytest.mark.parametrize(
-    ("rows", "is_pose"),
-    [
-        (NONE_OF_TWO.format("", "") * 3 + ONE_OF_TWO.format("", ""), True),
-        (NONE_OF_TWO.format("0 ", "2 ") * 3 + ONE_OF_TWO.format("0 ", "2 "), True),
-        (NONE_OF_TWO.format("", ""), True),
-        ("0 0.5 0.5 0.4 0.5 -1 -1 -1 -1\n", True),
-        ("0 0.5 0.5 0.4 0.5 0.9 0.9 0 0.4 0.4 1\n", True),  # the first is not visible
-        ("0 0.5 0.5 0.4 0.5 0.9 0.9 1 0.4 0.4 1\n", False),  # the first lies outside of the box
-        ("0 0.5 0.5 0.4 0.5 0 0\n", False),  # a triangle
-        ("0 0.5 0.5 0.4 0.5 0.9 0.9 0.9 0.1\n", False),
-    ],
-)
-def test_poses_without_key_points_are_told_from_polygons(
-    tmp_path: Path, rows: str, is_pose: bool
-) -> None:
-    data = _tree(tmp_path, rows)
-    dataset = read_split(data, "train")
-    box = dataset.records[0].boxes_xyxy_px[0].tolist()
-    assert (box == pytest.approx([12, 5, 28, 15], abs=1e-5)) == is_pose
-
-
-PLATE = "0 0.46 0.48 0.54 0.48 0.54 0.52 0.46 0.52\n"
-DIAMOND = "0 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5\n"
-SIX_CORNERS = "0 0.46 0.48 0.5 0.47 0.54 0.48 0.54 0.52 0.5 0.53 0.46 0.52\n"
-
-
-@pytest.mark.parametrize(
-    ("row", "box"), [(PLATE, [18.4, 9.6, 21.6, 10.4]), (DIAMOND, [16, 8, 24, 12])]
-)
-def test_four_corners_near_the_centre_are_no_pose(
-    tmp_path: Path, row: str, box: list[float]
-) -> None:
-    dataset = read_split(_tree(tmp_path, row), "train")
-    np.testing.assert_allclose(dataset.records[0].boxes_xyxy_px[0], box, atol=1e-5)
-    assert not any("key points" in warning for warning in dataset.warnings)
-
-
-def test_rows_that_may_be_polygons_or_poses_need_a_key_point_shape(tmp_path: Path) -> None:
-    data = _tree(tmp_path, SIX_CORNERS)
-    expected = r"a b\.txt:1: rows of 13 numbers may be polygons.*kpt_shape.*\[4, 2\], or \[0, 2\]"
-    with pytest.raises(UserError, match=expected):
-        read_split(data, "train")
-    faults = Faults(collects=True)
-    read_split(data, "train", faults=faults)
-    kinds = [fault.kind for fault in faults.found if not fault.is_info]
-    assert (kinds, faults.edits) == (["malformed-row"], [])
-    boxes = {"[0, 2]": [18.4, 9.4, 21.6, 10.6], "[0, 3]": [18.4, 9.4, 21.6, 10.6]}
-    boxes["[4, 2]"] = [8.4, 4.9, 28.4, 14.3]
-    for shape, box in boxes.items():
-        (tmp_path / "data.yaml").write_text(f"kpt_shape: {shape}\n")
-        read = read_split(data, "train").records[0].boxes_xyxy_px[0]
-        np.testing.assert_allclose(read, box, atol=1e-5)
-
-
 def test_lists_beside_the_labels_are_no_labels_without_image(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg")
     texts = {"a": "0 0.5 0.5 0.5 0.5\n", "train": "\na.jpg\n", "info": "made by hand\n"}
@@ -292,7 +213,7 @@ def test_lists_beside_the_labels_are_no_labels_without_image(tmp_path: Path) -> 
 
 
 def test_capitals_of_label_files(tmp_path: Path) -> None:
-    data = _tree(tmp_path)
+    data = tree(tmp_path)
     images, labels = tmp_path / "images/train", tmp_path / "labels/train"
     Image.new("RGB", (40, 20)).save(images / "A B.jpg")
     (labels / "a b.txt").rename(labels / "a b.TXT")
@@ -304,7 +225,7 @@ def test_capitals_of_label_files(tmp_path: Path) -> None:
 
 
 def test_links_multiply_no_image_and_other_folders_hold_none(tmp_path: Path) -> None:
-    data = _tree(tmp_path)
+    data = tree(tmp_path)
     folder = tmp_path / "images/train"
     for name in ("__MACOSX", ".ipynb_checkpoints"):
         (folder / name).mkdir()
