@@ -78,7 +78,6 @@ def train(
     pictures = Pictures(task, config, train_set.class_names, runtime)
     parts = _training_parts(task, config, runtime, network, stream, val_set, pictures, callbacks)
     session = Session(parts, config, runtime)
-
     # The run folder, which nothing is written to before all of the above is right.
     if goes_on:
         require_run_folder(config.save_dir, default_name)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mindyolo_v4.config.model import ModelConfig
 from mindyolo_v4.cpu_ops.convolution import DirectConv2d, convolution_library, is_faster
 from mindyolo_v4.models.blocks import ConvNormAct, ConvStyle
-from tests.cpu_ops.test_norm_act import WeightedSum
+from tests.support.weighted import WeightedOutput
 
 # Images, input and output channels, height, width, kernel, stride
 CASES = [
@@ -57,7 +57,7 @@ def reference(
 
 def run(cell: nn.Conv2d, x: NDArray, gradient: NDArray) -> tuple[NDArray[np.float32], ...]:
     """Return what `reference` returns, in graph mode."""
-    differentiated = ms.grad(WeightedSum(cell), 0, cell.weight)
+    differentiated = ms.grad(WeightedOutput(cell), 0, cell.weight)
     dx, dweight = differentiated(Tensor(x), Tensor(gradient))
     return cell(Tensor(x)).asnumpy(), dx.asnumpy(), dweight.asnumpy()
 
