@@ -1,11 +1,10 @@
 // Updates of many parameters by one ahead-of-time operator of MindSpore. Everything is float32, dense.
 //
-// With -ffp-contract=off the results equal those of MindSpore's own operators, bit for bit; those of
-// adamw to rounding. An operator must have an output: here it is one number without meaning.
+// With -ffp-contract=off the results equal those of MindSpore's own operators, bit for bit. An
+// operator must have an output: here it is one number without meaning.
 
 #include "pool.h"
 
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -41,27 +40,6 @@ extern "C" int momentum(int count, void **params, int *ranks, int64_t **shapes, 
       for (int64_t i = 0; i < size; i++) moment[i] = moment[i] * keep + gradient[i];
     }
     for (int64_t i = 0; i < size; i++) weight[i] -= rate * moment[i];
-  });
-  p[count - 1][0] = 0;
-  return 0;
-}
-
-// rate, shares of the old moments, eps, decays (n,), n gradients, n weights, n moments, n second moments; the last three
-// are updated
-extern "C" int adamw(int count, void **params, int *ranks, int64_t **shapes, const char **types, void *, void *) {
-  const int64_t n = (count - 6) / 4;
-  if (count != 4 * n + 6 || !all_float32(count, types)) return 1;
-  float **p = reinterpret_cast<float **>(params), **gradients = p + 5, **weights = gradients + n;
-  float **firsts = weights + n, **seconds = firsts + n;
-  const float rate = p[0][0], rest_of_first = 1 - p[1][0], rest_of_second = 1 - p[2][0], eps = p[3][0];
-  for_each_tensor(5, n, ranks, shapes, [&](int64_t k, int64_t size) {
-    const float decay = p[4][k], *__restrict gradient = gradients[k];
-    float *__restrict weight = weights[k], *__restrict first = firsts[k], *__restrict second = seconds[k];
-    for (int64_t i = 0; i < size; i++) {
-      first[i] += (gradient[i] - first[i]) * rest_of_first;
-      second[i] += (gradient[i] * gradient[i] - second[i]) * rest_of_second;
-      weight[i] -= rate * (first[i] / (std::sqrt(second[i]) + eps) + decay * weight[i]);
-    }
   });
   p[count - 1][0] = 0;
   return 0;

@@ -1,6 +1,4 @@
-"""Updates of many parameters by one operator on CPU, equal to one operator per parameter.
-
-They are equal to the bit, but AdamW to rounding: MindSpore rounds it differently on each processor.
+"""Updates of many parameters by one operator on CPU, bit-equal to one operator per parameter.
 
 Each operator makes a graph compile longer, most of all those that write to parameters.
 """
@@ -27,14 +25,6 @@ def momentum_operator(count: int) -> InPlace:
     v <- m v + (d w + g); w <- w - rate v.
     """
     return _operator("momentum", 3 + count, 2 * count)
-
-
-def adamw_operator(count: int) -> InPlace:
-    """Return (rate, b1, b2, eps, decays d (count,), *gradients g, *weights w, *moments m, *u).
-
-    m <- b1 m + (1 - b1) g; u <- b2 u + (1 - b2) g^2; w <- w - rate (m / (sqrt(u) + eps) + d w).
-    """
-    return _operator("adamw", 5 + count, 3 * count)
 
 
 def average_operator(count: int) -> InPlace:

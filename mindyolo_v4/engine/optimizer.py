@@ -6,7 +6,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindyolo_v4.checkpoint.parameters import batch_norms, named_parameters
 from mindyolo_v4.config.train import OptimizerConfig
-from mindyolo_v4.cpu_ops.update import adamw_operator, momentum_operator
+from mindyolo_v4.cpu_ops.update import momentum_operator
 from mindyolo_v4.engine.mapping import updates_at_once
 from mindyolo_v4.errors import UserError, require
 
@@ -71,14 +71,15 @@ def build_optimizer(network: nn.Cell, settings: OptimizerConfig) -> nn.Optimizer
         if group:
             groups.append({"params": group, "weight_decay": decay})
     groups.append({"order_params": trained})
-    at_once = updates_at_once(network, trained)
-    momentum = settings.momentum
     if settings.kind == "adamw":
-        return AdamW(groups, momentum, settings.beta2, at_once)
+        return nn.AdamWeightDecay(
+            groups, learning_rate=0.0, beta1=settings.momentum, beta2=settings.beta2
+        )
+    momentum = settings.momentum
     if settings.nesterov:
         # nn.Momentum's CPU kernel ignores use_nesterov; nn.SGD is right, in 1.7 times the time.
         return nn.SGD(groups, learning_rate=0.0, momentum=momentum, nesterov=True)
-    return Momentum(groups, momentum, at_once)
+    return Momentum(groups, momentum, updates_at_once(network, trained))
 
 
 _momentum_each = ops.MultitypeFuncGraph("momentum_each")
@@ -124,32 +125,6 @@ class Momentum(nn.Momentum):
             )
         each = ops.partial(_momentum_each, self.learning_rate, self.momentum)
         return self.hyper_map(each, self.weight_decays, gradients, self.params, self.moments)
-
-
-class AdamW(nn.AdamWeightDecay):
-    """nn.AdamWeightDecay with one learning rate, equal to rounding.
-
-    Args:
-        groups: parameters with their weight decay, and the order of all.
-        beta1, beta2: shares of the old moments that a step keeps.
-        at_once: update all of them by one operator (`cpu_ops.update`).
-    """
-
-    def __init__(self, groups: list[dict[str, object]], beta1: float, beta2: float, at_once: bool):
-        super().__init__(groups, learning_rate=0.0, beta1=beta1, beta2=beta2)
-        self.at_once = at_once
-        if at_once:
-            self.decays = Tensor(np.asarray(self.group_weight_decay, np.float32))
-            self.update_all = adamw_operator(len(self.parameters))
-
-    def construct(self, gradients: tuple[Tensor, ...]):
-        """Apply the gradients, in the order of the parameters."""
-        if not self.at_once:
-            return super().construct(gradients)
-        self.assignadd(self.global_step, self.global_step_increase_tensor)
-        settings = (self.learning_rate, self.beta1, self.beta2, self.eps, self.decays)
-        moments = (*self.moments1, *self.moments2)
-        return self.update_all(*settings, *gradients, *self.parameters, *moments)
 
 
 def optimizer_state(network: nn.Cell, optimizer: nn.Optimizer) -> dict[str, Parameter]:
