@@ -65,6 +65,12 @@ def test_onnx(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.ckpt", "net.onnx"]
 
 
+def test_a_model_card_states_the_input_of_the_file(tmp_path: Path) -> None:
+    words = ("--weight", tiny(tmp_path), "--format", "onnx", "--img_size", "64,96", "--card")
+    assert run(*words) == 0
+    assert "| input | 96 x 64 px, RGB, letterbox |" in (tmp_path / "README.md").read_text()
+
+
 def test_dynamic_onnx_of_a_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(tmp_path / "x.png"), np.full((48, 64, 3), 90, np.uint8))
     weight = write_own(tmp_path / "net.ckpt", CLASSIFIER)
