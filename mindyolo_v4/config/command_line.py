@@ -35,7 +35,7 @@ FLAT_NAMES = {
     "data": ("data.file", "data.yaml or obj.data, in place of the recipe's data set", ""),
     "data_dir": ("data.root", "folder of the data set", ""),
     "data_path": ("data.root", "the same as --data_dir", ""),
-    "img_size": ("data.img_size", "network input side, pixels; of a detector n x 32", "608"),
+    "img_size": ("data.img_size", "network input side, pixels; detectors: multiples of 32", "608"),
     "epochs": ("train.epochs", "epochs of training", "300"),
     "per_batch_size": ("train.per_batch_size", "images per device and step", "16"),
     "batch_size": ("train.per_batch_size", "the same as --per_batch_size", "16"),

@@ -49,7 +49,7 @@ def model_card(card: Card, exported: Path, metrics: dict[str, float], licence: s
         "",
         "| | |",
         "|---|---|",
-        f"| file | `{_cell(exported.name)}` |",
+        f"| file | `{exported.name}` |",
         f"| sha256 of {names} | `{header['sha256']}` |",
         f"| input | {size} px, RGB, {card.preprocessing.resize} |",
         f"| classes | {len(card.class_names)}: {_cell(first_names(card.class_names, 10))} |",

@@ -23,7 +23,7 @@ from mindyolo_v4.runtime.files import short_name, whole_file, write_text
 
 LOG = "predict.log"  # of every command that has written into a folder
 _QUALITY = 95  # of JPEG
-_LEAST_SHARE = 5e-7  # of a side: less is written as 0
+_ZERO_SHARE = 5e-7  # of a side: it is written as 0, and so is less
 
 logger = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ def label_rows(prediction: Prediction) -> str:
     rows = (
         f"{class_id} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n"
         for class_id, (x, y, width, height) in zip(prediction.class_ids, shares, strict=True)
-        if min(width, height) >= _LEAST_SHARE
+        if min(width, height) > _ZERO_SHARE
     )
     return "".join(dict.fromkeys(rows))
 
