@@ -7,18 +7,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mindyolo_v4.checkpoint.settings import config_for_checkpoint
-from mindyolo_v4.config.recipe import Tree
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.data.images import Image
 from mindyolo_v4.data.pixels import rgb_pixels
-from mindyolo_v4.deploy.opening import choose_backend, open_backend, open_weights, start_runtime
+from mindyolo_v4.deploy.exported import ExportedFile
+from mindyolo_v4.deploy.opening import choose_backend, open_backend, start_runtime
 from mindyolo_v4.deploy.options import PredictOptions
 from mindyolo_v4.deploy.outputs import LOG, Outputs, VideoOutput, label_names, output_names
 from mindyolo_v4.deploy.overlap import WriteBehind, read_ahead
@@ -30,6 +29,9 @@ from mindyolo_v4.runtime.files import remove_unfinished, write_json, write_text
 from mindyolo_v4.runtime.log import setup_logger
 from mindyolo_v4.runtime.run_folder import make_run_folder
 from mindyolo_v4.runtime.signals import StopSignals
+
+if TYPE_CHECKING:
+    from mindyolo_v4.checkpoint.file import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -76,31 +78,24 @@ def predict_images(
 
 
 def predict(
-    weight: str,
-    recipe: Tree,
-    overrides: Tree,
-    asked: Config,
+    weights: "Checkpoint | ExportedFile",
+    config: Config,
     options: PredictOptions,
     signals: StopSignals | None = None,
 ) -> int:
     """List what is in a source, draw it, and write what else the options say.
 
-    Args:
-        asked: what the user wrote, before the checkpoint decides on the rest.
-
     Returns:
         The exit status.
     """
-    limit = asked.data.max_megapixels
+    limit = config.data.max_megapixels
     source = find_source(options.source, options.stride, options.recursive, limit)
     is_video = isinstance(source, VideoSource)
     problem = "is for videos, cameras and streams"
     require(is_video or options.stride == 1, "--stride", problem, options.stride)
     video = Video(source) if isinstance(source, VideoSource) else None
-    weights = open_weights(weight)
-    chosen = choose_backend(options.backend, weights, asked)
-    runtime = start_runtime(chosen, asked)
-    config = config_for_checkpoint(weights, recipe, overrides)
+    chosen = choose_backend(options.backend, weights, config)
+    runtime = start_runtime(chosen, config)
     backend = open_backend(chosen, weights, config, runtime)
     options.check_task(backend.card.task)
     class_ids = options.class_ids(backend.card.class_names)

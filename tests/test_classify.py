@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mindspore as ms
@@ -151,6 +151,14 @@ def test_testing_counts_every_image_once_whatever_the_batch(
         f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f}"
         in (tmp_path / "t/test.log").read_text()
     )
+
+
+@pytest.mark.parametrize("main", [test_command.main, predict_command.main])
+def test_a_classifier_is_tested_at_any_size(
+    run: Path, main: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--weight", str(run / "best.ckpt"), "--img_size", "50", "--print_config"]) == 0
+    assert "img_size: 50\n" in capsys.readouterr().out
 
 
 def test_packed_training_data_give_the_same_batches(

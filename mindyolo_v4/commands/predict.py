@@ -10,18 +10,18 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     """Parse the command line, check the configuration and hand over to the package."""
     from mindyolo_v4.checkpoint.settings import config_for_checkpoint
     from mindyolo_v4.config.evaluate import PREDICTION
-    from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
+    from mindyolo_v4.config.recipe import print_config, read_tree
     from mindyolo_v4.deploy.opening import open_weights
     from mindyolo_v4.deploy.options import PredictOptions, predict_parser
 
     words = parse(predict_parser(), argv).with_defaults(PREDICTION)
     recipe = read_tree(words.config)
     overrides = read_tree(None, words.overrides)
-    asked = build_config(merge_trees(recipe, overrides, "command line"))
-    weight = words.required("weight")
+    weights = open_weights(words.required("weight"))
+    config = config_for_checkpoint(weights, recipe, overrides)
     if words.print_config:
-        return print_config(config_for_checkpoint(open_weights(weight), recipe, overrides))
+        return print_config(config)
     options = PredictOptions(**words.options)
     from mindyolo_v4.predict import predict
 
-    return predict(weight, recipe, overrides, asked, options, signals)
+    return predict(weights, config, options, signals)

@@ -169,10 +169,14 @@ def written_keys(tree: Tree, section: str) -> dict[str, Any]:
     """Return the keys that a tree names in one section, with converted values."""
     cls = typing.get_type_hints(Config)[section]
     hints = typing.get_type_hints(cls)
-    return {
-        name: convert(value, hints[name], f"{section}.{name}")
-        for name, value in tree.get(section, {}).items()
-    }
+    written: dict[str, Any] = {}
+    for name, value in tree.get(section, {}).items():
+        hint, key = hints[name], f"{section}.{name}"
+        if dataclasses.is_dataclass(hint):
+            written[name] = build_record(hint, value, f"{key}.")  # type: ignore[arg-type]
+        else:
+            written[name] = convert(value, hint, key)
+    return written
 
 
 def _unknown_key(dotted: str, source: str, cls: type) -> UserError:

@@ -11,7 +11,13 @@ from mindyolo_v4.checkpoint.card import Card, build_card, make_card
 from mindyolo_v4.checkpoint.file import Checkpoint
 from mindyolo_v4.checkpoint.index import MindSporeFile
 from mindyolo_v4.config.model import ModelConfig
-from mindyolo_v4.config.recipe import build_config, load_config, read_tree, record_to_tree
+from mindyolo_v4.config.recipe import (
+    build_config,
+    dump_config,
+    load_config,
+    read_tree,
+    record_to_tree,
+)
 from mindyolo_v4.config.root import Config
 from mindyolo_v4.errors import UserError
 
@@ -99,6 +105,17 @@ def test_where_classes_are_chosen_the_names_are_those_of_the_data_set(
     off = read_tree(None, [("data.single_cls", "False")])
     config = settings.config_for_checkpoint(checkpoint_of(card), {}, off)
     assert list(config.data.names) == ["a", "b"]
+
+
+def test_the_config_yaml_of_a_run_is_a_recipe_for_its_checkpoint(
+    card: Card, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(dump_config(build_config(card.config)))
+    recipe = read_tree(str(tmp_path / "config.yaml"))
+    overrides = read_tree(None, [("data.img_size", "96")])
+    config = settings.config_for_checkpoint(checkpoint_of(card), recipe, overrides)
+    assert config.model == card.model
+    assert (config.data.img_size, config.data.root, config.evaluate.iou_thres) == (96, "/data", 0.5)
 
 
 def test_the_command_line_beats_the_card_and_the_card_beats_the_recipe(card: Card) -> None:
