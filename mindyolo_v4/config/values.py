@@ -43,9 +43,11 @@ def convert(value: Any, hint: Any, key: str) -> Any:
 
     if isinstance(value, PlainText) and (hint is Any or origin in (tuple, dict)):
         try:
-            value = parse_yaml(value, key)
+            parsed = parse_yaml(value, key)
         except UserError:
-            value = str(value)
+            parsed = str(value)
+        if parsed is not None and not isinstance(parsed, PlainText):  # a path may have " #" in it
+            value = parsed
     if hint is Any:
         return None if is_null(value) else plain(value)
     if origin is tuple:

@@ -256,6 +256,11 @@ def test_names_stay_the_text_that_stands_in_the_file(tmp_path: Path) -> None:
     assert load_config(None, [("data.names", "[no, 08]")]).data.names == ["no", "08"]
 
 
+@pytest.mark.parametrize("path", ["photos #2/train", "#2"])
+def test_a_path_on_the_command_line_may_hold_what_begins_a_comment(path: str) -> None:
+    assert load_config(None, [("data.train", path)]).data.train == path
+
+
 def test_null_is_no_value_unless_it_is_quoted(tmp_path: Path) -> None:
     text = "save_dir: 'null'\nweight: ~\ndata: {train: null}\nmodel:\n"
     config = load_config(write(tmp_path / "a.yaml", text))
