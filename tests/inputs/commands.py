@@ -12,7 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mindyolo_v4.config.model import ModelConfig
 from tests.support.inputs import Case
+from tests.weights.narrow import CLASSIFIER, DETECTOR, write_own
 
 Writer = Callable[[Path], Sequence[object]]
 NAMES = ("cat", "dog")
@@ -72,7 +74,7 @@ def predict(name: str, content: bytes | None = None, source: str | None = None) 
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         wanted = folder / name if source is None else source
-        return "predict.py", "--weight", folder / "net.ckpt", "--source", wanted
+        return "predict.py", "--weight", checkpoint(folder / "net.ckpt"), "--source", wanted
 
     return write
 
@@ -93,7 +95,8 @@ def predict_folder(*names: str, save_dir: str = "out") -> Writer:
 
 def predict_fifo(folder: Path) -> Sequence[object]:
     os.mkfifo(folder / "pipe.jpg")
-    return "predict.py", "--weight", folder / "net.ckpt", "--source", folder / "pipe.jpg"
+    weight = checkpoint(folder / "net.ckpt")
+    return "predict.py", "--weight", weight, "--source", folder / "pipe.jpg"
 
 
 def predict_in_place(folder: Path) -> Sequence[object]:
@@ -227,6 +230,15 @@ def plain(*command: str, file: str | None = None, content: str = "") -> Writer:
     return write
 
 
+def weighed(command: str, *options: str, model: ModelConfig = DETECTOR) -> Writer:
+    """Run a command with a checkpoint of this network."""
+
+    def write(folder: Path) -> Sequence[object]:
+        return command, "--weight", write_own(folder / "net.ckpt", model), *options
+
+    return write
+
+
 def anchors(*options: str, row: str = "0 0.5 0.5 0.4 0.6\n") -> Writer:
     def write(folder: Path) -> Sequence[object]:
         data_set(folder / "set", row)
@@ -238,7 +250,6 @@ def anchors(*options: str, row: str = "0 0.5 0.5 0.4 0.6\n") -> Writer:
 
 HOST = socket.gethostname()
 SCENES = ("make_scenes", "--output", "{dir}/scenes")
-CLASSIFIER = ("--model.architecture", "cspdarknet53")
 NOT_READ = "of 2 images could not be read and were scored as plain grey"
 
 SOURCES = [
@@ -328,7 +339,7 @@ OPTIONS = [
         "would replace {dir}/pictures/a.jpg of",
     ),
     ("no checkpoint", plain("test.py"), "--weight: missing"),
-    ("no source", plain("predict.py", "--weight", "net.ckpt"), "--source: missing"),
+    ("no source", weighed("predict.py"), "--source: missing"),
     (
         "a device that is absent",
         train("--device_target", "Ascend"),
@@ -370,32 +381,40 @@ OPTIONS = [
         "--ms_amp_dtype: MindSpore has no bfloat16 kernels for the CPU",
     ),
     ("everything frozen", train("--train.freeze", "[backbone., neck., head.]"), "leaves nothing"),
-    ("`--tta` for a classifier", plain("test.py", "--tta", *CLASSIFIER), "evaluate.tta: is for"),
+    (
+        "`--tta` for a classifier",
+        weighed("test.py", "--tta", model=CLASSIFIER),
+        "evaluate.tta: is for",
+    ),
     (
         "`--tile` for a classifier",
-        plain("predict.py", "--tile", "64", *CLASSIFIER),
+        weighed("predict.py", "--tile", "64", "--source", "a.jpg", model=CLASSIFIER),
         "evaluate.tile: is for detectors, and this network is a classifier",
     ),
     (
         "test.py with --conf_thres 1.5",
-        plain("test.py", "--conf_thres", "1.5"),
+        weighed("test.py", "--conf_thres", "1.5"),
         "evaluate.conf_thres: out of range (got 1.5",
     ),
     (
         "test.py with --split validation",
-        plain("test.py", "--split", "validation"),
+        weighed("test.py", "--split", "validation"),
         "evaluate.split: not one of its choices (got validation, expected train | val | test",
     ),
-    ("--tta maybe", plain("test.py", "--tta=maybe"), "evaluate.tta: not true or false"),
+    ("--tta maybe", weighed("test.py", "--tta=maybe"), "evaluate.tta: not true or false"),
     (
         "--tile 100",
-        plain("test.py", "--tile", "100"),
+        weighed("test.py", "--tile", "100"),
         "evaluate.tile: not a multiple of 32 (got 100)",
     ),
-    ("--tile 0", plain("predict.py", "--tile", "0"), "evaluate.tile: out of range (got 0"),
+    (
+        "--tile 0",
+        weighed("predict.py", "--tile", "0", "--source", "a.jpg"),
+        "evaluate.tile: out of range (got 0",
+    ),
     (
         "a folder of results with a byte 0 in its name",
-        plain("test.py", "--save_dir", "a\0b"),
+        weighed("test.py", "--save_dir", "a\0b"),
         "save_dir: holds a byte 0, which no path does (got a\\x00b)",
     ),
     (
@@ -404,8 +423,8 @@ OPTIONS = [
         "--overlap: has no effect without tiles (got 0.3, expected --tile PIXELS)",
     ),
     ("the same in train.py", train("--overlap", "0.3"), "--overlap: has no effect without tiles"),
-    ("--overlap 1", plain("test.py", "--overlap", "1"), "evaluate.tile_overlap: out of range"),
-    ("--overlap -0.1", plain("test.py", "--overlap", "-0.1"), "evaluate.tile_overlap: out of"),
+    ("--overlap 1", weighed("test.py", "--overlap", "1"), "evaluate.tile_overlap: out of range"),
+    ("--overlap -0.1", weighed("test.py", "--overlap", "-0.1"), "evaluate.tile_overlap: out of"),
     (
         "`mindyolo-v4 trian`",
         plain("mindyolo-v4", "trian"),
