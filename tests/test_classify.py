@@ -32,6 +32,7 @@ from mindyolo_v4.distributed.ranks import Ranks
 from mindyolo_v4.errors import UserError
 from mindyolo_v4.models.build import build_network
 from mindyolo_v4.predict import predict_images
+from mindyolo_v4.serve import serve
 from mindyolo_v4.tools import to_mindrecord
 from tests.support.class_folders import SYNSETS, write_imagenet
 from tests.support.runs import command, rows, tensor_bytes, working_in
@@ -153,7 +154,7 @@ def test_testing_counts_every_image_once_whatever_the_batch(
     )
 
 
-@pytest.mark.parametrize("main", [test_command.main, predict_command.main])
+@pytest.mark.parametrize("main", [test_command.main, predict_command.main, serve.main])
 def test_a_classifier_is_tested_at_any_size(
     run: Path, main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from mindyolo_v4.checkpoint.settings import config_for_checkpoint
 from mindyolo_v4.config.command_line import build_parser, command_for, parse
+from mindyolo_v4.config.data import DataConfig
 from mindyolo_v4.config.evaluate import PREDICTION
-from mindyolo_v4.config.recipe import build_config, merge_trees, print_config, read_tree
+from mindyolo_v4.config.recipe import build_record, print_config, read_tree
 from mindyolo_v4.data.images import grey_image
 from mindyolo_v4.deploy.extras import import_extra
 from mindyolo_v4.deploy.opening import open_backend, open_weights
@@ -55,7 +56,7 @@ def main(argv: Sequence[str], signals: StopSignals | None = None) -> int:
     words = words.with_defaults({**PREDICTION, **own})
     recipe = read_tree(words.config)
     overrides = read_tree(None, words.overrides)
-    build_config(merge_trees(recipe, overrides, "command line"))  # a wrong key, before all else
+    build_record(DataConfig, overrides["data"], "data.")  # a wrong limit, before all else
     if words.print_config:
         weights = open_weights(words.required("weight"))
         return print_config(config_for_checkpoint(weights, recipe, overrides))
