@@ -27,7 +27,8 @@ BASE_KEY = "__BASE__"
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}
 _MOST_BASES = 50  # recipes that build on one another
 # What data.file decides.
-_IN_DATA_FILE = ("format", "root", "train", "val", "test", "names", "num_classes")
+_DATA_SET = ("format", "root", "train", "val", "test", "names", "num_classes")
+_IN_DATA_FILE = tuple(f"data.{name}" for name in _DATA_SET)
 Tree = dict[str, Any]
 Record = typing.TypeVar("Record")
 
@@ -47,7 +48,7 @@ def read_tree(path: str | Path | None = None, overrides: Sequence[tuple[str, str
     """Return the keys that a recipe and the overrides name, and no others, as a nested mapping."""
     tree = _read_file(find_recipe(path), (), {}) if path is not None else {}
     given = {dotted for dotted, _ in overrides}
-    for key in (f"data.{name}" for name in _IN_DATA_FILE):
+    for key in _IN_DATA_FILE:
         if key in given and "data.file" in given:
             raise UserError(f"--{key}", "--data says this as well", None, "one of the two options")
     for dotted, text in overrides:
@@ -89,9 +90,11 @@ def merge_trees(
         source: file of `update`, or "command line", for errors.
 
     Raises:
-        UserError: a key of `update` is unknown; it names the dotted path and the nearest key.
+        UserError: a key of `update` is unknown; it names the dotted path and the nearest key. Or
+            the command line names a key that the `data.file` of `base` decides.
     """
     merged = dict(base)
+    has_file = source == "command line" and not is_null(update.get("file", base.get("file")))
     hints = typing.get_type_hints(cls)
     for name, value in update.items():
         dotted = f"{prefix}{name}"
@@ -101,6 +104,9 @@ def merge_trees(
             continue
         if name not in hints:
             raise _unknown_key(dotted, source, cls)
+        if has_file and dotted in _IN_DATA_FILE:
+            problem = "data.file of the recipe says this as well"
+            raise UserError(f"--{dotted}", problem, None, "--data FILE")
         if not dataclasses.is_dataclass(hints[name]):
             before = merged.get(name)
             # --data.train.images sets one key of a value that is a mapping, and keeps the others.

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mindyolo_v4.config.data import DataConfig
-from mindyolo_v4.config.recipe import load_config
+from mindyolo_v4.config.recipe import load_config, merge_trees, read_tree
 from mindyolo_v4.data.readers.data_file import located
 from mindyolo_v4.data.readers.split import read_split
 from mindyolo_v4.errors import UserError
@@ -106,3 +106,10 @@ def test_a_file_stands_in_place_of_the_recipe_and_beside_no_other_option(root: P
     assert located(config.data).names == str(path)
     with pytest.raises(UserError, match=r"--data\.val: --data says this as well"):
         load_config(None, [("data.val", "x"), ("data.file", str(path))])
+    recipe = root / "recipe.yaml"
+    recipe.write_text(f"data: {{file: '{path}'}}\n")
+    problem = r"--data\.root: data\.file of the recipe says this as well \(expected --data FILE\)"
+    with pytest.raises(UserError, match=problem):
+        load_config(recipe, [("data.root", "x")])
+    with pytest.raises(UserError, match=problem):
+        merge_trees(read_tree(recipe), read_tree(None, [("data.root", "x")]), "command line")
