@@ -72,6 +72,6 @@ def test_a_data_file_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(run, "run_recorded", read_jobs)
     words = ["--config", "yolov4/yolov4.yaml", "--data", str(tmp_path / "data.yaml")]
-    assert run_command(main, words) == 0
+    assert run_command(main, [*words, "--device_target", "CPU"]) == 0
     (config,) = configs
     assert (config.device_target, config.data.file) == ("Ascend", str(tmp_path / "data.yaml"))

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mindyolo_v4.config.root import Config
@@ -96,8 +96,9 @@ def dry_run(
         BuildError: there are no stand-ins; see `stand_ins`.
         DryRunError: the process has ended before the last graph.
     """
-    fixed = (("device_target", "Ascend"), ("jit_level", jit_level))
-    complete = [Job(job.name, job.recipe, (*fixed, *job.overrides), job.graphs) for job in jobs]
+    level = ("jit_level", jit_level)
+    device = ("device_target", "Ascend")  # whatever the overrides say
+    complete = [replace(job, overrides=(level, *job.overrides, device)) for job in jobs]
     jobs_file = folder / "jobs.json"
     jobs_file.write_text(json.dumps([asdict(job) for job in complete]), "utf-8")
     module = "mindyolo_v4.tools.ascend_dry_run.compile_jobs"
