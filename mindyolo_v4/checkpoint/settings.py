@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from mindyolo_v4.anchors import LAYOUTS
 from mindyolo_v4.checkpoint.card import Card
+from mindyolo_v4.config.model import Architecture, ModelConfig
 from mindyolo_v4.config.recipe import (
     Tree,
     build_config,
@@ -106,16 +107,21 @@ def _check_architecture(checkpoint: Described, written: dict[str, Any]) -> None:
     """Raise UserError where a written `model.*` key is not what the checkpoint holds."""
     model = checkpoint.card.model
     for name, value in written.items():
-        held = getattr(model, name)
+        own = _own_values(model.architecture).get(name)  # what a null stands for
+        given, held = (own if one is None else one for one in (value, getattr(model, name)))
         is_fitted = name == "anchors_wh_px" and value == "auto"
-        if name in _UNUSED_IN_INFERENCE or value == held or is_fitted:
+        if name in _UNUSED_IN_INFERENCE or given == held or is_fitted:
             continue
-        anchors_agree = name in (*_ANCHORS, *_HEAD_VARIANTS) and value is not None
-        if anchors_agree and replace(model, **{name: value}).anchor_set == model.anchor_set:
-            continue
-        raise UserError(
-            f"model.{name}", f"contradicts the checkpoint {checkpoint.path}", value, held
-        )
+        problem = f"contradicts the checkpoint {checkpoint.path}"
+        raise UserError(f"model.{name}", problem, value, held)
+
+
+def _own_values(architecture: Architecture) -> dict[str, Any]:
+    """Return the architecture's own values of the keys of `model` that may be null."""
+    backbone, neck = ModelConfig(architecture).activations
+    layout = LAYOUTS[architecture]
+    own = {name: getattr(layout, name) for name in (*_ANCHORS, *_HEAD_VARIANTS)}
+    return own | {"backbone_activation": backbone, "neck_activation": neck}
 
 
 def take_over_variants(

@@ -153,6 +153,22 @@ def test_keys_that_agree_or_do_not_matter_pass(card: Card) -> None:
     assert config.model == card.model
 
 
+def test_a_null_is_the_architectures_own_value(card: Card) -> None:
+    written = {"backbone_activation": "mish", "neck_activation": "leaky", "box_decode": "exp"}
+    written |= {"scale_x_y": [1.2, 1.1, 1.05], "anchor_masks": [[0, 1, 2], [3, 4, 5], [6, 7, 8]]}
+    recipe = tree_of(model=written)
+    assert settings.config_for_checkpoint(checkpoint_of(card), recipe, {}).model == card.model
+    spelled_out = replace(card, model=build_config(tree_of(model=written | {"width": 0.25})).model)
+    nulls = tree_of(model=dict.fromkeys(written))
+    settings.config_for_checkpoint(checkpoint_of(spelled_out), nulls, {})
+    other = tree_of(model={"backbone_activation": "silu"})
+    with pytest.raises(UserError, match=r"\(got silu, expected mish\)"):
+        settings.config_for_checkpoint(checkpoint_of(card), other, {})
+    fitted = tree_of(model={"anchors_wh_px": [[8 * number, 9] for number in range(1, 10)]})
+    with pytest.raises(UserError, match=r"got \(\(8\.0, 9\.0\), .*, expected \(\(12, 16\), "):
+        settings.config_for_checkpoint(checkpoint_of(card), fitted, {})
+
+
 def test_a_recipe_that_fits_anchors_agrees_with_those_that_were_fitted(card: Card) -> None:
     fitted = tuple((float(8 * number), 9.0) for number in range(1, 10))
     trained = replace(card, model=replace(card.model, anchors_wh_px=fitted))
