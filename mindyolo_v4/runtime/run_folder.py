@@ -50,7 +50,8 @@ def require_run_folder(save_dir: str | None, default_name: str) -> Path:
     folder = latest if save_dir is None else Path(save_dir)
     if folder is None or not folder.is_dir():
         wanted = folder or RUNS / f"{default_name}-<n>"
-        raise UserError("--resume", f"there is no run folder {wanted} to continue")
+        expected = "--save_dir FOLDER" if save_dir is None else None
+        raise UserError("--resume", f"there is no run folder {wanted} to continue", None, expected)
     return folder
 
 

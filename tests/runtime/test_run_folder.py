@@ -46,7 +46,8 @@ def test_given_run_folder(tmp_path):
 
 def test_only_a_run_that_is_there_can_be_continued(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no run folder runs/yolov4-<n> to continue"):
+    problem = r"no run folder runs/yolov4-<n> to continue \(expected --save_dir FOLDER\)"
+    with pytest.raises(UserError, match=problem):
         require_run_folder(None, "yolov4")
     with pytest.raises(UserError, match=r"no run folder nowhere to continue"):
         require_run_folder("nowhere", "yolov4")
