@@ -97,7 +97,7 @@ def export(words: Arguments) -> int:
         UserError: a mistake of the user, or the file does not compute what the network computes;
             no output file is left.
     """
-    _check_options(words.options)
+    _check_options(words)
     checkpoint = Checkpoint.open(words.required("weight"))
     if words.print_config:
         return print_config(_config(words, checkpoint))
@@ -120,10 +120,13 @@ def export(words: Arguments) -> int:
     return 0
 
 
-def _check_options(given: dict[str, Any]) -> None:
+def _check_options(words: Arguments) -> None:
     """Raise UserError for an option without effect: of another format, or beside another option."""
+    given = words.options
     form = str(given["format"])
-    values = given | {"img_size": given["size"]}
+    by_key = not {"data.img_size", "data.img_height"}.isdisjoint(dict(words.overrides))
+    has_size = given["size"] is not None or by_key
+    values = given | {"img_size": has_size}
     taken = _FORMATS[form].options
     if given["card"]:
         taken += ("license",)
@@ -141,7 +144,7 @@ def _check_options(given: dict[str, Any]) -> None:
         require(not needs_int8, f"--{name}", "has no meaning without --int8")
     needs_card = given["metrics"] is not None and not given["card"]
     require(not needs_card, "--metrics", "has no meaning without --card")
-    size_is_free = given["dynamic"] and given["size"]
+    size_is_free = given["dynamic"] and has_size
     require(not size_is_free, "--img_size", "contradicts --dynamic")
 
 
