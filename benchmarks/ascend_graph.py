@@ -67,7 +67,8 @@ def main(argv: Sequence[str]) -> int:
     )
     sizes = Sizes(config.train.per_batch_size, config.data.max_truths, predictions)
 
-    overrides = (*words.overrides, ("train.random_sizes", "null"))  # the step at data.img_size
+    one_size = (("train.random_sizes", "null"), ("train.growing_sizes", "null"))  # data.img_size
+    overrides = (*words.overrides, *one_size)
     job = Job("training", str(Path(recipe).absolute()), overrides, ("step",))
     with tempfile.TemporaryDirectory() as folder:
         (step,) = dry_run([job], Path(folder), "O2").values()

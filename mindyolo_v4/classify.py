@@ -56,9 +56,11 @@ def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStr
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
     train = config.train
-    assign = dict.fromkeys(train.random_sizes or (config.data.img_size,), targets)
-    workers = config.data.num_workers
-    return TrainStream(samples, assign, train.per_batch_size, workers, ranks, train.accumulate)
+    assign = dict.fromkeys(train.sizes or (config.data.img_size,), targets)
+    batch, workers = train.per_batch_size, config.data.num_workers
+    return TrainStream(
+        samples, assign, batch, workers, ranks, train.accumulate, train.growing_epochs
+    )
 
 
 def eval_stream(

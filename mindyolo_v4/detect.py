@@ -138,7 +138,7 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
     train = config.train
-    sizes = train.random_sizes or (data.img_size,)
+    sizes = train.sizes or (data.img_size,)
     # Images are decoded for the largest size.
     samples = TrainSamples(dataset, replace(data, img_size=max(sizes)), config.seed, train.epochs)
     assign = {
@@ -151,8 +151,9 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
         )
         for size in sizes
     }
+    batch, workers = train.per_batch_size, data.num_workers
     return TrainStream(
-        samples, assign, train.per_batch_size, data.num_workers, ranks, train.accumulate
+        samples, assign, batch, workers, ranks, train.accumulate, train.growing_epochs
     )
 
 

@@ -52,9 +52,9 @@ class Config:
         if self.model.task == "detect":
             self.data.require_cells()
             problem = "has a size that no detector takes"
-            sizes = self.train.random_sizes or ()
+            sizes = self.train.sizes or ()
             have_cells = all(size % 32 == 0 for size in sizes)
-            require(have_cells, "train.random_sizes", problem, sizes, "multiples of 32")
+            require(have_cells, self.train.sizes_key, problem, sizes, "multiples of 32")
             _refuse(self, _CLASSIFIERS_ONLY, "is for classifiers, and this network is a detector")
         else:
             _refuse(self, _DETECTORS_ONLY, "is for detectors, and this network is a classifier")

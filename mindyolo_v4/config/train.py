@@ -137,6 +137,8 @@ class TrainConfig:
     # Input sides, pixels, of a detector multiples of 32; every 10 steps train at one of them, drawn
     # at random. Larger ones than data.img_size split a micro-batch. Null: data.img_size only.
     random_sizes: tuple[int, ...] | None = None
+    # Instead, sides in ascending order, each for an equal share of the epochs.
+    growing_sizes: tuple[int, ...] | None = None
     ema: EmaConfig = field(default_factory=EmaConfig)
 
     def __post_init__(self) -> None:
@@ -154,16 +156,40 @@ class TrainConfig:
         require(is_limited, "train.fit_schedule", "needs train.max_minutes")
         require_ranges(self, section, ("sat_prob",), 0.0, 1.0)
         require_ranges(self, section, ("sat_lr",), 0.0, 1e6, open_low=True)
-        if self.random_sizes is not None:
-            _check_sizes(self.random_sizes)
+        for key in ("random_sizes", "growing_sizes"):
+            _check_sizes(f"train.{key}", getattr(self, key))
+        growing = self.growing_sizes
+        is_alone = growing is None or self.random_sizes is None
+        require(is_alone, "train.growing_sizes", "excludes train.random_sizes", growing, "null")
+        ascends = growing is None or list(growing) == sorted(growing)
+        require(ascends, "train.growing_sizes", "not in ascending order", growing)
+        problem = "cannot tell from the first epoch how long those of larger sizes take"
+        is_fit = growing is None or not self.fit_schedule
+        require(is_fit, "train.fit_schedule", problem, True, "train.growing_sizes: null")
         first, last = self.profile_steps or (1, 1)
         expected = "[first, last], counted from 1"
         is_range = 1 <= first <= last
         require(is_range, "train.profile_steps", "no range of steps", self.profile_steps, expected)
 
+    @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """The input sides of the training, None if data.img_size is the only one."""
+        return self.random_sizes or self.growing_sizes
 
-def _check_sizes(sizes: tuple[int, ...]) -> None:
-    key = "train.random_sizes"
+    @property
+    def sizes_key(self) -> str:
+        """The key that `sizes` come from."""
+        return "train.random_sizes" if self.random_sizes else "train.growing_sizes"
+
+    @property
+    def growing_epochs(self) -> int | None:
+        """The number of epochs if the input side grows with them, else None."""
+        return None if self.growing_sizes is None else self.epochs
+
+
+def _check_sizes(key: str, sizes: tuple[int, ...] | None) -> None:
+    if sizes is None:
+        return
     is_count = 1 <= len(sizes) <= MOST_SIZES
     require(is_count, key, "needs a list of sizes", sizes, f"1 to {MOST_SIZES} sizes")
     are_valid = all(32 <= size <= 8192 for size in sizes)

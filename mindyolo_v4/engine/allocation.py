@@ -38,8 +38,8 @@ def _advice(config: Config) -> str:
             f"{train.accumulate * share} instead of {train.accumulate} the images per step stay "
             f"{images * train.accumulate} per device)"
         )
-    if train.random_sizes is None:
+    if train.sizes is None:
         lower.append(f"data.img_size {config.data.img_size}")
     else:
-        lower.append(f"the largest of train.random_sizes {max(train.random_sizes)}")
+        lower.append(f"the largest of {train.sizes_key} {max(train.sizes)}")
     return f"lower {', '.join(lower)} or data.num_workers"

@@ -67,10 +67,10 @@ def parts_by_size(config: Config) -> dict[int, int]:
     count = config.train.per_batch_size
     largest = count * config.data.img_size**2
     parts = {}
-    for size in config.train.random_sizes or (config.data.img_size,):
+    for size in config.train.sizes or (config.data.img_size,):
         problem = f"one image of {size} px is more than train.per_batch_size x data.img_size^2"
         expected = f"at most {int(largest**0.5) // 32 * 32}"
-        require(size**2 <= largest, "train.random_sizes", problem, size, expected)
+        require(size**2 <= largest, config.train.sizes_key, problem, size, expected)
         divisors = (n for n in range(1, count + 1) if count % n == 0)
         parts[size] = next(n for n in divisors if count // n * size**2 <= largest)
     return parts

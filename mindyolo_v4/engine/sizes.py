@@ -28,9 +28,9 @@ class ForwardBySize(nn.Cell):
 def forward_by_size(config: Config, build: Callable[[Config], nn.Cell]) -> nn.Cell:
     """Return the forward pass that `build` makes of a configuration, for each training size.
 
-    Without several train.random_sizes it is what `build` returns.
+    With one size it is what `build` returns.
     """
-    sizes = config.train.random_sizes or (config.data.img_size,)
+    sizes = config.train.sizes or (config.data.img_size,)
     cells = {
         size: build(replace(config, data=replace(config.data, img_size=size))) for size in sizes
     }

@@ -92,7 +92,8 @@ class DeviceTrial:
     def train(self, steps: int) -> dict[str, float]:
         """Return the figures of steps on a random batch. Raises UserError where none was finite."""
         # The random batch has the side data.img_size.
-        config = replace(self.config, train=replace(self.config.train, random_sizes=None))
+        one_size = replace(self.config.train, random_sizes=None, growing_sizes=None)
+        config = replace(self.config, train=one_size)
         runtime = self.runtime
         heartbeat = runtime.heartbeat
         classes = self._classes()

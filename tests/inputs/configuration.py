@@ -280,6 +280,17 @@ OPTION_CASES = [
          "train.random_sizes: has a size that no detector takes"),
     Case(OPTION, "--train.random_sizes '[64, 64]'", option("train.random_sizes", "[64, 64]"), 2,
          "train.random_sizes: names a size twice"),
+    Case(OPTION, "--train.growing_sizes '[96, 64]'", option("train.growing_sizes", "[96, 64]"), 2,
+         "train.growing_sizes: not in ascending order"),
+    Case(OPTION, "--train.growing_sizes '[64, 100]'", option("train.growing_sizes", "[64, 100]"), 2,
+         "train.growing_sizes: has a size that no detector takes"),
+    Case(OPTION, "train.growing_sizes with train.random_sizes", recipe(
+         "data: {names: [cat]}\ntrain: {random_sizes: [64, 96], growing_sizes: [64, 96]}\n"), 2,
+         "train.growing_sizes: excludes train.random_sizes (got (64, 96), expected null)"),
+    Case(OPTION, "train.growing_sizes with train.fit_schedule", recipe(
+         "data: {names: [cat]}\n"
+         "train: {growing_sizes: [64, 96], max_minutes: 5, fit_schedule: true}\n"), 2,
+         "train.fit_schedule: cannot tell from the first epoch how long those of larger sizes"),
     Case(OPTION, "--loss.iou_normalizer 0.2, with autograd", option("loss.iou_normalizer", "0.2"),
          2, "loss.iou_normalizer: has no effect without gradient: darknet, see box_gain (got 0.2"),
     Case(OPTION, "--loss.max_delta 5, with autograd", option("loss.max_delta", "5"), 2,

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from traceback import format_exc
 from typing import Any, Protocol
 
@@ -54,6 +55,7 @@ class TrainStream:
         assign: the target assignment for each input side of the training, pixels; which of them a
             micro-batch has, `sizes.TrainSizes` says.
         accumulate: micro-batches per optimizer step.
+        growing_epochs: of the training, if its sizes grow (`sizes.TrainSizes`).
     """
 
     def __init__(
@@ -64,10 +66,13 @@ class TrainStream:
         num_workers: int | None,
         ranks: Ranks,
         accumulate: int = 1,
+        growing_epochs: int | None = None,
     ):
         self.samples = samples
         self.steps_per_epoch = len(samples) // (per_batch_size * ranks.size)
-        self._sizes = TrainSizes(tuple(assign), samples.seed, self.steps_per_epoch, accumulate)
+        self._sizes = TrainSizes(
+            tuple(assign), samples.seed, self.steps_per_epoch, accumulate, growing_epochs
+        )
         self._samples = {size: samples.at_size(size) for size in assign}
         self._assign = assign
         self._per_batch_size = per_batch_size
@@ -107,6 +112,8 @@ class TrainStream:
         """Take another number of epochs for the batches that are asked for from now on."""
         for samples in self._samples.values():
             samples.set_epochs(epochs)
+        if self._sizes.growing_epochs is not None:
+            self._sizes = replace(self._sizes, growing_epochs=epochs)
 
     def report(self) -> dict[str, Any]:
         """Return the counts so far: truths_dropped, and unreadable {path: attempts}."""

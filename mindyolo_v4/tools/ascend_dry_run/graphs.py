@@ -22,7 +22,7 @@ def graph_compilers(config: Config, runtime: Runtime) -> dict[str, Callable[[], 
     step: gradients and update, or only the gradients' sum where a step has several micro-batches;
     apply: then the update; evaluation: the forward pass; statistics: the mean of the running
     statistics over the devices; alter: the images of self-adversarial training, where it is on.
-    With `train.random_sizes`, step and alter are there for each size (`run.name_at`).
+    With several sizes, step and alter are there for each size (`run.name_at`).
     """
     config = without_data(config)
     task = task_of(config)

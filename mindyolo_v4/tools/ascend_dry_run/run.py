@@ -34,7 +34,7 @@ class Job:
 
 def name_at(graph: str, size: int, config: Config) -> str:
     """Return the name of a graph for images of a side: step-96 where a training has several."""
-    return graph if config.train.random_sizes is None else f"{graph}-{size}"
+    return graph if config.train.sizes is None else f"{graph}-{size}"
 
 
 def names_of(graphs: Sequence[str], config: Config) -> list[str]:

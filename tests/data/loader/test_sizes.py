@@ -35,3 +35,9 @@ def test_micro_batches_of_a_step_have_its_size(accumulate):
 
 def test_one_size_is_drawn_by_nothing():
     assert {TrainSizes((416,), 1, 5, 2).of_batch(number) for number in range(50)} == {416}
+
+
+def test_growing_sizes_have_equal_shares_of_the_epochs():
+    sizes = TrainSizes(SIZES, 1, batches_per_epoch=5, accumulate=2, growing_epochs=7)
+    epochs = [{sizes.of_batch(5 * epoch + inside) for inside in range(5)} for epoch in range(7)]
+    assert epochs == [{64}, {64}, {64}, {96}, {96}, {128}, {128}]

@@ -115,12 +115,23 @@ def test_worker_count_and_start_do_not_change_the_batches(dataset):
     assert_no_children()
 
 
-def sized_stream(dataset, data=DATA, workers=1, ranks=ALONE):
+def sized_stream(dataset, data=DATA, workers=1, ranks=ALONE, growing_epochs=None):
     def of_size(size):
         return lambda boxes, ids: (*padded(boxes, ids), np.array(size, np.int64))
 
     samples = TrainSamples(dataset, replace(data, img_size=96), seed=1, epochs=30)
-    return TrainStream(samples, {s: of_size(s) for s in (32, 64, 96)}, 2, workers, ranks)
+    assign = {size: of_size(size) for size in (32, 64, 96)}
+    return TrainStream(samples, assign, 2, workers, ranks, growing_epochs=growing_epochs)
+
+
+def test_sizes_that_grow_follow_the_number_of_epochs(dataset):
+    growing = sized_stream(dataset, growing_epochs=3)
+    steps = growing.steps_per_epoch
+    sides = [images.shape[-1] for images, *_ in arrays(growing.batches(0, 3 * steps))]
+    assert sides == [32] * steps + [64] * steps + [96] * steps
+    growing.set_epochs(6)
+    (first, *_), *_ = arrays(growing.batches(3 * steps - 1, 3 * steps))
+    assert first.shape[-1] == 64  # the third epoch of six
 
 
 def test_sizes_change_with_the_steps_and_not_with_workers_start_or_device(dataset):
