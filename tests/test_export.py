@@ -95,10 +95,13 @@ def test_openvino_ir_holds_the_card(tmp_path: Path) -> None:
 def test_mindir(
     model: ModelConfig, options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weight = write_own(tmp_path / "net.ckpt", model)
+    folder = tmp_path / "two words, café"  # MindSpore itself refuses such a path
+    folder.mkdir()
+    weight = write_own(folder / "net.ckpt", model)
     assert run("--weight", weight, "--format", "mindir", *options) == 0
     assert "equal to the network" in capsys.readouterr().out
-    content = (tmp_path / "net.mindir").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["net.ckpt", "net.mindir"]
+    content = (folder / "net.mindir").read_bytes()
     assert b"mindyolo_v4.card" in content
     assert b".so" not in content  # no operator that only this machine has
 

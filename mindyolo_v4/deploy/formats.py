@@ -193,10 +193,11 @@ def export_mindir(job: Job) -> str:
             model.user_info.add(key=name, value=text)
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    with output_file(job.target) as unfinished:
-        ms.export(
-            cell, images, file_name=str(unfinished), file_format="MINDIR", custom_func=describe
-        )
+    with output_file(job.target) as unfinished, TemporaryDirectory() as folder:
+        # MindSpore refuses paths with blanks, or with other letters than those of ASCII.
+        plain = Path(folder) / "network.mindir"
+        ms.export(cell, images, file_name=str(plain), file_format="MINDIR", custom_func=describe)
+        unfinished.write_bytes(plain.read_bytes())
         found = _outputs_of(nn.GraphCell(ms.load(str(unfinished))), images, job)
         return _require_equal(job, found, expected)
 
