@@ -240,6 +240,20 @@ def test_images_are_copied_and_names_differ(tmp_path: Path) -> None:
     assert records[0].path.read_bytes() == original
 
 
+def test_a_test_split_that_an_export_lacks_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train/images").mkdir(parents=True)
+    (tmp_path / "train/images/a.png").write_bytes(png(32, 32))
+    (tmp_path / "train/images/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    text = "train: ../train/images\nval: ../train/images\ntest: ../test/images\nnames: [car]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    convert(["--data", str(tmp_path / "data.yaml")], "coco", tmp_path / "coco")
+    assert (tmp_path / "coco/annotations/instances_val.json").is_file()
+    assert not (tmp_path / "coco/annotations/instances_test.json").exists()
+    assert "data.test: not found" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["yolo", "coco", "voc"])
 def test_names_that_are_not_utf8_become_so(form: str, tmp_path: Path) -> None:
     from tests.data.readers.test_data_file import write_image
