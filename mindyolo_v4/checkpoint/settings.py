@@ -66,6 +66,8 @@ def config_for_checkpoint(checkpoint: Described, recipe: Tree, overrides: Tree) 
     written = merge_trees(recipe, overrides, "command line")
     _check_architecture(checkpoint, written_keys(written, "model"))
     base = merge_trees(_DATA_OF_TASK[card.task], recipe or _settings_of_run(checkpoint), source)
+    if not recipe and "root" in overrides.get("data", {}):
+        base.get("data", {}).pop("mindrecord", None)  # the packed images are those of the run's set
     # Who names a size means a square, unless a height is named too.
     is_square = "img_size" in overrides.get("data", {})
     height = None if is_square else card.img_height

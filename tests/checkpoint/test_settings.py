@@ -92,6 +92,20 @@ def test_a_run_with_keys_without_effect_which_are_refused_today_is_tested(
     assert config.data.mindrecord is None
 
 
+def test_another_folder_is_not_read_from_the_packed_images_of_the_run() -> None:
+    data = {"format": "imagenet", "root": "a", "train": "train", "val": "val", "mindrecord": "p"}
+    config = build_config(tree_of(model={"architecture": "cspdarknet53"}, data=data))
+    checkpoint = checkpoint_of(make_card(config, ("a", "b"), "test"))
+    moved = [("data.root", "b")]
+    for overrides, root, packed in (
+        ([], "a", "p"),
+        (moved, "b", None),
+        ([*moved, ("data.mindrecord", "q")], "b", "q"),
+    ):
+        found = settings.config_for_checkpoint(checkpoint, {}, read_tree(None, overrides)).data
+        assert (found.root, found.mindrecord) == (root, packed)
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("file", "x.yaml"), ("classes", "[a]"), ("single_cls", "True")]
 )

@@ -33,7 +33,8 @@ class _Described:
 def located(data: DataConfig) -> DataConfig:
     """Return the data set with the fields that `data.file` decides; unchanged if there is none.
 
-    A path that does not exist stays as it is: reading that split then reports it.
+    Paths below the folder of the data set are relative to it, so that another `data.root` moves
+    them too. A path that does not exist stays as it is: reading that split then reports it.
     Raises UserError where the file is missing, or does not describe a data set.
     """
     if data.file is None:
@@ -49,13 +50,14 @@ def located(data: DataConfig) -> DataConfig:
     if not is_null(count) and str(count) != str(len(names)):
         problem = f"{described.count_key} disagrees with the class names of {described.names}"
         raise UserError(path, problem, count, len(names))
-    splits = {split: _found(entry, described.folders) for split, entry in described.splits.items()}
+    root = _root(described)
+    splits = {split: _found(entry, described, root) for split, entry in described.splits.items()}
     return replace(
         data,
         file=None,
         format="yolo",
-        root=str(_root(described)),
-        names=str(described.names),
+        root=str(root),
+        names=_below(root, described.names),
         num_classes=None,
         **splits,
     )
@@ -108,12 +110,16 @@ def _paths(entry: Any, path: Path, key: str) -> Any:
     return [str(one) for one in entry] if isinstance(entry, list) else str(entry)
 
 
-def _found(entry: Any, folders: Sequence[Path]) -> Any:
-    """Return the absolute path of each path that leads somewhere."""
+def _found(entry: Any, described: _Described, root: Path) -> Any:
+    """Return where each path leads, if it leads somewhere."""
     if isinstance(entry, list):
-        return [_found(one, folders) for one in entry]
-    path = None if entry is None else first_present(folders, spellings(entry))
-    return entry if path is None else str(path)
+        return [_found(one, described, root) for one in entry]
+    path = None if entry is None else first_present(described.folders, spellings(entry))
+    return entry if path is None else _below(root, path)
+
+
+def _below(root: Path, path: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _root(described: _Described) -> Path:

@@ -1,5 +1,6 @@
 """data.yaml and obj.data as people have them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,18 @@ def test_path_and_several_folders(root: Path, base: str) -> None:
     assert names_of(data, "train") == ["a.png", "b.png"]
     found = located(data)
     assert (found.format, found.file, found.num_classes) == ("yolo", None, None)
-    assert (found.root, found.val) == (str(root), str(root / "valid/images"))
+    assert (found.root, found.val) == (str(root), "valid/images")
+
+
+def test_another_root_moves_the_splits_and_the_names(root: Path, tmp_path: Path) -> None:
+    data = write(root / "data.yaml", "train: train/images\nval: [valid/images]\nnames: [a, dog]\n")
+    write_image(tmp_path / "other/valid/images/d.png")
+    write(tmp_path / "other/data.yaml", "names: [a, cow]\n")
+    moved = replace(located(data), root=str(tmp_path / "other"))
+    assert names_of(moved, "val") == ["d.png"]
+    assert read_split(moved, "val").class_names == ("a", "cow")
+    with pytest.raises(UserError, match=r"data\.train: not found"):
+        read_split(moved, "train")
 
 
 def test_lists_and_the_working_folder(root: Path, tmp_path: Path) -> None:
@@ -103,7 +115,7 @@ def test_a_file_stands_in_place_of_the_recipe_and_beside_no_other_option(root: P
     path = root / "data.yaml"
     write(path, "train: train/images\nnames: [cat, dog]\n")
     config = load_config("yolov4/bccd.yaml", [("data.file", str(path))])
-    assert located(config.data).names == str(path)
+    assert located(config.data).names == path.name
     with pytest.raises(UserError, match=r"--data\.val: --data says this as well"):
         load_config(None, [("data.val", "x"), ("data.file", str(path))])
     recipe = root / "recipe.yaml"
