@@ -82,6 +82,8 @@ COCO_CASES = [
     Case(COCO, "the same by its centre", coco(bbox=[0.8, 0.7, 0.3, 0.5]), 1,
          "{dir}/train.json:1: annotation 1: all boxes are fractions of the image"),
     Case(COCO, "file names with backslashes", coco(file_name="images\\a.png"), 0, "no faults"),
+    Case(COCO, "absolute file names of another machine", coco(file_name="C:\\set\\a.png"), 0,
+         "no faults"),
     Case(COCO, "a file name with an accent as macOS writes it", accent, 0, "no faults"),
     Case(COCO, "file names that begin with data/", coco(file_name="data/a.png"), 0, "no faults"),
     Case(COCO, "width and height as 64.0 and 48.0", coco(width=64.0, height=48.0), 0, ""),

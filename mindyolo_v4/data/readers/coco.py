@@ -54,7 +54,7 @@ def read_coco(data: DataConfig, root: Path, key: str, split: Any, faults: Faults
     if isinstance(split, list):
         raise UserError(key, "not a split of data.format coco", split, "one annotation file")
     location = split if isinstance(split, dict) else {"annotations": split}
-    source = first_present((root,), spellings(location["annotations"]))
+    source = first_present((root,), spellings(location["annotations"], is_typed=True))
     if source is None or not source.is_file():
         absent = str(root / location["annotations"])
         raise UserError(key, "annotation file not found", absent, "a COCO JSON file")

@@ -100,17 +100,23 @@ def plain_name(name: str) -> str:
     return small if small.isascii() else unicodedata.normalize("NFC", small)
 
 
-def spellings(name: str) -> list[str]:
+def spellings(name: str, is_typed: bool = False) -> list[str]:
     """Return the paths that may be meant by one in a list, a COCO file or a split, likeliest first.
 
     As it stands; with / for the backslashes of Windows; what follows a folder `data`, which darknet
-    and labelling tools put before the paths of a set that is unpacked elsewhere; without ../ at its
-    start, which data.yaml of some exports has; with accents as others and as macOS write them.
+    and labelling tools put before the paths of a set that is unpacked elsewhere; the ends of an
+    absolute path, which may be that of another machine; without ../ at its start, which data.yaml
+    of some exports has; with accents as others and as macOS write them.
+
+    Args:
+        is_typed: a user has typed the path for this machine; an absolute one has no other ends.
     """
     parts = name.replace("\\", "/").split("/")
-    tails = ["/".join(parts[k + 1 :]) for k, part in enumerate(parts[:-1]) if part == "data"]
+    is_absolute = not is_typed and (parts[0] == "" or parts[0][1:] == ":")
+    starts = [k + 1 for k, part in enumerate(parts[:-1]) if is_absolute or part == "data"]
+    ends = ["/".join(parts[k:]) for k in starts if any(parts[k:])]
     inside = "/".join(dropwhile(lambda part: part in ("..", "."), parts)) or "."
-    spelled = [name, "/".join(parts), *tails, inside]
+    spelled = [name, "/".join(parts), *ends, inside]
     if not name.isascii():
         composed = [unicodedata.normalize("NFC", text) for text in spelled]
         spelled += [*composed, *(unicodedata.normalize("NFD", text) for text in composed)]

@@ -110,7 +110,7 @@ def _source(root: Path, split: str) -> Path | None:
     lists = root / "ImageSets" / "Main"
     candidates = (lists / f"{split}.txt", lists / split)
     listed = next((path for path in candidates if path.is_file()), None)
-    return listed or first_present((root,), spellings(split))
+    return listed or first_present((root,), spellings(split, is_typed=True))
 
 
 def _images(source: Path, root: Path, faults: Faults) -> list[ListedImage]:

@@ -70,7 +70,7 @@ def read_yolo(data: DataConfig, root: Path, key: str, split: Any, faults: Faults
 
 def _source(split: str, root: Path, key: str) -> Path:
     """Return the list or folder that a split names. Raises UserError where there is none."""
-    source = first_present((root, root / "images"), spellings(split))
+    source = first_present((root, root / "images"), spellings(split, is_typed=True))
     if source is None or not (source.is_dir() or source.is_file()):
         raise UserError(key, "not found", str(root / split), _SPLIT)
     return source

@@ -100,6 +100,24 @@ def test_images_are_found_in_either_tree(tmp_path: Path, images: str) -> None:
     assert dataset.records[0].path == tmp_path / images / "first one.jpg"
 
 
+@pytest.mark.parametrize("before", ["C:\\sets\\", "/home/other/sets/", "\\\\server\\sets\\cats\\"])
+def test_absolute_names_of_another_machine_are_found_by_their_end(
+    tmp_path: Path, before: str
+) -> None:
+    content = _content()
+    for entry in content["images"]:
+        entry["file_name"] = before + entry["file_name"]
+    data = _write(tmp_path, content)
+    folder = tmp_path / "train2017"
+    read = [record.path for record in read_split(data, "train").records]
+    assert read == [folder / "first one.jpg", folder / "Größe.jpg"]
+    (folder / "sets").mkdir()
+    (folder / "first one.jpg").rename(folder / "sets/first one.jpg")
+    Image.new("RGB", (40, 30)).save(folder / "first one.jpg")
+    (first, *_) = read_split(data, "train").records
+    assert first.path == folder / ("first one.jpg" if "cats" in before else "sets/first one.jpg")
+
+
 def test_the_folder_named_by_the_annotation_file_wins(tmp_path: Path) -> None:
     for folder in ("aaa", "images/val2017", "val"):
         _write(tmp_path, _content(), folder)

@@ -66,6 +66,14 @@ def test_path_and_several_folders(root: Path, base: str) -> None:
     assert (found.root, found.val) == (str(root), "valid/images")
 
 
+def test_absolute_paths_of_another_machine_are_found_beside_the_file(root: Path) -> None:
+    path = "/content/cells-1/train/images"
+    data = write(
+        root / "data.yaml", f"train: {path}\nval: C:\\cells\\valid\\images\nnames: [a, dog]\n"
+    )
+    assert (located(data).train, located(data).val) == ("train/images", "valid/images")
+
+
 def test_another_root_moves_the_splits_and_the_names(root: Path, tmp_path: Path) -> None:
     data = write(root / "data.yaml", "train: train/images\nval: [valid/images]\nnames: [a, dog]\n")
     write_image(tmp_path / "other/valid/images/d.png")

@@ -249,9 +249,16 @@ def test_links_multiply_no_image_and_other_folders_hold_none(tmp_path: Path) -> 
         ("a/b.jpg", ["a/b.jpg"]),
         ("data/a/b.jpg", ["data/a/b.jpg", "a/b.jpg"]),
         ("a\\b.jpg", ["a\\b.jpg", "a/b.jpg"]),
-        ("C:\\data\\a.jpg", ["C:\\data\\a.jpg", "C:/data/a.jpg", "a.jpg"]),
-        ("/x/data/y/data/b.jpg", ["/x/data/y/data/b.jpg", "y/data/b.jpg", "b.jpg"]),
+        ("data/", ["data/"]),
+        ("x/data/y/data/b.jpg", ["x/data/y/data/b.jpg", "y/data/b.jpg", "b.jpg"]),
+        ("C:\\set\\a.jpg", ["C:\\set\\a.jpg", "C:/set/a.jpg", "set/a.jpg", "a.jpg"]),
+        ("/x/data/b.jpg", ["/x/data/b.jpg", "x/data/b.jpg", "data/b.jpg", "b.jpg"]),
+        ("/x/y/", ["/x/y/", "x/y/", "y/"]),
     ],
 )
 def test_spellings(name: str, expected: list[str]) -> None:
     assert spellings(name) == expected
+
+
+def test_an_absolute_path_that_a_user_has_typed_is_meant_as_it_stands() -> None:
+    assert spellings("/x/y/b.jpg", is_typed=True) == ["/x/y/b.jpg"]
