@@ -133,6 +133,9 @@ def unfinished_files(target: Path, own: Own) -> Iterator[tuple[Path, Path]]:
     if (mean, std) != (Preprocessing().mean, Preprocessing().std):
         trained = f"{own.path} was trained with mean {mean} and std {std}"
         note(f"darknet feeds RGB / 255; {trained}: normalise its input yourself")
+    if (fraction := card.preprocessing.crop_fraction) != 1.0:
+        own_cut = f"{own.path} was tested with data.crop_fraction {fraction:g}"
+        note(f"darknet keeps the whole short side of an image; {own_cut}: cut its images yourself")
     classes = len(card.class_names)
     letterbox = card.preprocessing.resize == "letterbox"
     text = write_cfg(model, classes, card.img_size, letterbox, card.img_height)

@@ -397,7 +397,21 @@ def test_other_input_than_darknets_is_told(
     )
     source = write_own(tmp_path / "ours.ckpt", preprocessing=preprocessing)
     assert run("darknet", source, tmp_path / "net.weights") == 0
-    assert "note: darknet feeds RGB / 255" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "note: darknet feeds RGB / 255" in error
+    assert "crop_fraction" not in error
+
+
+def test_another_cut_than_darknets_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessing = replace(
+        card_of(write_own(tmp_path / "a.ckpt", CLASSIFIER)).preprocessing, crop_fraction=0.875
+    )
+    source = write_own(tmp_path / "ours.ckpt", CLASSIFIER, preprocessing=preprocessing)
+    assert run("darknet", source, tmp_path / "theirs.weights") == 0
+    told = f"{source} was tested with data.crop_fraction 0.875: cut its images yourself"
+    assert told in capsys.readouterr().err
 
 
 def test_a_negative_variance_is_no_running_statistic(
