@@ -125,6 +125,8 @@ def _check_options(words: Arguments) -> None:
     given = words.options
     form = str(given["format"])
     by_key = not {"data.img_size", "data.img_height"}.isdisjoint(dict(words.overrides))
+    is_twice = given["size"] is not None and by_key
+    require(not is_twice, "--img_size", "data.img_size says this as well")
     has_size = given["size"] is not None or by_key
     values = given | {"img_size": has_size}
     taken = _FORMATS[form].options

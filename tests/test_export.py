@@ -196,6 +196,7 @@ def test_model_card(tmp_path: Path) -> None:
         ("darknet", ("--license", "MIT"), "--license: has no meaning with --format darknet and"),
         ("ckpt", ("--data.img_size", "96"), "--img_size: has no meaning with --format ckpt"),
         ("onnx", ("--dynamic", "data.img_size=96"), "--img_size: contradicts --dynamic"),
+        ("onnx", ("--img_size", "64", "data.img_size=96"), "--img_size: data.img_size says this"),
         ("onnx", ("--conf_thres", "0.3"), "evaluate.conf_thres: has no meaning without --nms or"),
         ("onnx", ("--decode", "--evaluate.max_det=9"), "evaluate.max_det: has no meaning without"),
         ("onnx", ("--nms", "--evaluate.nms", "diou"), "evaluate.nms: is not what ONNX's"),
