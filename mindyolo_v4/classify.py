@@ -57,9 +57,14 @@ def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStr
     samples = ClassTrainSamples(dataset, config.data, config.seed)
     train = config.train
     assign = dict.fromkeys(train.sizes or (config.data.img_size,), targets)
-    batch, workers = train.per_batch_size, config.data.num_workers
     return TrainStream(
-        samples, assign, batch, workers, ranks, train.accumulate, train.growing_epochs
+        samples,
+        assign,
+        train.per_batch_size,
+        config.data.num_workers,
+        ranks,
+        train.accumulate,
+        train.growing_epochs,
     )
 
 

@@ -151,9 +151,14 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
         )
         for size in sizes
     }
-    batch, workers = train.per_batch_size, data.num_workers
     return TrainStream(
-        samples, assign, batch, workers, ranks, train.accumulate, train.growing_epochs
+        samples,
+        assign,
+        train.per_batch_size,
+        data.num_workers,
+        ranks,
+        train.accumulate,
+        train.growing_epochs,
     )
 
 

@@ -177,7 +177,8 @@ def written_keys(tree: Tree, section: str) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     written: dict[str, Any] = {}
     for name, value in tree.get(section, {}).items():
-        hint, key = hints[name], f"{section}.{name}"
+        hint = hints[name]
+        key = f"{section}.{name}"
         if dataclasses.is_dataclass(hint):
             written[name] = build_record(hint, value, f"{key}.")  # type: ignore[arg-type]
         else:
