@@ -56,7 +56,7 @@ def train_stream(config: Config, dataset: ClassImages, ranks: Ranks) -> TrainStr
     """Return the augmented samples of a training, in micro-batches."""
     samples = ClassTrainSamples(dataset, config.data, config.seed)
     train = config.train
-    assign = dict.fromkeys(train.sizes or (config.data.img_size,), targets)
+    assign = dict.fromkeys(config.train_sizes, targets)
     return TrainStream(
         samples,
         assign,

@@ -138,7 +138,7 @@ def train_stream(config: Config, dataset: Dataset, ranks: Ranks) -> TrainStream:
     """Return the augmented samples of a training with their targets, in micro-batches."""
     data = config.data
     train = config.train
-    sizes = train.sizes or (data.img_size,)
+    sizes = config.train_sizes
     # Images are decoded for the largest size.
     samples = TrainSamples(dataset, replace(data, img_size=max(sizes)), config.seed, train.epochs)
     assign = {

@@ -108,18 +108,22 @@ def _settings_of_run(checkpoint: Described) -> Tree:
 def _check_architecture(checkpoint: Described, written: dict[str, Any]) -> None:
     """Raise UserError where a written `model.*` key is not what the checkpoint holds."""
     model = checkpoint.card.model
+    own = _own_values(model.architecture)
+
+    def meant(name: str, value: Any) -> Any:
+        return own.get(name) if value is None else value
+
     for name, value in written.items():
-        own = _own_values(model.architecture).get(name)  # what a null stands for
-        given, held = (own if one is None else one for one in (value, getattr(model, name)))
+        held = meant(name, getattr(model, name))
         is_fitted = name == "anchors_wh_px" and value == "auto"
-        if name in _UNUSED_IN_INFERENCE or given == held or is_fitted:
+        if name in _UNUSED_IN_INFERENCE or meant(name, value) == held or is_fitted:
             continue
         problem = f"contradicts the checkpoint {checkpoint.path}"
         raise UserError(f"model.{name}", problem, value, held)
 
 
 def _own_values(architecture: Architecture) -> dict[str, Any]:
-    """Return the architecture's own values of the keys of `model` that may be null."""
+    """Return what the keys of `model` that may be null stand for then."""
     backbone, neck = ModelConfig(architecture).activations
     layout = LAYOUTS[architecture]
     own = {name: getattr(layout, name) for name in (*_ANCHORS, *_HEAD_VARIANTS)}

@@ -27,8 +27,10 @@ BASE_KEY = "__BASE__"
 _REMOVED = {"compile_cache": "was removed (it saved six seconds on CPU); the key can be deleted"}
 _MOST_BASES = 50  # recipes that build on one another
 # What data.file decides.
-_DATA_SET = ("format", "root", "train", "val", "test", "names", "num_classes")
-_IN_DATA_FILE = tuple(f"data.{name}" for name in _DATA_SET)
+_IN_DATA_FILE = (
+    *("data.format", "data.root", "data.train", "data.val", "data.test"),
+    *("data.names", "data.num_classes"),
+)
 Tree = dict[str, Any]
 Record = typing.TypeVar("Record")
 
@@ -94,7 +96,6 @@ def merge_trees(
             the command line names a key that the `data.file` of `base` decides.
     """
     merged = dict(base)
-    has_file = source == "command line" and not is_null(update.get("file", base.get("file")))
     hints = typing.get_type_hints(cls)
     for name, value in update.items():
         dotted = f"{prefix}{name}"
@@ -104,7 +105,8 @@ def merge_trees(
             continue
         if name not in hints:
             raise _unknown_key(dotted, source, cls)
-        if has_file and dotted in _IN_DATA_FILE:
+        decides = dotted in _IN_DATA_FILE and not is_null(base.get("file"))
+        if decides and source == "command line":
             problem = "data.file of the recipe says this as well"
             raise UserError(f"--{dotted}", problem, None, "--data FILE")
         if not dataclasses.is_dataclass(hints[name]):

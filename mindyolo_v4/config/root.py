@@ -52,9 +52,8 @@ class Config:
         if self.model.task == "detect":
             self.data.require_cells()
             problem = "has a size that no detector takes"
-            sizes = self.train.sizes or ()
-            have_cells = all(size % 32 == 0 for size in sizes)
-            require(have_cells, self.train.sizes_key, problem, sizes, "multiples of 32")
+            have_cells = all(size % 32 == 0 for size in self.train_sizes)
+            require(have_cells, self.train.sizes_key, problem, self.train.sizes, "multiples of 32")
             _refuse(self, _CLASSIFIERS_ONLY, "is for classifiers, and this network is a detector")
         else:
             _refuse(self, _DETECTORS_ONLY, "is for detectors, and this network is a classifier")
@@ -77,6 +76,11 @@ class Config:
         known = self.train.global_batch is not None or not self.optimizer.scale_lr
         needed = "needs train.global_batch, the images per step that optimizer.lr is for"
         require(known, "optimizer.scale_lr", needed)
+
+    @property
+    def train_sizes(self) -> tuple[int, ...]:
+        """The input sides of a training, pixels: data.img_size, or those of `train.sizes`."""
+        return self.train.sizes or (self.data.img_size,)
 
 
 _DETECTORS_ONLY = (

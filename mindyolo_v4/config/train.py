@@ -137,7 +137,8 @@ class TrainConfig:
     # Input sides, pixels, of a detector multiples of 32; every 10 steps train at one of them, drawn
     # at random. Larger ones than data.img_size split a micro-batch. Null: data.img_size only.
     random_sizes: tuple[int, ...] | None = None
-    # Instead, sides in ascending order, each for an equal share of the epochs.
+    # In place of random_sizes: input sides, pixels, in ascending order. Each is used for an equal
+    # share of the epochs.
     growing_sizes: tuple[int, ...] | None = None
     ema: EmaConfig = field(default_factory=EmaConfig)
 

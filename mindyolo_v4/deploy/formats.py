@@ -4,6 +4,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +198,7 @@ def export_mindir(job: Job) -> str:
         # MindSpore refuses paths with blanks, or with other letters than those of ASCII.
         plain = Path(folder) / "network.mindir"
         ms.export(cell, images, file_name=str(plain), file_format="MINDIR", custom_func=describe)
-        unfinished.write_bytes(plain.read_bytes())
+        copyfile(plain, unfinished)
         found = _outputs_of(nn.GraphCell(ms.load(str(unfinished))), images, job)
         return _require_equal(job, found, expected)
 

@@ -67,7 +67,7 @@ def parts_by_size(config: Config) -> dict[int, int]:
     count = config.train.per_batch_size
     largest = count * config.data.img_size**2
     parts = {}
-    for size in config.train.sizes or (config.data.img_size,):
+    for size in config.train_sizes:
         problem = f"one image of {size} px is more than train.per_batch_size x data.img_size^2"
         expected = f"at most {int(largest**0.5) // 32 * 32}"
         require(size**2 <= largest, config.train.sizes_key, problem, size, expected)

@@ -30,8 +30,8 @@ def forward_by_size(config: Config, build: Callable[[Config], nn.Cell]) -> nn.Ce
 
     With one size it is what `build` returns.
     """
-    sizes = config.train.sizes or (config.data.img_size,)
     cells = {
-        size: build(replace(config, data=replace(config.data, img_size=size))) for size in sizes
+        size: build(replace(config, data=replace(config.data, img_size=size)))
+        for size in config.train_sizes
     }
-    return ForwardBySize(cells) if len(cells) > 1 else cells[sizes[0]]
+    return ForwardBySize(cells) if len(cells) > 1 else cells[config.train_sizes[0]]

@@ -230,7 +230,7 @@ def plain(*command: str, file: str | None = None, content: str = "") -> Writer:
     return write
 
 
-def weighed(command: str, *options: str, model: ModelConfig = DETECTOR) -> Writer:
+def with_weight(command: str, *options: str, model: ModelConfig = DETECTOR) -> Writer:
     """Run a command with a checkpoint of this network."""
 
     def write(folder: Path) -> Sequence[object]:
@@ -339,7 +339,7 @@ OPTIONS = [
         "would replace {dir}/pictures/a.jpg of",
     ),
     ("no checkpoint", plain("test.py"), "--weight: missing"),
-    ("no source", weighed("predict.py"), "--source: missing"),
+    ("no source", with_weight("predict.py"), "--source: missing"),
     (
         "a device that is absent",
         train("--device_target", "Ascend"),
@@ -383,38 +383,38 @@ OPTIONS = [
     ("everything frozen", train("--train.freeze", "[backbone., neck., head.]"), "leaves nothing"),
     (
         "`--tta` for a classifier",
-        weighed("test.py", "--tta", model=CLASSIFIER),
+        with_weight("test.py", "--tta", model=CLASSIFIER),
         "evaluate.tta: is for",
     ),
     (
         "`--tile` for a classifier",
-        weighed("predict.py", "--tile", "64", "--source", "a.jpg", model=CLASSIFIER),
+        with_weight("predict.py", "--tile", "64", "--source", "a.jpg", model=CLASSIFIER),
         "evaluate.tile: is for detectors, and this network is a classifier",
     ),
     (
         "test.py with --conf_thres 1.5",
-        weighed("test.py", "--conf_thres", "1.5"),
+        with_weight("test.py", "--conf_thres", "1.5"),
         "evaluate.conf_thres: out of range (got 1.5",
     ),
     (
         "test.py with --split validation",
-        weighed("test.py", "--split", "validation"),
+        with_weight("test.py", "--split", "validation"),
         "evaluate.split: not one of its choices (got validation, expected train | val | test",
     ),
-    ("--tta maybe", weighed("test.py", "--tta=maybe"), "evaluate.tta: not true or false"),
+    ("--tta maybe", with_weight("test.py", "--tta=maybe"), "evaluate.tta: not true or false"),
     (
         "--tile 100",
-        weighed("test.py", "--tile", "100"),
+        with_weight("test.py", "--tile", "100"),
         "evaluate.tile: not a multiple of 32 (got 100)",
     ),
     (
         "--tile 0",
-        weighed("predict.py", "--tile", "0", "--source", "a.jpg"),
+        with_weight("predict.py", "--tile", "0", "--source", "a.jpg"),
         "evaluate.tile: out of range (got 0",
     ),
     (
         "a folder of results with a byte 0 in its name",
-        weighed("test.py", "--save_dir", "a\0b"),
+        with_weight("test.py", "--save_dir", "a\0b"),
         "save_dir: holds a byte 0, which no path does (got a\\x00b)",
     ),
     (
@@ -423,8 +423,16 @@ OPTIONS = [
         "--overlap: has no effect without tiles (got 0.3, expected --tile PIXELS)",
     ),
     ("the same in train.py", train("--overlap", "0.3"), "--overlap: has no effect without tiles"),
-    ("--overlap 1", weighed("test.py", "--overlap", "1"), "evaluate.tile_overlap: out of range"),
-    ("--overlap -0.1", weighed("test.py", "--overlap", "-0.1"), "evaluate.tile_overlap: out of"),
+    (
+        "--overlap 1",
+        with_weight("test.py", "--overlap", "1"),
+        "evaluate.tile_overlap: out of range",
+    ),
+    (
+        "--overlap -0.1",
+        with_weight("test.py", "--overlap", "-0.1"),
+        "evaluate.tile_overlap: out of",
+    ),
     (
         "`mindyolo-v4 trian`",
         plain("mindyolo-v4", "trian"),
